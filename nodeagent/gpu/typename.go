@@ -1,0 +1,69 @@
+package gpu
+
+import (
+	"regexp"
+	"strings"
+)
+
+// UnknownType is the type word of a GPU whose product name says nothing.
+const UnknownType = "unknown"
+
+// modelWord is a chip or board name on its own, such as h100, gh200, l40s, a10g, mx450.
+var modelWord = regexp.MustCompile(`^[a-z]{1,3}[0-9]{1,4}[a-z]{0,2}$`) //nolint:gochecknoglobals // compiled table
+
+// modelNumber is the number of a consumer or workstation board, such as 4090 or 5000.
+var modelNumber = regexp.MustCompile(`^[0-9]{3,4}[a-z]*$`) //nolint:gochecknoglobals // compiled table
+
+// TypeFromName derives the lower-case word that job specs use from NVML's product name:
+// "NVIDIA H100 80GB HBM3" is "h100", "NVIDIA A100-SXM4-40GB" is "a100", "NVIDIA GeForce RTX 4060 Ti" is
+// "rtx4060ti". Boards that differ only in memory or form factor share a word. The result holds only a-z and
+// 0-9; a name without any is UnknownType.
+func TypeFromName(name string) string {
+	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9')
+	})
+	for len(words) > 0 && isBrand(words[0]) {
+		words = words[1:]
+	}
+	if len(words) == 0 {
+		return UnknownType
+	}
+	if modelWord.MatchString(words[0]) {
+		return words[0]
+	}
+	switch words[0] {
+	case "rtx", "gtx", "gt", "titan", "cmp":
+		return seriesType(words)
+	}
+	return strings.Join(words, "")
+}
+
+// isBrand tells whether the word names a maker or a product line that says nothing about the chip.
+func isBrand(w string) bool {
+	switch w {
+	case "nvidia", "tesla", "quadro", "geforce", "grid":
+		return true
+	}
+	return false
+}
+
+// seriesType joins a series word with what tells its boards apart: number and suffix, but not memory size,
+// architecture or "Generation". "RTX A6000" is its model word alone.
+func seriesType(words []string) string {
+	out := words[0]
+	for i, w := range words[1:] {
+		switch {
+		case i == 0 && modelWord.MatchString(w):
+			return w
+		case modelNumber.MatchString(w):
+			out += w
+		case w == "pro", w == "ti", w == "super", w == "ada", w == "laptop", w == "d":
+			out += w
+		case words[0] == "titan" && (w == "x" || w == "xp" || w == "v" || w == "rtx" || w == "z" || w == "black"):
+			out += w
+		default:
+			return out
+		}
+	}
+	return out
+}
