@@ -1,0 +1,115 @@
+package cluster
+
+import (
+	"fmt"
+	"hash/fnv"
+)
+
+// chunkBytes is about how much Encode hands to its caller at once.
+const chunkBytes = 64 << 10
+
+// Encode hands the state's bytes to write, in pieces that are valid only
+// during the call. Equal states give equal bytes. Any goroutine may encode a
+// snapshot. It stops at the first error of write and returns it.
+func (s *State) Encode(write func([]byte) error) error {
+	c := coder{version: Version}
+	s.codeHeader(&c)
+	flush := func(limit int) error {
+		if len(c.buf) < limit {
+			return nil
+		}
+		err := write(c.buf)
+		c.buf = c.buf[:0]
+		return err
+	}
+	var err error
+	s.jobs.Scan(func(_ JobID, j *Job) bool {
+		j.code(&c)
+		err = flush(chunkBytes)
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	s.nodes.Scan(func(_ NodeID, n *Node) bool {
+		n.code(&c)
+		err = flush(chunkBytes)
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	s.requests.Scan(func(_ string, r *Request) bool {
+		r.code(&c)
+		err = flush(chunkBytes)
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush(1)
+}
+
+// codeHeader codes what is not an object, and how many objects follow.
+func (s *State) codeHeader(c *coder) (jobs, nodes, requests uint64) {
+	codeUint(c, &s.version)
+	c.str(&s.clusterID)
+	c.u64(&s.index)
+	codeInt(c, &s.now)
+	codeUint(c, &s.nextJob)
+	c.u64(&s.finishSeq)
+	c.u64(&s.reqSeq)
+	jobs, nodes, requests = uint64(s.jobs.Len()), uint64(s.nodes.Len()), uint64(s.requests.Len())
+	c.u64(&jobs)
+	c.u64(&nodes)
+	c.u64(&requests)
+	return jobs, nodes, requests
+}
+
+// Decode reads a state that Encode wrote with the given encoding version.
+// It returns ErrCorrupt if the bytes are not whole.
+func Decode(b []byte, version uint32) (*State, error) {
+	if version > Version {
+		return nil, fmt.Errorf("the snapshot is in encoding %d, this release knows up to %d: run the release that the other servers run", version, Version)
+	}
+	c := coder{buf: b, reading: true, version: version}
+	s := &State{}
+	jobs, nodes, requests := s.codeHeader(&c)
+	for i := uint64(0); i < jobs && c.err == nil; i++ {
+		j := &Job{}
+		j.code(&c)
+		if c.err == nil && (j.State < Pending || j.State > Cancelled) {
+			c.fail("job %d has state %d", j.ID, j.State)
+		}
+		if c.err == nil {
+			s.putJob(j)
+		}
+	}
+	for i := uint64(0); i < nodes && c.err == nil; i++ {
+		n := &Node{}
+		n.code(&c)
+		s.putNode(n)
+	}
+	for i := uint64(0); i < requests && c.err == nil; i++ {
+		r := &Request{}
+		r.code(&c)
+		s.putRequest(r)
+	}
+	if c.err == nil && len(c.buf) > 0 {
+		c.fail("%d bytes after the state", len(c.buf))
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	return s, nil
+}
+
+// Hash is a 64-bit FNV-1a hash of the state's bytes: servers with the same
+// index must have the same hash. It costs time in proportion to the state;
+// call it on a snapshot, off the path of Apply.
+func (s *State) Hash() uint64 {
+	h := fnv.New64a()
+	// Writing to a hash never fails.
+	_ = s.Encode(func(b []byte) error { _, err := h.Write(b); return err })
+	return h.Sum64()
+}

@@ -1,0 +1,207 @@
+package cluster
+
+func (s *JobSpec) code(c *coder) {
+	c.str(&s.Name)
+	c.str(&s.Queue)
+	c.i32(&s.Priority)
+	c.i32(&s.GPUs)
+	c.i32(&s.GPUsPerNode)
+	codeList(c, &s.GPUTypes, codeStr)
+	c.i64(&s.CPUPerGPU)
+	c.i64(&s.MemPerGPU)
+	c.dur(&s.TimeLimit)
+	codeUint(c, &s.Launch)
+	codeList(c, &s.Command, codeStr)
+	codeList(c, &s.Env, func(c *coder, e *EnvVar) { c.str(&e.Name); c.str(&e.Value) })
+	c.str(&s.Dir)
+	c.i32(&s.Retries)
+	c.bool(&s.Preemptible)
+	c.dur(&s.Warn)
+	c.dur(&s.Grace)
+	c.i32(&s.KeepCkpts)
+}
+
+func codeSpec(c *coder, s **JobSpec) {
+	if c.reading {
+		*s = new(JobSpec)
+	}
+	(*s).code(c)
+}
+
+func (w *Worker) code(c *coder) {
+	codeInt(c, &w.Rank)
+	codeNodeID(c, &w.Node)
+	codeList(c, &w.GPUs, codeStr)
+	codeUint(c, &w.State)
+	c.i32(&w.ExitCode)
+	c.i32(&w.Signal)
+	c.bool(&w.PeerLost)
+	c.str(&w.Message)
+}
+
+func (k *Checkpoint) code(c *coder) {
+	c.i64(&k.Step)
+	codeUint(c, &k.Epoch)
+	c.str(&k.Path)
+	c.i64(&k.Bytes)
+	codeInt(c, &k.RecordedAt)
+}
+
+func (p *Progress) code(c *coder) {
+	c.i64(&p.Step)
+	c.i64(&p.TotalSteps)
+	c.f64(&p.DataEpoch)
+	codeList(c, &p.Metrics, func(c *coder, m *Metric) { c.str(&m.Name); c.f64(&m.Value) })
+}
+
+func (j *Job) code(c *coder) {
+	codeUint(c, &j.ID)
+	codeSpec(c, &j.Spec)
+	c.str(&j.User)
+	c.str(&j.RequestID)
+	codeUint(c, &j.State)
+	c.str(&j.Reason)
+	codeUint(c, &j.Epoch)
+	codeList(c, &j.Workers, func(c *coder, w *Worker) { w.code(c) })
+	codeList(c, &j.NodeRanks, codeNodeID)
+	codeUint(c, &j.Stop)
+	c.str(&j.StopReason)
+	codeInt(c, &j.StopBy)
+	codePtr(c, &j.Checkpoint, func(c *coder, k *Checkpoint) { k.code(c) })
+	codePtr(c, &j.Progress, func(c *coder, p *Progress) { p.code(c) })
+	c.i32(&j.Failures)
+	c.i32(&j.Requeues)
+	codeInt(c, &j.NotBefore)
+	codeInt(c, &j.SubmittedAt)
+	codeInt(c, &j.PendingAt)
+	codeInt(c, &j.StartedAt)
+	codeInt(c, &j.RunningAt)
+	codeInt(c, &j.FinishedAt)
+	c.u64(&j.FinishSeq)
+}
+
+func codeNodeID(c *coder, id *NodeID) { c.str((*string)(id)) }
+
+func (g *GPU) code(c *coder) {
+	c.str(&g.UUID)
+	c.str(&g.Type)
+	c.i64(&g.MemBytes)
+	c.bool(&g.Healthy)
+	c.str(&g.Reason)
+	codeUint(c, &g.Job)
+	codeUint(c, &g.Epoch)
+}
+
+func codeWorkerRef(c *coder, w *WorkerRef) {
+	codeUint(c, &w.Job)
+	codeUint(c, &w.Epoch)
+	codeInt(c, &w.Rank)
+	codeList(c, &w.GPUs, codeStr)
+}
+
+func (n *Node) code(c *coder) {
+	codeNodeID(c, &n.ID)
+	c.str(&n.Name)
+	codeUint(c, &n.State)
+	c.str(&n.Reason)
+	c.str(&n.Address)
+	c.str(&n.Host)
+	c.str(&n.BootID)
+	c.u64(&n.Incarnation)
+	c.str(&n.Version)
+	codeList(c, &n.GPUs, func(c *coder, g *GPU) { g.code(c) })
+	c.i64(&n.CPUMilli)
+	c.i64(&n.MemBytes)
+	c.i64(&n.CPUUsed)
+	c.i64(&n.MemUsed)
+	codeList(c, &n.Labels, func(c *coder, l *Label) { c.str(&l.Key); c.str(&l.Value) })
+	codeList(c, &n.Stale, codeWorkerRef)
+	codeInt(c, &n.RegisteredAt)
+	codeInt(c, &n.ChangedAt)
+}
+
+func (r *Request) code(c *coder) {
+	c.str(&r.ID)
+	codeUint(c, &r.Job)
+	codeInt(c, &r.At)
+	c.u64(&r.Seq)
+}
+
+func (m *Init) code(c *coder) {
+	c.str(&m.ClusterID)
+	codeUint(c, &m.Version)
+}
+
+func (m *SubmitJob) code(c *coder) {
+	c.str(&m.RequestID)
+	c.str(&m.User)
+	codeSpec(c, &m.Spec)
+}
+
+func (m *CancelJob) code(c *coder) {
+	codeUint(c, &m.Job)
+	c.str(&m.By)
+	c.str(&m.Reason)
+}
+
+func (m *StartJob) code(c *coder) {
+	codeUint(c, &m.Job)
+	codeUint(c, &m.Epoch)
+	codeList(c, &m.Workers, func(c *coder, p *Placement) {
+		codeInt(c, &p.Rank)
+		codeNodeID(c, &p.Node)
+		codeList(c, &p.GPUs, codeStr)
+	})
+}
+
+func (m *ExplainJob) code(c *coder) {
+	codeUint(c, &m.Job)
+	c.str(&m.Reason)
+}
+
+func (m *RegisterNode) code(c *coder) {
+	m.Node.code(c)
+	codeList(c, &m.Running, codeWorkerRef)
+}
+
+func (m *LoseNode) code(c *coder) {
+	codeNodeID(c, &m.Node)
+	c.u64(&m.Incarnation)
+	c.str(&m.Reason)
+}
+
+func (m *ReportWorkers) code(c *coder) {
+	codeNodeID(c, &m.Node)
+	codeList(c, &m.Workers, func(c *coder, r *WorkerReport) {
+		codeUint(c, &r.Job)
+		codeUint(c, &r.Epoch)
+		codeInt(c, &r.Rank)
+		codeUint(c, &r.State)
+		c.i32(&r.ExitCode)
+		c.i32(&r.Signal)
+		c.bool(&r.PeerLost)
+		c.str(&r.Message)
+		codePtr(c, &r.Progress, func(c *coder, p *Progress) { p.code(c) })
+	})
+}
+
+func (m *EvictJob) code(c *coder) {
+	codeUint(c, &m.Job)
+	codeUint(c, &m.Epoch)
+	codeUint(c, &m.Cause)
+	c.str(&m.Reason)
+}
+
+func (m *RecordCheckpoint) code(c *coder) {
+	codeUint(c, &m.Job)
+	codeUint(c, &m.Epoch)
+	c.i64(&m.Step)
+	c.str(&m.Path)
+	c.i64(&m.Bytes)
+}
+
+func (m *ForgetJobs) code(c *coder) {
+	codeList(c, &m.Jobs, func(c *coder, id *JobID) { codeUint(c, id) })
+}
+
+func (m *ForgetNode) code(c *coder) { codeNodeID(c, &m.Node) }

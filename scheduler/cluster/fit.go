@@ -1,0 +1,135 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// checkPlacement re-checks a plan for one job against the state as it is now.
+// It returns the gang's nodes in order of first appearance by rank.
+func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, error) {
+	var nodes []NodeID
+	perNode := map[NodeID]int32{}
+	seen := map[string]bool{}
+	gpuType := ""
+	total := int32(0)
+	for i, p := range workers {
+		n := s.Node(p.Node)
+		switch {
+		case p.Rank != Rank(i):
+			return nil, fmt.Errorf("worker %d of the plan has rank %d", i, p.Rank)
+		case n == nil || n.State != NodeReady:
+			return nil, fmt.Errorf("node %s is not ready", p.Node)
+		case spec.Launch == LaunchPerGPU && len(p.GPUs) != 1:
+			return nil, fmt.Errorf("rank %d has %d GPUs: per-gpu workers have one", i, len(p.GPUs))
+		}
+		if perNode[p.Node] == 0 {
+			nodes = append(nodes, p.Node)
+		} else if spec.Launch == LaunchPerNode {
+			return nil, fmt.Errorf("node %s has two launchers of the job", n.Name)
+		} else if nodes[len(nodes)-1] != p.Node {
+			return nil, fmt.Errorf("ranks on node %s are not consecutive", n.Name)
+		}
+		for _, uuid := range p.GPUs {
+			g := n.FindGPU(uuid)
+			if g < 0 || !n.Usable(g) || seen[uuid] {
+				return nil, fmt.Errorf("GPU %s on node %s is not free", uuid, n.Name)
+			}
+			if gpuType == "" {
+				gpuType = n.GPUs[g].Type
+			}
+			if n.GPUs[g].Type != gpuType || !AllowsType(spec, gpuType) {
+				return nil, fmt.Errorf("GPU %s on node %s is of type %s", uuid, n.Name, n.GPUs[g].Type)
+			}
+			seen[uuid] = true
+			perNode[p.Node]++
+			total++
+		}
+	}
+	if total != spec.GPUs {
+		return nil, fmt.Errorf("the plan has %d of %d GPUs", total, spec.GPUs)
+	}
+	for _, id := range nodes {
+		n, k := s.Node(id), perNode[id]
+		if spec.GPUsPerNode > 0 && k != spec.GPUsPerNode {
+			return nil, fmt.Errorf("node %s gets %d GPUs, not gpus_per_node %d", n.Name, k, spec.GPUsPerNode)
+		}
+		if FitByResources(n, spec) < k {
+			return nil, fmt.Errorf("node %s lacks CPUs or memory for %d GPUs", n.Name, k)
+		}
+	}
+	return nodes, nil
+}
+
+// AllowsType reports whether a job may run on GPUs of this type.
+func AllowsType(spec *JobSpec, gpuType string) bool {
+	return len(spec.GPUTypes) == 0 || slices.Contains(spec.GPUTypes, gpuType)
+}
+
+// FitByResources returns for how many of the job's GPUs the node has CPUs and
+// memory left, at most the node's number of GPUs.
+func FitByResources(n *Node, spec *JobSpec) int32 {
+	fit := int64(len(n.GPUs))
+	if spec.CPUPerGPU > 0 {
+		fit = min(fit, (n.CPUMilli-n.CPUUsed)/spec.CPUPerGPU)
+	}
+	if spec.MemPerGPU > 0 {
+		fit = min(fit, (n.MemBytes-n.MemUsed)/spec.MemPerGPU)
+	}
+	return int32(max(fit, 0))
+}
+
+// CanEverFit returns an error for people if the gang is larger than what the
+// cluster would have with every job gone. Lost nodes count: they may come
+// back. A cluster that has no node yet refuses nothing.
+func (s *State) CanEverFit(spec *JobSpec) error {
+	if s.nodes.Len() == 0 {
+		return nil
+	}
+	var types []string
+	room := map[string]int32{}  // GPUs that the job could have, by type
+	total := map[string]int32{} // GPUs, by type
+	s.EachNode(func(n *Node) bool {
+		here := map[string]int32{}
+		for i := range n.GPUs {
+			t := n.GPUs[i].Type
+			if total[t] == 0 {
+				types = append(types, t)
+			}
+			total[t]++
+			here[t]++
+		}
+		bare := *n
+		bare.CPUUsed, bare.MemUsed = 0, 0
+		fit := FitByResources(&bare, spec)
+		for _, t := range types {
+			k := min(here[t], fit)
+			if spec.GPUsPerNode > 0 {
+				k -= k % spec.GPUsPerNode
+				k = min(k, spec.GPUsPerNode)
+			}
+			room[t] += k
+		}
+		return true
+	})
+	slices.Sort(types)
+	var have []string
+	for _, t := range types {
+		if AllowsType(spec, t) && room[t] >= spec.GPUs {
+			return nil
+		}
+		have = append(have, fmt.Sprintf("%d x %s, of which %d fit this job", total[t], t, room[t]))
+	}
+	want := fmt.Sprintf("%d GPUs", spec.GPUs)
+	if len(spec.GPUTypes) > 0 {
+		want += " of type " + strings.Join(spec.GPUTypes, " or ")
+	}
+	if spec.GPUsPerNode > 0 {
+		want += fmt.Sprintf(", %d on each node", spec.GPUsPerNode)
+	}
+	if len(have) == 0 {
+		have = []string{"no GPU"}
+	}
+	return fmt.Errorf("gang of %s can never start here: the cluster has at most %s (a gang is of one GPU type): ask for fewer GPUs, or less CPU or memory for each", want, strings.Join(have, "; "))
+}

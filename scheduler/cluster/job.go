@@ -1,0 +1,186 @@
+package cluster
+
+import "time"
+
+// JobState is where a job is in its life. See Legal for the edges.
+type JobState uint8
+
+// Job states. The zero value is invalid.
+const (
+	Pending   JobState = 1 // waits for GPUs or for its back-off to end
+	Starting  JobState = 2 // holds GPUs; not all workers have started
+	Running   JobState = 3 // all workers have started
+	Stopping  JobState = 4 // workers are asked to stop; Next says what follows
+	Succeeded JobState = 5 // final
+	Failed    JobState = 6 // final
+	Cancelled JobState = 7 // final
+)
+
+var jobStateNames = [...]string{"Invalid", "Pending", "Starting", "Running", "Stopping", "Succeeded", "Failed", "Cancelled"} //nolint:gochecknoglobals // table
+
+// String returns the state's name as users see it.
+func (s JobState) String() string {
+	if int(s) < len(jobStateNames) {
+		return jobStateNames[s]
+	}
+	return jobStateNames[0]
+}
+
+// Final reports whether the job will never change again.
+func (s JobState) Final() bool { return s >= Succeeded }
+
+// Holding reports whether a job in this state holds GPUs.
+func (s JobState) Holding() bool { return s == Starting || s == Running || s == Stopping }
+
+// JobStates lists the valid states in order.
+func JobStates() []JobState {
+	return []JobState{Pending, Starting, Running, Stopping, Succeeded, Failed, Cancelled}
+}
+
+// Legal reports whether a job may go from one state to another in one command.
+func Legal(from, to JobState) bool {
+	switch from {
+	case Pending:
+		return to == Starting || to == Cancelled
+	case Starting:
+		return to == Running || to == Stopping || to == Pending || to.Final()
+	case Running:
+		return to == Stopping || to == Pending || to.Final()
+	case Stopping:
+		return to == Pending || to.Final()
+	default:
+		return false
+	}
+}
+
+// WorkerState is where a worker is in its life.
+type WorkerState uint8
+
+// Worker states, in the only order in which a worker passes through them.
+const (
+	WorkerAssigned WorkerState = 1 // given to a node, not yet started
+	WorkerRunning  WorkerState = 2 // its process runs
+	WorkerExited   WorkerState = 3 // its process ended or could not start
+	WorkerLost     WorkerState = 4 // its node or supervisor was lost; how it ended is unknown
+)
+
+var workerStateNames = [...]string{"Invalid", "Assigned", "Running", "Exited", "Lost"} //nolint:gochecknoglobals // table
+
+// String returns the state's name as users see it.
+func (s WorkerState) String() string {
+	if int(s) < len(workerStateNames) {
+		return workerStateNames[s]
+	}
+	return workerStateNames[0]
+}
+
+// Ended reports whether the worker holds its GPUs no longer.
+func (s WorkerState) Ended() bool { return s >= WorkerExited }
+
+// Worker is one training process of the current or last epoch.
+type Worker struct {
+	Rank     Rank
+	Node     NodeID
+	GPUs     []string // UUIDs, at least one
+	State    WorkerState
+	ExitCode int32 // if exited and Signal is 0
+	Signal   int32
+	PeerLost bool   // it ended because a peer was lost, by its own word
+	Message  string // why it ended or could not start
+}
+
+// failed reports whether the worker ended other than by exit code 0.
+func (w *Worker) failed() bool {
+	return w.State == WorkerLost || (w.State == WorkerExited && (w.ExitCode != 0 || w.Signal != 0))
+}
+
+// Checkpoint is the newest checkpoint that a job committed.
+type Checkpoint struct {
+	Step       int64
+	Epoch      Epoch
+	Path       string
+	Bytes      int64
+	RecordedAt Time
+}
+
+// Metric is one named number that a worker reported.
+type Metric struct {
+	Name  string
+	Value float64
+}
+
+// Progress is what rank 0 last said about itself. In State it is recorded only
+// with a worker's end; while a job runs it lives in the leader's memory.
+type Progress struct {
+	Step, TotalSteps int64
+	DataEpoch        float64
+	Metrics          []Metric // sorted by name
+}
+
+// StopCause says why a job was asked to stop.
+type StopCause uint8
+
+// Stop causes. The zero value means that nobody asked.
+const (
+	StopCancel      StopCause = 1 // a person or a program cancelled it
+	StopTimeLimit   StopCause = 2 // it outlived its time limit
+	StopFailure     StopCause = 3 // one of its workers failed
+	StopNodeLost    StopCause = 4 // one of its nodes was lost
+	StopLaunchStuck StopCause = 5 // its workers did not all start in time
+	StopPreempt     StopCause = 6 // another job needs the GPUs
+)
+
+// Job is a job and what became of it so far. A Job in a State is replaced,
+// never edited.
+type Job struct {
+	ID          JobID
+	Spec        *JobSpec // shared, never edited
+	User        string
+	RequestID   string
+	State       JobState
+	Reason      string // why it is in this state, a sentence
+	Epoch       Epoch
+	Workers     []Worker // current or last epoch, by rank
+	NodeRanks   []NodeID // the gang's nodes in order of their ranks
+	Stop        StopCause
+	StopReason  string
+	StopBy      Time // when every worker should be gone, if agents are reachable
+	Checkpoint  *Checkpoint
+	Progress    *Progress
+	Failures    int32 // counted against Spec.Retries
+	Requeues    int32 // not counted
+	NotBefore   Time  // end of back-off, or 0
+	SubmittedAt Time
+	PendingAt   Time // last became Pending
+	StartedAt   Time // this epoch got its GPUs
+	RunningAt   Time // this epoch's last worker started
+	FinishedAt  Time
+	FinishSeq   uint64 // order among final jobs
+}
+
+// Back-off after a failed epoch: 1 s, 2 s, 4 s ... 5 min. Chosen so that a job
+// which dies at once cannot occupy the planner, and a transient fault of
+// shared storage is ridden out.
+const (
+	backoffBase = time.Second
+	backoffMax  = 5 * time.Minute
+)
+
+func backoff(failures int32) time.Duration {
+	if failures < 1 {
+		return 0
+	}
+	d := backoffBase
+	for i := int32(1); i < failures && d < backoffMax; i++ {
+		d *= 2
+	}
+	return min(d, backoffMax)
+}
+
+// WorldSize is the number of workers that spec makes on the given number of nodes.
+func (s *JobSpec) WorldSize(nodes int) int {
+	if s.Launch == LaunchPerNode {
+		return nodes
+	}
+	return int(s.GPUs)
+}

@@ -1,0 +1,201 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// applyStart gives a Pending job its GPUs. All of the plan is checked first;
+// nothing is taken unless all of it can be.
+func (s *State) applyStart(c *StartJob) Result {
+	old := s.Job(c.Job)
+	switch {
+	case old == nil:
+		return refuse(NotFound, "job %d does not exist", c.Job)
+	case old.State != Pending || c.Epoch != old.Epoch+1:
+		return refuse(Conflict, "job %d is %s in epoch %d: it cannot start epoch %d", c.Job, old.State, old.Epoch, c.Epoch)
+	case s.now < old.NotBefore:
+		return refuse(Conflict, "job %d is in back-off for another %s", c.Job, old.NotBefore.Sub(s.now))
+	}
+	nodes, err := s.checkPlacement(old.Spec, c.Workers)
+	if err != nil {
+		return refuse(Conflict, "job %d: %s", c.Job, err)
+	}
+	j := *old
+	j.State, j.Epoch = Starting, c.Epoch
+	j.StartedAt, j.RunningAt, j.NotBefore = s.now, 0, 0
+	j.Stop, j.StopReason, j.StopBy = 0, "", 0
+	j.Progress = nil
+	j.NodeRanks = nodes
+	j.Workers = make([]Worker, len(c.Workers))
+	for i, p := range c.Workers {
+		j.Workers[i] = Worker{Rank: p.Rank, Node: p.Node, GPUs: p.GPUs, State: WorkerAssigned}
+	}
+	j.Reason = fmt.Sprintf("starts %s on %s", plural(len(j.Workers), "worker"), plural(len(nodes), "node"))
+	var changes []Change
+	for _, n := range nodes {
+		s.hold(&j, n)
+		changes = append(changes, Change{Node: n})
+	}
+	return s.put(&j, changes...)
+}
+
+// hold marks the job's GPUs on one node as held.
+func (s *State) hold(j *Job, id NodeID) {
+	n := *s.Node(id)
+	n.GPUs = slices.Clone(n.GPUs)
+	for i := range j.Workers {
+		if j.Workers[i].Node != id {
+			continue
+		}
+		for _, uuid := range j.Workers[i].GPUs {
+			g := n.FindGPU(uuid)
+			n.GPUs[g].Job, n.GPUs[g].Epoch = j.ID, j.Epoch
+			n.CPUUsed += j.Spec.CPUPerGPU
+			n.MemUsed += j.Spec.MemPerGPU
+		}
+	}
+	s.putNode(&n)
+}
+
+// release frees all GPUs that the job holds and returns the nodes it touched.
+func (s *State) release(j *Job) []Change {
+	var changes []Change
+	for _, id := range j.NodeRanks {
+		old := s.Node(id)
+		if old == nil {
+			continue
+		}
+		n := *old
+		n.GPUs = slices.Clone(n.GPUs)
+		touched := false
+		for i := range n.GPUs {
+			if g := &n.GPUs[i]; g.Job == j.ID {
+				g.Job, g.Epoch = 0, 0
+				n.CPUUsed -= j.Spec.CPUPerGPU
+				n.MemUsed -= j.Spec.MemPerGPU
+				touched = true
+			}
+		}
+		if touched {
+			n.GPUs = dropMissing(n.GPUs)
+			s.putNode(&n)
+			changes = append(changes, Change{Node: id})
+		}
+	}
+	return changes
+}
+
+// beginStop asks a job's workers to stop. A stop that is under way keeps its
+// cause, but a cancel overrides every other one.
+func (s *State) beginStop(j *Job, cause StopCause, reason string) {
+	if j.State == Stopping && cause != StopCancel {
+		return
+	}
+	if j.State != Stopping {
+		j.StopBy = s.now.Add(j.Spec.Warn + j.Spec.Grace)
+	}
+	j.State, j.Stop, j.StopReason = Stopping, cause, cut(reason)
+	j.Reason = cut("stops: " + reason)
+}
+
+// settle ends the epoch of a job if all its workers have ended: GPUs go back
+// and the job becomes final or Pending again. It is the one place where an
+// epoch ends. The caller stores j; the nodes it freed are returned.
+func (s *State) settle(j *Job) []Change {
+	if !j.State.Holding() {
+		return nil
+	}
+	var failed *Worker
+	lost := false
+	for i := range j.Workers {
+		w := &j.Workers[i]
+		if !w.State.Ended() {
+			return nil
+		}
+		lost = lost || w.State == WorkerLost
+		if w.failed() && (failed == nil || (failed.PeerLost && !w.PeerLost)) {
+			failed = w
+		}
+	}
+	changes := s.release(j)
+	switch {
+	case j.Stop == StopCancel:
+		s.finish(j, Cancelled, j.StopReason)
+	case j.Stop == StopTimeLimit:
+		s.finish(j, Failed, j.StopReason)
+	case failed == nil && j.Stop == 0:
+		s.finish(j, Succeeded, "all workers exited with 0")
+	case lost, j.Stop == StopNodeLost, j.Stop == StopPreempt, failed != nil && failed.PeerLost:
+		// Not the job's fault: a node or a link was lost, or another job came first.
+		s.requeue(j, j.StopReason)
+	default:
+		s.fail(j, failed)
+	}
+	return changes
+}
+
+// fail counts a failure of the job's own and starts it again if it may.
+func (s *State) fail(j *Job, w *Worker) {
+	why := j.StopReason
+	if w != nil {
+		why = s.describeEnd(w)
+	}
+	j.Failures++
+	if j.Failures > j.Spec.Retries {
+		s.finish(j, Failed, fmt.Sprintf("%s; %s allowed", why, plural(int(j.Spec.Retries), "retry")))
+		return
+	}
+	wait := backoff(j.Failures)
+	j.State, j.PendingAt, j.NotBefore = Pending, s.now, s.now.Add(wait)
+	j.Reason = cut(fmt.Sprintf("waits %s after failure %d (%d retries allowed): %s", wait, j.Failures, j.Spec.Retries, why))
+}
+
+// requeue puts the job back to Pending without blame.
+func (s *State) requeue(j *Job, why string) {
+	j.Requeues++
+	wait := time.Duration(0)
+	if j.Requeues > 1 {
+		wait = min(backoff(j.Requeues-1), maxRequeueGap)
+	}
+	j.State, j.PendingAt, j.NotBefore = Pending, s.now, s.now.Add(wait)
+	j.Reason = cut("waits to start again: " + why)
+}
+
+func (s *State) finish(j *Job, st JobState, reason string) {
+	s.finishSeq++
+	j.State, j.Reason, j.FinishedAt, j.FinishSeq = st, cut(reason), s.now, s.finishSeq
+	j.NotBefore = 0
+}
+
+// describeEnd says how a worker failed, for people.
+func (s *State) describeEnd(w *Worker) string {
+	where := string(w.Node)
+	if n := s.Node(w.Node); n != nil {
+		where = n.Name
+	}
+	how := fmt.Sprintf("exited with code %d", w.ExitCode)
+	switch {
+	case w.State == WorkerLost:
+		how = "was lost"
+	case w.Signal != 0:
+		how = fmt.Sprintf("was ended by signal %d", w.Signal)
+	}
+	out := fmt.Sprintf("rank %d on node %s %s", w.Rank, where, how)
+	if w.Message != "" {
+		out += ": " + w.Message
+	}
+	return out
+}
+
+func plural(n int, noun string) string {
+	switch {
+	case n == 1:
+		return "1 " + noun
+	case noun == "retry":
+		return fmt.Sprintf("%d retries", n)
+	default:
+		return fmt.Sprintf("%d %ss", n, noun)
+	}
+}

@@ -1,0 +1,238 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+)
+
+// applyReport takes what an agent says of its workers. Reports are levels:
+// one that repeats what is known changes nothing; one that goes back in a
+// worker's life is ignored.
+func (s *State) applyReport(c *ReportWorkers) Result {
+	if s.Node(c.Node) == nil {
+		return refuse(NotFound, "node %s is not registered", c.Node)
+	}
+	var res Result
+	for i := range c.Workers {
+		res.Changes = append(res.Changes, s.reportWorker(c.Node, &c.Workers[i])...)
+	}
+	return res
+}
+
+func (s *State) reportWorker(node NodeID, r *WorkerReport) []Change {
+	if r.State.Ended() {
+		if ch, was := s.clearStale(node, r); was {
+			return ch
+		}
+	}
+	old := s.Job(r.Job)
+	if old == nil || old.Epoch != r.Epoch || !old.State.Holding() || int(r.Rank) >= len(old.Workers) || r.Rank < 0 {
+		return nil
+	}
+	w := old.Workers[r.Rank]
+	if w.Node != node || w.State.Ended() || r.State <= w.State {
+		return nil
+	}
+	j := *old
+	j.Workers = slices.Clone(j.Workers)
+	w.State, w.ExitCode, w.Signal, w.PeerLost, w.Message = r.State, r.ExitCode, r.Signal, r.PeerLost, cut(r.Message)
+	j.Workers[r.Rank] = w
+	if r.Rank == 0 && r.Progress != nil {
+		j.Progress = r.Progress
+	}
+	if w.failed() && (j.State == Starting || j.State == Running) {
+		s.beginStop(&j, StopFailure, s.describeEnd(&w))
+	}
+	if j.State == Starting && allStarted(&j) {
+		j.State, j.RunningAt = Running, s.now
+		j.Reason = fmt.Sprintf("%s on %s", plural(len(j.Workers), "worker"), plural(len(j.NodeRanks), "node"))
+	}
+	changes := s.settle(&j)
+	s.putJob(&j)
+	return append(changes, Change{Job: j.ID})
+}
+
+func allStarted(j *Job) bool {
+	for i := range j.Workers {
+		if j.Workers[i].State < WorkerRunning {
+			return false
+		}
+	}
+	return true
+}
+
+// clearStale drops an ended worker from a node's stale list, if it is there.
+func (s *State) clearStale(node NodeID, r *WorkerReport) ([]Change, bool) {
+	old := s.Node(node)
+	i := slices.IndexFunc(old.Stale, func(w WorkerRef) bool {
+		return w.Job == r.Job && w.Epoch == r.Epoch && w.Rank == r.Rank
+	})
+	if i < 0 {
+		return nil, false
+	}
+	n := *old
+	n.Stale = slices.Delete(slices.Clone(n.Stale), i, i+1)
+	n.ChangedAt = s.now
+	s.putNode(&n)
+	return []Change{{Node: node}}, true
+}
+
+// applyRegister makes a node known or takes its news.
+func (s *State) applyRegister(c *RegisterNode) Result {
+	in := &c.Node
+	if err := validateNode(in); err != nil {
+		return refuse(Invalid, "%s", err)
+	}
+	var res Result
+	if other := s.NodeByName(in.Name); other != nil && other.ID != in.ID {
+		if other.State != NodeLost || s.holdsAny(other) {
+			return refuse(NameTaken, "a live node named %q exists (id %s, agent at %s): give this agent another --name, or remove its state directory if it is meant to be that node",
+				in.Name, other.ID, other.Address)
+		}
+		s.dropNode(other)
+		res.Changes = append(res.Changes, Change{Node: other.ID})
+	}
+	n := Node{RegisteredAt: s.now}
+	if old := s.Node(in.ID); old != nil {
+		if in.Incarnation < old.Incarnation {
+			return refuse(Conflict, "node %s: agent incarnation %d is older than %d: another agent runs with a copy of its state directory",
+				in.Name, in.Incarnation, old.Incarnation)
+		}
+		n = *old
+	}
+	held := n.GPUs
+	n.ID, n.Name, n.State, n.Reason = in.ID, in.Name, NodeReady, ""
+	n.Address, n.Host, n.BootID, n.Incarnation, n.Version = in.Address, in.Host, in.BootID, in.Incarnation, in.Version
+	n.CPUMilli, n.MemBytes, n.Labels, n.ChangedAt = in.CPUMilli, in.MemBytes, in.Labels, s.now
+	n.GPUs = mergeGPUs(held, in.GPUs)
+	n.Stale = s.staleWorkers(n.ID, c.Running)
+	s.putNode(&n)
+	res.Changes = append(res.Changes, Change{Node: n.ID})
+	return res
+}
+
+func validateNode(n *Node) error {
+	switch {
+	case n.ID == "" || len(n.ID) > MaxNameLen:
+		return fmt.Errorf("node id must be 1 to %d bytes", MaxNameLen)
+	case n.Name == "" || len(n.Name) > MaxNameLen:
+		return fmt.Errorf("node name must be 1 to %d bytes", MaxNameLen)
+	case len(n.GPUs) > MaxNodeGPUs:
+		return fmt.Errorf("node %s has %d GPUs, at most %d", n.Name, len(n.GPUs), MaxNodeGPUs)
+	}
+	for i := range n.GPUs {
+		if n.GPUs[i].UUID == "" || n.FindGPU(n.GPUs[i].UUID) != i {
+			return fmt.Errorf("node %s: GPU %d has no UUID of its own (%q)", n.Name, i, n.GPUs[i].UUID)
+		}
+	}
+	return nil
+}
+
+// mergeGPUs takes a node's new inventory and keeps who holds what. A GPU that
+// vanished while held stays, unhealthy, until its holder has let go.
+func mergeGPUs(old, inventory []GPU) []GPU {
+	out := make([]GPU, 0, len(inventory))
+	for _, g := range inventory {
+		g.Job, g.Epoch = 0, 0
+		if i := slices.IndexFunc(old, func(o GPU) bool { return o.UUID == g.UUID }); i >= 0 {
+			g.Job, g.Epoch = old[i].Job, old[i].Epoch
+		}
+		out = append(out, g)
+	}
+	for _, o := range old {
+		if o.Job != 0 && !slices.ContainsFunc(inventory, func(g GPU) bool { return g.UUID == o.UUID }) {
+			o.Healthy, o.Reason = false, reasonVanished
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+const reasonVanished = "the agent no longer finds this GPU"
+
+// dropMissing removes free GPUs that the agent no longer finds.
+func dropMissing(gpus []GPU) []GPU {
+	return slices.DeleteFunc(gpus, func(g GPU) bool { return g.Job == 0 && g.Reason == reasonVanished })
+}
+
+// staleWorkers lists those running workers that the state has given up.
+func (s *State) staleWorkers(node NodeID, running []WorkerRef) []WorkerRef {
+	var stale []WorkerRef
+	for _, w := range running {
+		j := s.Job(w.Job)
+		if j != nil && j.Epoch == w.Epoch && j.State.Holding() && w.Rank >= 0 && int(w.Rank) < len(j.Workers) &&
+			j.Workers[w.Rank].Node == node && !j.Workers[w.Rank].State.Ended() {
+			continue
+		}
+		if len(stale) < maxStaleRefs {
+			stale = append(stale, w)
+		}
+	}
+	return stale
+}
+
+func (s *State) holdsAny(n *Node) bool {
+	for i := range n.GPUs {
+		if n.GPUs[i].Job != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// applyLose declares a node lost: its workers are presumed dead, and their
+// jobs stop and start again elsewhere. The epoch fences what may still run.
+func (s *State) applyLose(c *LoseNode) Result {
+	old := s.Node(c.Node)
+	switch {
+	case old == nil:
+		return refuse(NotFound, "node %s is not registered", c.Node)
+	case old.State == NodeLost:
+		return Result{}
+	case old.Incarnation != c.Incarnation:
+		return refuse(Conflict, "node %s has come back (incarnation %d)", old.Name, old.Incarnation)
+	}
+	n := *old
+	n.State, n.Reason, n.ChangedAt = NodeLost, cut(c.Reason), s.now
+	s.putNode(&n)
+	res := Result{Changes: []Change{{Node: n.ID}}}
+	var jobs []JobID
+	for i := range n.GPUs {
+		if id := n.GPUs[i].Job; id != 0 && !slices.Contains(jobs, id) {
+			jobs = append(jobs, id)
+		}
+	}
+	for _, id := range jobs {
+		res.Changes = append(res.Changes, s.loseWorkers(id, &n)...)
+	}
+	return res
+}
+
+func (s *State) loseWorkers(id JobID, n *Node) []Change {
+	j := *s.Job(id)
+	j.Workers = slices.Clone(j.Workers)
+	for i := range j.Workers {
+		if w := &j.Workers[i]; w.Node == n.ID && !w.State.Ended() {
+			w.State, w.Message = WorkerLost, "node lost: "+n.Reason
+		}
+	}
+	if j.State != Stopping {
+		s.beginStop(&j, StopNodeLost, fmt.Sprintf("node %s was lost (%s)", n.Name, n.Reason))
+	}
+	changes := s.settle(&j)
+	s.putJob(&j)
+	return append(changes, Change{Job: id})
+}
+
+// applyForgetNode drops a lost node that holds nothing.
+func (s *State) applyForgetNode(c *ForgetNode) Result {
+	n := s.Node(c.Node)
+	switch {
+	case n == nil:
+		return Result{}
+	case n.State != NodeLost || s.holdsAny(n):
+		return refuse(Conflict, "node %s is %s or holds jobs: only a lost, empty node can be forgotten", n.Name, n.State)
+	}
+	s.dropNode(n)
+	return Result{Changes: []Change{{Node: n.ID}}}
+}

@@ -1,0 +1,190 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Limits of a job's spec. They bound what one log entry, one assignment and
+// one line of a table can hold.
+const (
+	MaxNameLen     = 128
+	MaxGPUs        = 1 << 20
+	MaxArgs        = 4096
+	MaxEnv         = 1024
+	MaxSpecBytes   = 256 << 10 // command, environment and script together
+	MaxRetries     = 1000
+	MinPriority    = 0
+	MaxPriority    = 100
+	DefaultQueue   = "default"
+	DefaultGrace   = 10 * time.Second
+	DefaultWarn    = 30 * time.Second
+	MaxStopTime    = 24 * time.Hour
+	DefaultPrio    = 50
+	maxQueueDepth  = 16
+	maxGPUTypeLen  = 64
+	maxGPUTypes    = 32
+	maxTimeLimit   = 10 * 365 * 24 * time.Hour
+	maxMemPerGPU   = 1 << 50
+	maxMilliPerGPU = 1 << 30
+)
+
+// LaunchMode says how many processes a node starts for a job.
+type LaunchMode uint8
+
+// Launch modes. The zero value is invalid in a stored spec.
+const (
+	LaunchPerGPU  LaunchMode = 1 // one process for each GPU
+	LaunchPerNode LaunchMode = 2 // one launcher for each node
+)
+
+// EnvVar is one environment variable of a worker.
+type EnvVar struct {
+	Name, Value string
+}
+
+// JobSpec is what a user asks for. It never changes after submission, so a
+// State and its snapshots share one.
+type JobSpec struct {
+	Name        string        // 1..MaxNameLen bytes
+	Queue       string        // path such as "research/vision"
+	Priority    int32         // MinPriority..MaxPriority, higher first
+	GPUs        int32         // size of the gang, 1..MaxGPUs
+	GPUsPerNode int32         // exactly this many on each node; 0: the planner chooses
+	GPUTypes    []string      // acceptable types, preferred first; empty: any. A gang is of one type
+	CPUPerGPU   int64         // thousandths of a CPU; 0: none reserved
+	MemPerGPU   int64         // bytes; 0: none reserved
+	TimeLimit   time.Duration // of one epoch, from its start; 0: none
+	Launch      LaunchMode
+	Command     []string // at least one
+	Env         []EnvVar // in the order given
+	Dir         string   // working directory on the node; empty: the worker's own
+	Retries     int32    // failures after which it is started again; lost nodes do not count
+	Preemptible bool
+	Warn        time.Duration // warning signal to SIGTERM
+	Grace       time.Duration // SIGTERM to SIGKILL
+	KeepCkpts   int32         // checkpoints to keep; 0: the library's default
+}
+
+// Normalize fills in the defaults that a client may leave out.
+func (s *JobSpec) Normalize() {
+	if s.Queue == "" {
+		s.Queue = DefaultQueue
+	}
+	if s.Launch == 0 {
+		s.Launch = LaunchPerGPU
+	}
+}
+
+// Validate returns every problem of the spec at once, joined, or nil. It knows
+// nothing of the cluster: whether a gang can ever fit is CanEverFit's question.
+func (s *JobSpec) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if s.Name == "" || len(s.Name) > MaxNameLen || strings.ContainsAny(s.Name, "\n\r\t\x00") {
+		bad("name: must be 1 to %d bytes on one line, is %d bytes", MaxNameLen, len(s.Name))
+	}
+	if err := validateQueue(s.Queue); err != nil {
+		errs = append(errs, err)
+	}
+	if s.Priority < MinPriority || s.Priority > MaxPriority {
+		bad("priority: %d is not in %d..%d (higher starts first)", s.Priority, MinPriority, MaxPriority)
+	}
+	if s.GPUs < 1 || s.GPUs > MaxGPUs {
+		bad("gpus: %d is not in 1..%d", s.GPUs, MaxGPUs)
+	}
+	if s.GPUsPerNode < 0 || (s.GPUsPerNode > 0 && s.GPUs%s.GPUsPerNode != 0) {
+		bad("gpus_per_node: %d does not divide gpus %d", s.GPUsPerNode, s.GPUs)
+	}
+	if len(s.GPUTypes) > maxGPUTypes {
+		bad("gpu_type: %d types, at most %d", len(s.GPUTypes), maxGPUTypes)
+	}
+	for _, t := range s.GPUTypes {
+		if t == "" || len(t) > maxGPUTypeLen {
+			bad("gpu_type: %q must be 1 to %d bytes, such as h100", t, maxGPUTypeLen)
+		}
+	}
+	if s.Launch != LaunchPerGPU && s.Launch != LaunchPerNode {
+		bad("launch: must be per-gpu or per-node")
+	}
+	if s.Retries < 0 || s.Retries > MaxRetries {
+		bad("retries: %d is not in 0..%d", s.Retries, MaxRetries)
+	}
+	return errors.Join(append(errs, s.validateResources(), s.validateCommand())...)
+}
+
+func (s *JobSpec) validateResources() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if s.CPUPerGPU < 0 || s.CPUPerGPU > maxMilliPerGPU {
+		bad("cpus_per_gpu: %g is out of range", float64(s.CPUPerGPU)/1000)
+	}
+	if s.MemPerGPU < 0 || s.MemPerGPU > maxMemPerGPU {
+		bad("memory_per_gpu: %d bytes is out of range", s.MemPerGPU)
+	}
+	if s.TimeLimit < 0 || s.TimeLimit > maxTimeLimit {
+		bad("time_limit: %s is out of range", s.TimeLimit)
+	}
+	if s.Warn < 0 || s.Warn > MaxStopTime {
+		bad("warn: %s is not in 0..%s", s.Warn, MaxStopTime)
+	}
+	if s.Grace < 0 || s.Grace > MaxStopTime {
+		bad("grace: %s is not in 0..%s", s.Grace, MaxStopTime)
+	}
+	if s.KeepCkpts < 0 {
+		bad("checkpoint.keep: %d is negative", s.KeepCkpts)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *JobSpec) validateCommand() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(s.Command) == 0 || s.Command[0] == "" {
+		bad("command: is empty: give the program to run and its arguments")
+	}
+	if len(s.Command) > MaxArgs {
+		bad("command: %d arguments, at most %d", len(s.Command), MaxArgs)
+	}
+	if len(s.Env) > MaxEnv {
+		bad("env: %d variables, at most %d", len(s.Env), MaxEnv)
+	}
+	size := len(s.Dir)
+	for _, a := range s.Command {
+		size += len(a) + 1
+		if strings.ContainsRune(a, 0) {
+			bad("command: an argument holds a NUL byte")
+		}
+	}
+	for _, e := range s.Env {
+		size += len(e.Name) + len(e.Value) + 2
+		if e.Name == "" || strings.ContainsAny(e.Name, "=\x00") || strings.ContainsRune(e.Value, 0) {
+			bad("env: %q is not a usable variable name or value", e.Name)
+		}
+	}
+	if size > MaxSpecBytes {
+		bad("command, env and dir: %d bytes together, at most %d: put large scripts in a file on shared storage", size, MaxSpecBytes)
+	}
+	return errors.Join(errs...)
+}
+
+func validateQueue(q string) error {
+	parts := strings.Split(q, "/")
+	if len(q) > MaxNameLen || len(parts) > maxQueueDepth {
+		return fmt.Errorf("queue: %q is too long: at most %d bytes and %d levels", q, MaxNameLen, maxQueueDepth)
+	}
+	for _, p := range parts {
+		ok := p != ""
+		for _, r := range p {
+			if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.') {
+				ok = false
+			}
+		}
+		if !ok {
+			return fmt.Errorf("queue: %q is not a path of names such as research/vision (letters, digits, - _ .)", q)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package cluster
+
+import (
+	"github.com/tidwall/btree"
+)
+
+// Version is the newest encoding of commands and state that this release
+// knows. A server proposes only what the cluster's version allows.
+const Version uint32 = 1
+
+// State is everything that the servers agree on. The zero State is empty and
+// ready. One goroutine owns a State and calls Apply and Snapshot; the
+// snapshots it hands out may be read by any number of goroutines.
+type State struct {
+	clusterID string
+	version   uint32
+	index     uint64
+	now       Time
+	nextJob   JobID
+	finishSeq uint64
+	reqSeq    uint64
+
+	jobs     btree.Map[JobID, *Job]
+	nodes    btree.Map[NodeID, *Node]
+	requests btree.Map[string, *Request]
+
+	// Derived from the above by putJob, putNode and putRequest; never encoded.
+	pending  btree.Map[JobID, *Job]
+	holding  btree.Map[JobID, *Job]
+	finished btree.Map[uint64, JobID] // by FinishSeq
+	names    btree.Map[string, NodeID]
+	reqOrder btree.Map[uint64, string] // by Seq
+	counts   [8]int                    // jobs by state
+}
+
+// Request remembers which job a client's request id made.
+type Request struct {
+	ID  string
+	Job JobID
+	At  Time
+	Seq uint64
+}
+
+// Snapshot returns an immutable view of the state, in O(1). Only the owner may
+// call it. Calling Apply on a snapshot forks it: the original does not change.
+func (s *State) Snapshot() *State {
+	c := *s
+	c.jobs = *s.jobs.Copy()
+	c.nodes = *s.nodes.Copy()
+	c.requests = *s.requests.Copy()
+	c.pending = *s.pending.Copy()
+	c.holding = *s.holding.Copy()
+	c.finished = *s.finished.Copy()
+	c.names = *s.names.Copy()
+	c.reqOrder = *s.reqOrder.Copy()
+	return &c
+}
+
+// ClusterID is the cluster's identity, or "" before Init.
+func (s *State) ClusterID() string { return s.clusterID }
+
+// Version is the cluster's version, or 0 before Init.
+func (s *State) Version() uint32 { return s.version }
+
+// Index is the log index of the last applied command.
+func (s *State) Index() uint64 { return s.index }
+
+// Now is the state's clock: the latest stamp seen. It never goes back.
+func (s *State) Now() Time { return s.now }
+
+// Job returns a job, or nil.
+func (s *State) Job(id JobID) *Job {
+	j, _ := s.jobs.Get(id)
+	return j
+}
+
+// Node returns a node, or nil.
+func (s *State) Node(id NodeID) *Node {
+	n, _ := s.nodes.Get(id)
+	return n
+}
+
+// NodeByName returns a node, or nil.
+func (s *State) NodeByName(name string) *Node {
+	id, ok := s.names.Get(name)
+	if !ok {
+		return nil
+	}
+	return s.Node(id)
+}
+
+// Request returns what is remembered of a request id, or nil.
+func (s *State) Request(id string) *Request {
+	r, _ := s.requests.Get(id)
+	return r
+}
+
+// Count returns how many jobs are in a state.
+func (s *State) Count(st JobState) int { return s.counts[st] }
+
+// Jobs returns how many jobs the state holds.
+func (s *State) Jobs() int { return s.jobs.Len() }
+
+// Nodes returns how many nodes the state holds.
+func (s *State) Nodes() int { return s.nodes.Len() }
+
+// EachJob calls f for all jobs by id until f returns false.
+func (s *State) EachJob(f func(*Job) bool) {
+	s.jobs.Scan(func(_ JobID, j *Job) bool { return f(j) })
+}
+
+// EachJobBefore calls f for jobs with ids below before, newest first, until f
+// returns false. With before 0 it begins at the newest job.
+func (s *State) EachJobBefore(before JobID, f func(*Job) bool) {
+	if before == 0 {
+		s.jobs.Reverse(func(_ JobID, j *Job) bool { return f(j) })
+		return
+	}
+	s.jobs.Descend(before-1, func(_ JobID, j *Job) bool { return f(j) })
+}
+
+// EachPending calls f for all Pending jobs by id until f returns false.
+func (s *State) EachPending(f func(*Job) bool) {
+	s.pending.Scan(func(_ JobID, j *Job) bool { return f(j) })
+}
+
+// EachHolding calls f for all jobs that hold GPUs by id until f returns false.
+func (s *State) EachHolding(f func(*Job) bool) {
+	s.holding.Scan(func(_ JobID, j *Job) bool { return f(j) })
+}
+
+// EachFinished calls f for all final jobs, the longest finished first, until f
+// returns false.
+func (s *State) EachFinished(f func(*Job) bool) {
+	s.finished.Scan(func(_ uint64, id JobID) bool { return f(s.Job(id)) })
+}
+
+// EachNode calls f for all nodes by id until f returns false.
+func (s *State) EachNode(f func(*Node) bool) {
+	s.nodes.Scan(func(_ NodeID, n *Node) bool { return f(n) })
+}
+
+// putJob stores a new version of a job and keeps the derived maps in step.
+func (s *State) putJob(j *Job) {
+	old, had := s.jobs.Set(j.ID, j)
+	if had {
+		s.counts[old.State]--
+		if old.State.Holding() && !j.State.Holding() {
+			s.holding.Delete(j.ID)
+		}
+		if old.State == Pending && j.State != Pending {
+			s.pending.Delete(j.ID)
+		}
+	}
+	s.counts[j.State]++
+	switch {
+	case j.State == Pending:
+		s.pending.Set(j.ID, j)
+	case j.State.Holding():
+		s.holding.Set(j.ID, j)
+	default:
+		s.finished.Set(j.FinishSeq, j.ID)
+	}
+}
+
+func (s *State) dropJob(j *Job) {
+	s.jobs.Delete(j.ID)
+	s.finished.Delete(j.FinishSeq)
+	s.counts[j.State]--
+}
+
+func (s *State) putNode(n *Node) {
+	old, had := s.nodes.Set(n.ID, n)
+	if had && old.Name != n.Name {
+		s.names.Delete(old.Name)
+	}
+	s.names.Set(n.Name, n.ID)
+}
+
+func (s *State) dropNode(n *Node) {
+	s.nodes.Delete(n.ID)
+	s.names.Delete(n.Name)
+}
+
+func (s *State) putRequest(r *Request) {
+	s.requests.Set(r.ID, r)
+	s.reqOrder.Set(r.Seq, r.ID)
+}
+
+// expireRequests drops request ids that are out of the window or over the bound.
+func (s *State) expireRequests() {
+	for {
+		seq, id, ok := s.reqOrder.Min()
+		if !ok {
+			return
+		}
+		r, _ := s.requests.Get(id)
+		if s.now.Sub(r.At) < RequestWindow && s.requests.Len() < MaxRequests {
+			return
+		}
+		s.requests.Delete(id)
+		s.reqOrder.Delete(seq)
+	}
+}
