@@ -1,7 +1,8 @@
 # Gangline's everyday commands. `make help` lists them.
 #
 # A fresh machine needs Go (the version in go.mod) and nothing else; with a C compiler the agent can also talk to
-# NVIDIA's driver. Developer tools are pinned in tools.mod and built by `go tool`, so nothing is installed by hand.
+# NVIDIA's driver. Developer tools are pinned in tools.mod and tools-lint.mod (apart, because the linter wants newer
+# modules than buf was tested with) and built by `go tool`, so nothing is installed by hand.
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,7 +12,14 @@ MAKEFLAGS   += --no-builtin-rules
 
 GO   ?= go
 TOOL := $(GO) tool -modfile=tools.mod
-SEED ?= 1
+LINT := $(GO) tool -modfile=tools-lint.mod golangci-lint
+
+PKGS      ?= ./...
+RACE      ?= ./scheduler/... ./nodeagent/... ./allreduce/... ./checkpoint/... ./sim/...
+SEED      ?= 1
+BENCH     ?= .
+BENCHTIME ?= 300ms
+REPORT    ?=
 
 # The version printed by `gangline version`: the nearest tag and commit, or "dev" outside a git checkout.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -44,3 +52,70 @@ generate-check:
 		while IFS= read -r -d '' f; do diff -u "proto/$$f" "$$tmp/proto/$$f" || exit 1; done || \
 		{ echo 'generated code is out of date: run "make generate" and commit the result' >&2; exit 1; }; \
 	echo 'generated code is up to date'
+
+## test: run every test, one line for each package and a summary at the end (about 5 minutes on 2 cores when nothing is cached)
+.PHONY: test
+test:
+	@$(GO) test -buildvcs=false -timeout 8m -v $(PKGS) 2>&1 | .ci/testreport
+
+## race: run the tests of the concurrent packages under the race detector (needs a C compiler)
+.PHONY: race
+race:
+	@CGO_ENABLED=1 $(GO) test -buildvcs=false -race -timeout 10m -v $(RACE) 2>&1 | .ci/testreport
+
+## lint: check format, imports, purity, common bugs and protobuf style
+.PHONY: lint
+lint:
+	$(GO) vet ./...
+	$(GO) run ./cmd/purecheck
+	$(TOOL) buf lint
+	$(LINT) run ./...
+
+## fmt: put imports and layout in order
+.PHONY: fmt
+fmt:
+	$(LINT) fmt ./...
+
+## bench: run the Go benchmarks for about three minutes (BENCH=regexp chooses, BENCHTIME=1s measures longer)
+.PHONY: bench
+bench:
+	$(GO) test -buildvcs=false -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -timeout 15m $(PKGS) | grep -v '\[no test files\]'
+
+## demo: build, then train over 4 emulated nodes while the leader and a node are killed (REPORT=file keeps the result)
+.PHONY: demo
+demo: build
+	./bin/gangline demo $(if $(REPORT),--report '$(REPORT)')
+
+## sim: run the simulator on a synthetic cluster; the same SEED gives the same output, byte for byte
+.PHONY: sim
+sim: build
+	@./bin/gangline sim run --seed $(SEED)
+
+## cover: run the tests with coverage; leaves coverage/all.html
+.PHONY: cover
+cover:
+	@mkdir -p coverage
+	$(GO) test -buildvcs=false -timeout 10m -coverprofile coverage/all.txt $(PKGS)
+	$(GO) tool cover -html coverage/all.txt -o coverage/all.html
+	$(GO) tool cover -func coverage/all.txt | tail -n 1
+
+## check: everything that must hold before a push, fast things first
+.PHONY: check
+check: generate-check mod-check lint test race
+
+## mod-check: fail when go.mod lacks or carries something, or a module's content changed
+.PHONY: mod-check
+mod-check:
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+## clean: remove what these commands built
+.PHONY: clean
+clean:
+	rm -rf bin coverage
+
+## help: list these targets
+.PHONY: help
+help:
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
+		printf '  make %-16s %s\n' "$$name" "$$text"; done

@@ -13,8 +13,8 @@
 //     (waiver, on the line or the one above: "// any order: <why the order cannot matter>");
 //   - go statements, select, channels, and imports such as sync, os, net, context;
 //   - the wall clock, the local time zone, and the global random generator;
-//   - package variables, unless they are error sentinels or carry "// table: <what it holds>" or a reasoned
-//     nolint:gochecknoglobals; assignments to package variables, always; and init functions;
+//   - package variables, unless they are error sentinels or carry "// table: <what it holds>" or the linter's
+//     gochecknoglobals waiver with a reason; assignments to package variables, always; and init functions;
 //   - imports from outside the standard library, direct or through another package, that the table does not allow.
 //
 // A package of the level "deterministic" (the simulator) may write files and keep state, so it is checked for map

@@ -126,7 +126,9 @@ func TestRun(t *testing.T) {
 		{"clean", []string{"./cmd/purecheck/testdata/clean"}, 0, "", "purecheck: 1 package(s) are clean"},
 		{"by import path", []string{modulePath + "/cmd/purecheck/testdata/clean"}, 0, "", "1 package(s) are clean"},
 		{
-			"findings", []string{"cmd/purecheck/testdata/determ"}, 1,
+			"findings",
+			[]string{"cmd/purecheck/testdata/determ"},
+			1,
 			"testdata/determ/determ.go:15:2: range over a map", "2 finding(s) in 1 package(s)",
 		},
 		{"not in the table", []string{"./cmd/gangline"}, 2, "", `check "cmd/gangline": it is not in the policy table`},
