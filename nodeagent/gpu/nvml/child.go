@@ -43,7 +43,7 @@ type child struct {
 func startChild(command, env []string) (*child, error) {
 	cmd := exec.Command(command[0], command[1:]...) //nolint:gosec // our own binary, named by the operator's config
 	cmd.Env = append(os.Environ(), env...)
-	cmd.WaitDelay = reapWait
+	cmd.WaitDelay = reapWait / 4 // for a stderr that somebody else still holds open
 	cmd.SysProcAttr = childAttributes()
 	c := &child{
 		cmd: cmd, words: &tail{}, started: time.Now(),
@@ -110,6 +110,8 @@ func (c *child) call(req request, timeout time.Duration, stop <-chan struct{}) (
 		select {
 		case r, open := <-c.lines:
 			switch {
+			case !open && c.garbled:
+				return response{}, fmt.Errorf("gpu-probe %s: the output is not the probe's protocol: is the command %q another program?", req.Op, strings.Join(c.cmd.Args, " "))
 			case !open:
 				return response{}, c.death(req.Op, at)
 			case r.At != "":
@@ -131,9 +133,6 @@ func (c *child) call(req request, timeout time.Duration, stop <-chan struct{}) (
 func (c *child) death(o op, at string) error {
 	if !c.await(reapWait) {
 		return fmt.Errorf("gpu-probe %s%s: process %d closed its output but has not ended", o, atDevice(at), c.cmd.Process.Pid)
-	}
-	if c.garbled {
-		return fmt.Errorf("gpu-probe %s: the output is not the probe's protocol: is the command %q another program?", o, strings.Join(c.cmd.Args, " "))
 	}
 	how := "exit status 0"
 	if c.waitErr != nil {
