@@ -104,15 +104,8 @@ func (s *State) checkNode(n *Node, held map[string]JobID) error {
 	if cpu != n.CPUUsed || mem != n.MemUsed {
 		errs = append(errs, fmt.Errorf("node %s: reserves %d mCPU and %d bytes, holders sum to %d and %d", n.Name, n.CPUUsed, n.MemUsed, cpu, mem))
 	}
-	if n.State == NodeReady && (n.CPUUsed > n.CPUMilli || n.MemUsed > n.MemBytes) && cpu+mem > 0 && !n.shrunk() {
-		errs = append(errs, fmt.Errorf("node %s: reserves more than it has", n.Name))
-	}
 	return errors.Join(errs...)
 }
-
-// shrunk reports whether the node came back with less than it had: then what
-// it holds may exceed what it has until its jobs end.
-func (n *Node) shrunk() bool { return n.ChangedAt != n.RegisteredAt }
 
 func (s *State) checkDerived() error {
 	var errs []error

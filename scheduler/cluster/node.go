@@ -59,8 +59,8 @@ type Node struct {
 	GPUs        []GPU
 	CPUMilli    int64
 	MemBytes    int64
-	CPUUsed     int64 // reserved by the jobs whose GPUs are held here, thousandths
-	MemUsed     int64 // likewise, bytes
+	CPUUsed     int64   // reserved by the jobs whose GPUs are held here, thousandths
+	MemUsed     int64   // likewise, bytes
 	Labels      []Label // sorted by key
 	// Stale are workers of older epochs that still run here although the state
 	// has given them up (the node was lost meanwhile). Their GPUs are not free
@@ -96,4 +96,14 @@ func (n *Node) stale(uuid string) bool {
 func (n *Node) Usable(i int) bool {
 	g := &n.GPUs[i]
 	return n.State == NodeReady && g.Healthy && g.Job == 0 && (len(n.Stale) == 0 || !n.stale(g.UUID))
+}
+
+// Holds reports whether a job holds a GPU of the node.
+func (n *Node) Holds() bool {
+	for i := range n.GPUs {
+		if n.GPUs[i].Job != 0 {
+			return true
+		}
+	}
+	return false
 }

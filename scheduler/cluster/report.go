@@ -85,7 +85,7 @@ func (s *State) applyRegister(c *RegisterNode) Result {
 	}
 	var res Result
 	if other := s.NodeByName(in.Name); other != nil && other.ID != in.ID {
-		if other.State != NodeLost || s.holdsAny(other) {
+		if other.State != NodeLost || other.Holds() {
 			return refuse(NameTaken, "a live node named %q exists (id %s, agent at %s): give this agent another --name, or remove its state directory if it is meant to be that node",
 				in.Name, other.ID, other.Address)
 		}
@@ -171,15 +171,6 @@ func (s *State) staleWorkers(node NodeID, running []WorkerRef) []WorkerRef {
 	return stale
 }
 
-func (s *State) holdsAny(n *Node) bool {
-	for i := range n.GPUs {
-		if n.GPUs[i].Job != 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // applyLose declares a node lost: its workers are presumed dead, and their
 // jobs stop and start again elsewhere. The epoch fences what may still run.
 func (s *State) applyLose(c *LoseNode) Result {
@@ -230,7 +221,7 @@ func (s *State) applyForgetNode(c *ForgetNode) Result {
 	switch {
 	case n == nil:
 		return Result{}
-	case n.State != NodeLost || s.holdsAny(n):
+	case n.State != NodeLost || n.Holds():
 		return refuse(Conflict, "node %s is %s or holds jobs: only a lost, empty node can be forgotten", n.Name, n.State)
 	}
 	s.dropNode(n)
