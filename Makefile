@@ -16,6 +16,8 @@ LINT := $(GO) tool -modfile=tools-lint.mod golangci-lint
 
 PKGS      ?= ./...
 RACE      ?= ./scheduler/... ./nodeagent/... ./allreduce/... ./checkpoint/... ./sim/...
+PURE      := ./scheduler/cluster ./scheduler/planner ./scheduler/control ./nodeagent/reconcile
+COVER_MIN ?= 85
 SEED      ?= 1
 BENCH     ?= .
 BENCHTIME ?= 300ms
@@ -66,7 +68,6 @@ race:
 ## lint: check format, imports, purity, common bugs and protobuf style
 .PHONY: lint
 lint:
-	$(GO) vet ./...
 	$(GO) run ./cmd/purecheck
 	$(TOOL) buf lint
 	$(LINT) run ./...
@@ -99,9 +100,16 @@ cover:
 	$(GO) tool cover -html coverage/all.txt -o coverage/all.html
 	$(GO) tool cover -func coverage/all.txt | tail -n 1
 
+## cover-pure: fail when the tests of a pure package run less than COVER_MIN percent of it
+.PHONY: cover-pure
+cover-pure:
+	@$(GO) test -buildvcs=false -timeout 8m -cover $(PURE) | awk -v min=$(COVER_MIN) '{ print } \
+		match($$0, /coverage: [0-9.]+%/) { n++; if (substr($$0, RSTART + 10, RLENGTH - 11) + 0 < min) low = low " " $$2 } \
+		END { if (low != "") { print "below " min " percent:" low; exit 1 } if (n < $(words $(PURE))) exit 1 }'
+
 ## check: everything that must hold before a push, fast things first
 .PHONY: check
-check: generate-check mod-check lint test race
+check: generate-check mod-check lint test cover-pure race
 
 ## mod-check: fail when go.mod lacks or carries something, or a module's content changed
 .PHONY: mod-check
