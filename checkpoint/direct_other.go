@@ -1,0 +1,8 @@
+//go:build !linux
+
+package checkpoint
+
+import "os"
+
+// openBulk opens a file plainly: only Linux is given O_DIRECT.
+func openBulk(path string, flags int) (WriteFile, error) { return os.OpenFile(path, flags, filePerm) }

@@ -1,0 +1,162 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Reader reads tensors of one checkpoint, whole or any box of them, whatever world size wrote it. Every chunk is verified when it
+// is read. One goroutine uses it at a time; several Readers may read the same checkpoint. Close it.
+type Reader struct {
+	store *Store
+	m     Manifest
+	parts map[string][]part
+	files []ReadFile // by rank, opened on first use
+	slots [readerSlots]slot
+	next  int // the slot to be replaced next
+}
+
+// readerSlots is how many verified chunks a Reader keeps, so that small tensors which share a chunk do not each read
+// it: two files being read side by side, and one chunk back in each.
+const readerSlots = 4
+
+type slot struct {
+	shard, chunk int
+	data         []byte // nil: empty
+	buf          []byte
+}
+
+// part is one rank's box of a tensor.
+type part struct {
+	shard int
+	info  *TensorInfo
+}
+
+// NewReader gives a reader of a checkpoint that Latest, Load or Commit gave.
+func (s *Store) NewReader(m Manifest) *Reader {
+	r := &Reader{store: s, m: m, parts: map[string][]part{}, files: make([]ReadFile, len(m.Shards))}
+	for i := range m.Shards {
+		for j := range m.Shards[i].Tensors {
+			t := &m.Shards[i].Tensors[j]
+			r.parts[t.Name] = append(r.parts[t.Name], part{shard: i, info: t})
+		}
+	}
+	return r
+}
+
+// Close closes the files. The Reader can not be used after it.
+func (r *Reader) Close() error {
+	var errs []error
+	for i, f := range r.files {
+		if f != nil {
+			errs = append(errs, f.Close())
+			r.files[i] = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Read fills dst with a whole tensor, last dimension fastest. dst must have exactly its number of elements and its type.
+// Errors: ErrNoTensor, ErrInvalid, *CorruptError, the context's (looked at between chunks), the file system's; then dst
+// is partly filled.
+func Read[T Element](ctx context.Context, r *Reader, name string, dst []T) error {
+	parts := r.parts[name]
+	if len(parts) == 0 {
+		return fmt.Errorf("read tensor %q of %s: %w", name, r.m.Dir, ErrNoTensor)
+	}
+	global := parts[0].info.Global
+	return ReadBox(ctx, r, name, make([]int64, len(global)), global, dst)
+}
+
+// ReadBox fills dst with the box of shape at offset of a tensor, in elements of its global shape: what a rank of another world
+// size needs. Only chunks that hold a part of the box are read. Errors as of Read.
+func ReadBox[T Element](ctx context.Context, r *Reader, name string, offset, shape []int64, dst []T) error {
+	if err := r.read(ctx, name, dtypeOf[T](), offset, shape, bytesOf(dst)); err != nil {
+		return fmt.Errorf("read tensor %q of %s: %w", name, r.m.Dir, err)
+	}
+	return nil
+}
+
+// ReadTensor fills dst with a whole float32 tensor. It opens and closes what it needs; to read many tensors use a Reader.
+func (s *Store) ReadTensor(ctx context.Context, m Manifest, name string, dst []float32) error {
+	r := s.NewReader(m)
+	return errors.Join(Read(ctx, r, name, dst), r.Close())
+}
+
+func (r *Reader) read(ctx context.Context, name string, dtype DType, offset, shape []int64, dst []byte) error {
+	parts := r.parts[name]
+	if len(parts) == 0 {
+		return ErrNoTensor
+	}
+	want := TensorInfo{
+		Name: name, DType: dtype, Global: parts[0].info.Global, Offset: offset, Shape: shape,
+	}
+	if have := parts[0].info.DType; have != dtype {
+		return fmt.Errorf("%w: it is %s, not %s", ErrInvalid, have, dtype)
+	}
+	if err := want.check(); err != nil {
+		return err
+	}
+	if want.size() != int64(len(dst)) {
+		return fmt.Errorf("%w: %s%v needs %d bytes, the destination has %d", ErrInvalid, dtype, shape, want.size(), len(dst))
+	}
+	elem := dtype.Size()
+	to := box{offset: offset, shape: shape}
+	for _, p := range parts {
+		from := box{offset: p.info.Offset, shape: p.info.Shape}
+		err := runs(from, to, func(src, at, n int64) error {
+			return r.copyRun(ctx, p.shard, p.info.FileOffset+src*elem, dst[at*elem:(at+n)*elem])
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// copyRun fills dst from one place of a shard file, chunk by chunk.
+func (r *Reader) copyRun(ctx context.Context, shard int, at int64, dst []byte) error {
+	for len(dst) > 0 {
+		data, err := r.chunk(ctx, shard, int(at/r.m.ChunkBytes))
+		if err != nil {
+			return err
+		}
+		n := copy(dst, data[at%r.m.ChunkBytes:])
+		dst, at = dst[n:], at+int64(n)
+	}
+	return nil
+}
+
+// chunk gives a verified chunk, from a slot or from the file.
+func (r *Reader) chunk(ctx context.Context, shard, chunk int) ([]byte, error) {
+	for i := range r.slots {
+		if s := &r.slots[i]; s.data != nil && s.shard == shard && s.chunk == chunk {
+			return s.data, nil
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	sh := &r.m.Shards[shard]
+	name := r.m.Dir + "/" + sh.File
+	if r.files[shard] == nil {
+		f, err := r.store.fs.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		r.files[shard] = f
+	}
+	s := &r.slots[r.next]
+	r.next = (r.next + 1) % readerSlots
+	s.data = nil
+	size := int(min(r.m.ChunkBytes, sh.Bytes))
+	s.buf = slices.Grow(s.buf[:0], size)[:size]
+	data, err := readChunk(r.files[shard], name, r.m.ChunkBytes, sh, chunk, s.buf)
+	if err != nil {
+		return nil, err
+	}
+	s.shard, s.chunk, s.data = shard, chunk, data
+	return data, nil
+}

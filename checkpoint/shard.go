@@ -1,0 +1,238 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// ShardWrite is what one rank saves of one step.
+type ShardWrite struct {
+	Epoch     uint64 // the epoch this rank runs in; begun with Store.Fence
+	Step      uint64
+	Rank      int // from 0
+	WorldSize int
+	Tensors   []Tensor          // this rank's boxes; may be empty
+	Meta      map[string]string // this rank's own words, bounded by MaxMetaBytes
+}
+
+// writeBuffers is how many chunks a writer has in flight: one filled and summed while one is written, one waiting.
+const writeBuffers = 3
+
+// WriteShard writes one rank's shard and makes it durable, with a sidecar file for the commit. All ranks may do so at the
+// same time. The checkpoint is not visible to Latest before Store.Commit. A rank that repeats a step replaces
+// its shard; a rank writes its steps in rising order. After any error nothing of the shard is left, unless
+// the removal failed too, which the error then says. Errors: ErrFenced, ErrNotBegun, ErrCommitted, ErrInvalid, *NoSpaceError,
+// the context's (looked at between chunks), the file system's.
+func (s *Store) WriteShard(ctx context.Context, w ShardWrite) (ShardInfo, error) {
+	info, err := s.plan(w)
+	if err != nil {
+		return ShardInfo{}, err
+	}
+	ref := Ref{Epoch: w.Epoch, Step: w.Step}
+	what := fmt.Sprintf("write shard of rank %d, step %d", w.Rank, w.Step)
+	if err := s.current(ctx, w.Epoch, what); err != nil {
+		return ShardInfo{}, err
+	}
+	if err := s.prepare(ref); err != nil {
+		return ShardInfo{}, fmt.Errorf("%s: %w", what, err)
+	}
+	if err := s.writeBoth(ctx, ref, w, &info); err != nil {
+		return ShardInfo{}, s.blameFence(ctx, w.Epoch, fmt.Errorf("%s: %w", what, err))
+	}
+	return info, nil
+}
+
+// plan lays the tensors out in the file and checks the request.
+func (s *Store) plan(w ShardWrite) (ShardInfo, error) {
+	if err := checkIdentity(s.job, w.Epoch, w.WorldSize, s.chunkBytes); err != nil {
+		return ShardInfo{}, err
+	}
+	info := ShardInfo{Rank: w.Rank, File: shardName(w.Rank, w.WorldSize), Meta: w.Meta}
+	at := int64(Align)
+	for _, t := range w.Tensors {
+		ti := TensorInfo{Name: t.Name, DType: t.DType, Global: t.Global, Offset: t.Offset, Shape: t.Shape, FileOffset: at}
+		if err := ti.check(); err != nil {
+			return ShardInfo{}, err
+		}
+		if ti.size() != int64(len(t.Data)) {
+			return ShardInfo{}, fmt.Errorf("%w: tensor %q: %s%v needs %d bytes, the data has %d", ErrInvalid, t.Name, t.DType, t.Shape, ti.size(), len(t.Data))
+		}
+		if int64(len(t.Data)) > math.MaxInt64-MaxChunkBytes-at {
+			return ShardInfo{}, fmt.Errorf("%w: tensor %q: the shard is too large", ErrInvalid, t.Name)
+		}
+		at += alignUp(int64(len(t.Data)))
+		info.Tensors = append(info.Tensors, ti)
+	}
+	info.Bytes = at
+	info.Chunks = make([]Sum, chunkCount(at, s.chunkBytes))
+	return info, info.check(w.WorldSize, s.chunkBytes)
+}
+
+// prepare makes the step's directory and refuses one that is committed.
+func (s *Store) prepare(ref Ref) error {
+	dir := ref.String()
+	if err := s.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return wrapWrite(dir, 0, err)
+	}
+	// Also if another rank made it: its own sync may not have come yet.
+	if err := s.fs.SyncDir("."); err != nil {
+		return err
+	}
+	done, err := s.exists(dir + "/" + manifestName)
+	if err != nil {
+		return err
+	}
+	if done {
+		return fmt.Errorf("%s: %w: write a later step", dir, ErrCommitted)
+	}
+	return nil
+}
+
+// writeBoth writes the shard, then its sidecar, and syncs the directory that names both.
+func (s *Store) writeBoth(ctx context.Context, ref Ref, w ShardWrite, info *ShardInfo) error {
+	dir := ref.String() + "/"
+	side := dir + sidecarName(w.Rank, w.WorldSize)
+	// A sidecar of an earlier try must not vouch for the file that replaces its shard.
+	if err := s.fs.Remove(side); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	file := dir + info.File
+	if err := s.writeFile(ctx, file+tempSuffix, w, info); err != nil {
+		return s.discard(file+tempSuffix, wrapWrite(file, info.Bytes, err))
+	}
+	if err := s.fs.Rename(file+tempSuffix, file); err != nil {
+		return s.discard(file+tempSuffix, err)
+	}
+	data, err := seal(sidecarFormat, sidecar{
+		Job: s.job, Epoch: w.Epoch, Step: w.Step, WorldSize: w.WorldSize, ChunkBytes: s.chunkBytes, Shard: *info,
+	})
+	if err == nil {
+		err = s.writeDurably(side, data, nil)
+	}
+	if err != nil {
+		return s.discard(file, err)
+	}
+	if err := s.fs.SyncDir(ref.String()); err != nil {
+		return s.discard(side, s.discard(file, err))
+	}
+	return nil
+}
+
+// blameFence tells a writer whose directory was taken away why.
+func (s *Store) blameFence(ctx context.Context, epoch uint64, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		if fenced := s.notOlder(ctx, epoch, "write"); fenced != nil {
+			return errors.Join(fenced, err)
+		}
+	}
+	return err
+}
+
+// chunk is a filled buffer on its way to the disk.
+type chunk struct {
+	buf  []byte // the whole buffer
+	size int64  // how much of it is the file's
+}
+
+// writeFile writes the shard's file chunk by chunk and fills in the checksums. One goroutine writes while this one copies
+// and sums the next chunk; both have ended when it returns.
+func (s *Store) writeFile(ctx context.Context, name string, w ShardWrite, info *ShardInfo) error {
+	f, err := s.fs.Create(name, true)
+	if err != nil {
+		return err
+	}
+	header := shardHeader{
+		job: s.job, epoch: w.Epoch, step: w.Step, rank: w.Rank, worldSize: w.WorldSize,
+		bytes: info.Bytes, chunkBytes: s.chunkBytes,
+	}
+	src := newSource(header.page(), w.Tensors, info.Tensors)
+	size := min(s.chunkBytes, info.Bytes)
+	free := make(chan []byte, writeBuffers)
+	full := make(chan chunk, writeBuffers)
+	for range min(writeBuffers, len(info.Chunks)) {
+		free <- AlignedBuffer(int(size))
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		for c := range full {
+			if n, err := f.Write(c.buf[:c.size]); err != nil {
+				return err
+			} else if int64(n) != c.size {
+				return io.ErrShortWrite
+			}
+			free <- c.buf // never blocks: it holds all buffers there are
+		}
+		return nil
+	})
+	group.Go(func() error {
+		defer close(full)
+		for i := range info.Chunks {
+			var buf []byte
+			select {
+			case buf = <-free:
+			case <-gctx.Done():
+				return gctx.Err()
+			}
+			if err := gctx.Err(); err != nil {
+				return err
+			}
+			start := int64(i) * s.chunkBytes
+			n := min(s.chunkBytes, info.Bytes-start)
+			src.fill(buf[:n], start)
+			info.Chunks[i] = sumOf(buf[:n])
+			full <- chunk{buf: buf, size: n} // never blocks either
+		}
+		return nil
+	})
+	err = group.Wait()
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// source is the content of a shard file: pieces of memory at rising places, zeros between.
+type source struct {
+	pieces []piece
+}
+
+type piece struct {
+	at   int64
+	data []byte
+}
+
+func newSource(header []byte, tensors []Tensor, infos []TensorInfo) *source {
+	src := &source{pieces: make([]piece, 0, len(tensors)+1)}
+	src.pieces = append(src.pieces, piece{data: header})
+	for i, t := range tensors {
+		src.pieces = append(src.pieces, piece{at: infos[i].FileOffset, data: t.Data})
+	}
+	return src
+}
+
+// fill puts the file's bytes from start on into buf. Calls come with rising starts; pieces left behind are forgotten.
+func (s *source) fill(buf []byte, start int64) {
+	done := int64(0) // how far buf is filled
+	end := start + int64(len(buf))
+	for len(s.pieces) > 0 {
+		p := s.pieces[0]
+		if p.at >= end {
+			break
+		}
+		from := max(p.at, start)
+		clear(buf[done : from-start])
+		n := copy(buf[from-start:], p.data[from-p.at:])
+		done = from - start + int64(n)
+		if p.at+int64(len(p.data)) > end {
+			break // the rest belongs to the next chunk
+		}
+		s.pieces = s.pieces[1:]
+	}
+	clear(buf[done:])
+}

@@ -1,0 +1,154 @@
+package checkpoint
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+)
+
+// Config says where a job's checkpoints are.
+type Config struct {
+	// FS is the job's own directory, the same for all its ranks: NewDir(path). Required.
+	FS FS
+	// Job is the job's name or id, up to MaxNameBytes. A checkpoint of another job in the directory is
+	// never resumed from. Required.
+	Job string
+	// ChunkBytes is the unit of writing and checksums; 0 means DefaultChunkBytes. A multiple of Align up to
+	// MaxChunkBytes. Too small costs disk rate and manifest size, too large costs memory (a writer
+	// holds three chunks, a reader four) and makes reading a small tensor slow. A reader goes by the manifest.
+	ChunkBytes int
+	// VerifyWorkers is how many files are checked at once; 0 means 2, which fills a disk or a network link
+	// while one of them waits. Each holds one chunk in memory.
+	VerifyWorkers int
+}
+
+// Store writes, finds, reads and removes the checkpoints of one job. Every rank opens its own; the
+// directory is all they share. A Store is safe for concurrent use. It starts no goroutine that
+// outlives a call and holds no open file between calls.
+type Store struct {
+	fs            FS
+	job           string
+	chunkBytes    int64
+	verifyWorkers int
+
+	mu       sync.Mutex
+	verified map[string]struct{} // directories whose bytes this Store has checked in full
+}
+
+// maxRemembered bounds Store.verified: far more than the checkpoints a job keeps.
+const maxRemembered = 256
+
+// Open gives the store of one job's checkpoints. It touches no file.
+func Open(cfg Config) (*Store, error) {
+	if cfg.FS == nil {
+		return nil, fmt.Errorf("%w: open checkpoint store: no file system given", ErrInvalid)
+	}
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		return nil, fmt.Errorf("%w: open checkpoint store: this machine is big-endian, checkpoints are little-endian", ErrInvalid)
+	}
+	if cfg.ChunkBytes == 0 {
+		cfg.ChunkBytes = DefaultChunkBytes
+	}
+	if cfg.VerifyWorkers == 0 {
+		cfg.VerifyWorkers = 2
+	}
+	if err := checkIdentity(cfg.Job, 1, 1, int64(cfg.ChunkBytes)); err != nil {
+		return nil, fmt.Errorf("open checkpoint store: %w", err)
+	}
+	if cfg.VerifyWorkers < 1 {
+		return nil, fmt.Errorf("%w: open checkpoint store: %d verify workers, want at least 1", ErrInvalid, cfg.VerifyWorkers)
+	}
+	return &Store{
+		fs: cfg.FS, job: cfg.Job, chunkBytes: int64(cfg.ChunkBytes), verifyWorkers: cfg.VerifyWorkers,
+		verified: map[string]struct{}{},
+	}, nil
+}
+
+// wasVerified says whether this Store has checked a directory in full.
+func (s *Store) wasVerified(dir string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.verified[dir]
+	return ok
+}
+
+// setVerified remembers a check, or forgets it.
+func (s *Store) setVerified(dir string, good bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !good {
+		delete(s.verified, dir)
+		return
+	}
+	if len(s.verified) >= maxRemembered {
+		clear(s.verified)
+	}
+	s.verified[dir] = struct{}{}
+}
+
+// writeDurably replaces a small file in one step: temporary name, fsync, rename. The caller syncs the
+// directory. On error nothing is left behind. between, if not nil, runs just before the rename and can stop it.
+func (s *Store) writeDurably(name string, data []byte, between func() error) error {
+	temp := name + tempSuffix
+	err := s.writeTemp(temp, data)
+	if err != nil {
+		err = wrapWrite(name, int64(len(data)), err)
+	}
+	if err == nil && between != nil {
+		err = between()
+	}
+	if err == nil {
+		if err = s.fs.Rename(temp, name); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("write %s: %w", name, err)
+	}
+	return s.discard(temp, err)
+}
+
+func (s *Store) writeTemp(temp string, data []byte) error {
+	f, err := s.fs.Create(temp, false)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// discard removes a half-written file after err and gives err, with the removal's own failure if it has one.
+func (s *Store) discard(name string, err error) error {
+	if rm := s.fs.Remove(name); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
+		return fmt.Errorf("%w (and the half-written %s stays: %w)", err, name, rm)
+	}
+	return err
+}
+
+// readSmall reads a JSON file of bounded size.
+func (s *Store) readSmall(name string) ([]byte, error) {
+	f, err := s.fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size > MaxManifestBytes {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", name, size, MaxManifestBytes)
+	}
+	data := make([]byte, size)
+	if n, err := f.ReadAt(data, 0); int64(n) != size {
+		if err == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return data, nil
+}
