@@ -1,0 +1,205 @@
+package cluster
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// world draws random commands, sensible and senseless, against a state.
+type world struct {
+	t     *rapid.T
+	s     *State
+	index uint64
+	now   Time
+}
+
+func newWorld(t *rapid.T) *world {
+	w := &world{t: t, s: &State{}, now: Time(time.Hour)}
+	w.s.Apply(1, w.now, &Init{ClusterID: "c", Version: 1})
+	return w
+}
+
+func gpuNode(i, gpus int) Node {
+	n := Node{
+		ID: NodeID(fmt.Sprintf("id-%d", i)), Name: fmt.Sprintf("n%d", i), Address: fmt.Sprintf("127.0.0.1:%d", 7000+i), Host: "127.0.0.1",
+		BootID: "b", Incarnation: 1, CPUMilli: 8000, MemBytes: 8 << 30,
+	}
+	for g := range gpus {
+		typ := "h100"
+		if i%3 == 2 {
+			typ = "a100"
+		}
+		n.GPUs = append(n.GPUs, GPU{UUID: fmt.Sprintf("GPU-%d-%d", i, g), Type: typ, MemBytes: 80 << 30, Healthy: true})
+	}
+	return n
+}
+
+func (w *world) draw() Command {
+	job := JobID(rapid.IntRange(1, 8).Draw(w.t, "job"))
+	epoch := Epoch(rapid.IntRange(0, 4).Draw(w.t, "epoch"))
+	node := NodeID(fmt.Sprintf("id-%d", rapid.IntRange(0, 3).Draw(w.t, "node")))
+	if j := w.s.Job(job); j != nil && rapid.Bool().Draw(w.t, "current") {
+		epoch = j.Epoch
+	}
+	switch rapid.IntRange(0, 10).Draw(w.t, "command") {
+	case 0, 1:
+		return &SubmitJob{RequestID: fmt.Sprint(rapid.IntRange(1, 12).Draw(w.t, "request")), User: "u", Spec: w.drawSpec()}
+	case 2:
+		return &CancelJob{Job: job, By: "u"}
+	case 3, 4, 5:
+		return w.drawStart(job)
+	case 6:
+		n := gpuNode(rapid.IntRange(0, 3).Draw(w.t, "n"), rapid.IntRange(1, 4).Draw(w.t, "gpus"))
+		n.Incarnation = uint64(rapid.IntRange(1, 3).Draw(w.t, "incarnation"))
+		return &RegisterNode{Node: n, Running: []WorkerRef{{Job: job, Epoch: epoch, GPUs: []string{"GPU-0-0"}}}}
+	case 7:
+		inc := uint64(1)
+		if n := w.s.Node(node); n != nil {
+			inc = n.Incarnation
+		}
+		return &LoseNode{Node: node, Incarnation: inc, Reason: "lease"}
+	case 8, 9:
+		return w.drawReport(job, epoch, node)
+	default:
+		return rapid.SampledFrom([]Command{
+			&EvictJob{Job: job, Epoch: epoch, Cause: StopTimeLimit, Reason: "limit"},
+			&EvictJob{Job: job, Epoch: epoch, Cause: StopPreempt, Reason: "preempted"},
+			&RecordCheckpoint{Job: job, Epoch: epoch, Step: int64(index(w)), Path: "/c"},
+			&ForgetJobs{Jobs: []JobID{job}}, &ForgetNode{Node: node}, &ExplainJob{Job: job, Reason: "because"},
+		}).Draw(w.t, "other")
+	}
+}
+
+func index(w *world) uint64 { return w.index }
+
+func (w *world) drawSpec() *JobSpec {
+	return &JobSpec{
+		Name: "j", Queue: "q", GPUs: int32(rapid.IntRange(1, 5).Draw(w.t, "gpus")), Launch: LaunchPerGPU, Command: []string{"x"},
+		Retries: int32(rapid.IntRange(0, 2).Draw(w.t, "retries")), CPUPerGPU: 1000, MemPerGPU: 1 << 30,
+	}
+}
+
+// drawStart places a job on the first free GPUs of one type, or draws nonsense.
+func (w *world) drawStart(id JobID) Command {
+	j := w.s.Job(id)
+	if j == nil {
+		return &StartJob{Job: id, Epoch: 1, Workers: []Placement{{Node: "id-0", GPUs: []string{"GPU-0-0"}}}}
+	}
+	c := &StartJob{Job: id, Epoch: j.Epoch + 1}
+	typ := rapid.SampledFrom([]string{"h100", "a100"}).Draw(w.t, "type")
+	steal := rapid.IntRange(0, 9).Draw(w.t, "steal") == 0
+	w.s.EachNode(func(n *Node) bool {
+		for g := range n.GPUs {
+			if int32(len(c.Workers)) < j.Spec.GPUs && n.GPUs[g].Type == typ && (steal || n.Usable(g)) {
+				c.Workers = append(c.Workers, Placement{Rank: Rank(len(c.Workers)), Node: n.ID, GPUs: []string{n.GPUs[g].UUID}})
+			}
+		}
+		return true
+	})
+	return c
+}
+
+func (w *world) drawReport(id JobID, epoch Epoch, node NodeID) Command {
+	c := &ReportWorkers{Node: node}
+	if j := w.s.Job(id); j != nil && len(j.Workers) > 0 {
+		c.Node = j.Workers[rapid.IntRange(0, len(j.Workers)-1).Draw(w.t, "worker")].Node
+	}
+	for r := range 5 {
+		c.Workers = append(c.Workers, WorkerReport{
+			Job: id, Epoch: epoch, Rank: Rank(r), State: WorkerState(rapid.IntRange(2, 4).Draw(w.t, "state")),
+			ExitCode: int32(rapid.IntRange(0, 1).Draw(w.t, "code")), PeerLost: rapid.Bool().Draw(w.t, "peer"),
+			Progress: &Progress{Step: 1, Metrics: []Metric{{Name: "a", Value: 0.5}}},
+		})
+	}
+	return c
+}
+
+// TestRandomCommands holds the laws of Apply against random command sequences.
+func TestRandomCommands(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		twin := &State{}
+		twin.Apply(1, w.now, &Init{ClusterID: "c", Version: 1})
+		requests := map[string]JobID{}
+		for range rapid.IntRange(1, 60).Draw(t, "length") {
+			w.index++
+			w.now += Time(rapid.IntRange(-1000, 100_000).Draw(t, "ms")) * Time(time.Millisecond)
+			cmd := w.draw()
+			before, beforeHash := w.s.Snapshot(), w.s.Hash()
+			decoded, err := DecodeCommand(AppendCommand(nil, cmd), Version)
+			if err != nil {
+				t.Fatalf("command %+v does not survive the log: %v", cmd, err)
+			}
+			res := w.s.Apply(w.index, w.now, cmd)
+			twin.Apply(w.index, w.now, decoded)
+			w.hold(before, beforeHash, twin, cmd, res)
+			if c, ok := cmd.(*SubmitJob); ok && res.Code == OK {
+				if was, seen := requests[c.RequestID]; seen && was != res.Job {
+					t.Fatalf("request %q made job %d and job %d", c.RequestID, was, res.Job)
+				}
+				requests[c.RequestID] = res.Job
+			}
+		}
+	})
+}
+
+// hold checks what must be true after each command.
+func (w *world) hold(before *State, beforeHash uint64, twin *State, cmd Command, res Result) {
+	if err := w.s.Check(); err != nil {
+		w.t.Fatalf("after %T %+v: %v", cmd, cmd, err)
+	}
+	if before.Hash() != beforeHash {
+		w.t.Fatalf("%T changed an earlier snapshot", cmd)
+	}
+	if w.s.Hash() != twin.Hash() {
+		w.t.Fatalf("%T: two states that applied the same commands differ", cmd)
+	}
+	if w.s.Now() < before.Now() {
+		w.t.Fatalf("the clock went back from %d to %d", before.Now(), w.s.Now())
+	}
+	var bytes []byte
+	_ = w.s.Encode(func(b []byte) error { bytes = append(bytes, b...); return nil })
+	restored, err := Decode(bytes, Version)
+	if err != nil || restored.Hash() != w.s.Hash() || restored.Check() != nil {
+		w.t.Fatalf("state does not survive a snapshot: %v, check %v", err, restored.Check())
+	}
+	changed := map[JobID]bool{}
+	for _, c := range res.Changes {
+		changed[c.Job] = true
+	}
+	w.s.EachJob(func(j *Job) bool {
+		old := before.Job(j.ID)
+		if old == j {
+			return true
+		}
+		if !changed[j.ID] {
+			w.t.Fatalf("%T changed job %d and did not say so", cmd, j.ID)
+		}
+		if old != nil && old.State != j.State && !Legal(old.State, j.State) {
+			w.t.Fatalf("%T took job %d from %s to %s", cmd, j.ID, old.State, j.State)
+		}
+		if res.Code != OK {
+			w.t.Fatalf("%T was refused (%s) and yet changed job %d", cmd, res.Message, j.ID)
+		}
+		return true
+	})
+}
+
+// FuzzDecode: no bytes may make the decoders panic or loop.
+func FuzzDecode(f *testing.F) {
+	f.Add(AppendCommand(nil, &SubmitJob{RequestID: "r", Spec: &JobSpec{Name: "n", Command: []string{"x"}}}), uint32(1))
+	f.Fuzz(func(t *testing.T, b []byte, version uint32) {
+		if cmd, err := DecodeCommand(b, version); err == nil {
+			if again, err := DecodeCommand(AppendCommand(nil, cmd), version); err != nil || again == nil {
+				t.Fatalf("decoded %T does not encode and decode again: %v", cmd, err)
+			}
+		}
+		if s, err := Decode(b, version); err == nil {
+			_ = s.Hash()
+		}
+	})
+}
