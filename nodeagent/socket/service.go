@@ -1,0 +1,221 @@
+package socket
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/gangline/gangline/nodeagent/reconcile"
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+)
+
+const (
+	// maxMetrics and maxMetricName bound what a report carries for each worker, since it goes to the leader each second.
+	maxMetrics    = 32
+	maxMetricName = 64
+	// maxText bounds a path, an address and a cause.
+	maxText = 4096
+)
+
+// endpoint is one worker's socket and what the worker said on it.
+type endpoint struct {
+	agentv1.UnimplementedWorkerServiceServer
+	server *Server
+	key    reconcile.Key
+	files  Files
+	grpc   *grpc.Server // nil when not served; guarded by Server.mu
+
+	saveMu sync.Mutex // one writer of the notes file at a time; never taken with mu held
+
+	mu      sync.Mutex
+	notes   *agentv1.WorkerStatus
+	dirty   bool // notes are newer than the file
+	peers   []string
+	stop    *Stop
+	changed chan struct{} // closed and replaced when peers or stop change
+}
+
+// Rendezvous notes the rank's address and waits until the leader knows all.
+func (e *endpoint) Rendezvous(ctx context.Context, req *agentv1.RendezvousRequest) (*agentv1.RendezvousResponse, error) {
+	address, err := reachable(req.GetAddress(), e.server.cfg.Host)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	e.mu.Lock()
+	news := e.notes.GetRendezvousAddress() != address
+	e.notes.RendezvousAddress = address
+	e.dirty = e.dirty || news
+	e.mu.Unlock()
+	if news {
+		e.server.cfg.Changed()
+	}
+	for {
+		e.mu.Lock()
+		peers, changed := e.peers, e.changed
+		e.mu.Unlock()
+		// Peers that hold an older address of this rank are not the answer to this call.
+		if e.key.Rank < len(peers) && peers[e.key.Rank] == address {
+			return &agentv1.RendezvousResponse{
+				JobId: e.key.Job, Epoch: e.key.Epoch, Rank: int32(e.key.Rank), Peers: peers, //nolint:gosec // a rank came as int32
+			}, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
+	}
+}
+
+// reachable puts the node's own host in the place of a wildcard or missing one.
+func reachable(address, nodeHost string) (string, error) {
+	if len(address) > maxText {
+		return "", fmt.Errorf("rendezvous: the address has %d bytes, at most %d are allowed", len(address), maxText)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port == "" || port == "0" {
+		return "", fmt.Errorf("rendezvous: address %q is not host:port with the port on which this rank listens", address)
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = nodeHost
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// ReportProgress keeps the last progress.
+func (e *endpoint) ReportProgress(_ context.Context, req *agentv1.ReportProgressRequest) (*agentv1.ReportProgressResponse, error) {
+	p := req.GetProgress()
+	if p == nil {
+		return nil, status.Error(codes.InvalidArgument, "report progress: the progress is missing")
+	}
+	if n := len(p.GetMetrics()); n > maxMetrics {
+		return nil, status.Errorf(codes.InvalidArgument, "report progress: %d metrics, at most %d are allowed: report the ones that people watch", n, maxMetrics)
+	}
+	for name := range p.GetMetrics() {
+		if len(name) > maxMetricName {
+			return nil, status.Errorf(codes.InvalidArgument, "report progress: metric name %q... has %d bytes, at most %d are allowed", name[:maxMetricName], len(name), maxMetricName)
+		}
+	}
+	e.mu.Lock()
+	e.notes.Progress = proto.CloneOf(p)
+	e.dirty = true
+	e.mu.Unlock()
+	return &agentv1.ReportProgressResponse{}, nil
+}
+
+// ReportCheckpoint keeps the newest checkpoint, on disk before it answers: the worker may exit right after.
+func (e *endpoint) ReportCheckpoint(_ context.Context, req *agentv1.ReportCheckpointRequest) (*agentv1.ReportCheckpointResponse, error) {
+	c := req.GetCheckpoint()
+	if c.GetPath() == "" || len(c.GetPath()) > maxText || c.GetStep() < 0 {
+		return nil, status.Errorf(codes.InvalidArgument, "report checkpoint: a step >= 0 and a path of at most %d bytes are needed, got step %d and %q", maxText, c.GetStep(), c.GetPath())
+	}
+	e.mu.Lock()
+	if old := e.notes.GetCheckpoint(); old == nil || c.GetStep() >= old.GetStep() {
+		e.notes.Checkpoint = proto.CloneOf(c)
+		e.dirty = true
+	}
+	e.mu.Unlock()
+	// A full disk on the node must not cost the training: the leader hears of the checkpoint in any case.
+	e.save(e.server.log, true)
+	e.server.cfg.Changed()
+	return &agentv1.ReportCheckpointResponse{}, nil
+}
+
+// ReportPeerLost keeps why the worker is about to exit.
+func (e *endpoint) ReportPeerLost(_ context.Context, req *agentv1.ReportPeerLostRequest) (*agentv1.ReportPeerLostResponse, error) {
+	e.mu.Lock()
+	e.notes.PeerLost = true
+	e.notes.Message = fmt.Sprintf("lost its peer, rank %d: %s", req.GetRank(), req.GetCause()[:min(len(req.GetCause()), maxText)])
+	e.dirty = true
+	e.mu.Unlock()
+	e.save(e.server.log, true)
+	e.server.cfg.Changed()
+	return &agentv1.ReportPeerLostResponse{}, nil
+}
+
+// WatchNotices streams the stop in force, and again when it changes.
+func (e *endpoint) WatchNotices(_ *agentv1.WatchNoticesRequest, stream grpc.ServerStreamingServer[agentv1.WatchNoticesResponse]) error {
+	var told *Stop
+	for {
+		e.mu.Lock()
+		stop, changed := e.stop, e.changed
+		e.mu.Unlock()
+		if stop != nil && (told == nil || *told != *stop) {
+			told = stop
+			notice := &agentv1.StopNotice{
+				Reason:        stop.Reason,
+				TerminateInMs: left(stop.Terminate),
+				KillInMs:      left(stop.Kill),
+			}
+			err := stream.Send(&agentv1.WatchNoticesResponse{Notice: &agentv1.WatchNoticesResponse_Stop{Stop: notice}})
+			if err != nil {
+				return err
+			}
+		}
+		select {
+		case <-changed:
+		case <-stream.Context().Done():
+			return status.FromContextError(stream.Context().Err()).Err()
+		}
+	}
+}
+
+func left(deadline time.Time) int64 { return max(0, time.Until(deadline).Milliseconds()) }
+
+func (e *endpoint) setPeers(peers []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(peers) == 0 || slices.Equal(e.peers, peers) {
+		return
+	}
+	e.peers = slices.Clone(peers)
+	e.announce()
+}
+
+func (e *endpoint) setStop(stop Stop) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stop != nil && *e.stop == stop {
+		return
+	}
+	e.stop = &stop
+	e.announce()
+}
+
+// announce wakes every waiter; the caller holds mu.
+func (e *endpoint) announce() {
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// flush brings changed notes to disk.
+func (e *endpoint) flush(log *slog.Logger) { e.save(log, false) }
+
+func (e *endpoint) save(log *slog.Logger, durable bool) {
+	e.saveMu.Lock()
+	defer e.saveMu.Unlock()
+	e.mu.Lock()
+	if !e.dirty && !durable {
+		e.mu.Unlock()
+		return
+	}
+	e.dirty = false
+	notes := proto.CloneOf(e.notes)
+	e.mu.Unlock()
+	if err := saveNotes(e.files.Notes, notes, durable); err != nil {
+		e.mu.Lock()
+		e.dirty = true // the next flush tries again
+		e.mu.Unlock()
+		log.Warn("what a worker said is not on disk: an agent restart would lose it",
+			"job", e.key.Job, "epoch", e.key.Epoch, "rank", e.key.Rank, "err", err)
+	}
+}
