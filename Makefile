@@ -70,7 +70,7 @@ race:
 lint:
 	$(GO) run ./cmd/purecheck
 	$(TOOL) buf lint
-	$(LINT) run ./...
+	$(LINT) run ./... ./.ci/checkdemo
 
 ## fmt: put imports and layout in order
 .PHONY: fmt
@@ -80,7 +80,8 @@ fmt:
 ## bench: run the Go benchmarks for about three minutes (BENCH=regexp chooses, BENCHTIME=1s measures longer)
 .PHONY: bench
 bench:
-	$(GO) test -buildvcs=false -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -timeout 15m $(PKGS) | grep -v '\[no test files\]'
+	$(GO) test -buildvcs=false -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -timeout 15m $(PKGS) | \
+		{ grep --line-buffered -vE '\[no test files\]$$|^PASS$$|^ok  |^goos:|^goarch:' || echo 'no benchmark matches'; }
 
 ## demo: build, then train over 4 emulated nodes while the leader and a node are killed (REPORT=file keeps the result)
 .PHONY: demo
