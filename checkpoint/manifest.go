@@ -1,8 +1,10 @@
 package checkpoint
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -154,13 +156,17 @@ func seal(format string, body any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", format, err)
 	}
-	out := fmt.Appendf(nil, `{"format":%q,"version":%d,"xxh3_128":%q,"body":`, format, FormatVersion, sumOf(raw))
-	out = append(append(out, raw...), '}', '\n')
+	out := wrap(format, sumOf(raw), raw)
 	if len(out) > MaxManifestBytes {
 		return nil, fmt.Errorf("%w: %s would have %d bytes, at most %d are allowed: use larger chunks or fewer tensors",
 			ErrInvalid, format, len(out), MaxManifestBytes)
 	}
 	return out, nil
+}
+
+func wrap(format string, sum Sum, body []byte) []byte {
+	out := fmt.Appendf(nil, `{"format":%q,"version":%d,"xxh3_128":%q,"body":`, format, FormatVersion, sum)
+	return append(append(out, body...), '}', '\n')
 }
 
 // unseal checks an envelope and decodes its body.
@@ -177,6 +183,10 @@ func unseal(format string, data []byte, body any) error {
 	}
 	if got := sumOf(e.Body); got != e.Sum {
 		return fmt.Errorf("checksum of the body is %s, the file says %s", got, e.Sum)
+	}
+	// JSON forgives a key's changed case, blanks, and more; a damaged file gets no such grace.
+	if !bytes.Equal(data, wrap(format, e.Sum, e.Body)) {
+		return errors.New("the outer object is not as this package writes it")
 	}
 	if err := json.Unmarshal(e.Body, body); err != nil {
 		return fmt.Errorf("body: %w", err)

@@ -124,9 +124,9 @@ func (s *Store) writeBoth(ctx context.Context, ref Ref, w ShardWrite, info *Shar
 	return nil
 }
 
-// blameFence tells a writer whose directory was taken away why.
+// blameFence tells a writer that a newer epoch has begun, if that may be why its files are not where they were.
 func (s *Store) blameFence(ctx context.Context, epoch uint64, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrIncomplete) {
 		if fenced := s.notOlder(ctx, epoch, "write"); fenced != nil {
 			return errors.Join(fenced, err)
 		}
