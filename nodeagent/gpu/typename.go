@@ -9,10 +9,10 @@ import (
 const UnknownType = "unknown"
 
 // modelWord is a chip or board name on its own, such as h100, gh200, l40s, a10g, mx450.
-var modelWord = regexp.MustCompile(`^[a-z]{1,3}[0-9]{1,4}[a-z]{0,2}$`) //nolint:gochecknoglobals // compiled table
+var modelWord = regexp.MustCompile(`^[a-z]{1,3}[0-9]{1,4}[a-z]{0,2}$`)
 
 // modelNumber is the number of a consumer or workstation board, such as 4090 or 5000.
-var modelNumber = regexp.MustCompile(`^[0-9]{3,4}[a-z]*$`) //nolint:gochecknoglobals // compiled table
+var modelNumber = regexp.MustCompile(`^[0-9]{3,4}[a-z]*$`)
 
 // TypeFromName derives the lower-case word that job specs use from NVML's product name:
 // "NVIDIA H100 80GB HBM3" is "h100", "NVIDIA A100-SXM4-40GB" is "a100", "NVIDIA GeForce RTX 4060 Ti" is

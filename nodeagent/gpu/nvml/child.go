@@ -41,7 +41,7 @@ type child struct {
 
 // startChild runs the command with pipes for the protocol.
 func startChild(command, env []string) (*child, error) {
-	cmd := exec.Command(command[0], command[1:]...) //nolint:gosec // our own binary, named by the operator's config
+	cmd := exec.Command(command[0], command[1:]...) // our own binary, named by the operator's config
 	cmd.Env = append(os.Environ(), env...)
 	cmd.WaitDelay = reapWait / 4 // for a stderr that somebody else still holds open
 	cmd.SysProcAttr = childAttributes()

@@ -164,7 +164,7 @@ func (l *library) health(d *device) gpu.Health {
 	mem, ret := d.handle.GetMemoryInfo()
 	switch ret {
 	case lib.SUCCESS:
-		d.info.MemBytes = int64(mem.Total) //nolint:gosec // device memory is far below 8 EiB
+		d.info.MemBytes = int64(mem.Total) // device memory is far below 8 EiB
 		return gpu.Health{Healthy: true}
 	case lib.ERROR_NOT_SUPPORTED: // boards that share the host's memory
 		return gpu.Health{Healthy: true}
@@ -204,7 +204,7 @@ func (l *library) sample(d device) gpu.Sample {
 	}
 	if l.has("nvmlDeviceGetMemoryInfo") {
 		if v, ret := d.handle.GetMemoryInfo(); ret == lib.SUCCESS {
-			s.MemUsedBytes = new(int64(v.Used)) //nolint:gosec // device memory is far below 8 EiB
+			s.MemUsedBytes = new(int64(v.Used)) // device memory is far below 8 EiB
 		}
 	}
 	if l.has("nvmlDeviceGetPowerUsage") {

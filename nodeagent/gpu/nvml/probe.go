@@ -52,7 +52,7 @@ func serve(stdin io.Reader, stdout io.Writer, d driver) int {
 	for lines.Scan() {
 		var req request
 		if err := json.Unmarshal(lines.Bytes(), &req); err != nil || req.Version != protocolVersion {
-			p.send(response{ID: req.ID, Code: codeFailed, Error: fmt.Sprintf("gpu-probe speaks version %d, got %q", protocolVersion, lines.Text())})
+			_ = p.send(response{ID: req.ID, Code: codeFailed, Error: fmt.Sprintf("gpu-probe speaks version %d, got %q", protocolVersion, lines.Text())})
 			return 2
 		}
 		select {

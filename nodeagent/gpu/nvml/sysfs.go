@@ -14,7 +14,7 @@ const pciDevices = "/sys/bus/pci/devices"
 
 // numaNode reads the NUMA node of a PCI device from sysfs, which says -1 itself where the firmware is silent.
 func numaNode(root, busID string) int {
-	text, err := os.ReadFile(filepath.Join(root, busID, "numa_node")) //nolint:gosec // path from a bus address
+	text, err := os.ReadFile(filepath.Join(root, busID, "numa_node")) // path from a bus address
 	if err != nil {
 		return gpu.NUMAUnknown
 	}

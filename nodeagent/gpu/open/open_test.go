@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 // noLibrary is an NVML whose library does not exist.
 func noLibrary() nvml.Config {
 	return nvml.Config{
-		Command: []string{os.Args[0]}, Env: []string{probeEnv + "=1"}, Library: "/nonexistent/libnvidia-ml.so.1",
+		// Command stays at its default: this binary with the verb gpu-probe.
+		Env: []string{probeEnv + "=1"}, Library: "/nonexistent/libnvidia-ml.so.1",
 		BackoffMin: time.Millisecond, BackoffMax: time.Millisecond,
 	}
 }
