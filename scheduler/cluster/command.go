@@ -100,7 +100,8 @@ type WorkerReport struct {
 	State    WorkerState // WorkerRunning, WorkerExited or WorkerLost
 	ExitCode int32
 	Signal   int32
-	PeerLost bool
+	PeerLost bool // by its own word it ended because a peer was lost
+	Stopped  bool // it ended after it had been asked to stop
 	Message  string
 	Progress *Progress // final progress of an ended rank 0, else nil
 }

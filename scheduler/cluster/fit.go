@@ -119,17 +119,31 @@ func (s *State) CanEverFit(spec *JobSpec) error {
 		if AllowsType(spec, t) && room[t] >= spec.GPUs {
 			return nil
 		}
-		have = append(have, fmt.Sprintf("%d x %s, of which %d fit this job", total[t], t, room[t]))
-	}
-	want := fmt.Sprintf("%d GPUs", spec.GPUs)
-	if len(spec.GPUTypes) > 0 {
-		want += " of type " + strings.Join(spec.GPUTypes, " or ")
-	}
-	if spec.GPUsPerNode > 0 {
-		want += fmt.Sprintf(", %d on each node", spec.GPUsPerNode)
+		has := fmt.Sprintf("%d of type %s", total[t], t)
+		if AllowsType(spec, t) && room[t] < total[t] {
+			has += fmt.Sprintf(" (%d with the CPUs, memory and shape asked for)", room[t])
+		}
+		have = append(have, has)
 	}
 	if len(have) == 0 {
 		have = []string{"no GPU"}
 	}
-	return fmt.Errorf("gang of %s can never start here: the cluster has at most %s (a gang is of one GPU type): ask for fewer GPUs, or less CPU or memory for each", want, strings.Join(have, "; "))
+	return fmt.Errorf("a gang of %s can never start here: the cluster has at most %s: ask for fewer GPUs, another type, or less on each node",
+		spec.Wants(), strings.Join(have, ", "))
+}
+
+// Wants says in words which GPUs the job asks for, such as
+// "8 GPUs of type h100 or a100, 4 on each node".
+func (s *JobSpec) Wants() string {
+	out := plural(int(s.GPUs), "GPU")
+	switch {
+	case len(s.GPUTypes) > 0:
+		out += " of type " + strings.Join(s.GPUTypes, " or ")
+	case s.GPUs > 1:
+		out += " of one type"
+	}
+	if s.GPUsPerNode > 0 && s.GPUs > 1 {
+		out += fmt.Sprintf(", %d on each node", s.GPUsPerNode)
+	}
+	return out
 }

@@ -145,6 +145,7 @@ type Job struct {
 	Stop        StopCause
 	StopReason  string
 	StopBy      Time // when every worker should be gone, if agents are reachable
+	Blamed      bool // a worker of this epoch failed of itself
 	Checkpoint  *Checkpoint
 	Progress    *Progress
 	Failures    int32 // counted against Spec.Retries

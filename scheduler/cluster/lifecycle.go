@@ -25,7 +25,7 @@ func (s *State) applyStart(c *StartJob) Result {
 	j := *old
 	j.State, j.Epoch = Starting, c.Epoch
 	j.StartedAt, j.RunningAt, j.NotBefore = s.now, 0, 0
-	j.Stop, j.StopReason, j.StopBy = 0, "", 0
+	j.Stop, j.StopReason, j.StopBy, j.Blamed = 0, "", 0, false
 	j.Progress = nil
 	j.NodeRanks = nodes
 	j.Workers = make([]Worker, len(c.Workers))
@@ -107,17 +107,14 @@ func (s *State) settle(j *Job) []Change {
 	if !j.State.Holding() {
 		return nil
 	}
-	var failed *Worker
-	lost := false
+	lost, failed := false, false
 	for i := range j.Workers {
 		w := &j.Workers[i]
 		if !w.State.Ended() {
 			return nil
 		}
 		lost = lost || w.State == WorkerLost
-		if w.failed() && (failed == nil || (failed.PeerLost && !w.PeerLost)) {
-			failed = w
-		}
+		failed = failed || w.failed()
 	}
 	changes := s.release(j)
 	switch {
@@ -125,42 +122,41 @@ func (s *State) settle(j *Job) []Change {
 		s.finish(j, Cancelled, j.StopReason)
 	case j.Stop == StopTimeLimit:
 		s.finish(j, Failed, j.StopReason)
-	case failed == nil && j.Stop == 0:
+	case !failed && j.Stop == 0:
 		s.finish(j, Succeeded, "all workers exited with 0")
-	case lost, j.Stop == StopNodeLost, j.Stop == StopPreempt, failed != nil && failed.PeerLost:
+	case j.Stop == StopLaunchStuck:
+		s.fail(j)
+	case lost, j.Stop == StopNodeLost, j.Stop == StopPreempt, !j.Blamed:
 		// Not the job's fault: a node or a link was lost, or another job came first.
-		s.requeue(j, j.StopReason)
+		s.requeue(j)
 	default:
-		s.fail(j, failed)
+		s.fail(j)
 	}
 	return changes
 }
 
 // fail counts a failure of the job's own and starts it again if it may.
-func (s *State) fail(j *Job, w *Worker) {
-	why := j.StopReason
-	if w != nil {
-		why = s.describeEnd(w)
-	}
+func (s *State) fail(j *Job) {
 	j.Failures++
+	allowed := plural(int(j.Spec.Retries), "retry")
 	if j.Failures > j.Spec.Retries {
-		s.finish(j, Failed, fmt.Sprintf("%s; %s allowed", why, plural(int(j.Spec.Retries), "retry")))
+		s.finish(j, Failed, fmt.Sprintf("%s (%s allowed)", j.StopReason, allowed))
 		return
 	}
 	wait := backoff(j.Failures)
 	j.State, j.PendingAt, j.NotBefore = Pending, s.now, s.now.Add(wait)
-	j.Reason = cut(fmt.Sprintf("waits %s after failure %d (%d retries allowed): %s", wait, j.Failures, j.Spec.Retries, why))
+	j.Reason = cut(fmt.Sprintf("waits %s after failure %d (%s allowed): %s", wait, j.Failures, allowed, j.StopReason))
 }
 
 // requeue puts the job back to Pending without blame.
-func (s *State) requeue(j *Job, why string) {
+func (s *State) requeue(j *Job) {
 	j.Requeues++
 	wait := time.Duration(0)
 	if j.Requeues > 1 {
 		wait = min(backoff(j.Requeues-1), maxRequeueGap)
 	}
 	j.State, j.PendingAt, j.NotBefore = Pending, s.now, s.now.Add(wait)
-	j.Reason = cut("waits to start again: " + why)
+	j.Reason = cut("waits to start again: " + j.StopReason)
 }
 
 func (s *State) finish(j *Job, st JobState, reason string) {

@@ -112,14 +112,14 @@ func TestFailureStopsTheGangAndRetries(t *testing.T) {
 	f.report(id, 1, WorkerExited, 3)
 	f.want(id, Stopping, "rank 1 on node n1 exited with code 3")
 	f.report(id, 0, WorkerExited, 0)
-	j := f.want(id, Pending, "waits 1s after failure 1 (1 retries allowed): rank 1 on node n1 exited with code 3")
+	j := f.want(id, Pending, "waits 1s after failure 1 (1 retry allowed): rank 1 on node n1 exited with code 3")
 	if r := f.s.Snapshot().Apply(f.i, j.NotBefore-1, &StartJob{Job: id, Epoch: 2}); !strings.Contains(r.Message, "back-off") {
 		t.Fatalf("a job in back-off was not refused for it: %q", r.Message)
 	}
 	f.place(id)
 	f.report(id, 0, WorkerExited, 0)
 	f.report(id, 1, WorkerExited, 3)
-	f.want(id, Failed, "code 3; 1 retry allowed")
+	f.want(id, Failed, "code 3 (1 retry allowed)")
 }
 
 func TestNodeLossRequeuesWithoutBlame(t *testing.T) {
@@ -129,7 +129,7 @@ func TestNodeLossRequeuesWithoutBlame(t *testing.T) {
 	f.report(id, 0, WorkerRunning, 0)
 	f.report(id, 1, WorkerRunning, 0)
 	// The survivor notices first and exits with an error; the verdict waits for the lost node.
-	f.report(id, 0, WorkerExited, 1)
+	f.ok(&ReportWorkers{Node: "id-0", Workers: []WorkerReport{{Job: id, Epoch: 1, State: WorkerExited, ExitCode: 1, PeerLost: true}}})
 	f.want(id, Stopping, "rank 0")
 	f.ok(&LoseNode{Node: "id-1", Incarnation: 1, Reason: "no heartbeat"})
 	j := f.want(id, Pending, "start again")
@@ -146,6 +146,28 @@ func TestNodeLossRequeuesWithoutBlame(t *testing.T) {
 	f.ok(&ReportWorkers{Node: "id-1", Workers: []WorkerReport{{Job: id, Epoch: 1, Rank: 1, State: WorkerExited, Signal: 9}}})
 	if !f.s.Node("id-1").Usable(0) {
 		t.Fatal("the GPU is not free although the given-up worker has ended")
+	}
+}
+
+// A rank that dies takes its peers along; whoever is reported first, the one
+// that failed of itself is blamed, and only it costs a retry.
+func TestBlame(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := f.start(1)
+	f.ok(&ReportWorkers{Node: "id-0", Workers: []WorkerReport{{Job: id, Epoch: 1, Rank: 0, State: WorkerExited, ExitCode: 1, PeerLost: true}}})
+	f.want(id, Stopping, "rank 0")
+	f.ok(&ReportWorkers{Node: "id-1", Workers: []WorkerReport{{Job: id, Epoch: 1, Rank: 1, State: WorkerExited, Signal: 9}}})
+	if j := f.want(id, Pending, "rank 1 on node n1 was ended by signal 9"); j.Failures != 1 {
+		t.Fatalf("failures %d, want 1", j.Failures)
+	}
+	// A broken link between two healthy nodes is nobody's failure.
+	f.i += 5
+	f.place(id)
+	f.ok(&ReportWorkers{Node: "id-0", Workers: []WorkerReport{{Job: id, Epoch: 2, Rank: 0, State: WorkerExited, ExitCode: 1, PeerLost: true}}})
+	f.ok(&ReportWorkers{Node: "id-1", Workers: []WorkerReport{{Job: id, Epoch: 2, Rank: 1, State: WorkerExited, Signal: 15, Stopped: true}}})
+	if j := f.want(id, Pending, "start again"); j.Failures != 1 || j.Requeues != 1 {
+		t.Fatalf("failures %d, requeues %d, want 1 and 1", j.Failures, j.Requeues)
 	}
 }
 
@@ -194,7 +216,7 @@ func TestCheckpointOfOldEpochIsRefused(t *testing.T) {
 func TestSubmitRefusals(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.refused(&SubmitJob{RequestID: "a", Spec: spec(9)}, NeverFits, "8 x h100")
+	f.refused(&SubmitJob{RequestID: "a", Spec: spec(9)}, NeverFits, "8 of type h100")
 	f.refused(&SubmitJob{RequestID: "", Spec: spec(1)}, Invalid, "request id")
 	bad := spec(0)
 	bad.Command = nil

@@ -110,7 +110,7 @@ func (w *world) drawReport(id JobID, epoch Epoch, node NodeID) Command {
 	for r := range 5 {
 		c.Workers = append(c.Workers, WorkerReport{
 			Job: id, Epoch: epoch, Rank: Rank(r), State: WorkerState(rapid.IntRange(2, 4).Draw(w.t, "state")),
-			ExitCode: int32(rapid.IntRange(0, 1).Draw(w.t, "code")), PeerLost: rapid.Bool().Draw(w.t, "peer"),
+			ExitCode: int32(rapid.IntRange(0, 1).Draw(w.t, "code")), PeerLost: rapid.Bool().Draw(w.t, "peer"), Stopped: rapid.Bool().Draw(w.t, "stopped"),
 			Progress: &Progress{Step: 1, Metrics: []Metric{{Name: "a", Value: 0.5}}},
 		})
 	}

@@ -40,8 +40,8 @@ func (s *State) reportWorker(node NodeID, r *WorkerReport) []Change {
 	if r.Rank == 0 && r.Progress != nil {
 		j.Progress = r.Progress
 	}
-	if w.failed() && (j.State == Starting || j.State == Running) {
-		s.beginStop(&j, StopFailure, s.describeEnd(&w))
+	if w.failed() {
+		s.judgeFailure(&j, &w, r.Stopped)
 	}
 	if j.State == Starting && allStarted(&j) {
 		j.State, j.RunningAt = Running, s.now
@@ -50,6 +50,20 @@ func (s *State) reportWorker(node NodeID, r *WorkerReport) []Change {
 	changes := s.settle(&j)
 	s.putJob(&j)
 	return append(changes, Change{Job: j.ID})
+}
+
+// judgeFailure stops the gang of a failed worker, and finds who is to blame:
+// the first worker that failed of itself, not because a peer was lost, its
+// supervisor vanished, or it had been asked to stop.
+func (s *State) judgeFailure(j *Job, w *Worker, stopped bool) {
+	itself := w.State == WorkerExited && !w.PeerLost && !stopped
+	if j.State != Stopping {
+		s.beginStop(j, StopFailure, s.describeEnd(w))
+	} else if itself && !j.Blamed && j.Stop == StopFailure {
+		j.StopReason = cut(s.describeEnd(w))
+		j.Reason = cut("stops: " + j.StopReason)
+	}
+	j.Blamed = j.Blamed || itself
 }
 
 func allStarted(j *Job) bool {

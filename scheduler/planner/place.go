@@ -65,11 +65,8 @@ func (t *typePool) choose(spec *cluster.JobSpec) []share {
 	left := spec.GPUs
 	for left > 0 && len(rooms) > 0 {
 		// The first node with room for all that is left is the best fit, since
-		// rooms are sorted by room; if none has it, fill the roomiest.
-		i, _ := slices.BinarySearchFunc(rooms, left, func(r share, want int32) int { return cmp.Compare(r.k, want) })
-		if i == len(rooms) {
-			i--
-		}
+		// rooms are sorted by room; if none has it, fill the first of the roomiest.
+		i := firstWith(rooms, min(left, rooms[len(rooms)-1].k))
 		k := min(rooms[i].k, left)
 		shares = append(shares, share{rooms[i].room, k})
 		rooms = slices.Delete(rooms, i, i+1)
@@ -81,11 +78,17 @@ func (t *typePool) choose(spec *cluster.JobSpec) []share {
 	return shares
 }
 
+// firstWith returns the index of the first node, in order of room, with room for k GPUs.
+func firstWith(rooms []share, k int32) int {
+	i, _ := slices.BinarySearchFunc(rooms, k, func(r share, want int32) int { return cmp.Compare(r.k, want) })
+	return i
+}
+
 // chooseShaped picks nodes that each give exactly spec.GPUsPerNode GPUs.
 func (t *typePool) chooseShaped(spec *cluster.JobSpec) []share {
 	rooms := t.byRoom(spec)
 	want := int(spec.GPUs / spec.GPUsPerNode)
-	i, _ := slices.BinarySearchFunc(rooms, spec.GPUsPerNode, func(r share, want int32) int { return cmp.Compare(r.k, want) })
+	i := firstWith(rooms, spec.GPUsPerNode)
 	if len(rooms)-i < want {
 		return nil
 	}

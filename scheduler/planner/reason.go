@@ -2,7 +2,6 @@ package planner
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 )
@@ -15,7 +14,7 @@ func (p *pool) why(spec *cluster.JobSpec) string {
 			free, alive, total = max(free, t.free), max(alive, t.alive), max(total, t.total)
 		}
 	}
-	want := wants(spec)
+	want := spec.Wants()
 	switch {
 	case total == 0:
 		return fmt.Sprintf("waits for %s: no node has joined with such GPUs", want)
@@ -33,23 +32,5 @@ func (p *pool) why(spec *cluster.JobSpec) string {
 // behind says which job is waited for.
 func behind(holder *cluster.Job) string {
 	return fmt.Sprintf("waits behind job %d (priority %d, %s), which has waited long enough for GPUs to be kept free for it",
-		holder.ID, holder.Spec.Priority, wants(holder.Spec))
-}
-
-// wants describes what a job asks for, such as "8 GPUs of type h100 or a100, 4 on each node".
-func wants(spec *cluster.JobSpec) string {
-	out := "1 GPU"
-	if spec.GPUs != 1 {
-		out = fmt.Sprintf("%d GPUs", spec.GPUs)
-	}
-	switch {
-	case len(spec.GPUTypes) > 0:
-		out += " of type " + strings.Join(spec.GPUTypes, " or ")
-	case spec.GPUs > 1:
-		out += " of one type"
-	}
-	if spec.GPUsPerNode > 0 && spec.GPUs > 1 {
-		out += fmt.Sprintf(", %d on each node", spec.GPUsPerNode)
-	}
-	return out
+		holder.ID, holder.Spec.Priority, holder.Spec.Wants())
 }

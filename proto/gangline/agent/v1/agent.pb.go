@@ -680,7 +680,9 @@ type WorkerStatus struct {
 	// Last progress that it reported.
 	Progress *Progress `protobuf:"bytes,11,opt,name=progress,proto3" json:"progress,omitempty"`
 	// The worker ended because a peer was lost, as it told its agent.
-	PeerLost      bool `protobuf:"varint,12,opt,name=peer_lost,json=peerLost,proto3" json:"peer_lost,omitempty"`
+	PeerLost bool `protobuf:"varint,12,opt,name=peer_lost,json=peerLost,proto3" json:"peer_lost,omitempty"`
+	// The worker ended after it had been asked to stop.
+	Stopped       bool `protobuf:"varint,13,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -795,6 +797,13 @@ func (x *WorkerStatus) GetProgress() *Progress {
 func (x *WorkerStatus) GetPeerLost() bool {
 	if x != nil {
 		return x.PeerLost
+	}
+	return false
+}
+
+func (x *WorkerStatus) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
 	}
 	return false
 }
@@ -1859,7 +1868,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xdf\x03\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xf9\x03\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -1875,7 +1884,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	" \x01(\v2\x1d.gangline.agent.v1.CheckpointR\n" +
 	"checkpoint\x127\n" +
 	"\bprogress\x18\v \x01(\v2\x1b.gangline.agent.v1.ProgressR\bprogress\x12\x1b\n" +
-	"\tpeer_lost\x18\f \x01(\bR\bpeerLost\"J\n" +
+	"\tpeer_lost\x18\f \x01(\bR\bpeerLost\x12\x18\n" +
+	"\astopped\x18\r \x01(\bR\astopped\"J\n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x12\n" +
