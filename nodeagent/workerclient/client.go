@@ -1,0 +1,270 @@
+package workerclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+)
+
+const (
+	// Waits between two tries to reach an agent: a restart takes a second or so, and an agent that is down for an
+	// hour costs each worker two tries a second.
+	retryMin = 20 * time.Millisecond
+	retryMax = 500 * time.Millisecond
+	// progressEvery limits reports of progress, whatever the length of a step.
+	progressEvery = 100 * time.Millisecond
+	// callTimeout bounds one report of progress: a newer one waits behind it.
+	callTimeout = 5 * time.Second
+	// closeWait bounds the last report of progress in Close.
+	closeWait = time.Second
+	// maxNotices bounds the notices that nobody has taken; the oldest goes first.
+	maxNotices = 16
+	// sameNotice is how far the deadlines of a repeated notice may differ from the first telling.
+	sameNotice = time.Second
+)
+
+// ErrClosed is returned by calls on a closed Client.
+var ErrClosed = errors.New("worker client is closed")
+
+// Progress is how far the program is. It is a plain value.
+type Progress struct {
+	// Step is the training step; TotalSteps the number of all, 0 if unknown.
+	Step, TotalSteps int64
+	// DataEpoch counts passes over the data set.
+	DataEpoch float64
+	// Metrics by name, at most 32 with names of at most 64 bytes; the agent refuses more.
+	Metrics map[string]float64
+}
+
+// Checkpoint is a committed checkpoint.
+type Checkpoint struct {
+	// Step is its training step.
+	Step int64
+	// Path is its directory on the shared storage.
+	Path string
+	// Bytes is the size of all shards.
+	Bytes int64
+}
+
+// Notice asks the program to commit a checkpoint and exit. A later notice replaces an earlier one.
+type Notice struct {
+	// Reason is a sentence for people.
+	Reason string
+	// Terminate is when SIGTERM comes, Kill when SIGKILL does, by this process's clock.
+	Terminate, Kill time.Time
+}
+
+// Client talks to the agent. All methods may be called concurrently. Without a socket it is a world of one.
+type Client struct {
+	env     Environment
+	conn    *grpc.ClientConn // nil without a socket
+	agent   agentv1.WorkerServiceClient
+	notices chan Notice
+	wake    chan struct{} // progress is waiting
+
+	ctx    context.Context //nolint:containedctx // the life of the client's goroutines
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex
+	closed   bool
+	progress *agentv1.Progress // not yet sent, or nil
+}
+
+// Dial returns a client for this process's environment; see FromEnv. It does not wait for the agent, which may be
+// restarting. Close the client.
+func Dial(ctx context.Context) (*Client, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	env, err := FromEnv()
+	if err != nil {
+		return nil, err
+	}
+	return New(env)
+}
+
+// New returns a client for a given environment.
+func New(env Environment) (*Client, error) {
+	c := &Client{env: env, notices: make(chan Notice, maxNotices), wake: make(chan struct{}, 1)}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if env.Socket == "" {
+		return c, nil
+	}
+	conn, err := grpc.NewClient("passthrough:///agent",
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // the folder's mode is the guard
+		grpc.WithNoProxy(),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", env.Socket)
+		}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: retryMin, Multiplier: 2, Jitter: 0.2, MaxDelay: retryMax},
+			MinConnectTimeout: time.Second,
+		}))
+	if err != nil {
+		c.cancel()
+		return nil, fmt.Errorf("dial agent socket %s: %w", env.Socket, err)
+	}
+	c.conn, c.agent = conn, agentv1.NewWorkerServiceClient(conn)
+	c.wg.Add(2)
+	go c.sendProgress()
+	go c.watchNotices()
+	return c, nil
+}
+
+// Environment returns what the client was made from.
+func (c *Client) Environment() Environment { return c.env }
+
+// Rendezvous tells address (host:port at which this rank listens; a host of 0.0.0.0 or none means the node's own)
+// and waits until all ranks of this epoch have done so; it returns everybody's addresses by rank. It survives agent
+// restarts and leader changes; only ctx bounds it.
+func (c *Client) Rendezvous(ctx context.Context, address string) ([]string, error) {
+	if c.conn == nil {
+		return []string{address}, nil
+	}
+	var peers []string
+	err := c.insist(ctx, func(ctx context.Context) error {
+		answer, err := c.agent.Rendezvous(ctx, &agentv1.RendezvousRequest{Address: address}, grpc.WaitForReady(true))
+		peers = answer.GetPeers()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("rendezvous of rank %d at %s: %w", c.env.Rank, address, err)
+	}
+	if len(peers) != c.env.WorldSize {
+		return nil, fmt.Errorf("rendezvous of rank %d: the agent named %d peers in a world of %d", c.env.Rank, len(peers), c.env.WorldSize)
+	}
+	return peers, nil
+}
+
+// ReportProgress takes the latest progress and returns at once; a goroutine sends it. Only the latest counts.
+func (c *Client) ReportProgress(p Progress) {
+	if c.conn == nil {
+		return
+	}
+	msg := &agentv1.Progress{Step: p.Step, TotalSteps: p.TotalSteps, DataEpoch: p.DataEpoch, Metrics: make(map[string]float64, len(p.Metrics))}
+	for name, value := range p.Metrics {
+		msg.Metrics[name] = value
+	}
+	c.mu.Lock()
+	c.progress = msg
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// ReportCheckpoint tells of a committed checkpoint and returns when the agent has it on disk. It retries across an
+// agent restart; only ctx bounds it, so give it a deadline: the checkpoint itself is safe either way.
+func (c *Client) ReportCheckpoint(ctx context.Context, cp Checkpoint) error {
+	if c.conn == nil {
+		return nil
+	}
+	req := &agentv1.ReportCheckpointRequest{Checkpoint: &agentv1.Checkpoint{Step: cp.Step, Path: cp.Path, Bytes: cp.Bytes}}
+	err := c.insist(ctx, func(ctx context.Context) error {
+		_, err := c.agent.ReportCheckpoint(ctx, req, grpc.WaitForReady(true))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("report checkpoint of step %d: %w", cp.Step, err)
+	}
+	return nil
+}
+
+// ReportPeerLost tells that this worker is about to exit because it lost a rank, so that the job is started again
+// without blame. Give ctx a short deadline.
+func (c *Client) ReportPeerLost(ctx context.Context, rank int, cause string) error {
+	if c.conn == nil {
+		return nil
+	}
+	req := &agentv1.ReportPeerLostRequest{Rank: int32(rank), Cause: cause} //nolint:gosec // ranks are int32 in the contract
+	err := c.insist(ctx, func(ctx context.Context) error {
+		_, err := c.agent.ReportPeerLost(ctx, req, grpc.WaitForReady(true))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("report lost rank %d: %w", rank, err)
+	}
+	return nil
+}
+
+// Notices returns the channel on which notices arrive; Close closes it. If nobody takes them the oldest are dropped.
+func (c *Client) Notices() <-chan Notice { return c.notices }
+
+// Close sends the last progress if the agent answers within a second, then ends the client. Calling it again is no
+// error.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	last := c.progress
+	c.mu.Unlock()
+	if c.conn != nil && last != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+		_, _ = c.agent.ReportProgress(ctx, &agentv1.ReportProgressRequest{Progress: last}) // progress is a courtesy
+		cancel()
+	}
+	c.cancel()
+	c.wg.Wait()
+	close(c.notices)
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.Close()
+}
+
+// insist repeats call until the agent has answered, ctx ends or the client is closed.
+func (c *Client) insist(ctx context.Context, call func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
+	for wait := retryMin; ; wait = min(2*wait, retryMax) {
+		err := call(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case c.ctx.Err() != nil:
+			return ErrClosed
+		case ctx.Err() != nil:
+			return fmt.Errorf("the agent did not answer in time: %w", ctx.Err())
+		case !passing(err):
+			return err
+		}
+		if !pause(ctx, wait) && c.ctx.Err() == nil {
+			return fmt.Errorf("the agent did not answer in time: %w", ctx.Err())
+		}
+	}
+}
+
+// passing tells whether an error is that of an agent which is away or going away.
+func passing(err error) bool {
+	return slices.Contains([]codes.Code{codes.Unavailable, codes.Canceled, codes.DeadlineExceeded}, status.Code(err))
+}
+
+// pause waits; false if ctx ended first.
+func pause(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
