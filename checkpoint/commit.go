@@ -61,7 +61,7 @@ func (s *Store) commit(ctx context.Context, r CommitRequest) (Manifest, error) {
 		return Manifest{}, err
 	}
 	// The fence is looked at once more with everything written, immediately before the rename.
-	fenced := func() error { return s.notOlder(ctx, r.Epoch, "commit") }
+	fenced := func() error { return s.current(ctx, r.Epoch, "commit") }
 	if err := s.writeDurably(name, data, fenced); err != nil {
 		return Manifest{}, err
 	}

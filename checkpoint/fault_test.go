@@ -126,6 +126,38 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 	wantLatest(t, s, ref(1, 20))
 }
 
+// TestDamageFarIntoALargeShard has more chunks than one worker checks in a row.
+func TestDamageFarIntoALargeShard(t *testing.T) {
+	t.Parallel()
+	disk, s := begun(t, 1)
+	w := checkpoint.ShardWrite{Epoch: 1, Step: 1, WorldSize: 1, Tensors: []checkpoint.Tensor{
+		checkpoint.Whole("w", make([]float64, 1<<16), 1<<16), // 128 chunks and the header
+	}}
+	if _, err := s.WriteShard(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.Commit(t.Context(), commitOf(ref(1, 1), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Verify(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	for _, chunk := range []int{0, 31, 32, 33, 127, 128} {
+		name, at := m.Dir+"/"+m.Shards[0].File, int64(chunk)*testChunk+40
+		if err := disk.Flip(name, at, 1); err != nil {
+			t.Fatal(err)
+		}
+		var c *checkpoint.CorruptError
+		if err := s.Verify(t.Context(), m); !errors.As(err, &c) || c.Chunk != chunk {
+			t.Errorf("damage in chunk %d: %v", chunk, err)
+		}
+		if err := disk.Flip(name, at, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestReaderVerifiesWhatItReads damages a checkpoint after it was found.
 func TestReaderVerifiesWhatItReads(t *testing.T) {
 	t.Parallel()

@@ -101,6 +101,28 @@ func TestFenceAtEveryMomentOfACommit(t *testing.T) {
 	}
 }
 
+// TestCommitLooksAtTheFenceLast raises only the mark, as seen by a machine whose view of the directory is old: the sealed name is not there
+// to stop the rename, the last look at the fence must.
+func TestCommitLooksAtTheFenceLast(t *testing.T) {
+	t.Parallel()
+	disk, s := begun(t, 1)
+	if _, err := s.WriteShard(t.Context(), shard(ref(1, 20), 0, 1)); err != nil {
+		t.Fatal(err)
+	}
+	disk.Arm(faultfs.Plan{Before: func(_ int, op, name string) {
+		if op == "sync" && name == ref(1, 20).String()+"/MANIFEST.json.tmp" {
+			if _, err := disk.Create("fence/epoch-2", false); err != nil {
+				t.Error(err)
+			}
+		}
+	}})
+	if _, err := s.Commit(t.Context(), commitOf(ref(1, 20), 1)); !errors.Is(err, checkpoint.ErrFenced) {
+		t.Errorf("commit: %v, want ErrFenced", err)
+	}
+	noHalfFiles(t, disk)
+	wantLatest(t, s, checkpoint.Ref{})
+}
+
 // TestFenceAtEveryMomentOfAWrite does the same to a rank that writes its shard: whatever it says, it can not be committed.
 func TestFenceAtEveryMomentOfAWrite(t *testing.T) {
 	t.Parallel()

@@ -120,23 +120,26 @@ func (s *Store) load(dir string) (Manifest, error) {
 	return m, nil
 }
 
+// verifySpan is how many chunks one worker checks in a row: 128 MiB at the default size, long enough for read-ahead.
+const verifySpan = 32
+
 // Verify reads every byte of a checkpoint and compares the checksums; it stops at the first damage, a *CorruptError.
 func (s *Store) Verify(ctx context.Context, m Manifest) error {
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(s.verifyWorkers)
 	for i := range m.Shards {
-		if gctx.Err() != nil {
-			break
+		sh := &m.Shards[i]
+		for first := 0; first < len(sh.Chunks) && gctx.Err() == nil; first += verifySpan {
+			group.Go(func() error { return s.verifyChunks(gctx, m, sh, first, min(first+verifySpan, len(sh.Chunks))) })
 		}
-		group.Go(func() error { return s.verifyShard(gctx, m, &m.Shards[i]) })
 	}
 	err := errors.Join(group.Wait(), ctx.Err())
 	s.setVerified(m.Dir, err == nil)
 	return err
 }
 
-// verifyShard checks one shard's header and all its chunks.
-func (s *Store) verifyShard(ctx context.Context, m Manifest, sh *ShardInfo) error {
+// verifyChunks checks the chunks [first, end) of one shard, and its header with the first.
+func (s *Store) verifyChunks(ctx context.Context, m Manifest, sh *ShardInfo, first, end int) error {
 	name := m.Dir + "/" + sh.File
 	f, err := s.fs.Open(name)
 	if err != nil {
@@ -144,7 +147,7 @@ func (s *Store) verifyShard(ctx context.Context, m Manifest, sh *ShardInfo) erro
 	}
 	defer f.Close()
 	buf := AlignedBuffer(int(min(m.ChunkBytes, sh.Bytes)))
-	for i := range sh.Chunks {
+	for i := first; i < end; i++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
