@@ -1,0 +1,244 @@
+package allreduce
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// edge is a link to one neighbour and what is known of it. Times are
+// nanoseconds since the group's start.
+type edge struct {
+	link Link
+	peer int
+	left chan struct{} // closed by the reader when the neighbour left in good order
+
+	up    atomic.Bool  // something was heard
+	heard atomic.Int64 // when last
+
+	// Our heartbeats to the neighbour. One is outstanding at a time; a
+	// neighbour that answers none, though it sends, does not read.
+	pinged  atomic.Uint64
+	pingAt  atomic.Int64
+	echoed  atomic.Uint64
+	toEcho  atomic.Uint64 // the neighbour's last heartbeat
+	hasLeft bool          // reader only
+}
+
+func newEdge(link Link, peer int) *edge {
+	return &edge{link: link, peer: peer, left: make(chan struct{})}
+}
+
+func (g *Group) now() int64 { return int64(time.Since(g.start)) }
+
+// read takes frames from one link until it ends.
+func (g *Group) read(e *edge) {
+	for {
+		f, err := e.link.Recv()
+		if err != nil {
+			if !e.hasLeft {
+				g.fail(e.peer, fmt.Errorf("its link broke: %w", err))
+			}
+			return
+		}
+		now := g.now()
+		e.heard.Store(now)
+		if !e.up.Load() {
+			e.pingAt.Store(now) // our first heartbeat may have waited long for the link
+			e.up.Store(true)
+		}
+		if !g.accept(e, f) {
+			f.Release()
+		}
+	}
+}
+
+// accept handles one frame and reports whether it kept it. It never waits, so
+// that heartbeats and aborts are heard whatever the calls do.
+func (g *Group) accept(e *edge, f *Frame) bool {
+	if f.Job != g.cfg.Job || f.Epoch != g.cfg.Epoch {
+		g.fail(e.peer, &FencedError{
+			Job: g.cfg.Job, Epoch: g.cfg.Epoch,
+			OtherJob: f.Job, OtherEpoch: f.Epoch, OtherRank: e.peer,
+		})
+		return false
+	}
+	switch f.Kind {
+	case KindData, KindBarrier:
+		return g.deliver(e, f)
+	case KindCredit:
+		g.takeCredit(e, f.Count)
+	case KindHeartbeat:
+		e.toEcho.Store(f.Count)
+		if f.Ack > e.echoed.Load() {
+			e.echoed.Store(f.Ack)
+		}
+	case KindAbort:
+		g.fail(min(max(f.Rank, 0), g.cfg.WorldSize-1), fmt.Errorf("%s (reported by rank %d)", trimReporter(f.Cause), e.peer))
+	case KindLeave:
+		if !e.hasLeft {
+			e.hasLeft = true
+			close(e.left)
+		}
+	case KindHello: // a link's own greeting, good as a sign of life
+	case KindRefuse:
+		g.fail(e.peer, errors.New("it refused this rank: "+f.Cause))
+	default:
+		g.fail(e.peer, fmt.Errorf("it sent a frame of unknown kind %d: is it of another release?", f.Kind))
+	}
+	return false
+}
+
+// trimReporter cuts the note of an earlier rank, so that a cause does not grow
+// with each hop of its way round the ring.
+func trimReporter(cause string) string {
+	head, _, _ := strings.Cut(cause, " (reported by rank ")
+	return head
+}
+
+// deliver puts a frame into the inbox. The window keeps it from being full.
+func (g *Group) deliver(e *edge, f *Frame) bool {
+	if e != g.prev {
+		g.fail(e.peer, errors.New("it sent a chunk backwards"))
+		return false
+	}
+	select {
+	case g.inbox <- f:
+		return true
+	default:
+		g.fail(e.peer, fmt.Errorf("it sent more than its window of %d frames", g.cfg.Window))
+		return false
+	}
+}
+
+// takeCredit opens the window to the next rank. Only the reader of next calls it.
+func (g *Group) takeCredit(e *edge, count uint64) {
+	if e != g.next || count <= g.acked.Load() {
+		return
+	}
+	g.acked.Store(count)
+	e.pingAt.Store(g.now()) // who takes chunks does read
+	select {
+	case g.credit <- struct{}{}:
+	default:
+	}
+}
+
+// beat sends heartbeats on one link until the group ends. A Send that waits
+// forever is ended by closeEdge.
+func (g *Group) beat(e *edge) {
+	tick := time.NewTicker(max(1, g.cfg.DetectTimeout/beatsPerTimeout))
+	defer tick.Stop()
+	for {
+		if e.echoed.Load() >= e.pinged.Load() {
+			e.pingAt.Store(g.now())
+			e.pinged.Add(1)
+		}
+		h := Header{Kind: KindHeartbeat, Rank: g.cfg.Rank, Count: e.pinged.Load(), Ack: e.toEcho.Load()}
+		if err := e.link.Send(&Frame{Header: g.stamp(h)}); err != nil {
+			return // the reader of the same link learns why
+		}
+		select {
+		case <-tick.C:
+		case <-e.left:
+			return
+		case <-g.ended:
+			return
+		}
+	}
+}
+
+// watch finds neighbours that are silent, deaf or never came.
+func (g *Group) watch() {
+	tick := time.NewTicker(max(1, g.cfg.DetectTimeout/checksPerTimeout))
+	defer tick.Stop()
+	last := g.now()
+	for {
+		select {
+		case <-tick.C:
+		case <-g.ended:
+			return
+		}
+		now := g.now()
+		if time.Duration(now-last) > g.cfg.DetectTimeout/2 {
+			// This process itself was stopped. What it did not hear then says
+			// nothing about its neighbours: grant them a full timeout.
+			for _, e := range g.edges() {
+				e.heard.Store(now)
+				e.pingAt.Store(now)
+			}
+		}
+		last = now
+		g.check(now)
+	}
+}
+
+// check judges both neighbours at a moment.
+func (g *Group) check(now int64) {
+	var absent []int
+	for _, e := range g.edges() {
+		if isClosed(e.left) {
+			continue
+		}
+		silent, unread := time.Duration(now-e.heard.Load()), time.Duration(now-e.pingAt.Load())
+		switch {
+		case !e.up.Load():
+			if time.Duration(now) >= g.cfg.JoinTimeout {
+				absent = append(absent, e.peer)
+			}
+		case silent >= g.cfg.DetectTimeout:
+			g.fail(e.peer, fmt.Errorf("nothing was heard from it for %v (limit %v)",
+				silent.Round(time.Millisecond), g.cfg.DetectTimeout))
+		case e.echoed.Load() < e.pinged.Load() && unread >= g.cfg.DetectTimeout:
+			g.fail(e.peer, fmt.Errorf("it has read nothing for %v (limit %v), though it sends",
+				unread.Round(time.Millisecond), g.cfg.DetectTimeout))
+		}
+	}
+	if len(absent) > 0 {
+		g.fail(absent[0], &AbsentError{Ranks: compact(absent), Waited: g.cfg.JoinTimeout})
+	}
+}
+
+// compact removes the second of two equal ranks: in a world of two both
+// neighbours are the same one.
+func compact(ranks []int) []int {
+	if len(ranks) == 2 && ranks[0] == ranks[1] {
+		return ranks[:1]
+	}
+	return ranks
+}
+
+// closeEdge says bye on one link when the group ends, or says nothing when the
+// neighbour left first, and closes the link.
+func (g *Group) closeEdge(e *edge) {
+	select {
+	case <-e.left:
+	case <-g.ended:
+		said := make(chan struct{})
+		go func() {
+			defer close(said)
+			_ = e.link.Send(&Frame{Header: g.stamp(g.bye)}) // best effort: silence says the same, later
+		}()
+		linger := time.NewTimer(g.linger())
+		defer linger.Stop()
+		select {
+		case <-said:
+		case <-linger.C: // the neighbour is hung; Close ends the Send
+		}
+		_ = e.link.Close()
+		<-said
+		return
+	}
+	_ = e.link.Close()
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

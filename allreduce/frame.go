@@ -1,0 +1,132 @@
+package allreduce
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Kind says what a frame is for. The numbers travel on the wire and are those
+// of FrameKind in proto/gangline/ring/v1/ring.proto.
+type Kind uint8
+
+// The kinds of frame. Data and Barrier travel from a rank to its next one and
+// are counted by the window; all others travel both ways and are not.
+const (
+	// KindHello opens a link: who dials, for which job and epoch, with which window.
+	KindHello Kind = 1
+	// KindRefuse answers a hello that does not belong here; Cause says why.
+	KindRefuse Kind = 2
+	// KindData carries one chunk.
+	KindData Kind = 3
+	// KindBarrier carries nothing; it says that a rank and those before it have arrived.
+	KindBarrier Kind = 4
+	// KindCredit tells the previous rank how many frames were taken from the inbox.
+	KindCredit Kind = 5
+	// KindHeartbeat says that the sender lives and which heartbeat it heard last.
+	KindHeartbeat Kind = 6
+	// KindAbort says which rank is lost. It goes round the ring both ways.
+	KindAbort Kind = 7
+	// KindLeave says that the sender closed its group in good order.
+	KindLeave Kind = 8
+)
+
+// Header is all of a frame but its payload. Fields that a kind does not use are zero.
+type Header struct {
+	Kind     Kind
+	Job      uint64 // the job's number
+	Epoch    uint64 // the job's nth launch
+	Sequence uint64 // Data, Barrier: the nth call on the group, from 1
+	Index    uint64 // Data, Barrier: the nth frame of the call, from 0
+	Length   uint64 // Data: elements in the whole vector
+	Rank     int    // the sender; in Abort the lost rank
+	Count    uint64 // Credit: frames taken so far; Heartbeat: its number, from 1
+	Ack      uint64 // Heartbeat: the number of the last heartbeat heard; 0: none
+	Cause    string // Abort, Refuse: why, for a person
+
+	WorldSize  int // Hello: ranks in the ring
+	Window     int // Hello: frames that may be on their way
+	ChunkBytes int // Hello: largest payload
+}
+
+// Frame is what travels on a Link: a header and at most one chunk.
+//
+// A frame has one owner at a time. Link.Send passes it to the link, Link.Recv
+// to the caller; the last owner calls Release. The payload is never the memory
+// of AllReduce's caller, so a link may hold it for as long as it likes.
+type Frame struct {
+	Header
+	// Data is the payload: float32, nil or empty for all kinds but Data.
+	Data []float32
+
+	memory []float32 // whole backing array; nil for a frame that is not pooled
+	pool   *Pool
+	owned  atomic.Bool
+}
+
+// Bytes returns the payload as its bytes in memory, without a copy. The order
+// of bytes is the machine's: see SwapToWire.
+func (f *Frame) Bytes() []byte {
+	if len(f.Data) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(f.Data))), 4*len(f.Data))
+}
+
+// SwapToWire turns the payload in place between the machine's order of bytes
+// and the wire's, which is little-endian. On little-endian machines, all that
+// we know of with a GPU, it does nothing.
+func (f *Frame) SwapToWire() {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		return
+	}
+	b := f.Bytes()
+	for ; len(b) >= 4; b = b[4:] {
+		b[0], b[1], b[2], b[3] = b[3], b[2], b[1], b[0]
+	}
+}
+
+// Release gives the frame's memory back to its pool. The frame must not be
+// used after. Releasing twice panics: it would give one memory to two owners.
+func (f *Frame) Release() {
+	if f.pool == nil {
+		return
+	}
+	if !f.owned.CompareAndSwap(true, false) {
+		panic("allreduce: a frame was released twice")
+	}
+	f.pool.frames.Put(f)
+}
+
+// Pool lends frames with room for one chunk, and keeps released ones for the
+// next Get. Memory is not cleared. It is safe for concurrent use.
+type Pool struct {
+	room   int
+	frames sync.Pool
+}
+
+// NewPool returns a pool of frames that hold chunks of up to chunkBytes bytes.
+func NewPool(chunkBytes int) *Pool {
+	return &Pool{room: max(1, chunkBytes/4)}
+}
+
+// Get returns a frame with a zero header and a payload of n elements of
+// unspecified content. It panics if n is larger than the pool's chunk: the
+// caller checks lengths that came from outside first.
+func (p *Pool) Get(n int) *Frame {
+	if n > p.room {
+		panic("allreduce: a frame was asked to hold more than one chunk")
+	}
+	f, _ := p.frames.Get().(*Frame)
+	if f == nil {
+		f = &Frame{memory: make([]float32, p.room), pool: p}
+	}
+	f.owned.Store(true)
+	f.Header = Header{}
+	f.Data = f.memory[:n]
+	return f
+}
+
+// Room returns the largest number of elements that Get accepts.
+func (p *Pool) Room() int { return p.room }

@@ -1,0 +1,254 @@
+package allreduce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Defaults and limits of Config.
+const (
+	// DefaultDetectTimeout is long enough for a busy machine's pauses and short
+	// beside any training step worth saving.
+	DefaultDetectTimeout = 2 * time.Second
+	// DefaultChunkBytes keeps a chunk in a core's level 2 cache between its
+	// arrival, its addition and its departure.
+	DefaultChunkBytes = 256 << 10
+	// DefaultWindow is 2 MiB on the way at the default chunk: enough for a
+	// 10 Gb/s link with 1.6 ms of round trip.
+	DefaultWindow = 8
+
+	maxChunkBytes = 4 << 20 // above, a heartbeat waits too long behind a chunk on a slow link
+	maxWindow     = 1024    // bounds the inbox
+	maxWorldSize  = 1 << 16 // bounds the arithmetic of ranks
+
+	beatsPerTimeout  = 4 // two may be late before a rank counts as lost
+	checksPerTimeout = 8 // the watch finds out at most an eighth too late
+	maxLinger        = time.Second
+)
+
+// Config says which ring a Group belongs to and how it behaves. All ranks of a
+// ring must have the same ChunkBytes, Window and WorldSize.
+type Config struct {
+	// Job and Epoch fence the ring: frames of any other are refused.
+	Job, Epoch uint64
+	// Rank is this worker's place in the ring, 0..WorldSize-1.
+	Rank int
+	// WorldSize is the number of ranks, 1..65536.
+	WorldSize int
+	// DetectTimeout is how long a neighbour may be silent, or leave our
+	// heartbeats unread, before it is lost. Zero means DefaultDetectTimeout.
+	// Too small, and a pause of a busy machine costs an epoch; too large, and
+	// the GPUs of all other ranks wait that long for nothing.
+	DetectTimeout time.Duration
+	// JoinTimeout is how long after New a neighbour may take to say its first
+	// word. Zero means DetectTimeout.
+	JoinTimeout time.Duration
+	// ChunkBytes is the largest payload of a frame: a multiple of 4, up to
+	// 4 MiB. Zero means DefaultChunkBytes. The order of sums depends on it.
+	ChunkBytes int
+	// Window is how many frames may be on their way to a rank that has not
+	// taken them: 2..1024. Zero means DefaultWindow. Each costs ChunkBytes of
+	// memory at the receiver. The order of sums depends on it.
+	Window int
+	// Logger receives one line when the ring breaks. Nil means none.
+	Logger *slog.Logger
+}
+
+// WithDefaults returns the config with every zero field that has a default set.
+func (c Config) WithDefaults() Config {
+	if c.DetectTimeout == 0 {
+		c.DetectTimeout = DefaultDetectTimeout
+	}
+	if c.JoinTimeout == 0 {
+		c.JoinTimeout = c.DetectTimeout
+	}
+	if c.ChunkBytes == 0 {
+		c.ChunkBytes = DefaultChunkBytes
+	}
+	if c.Window == 0 {
+		c.Window = DefaultWindow
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Validate returns all problems of a config at once, or nil. Call it on the
+// result of WithDefaults.
+func (c Config) Validate() error {
+	var problems []error
+	add := func(bad bool, format string, args ...any) {
+		if bad {
+			problems = append(problems, fmt.Errorf(format, args...))
+		}
+	}
+	add(c.WorldSize < 1 || c.WorldSize > maxWorldSize, "world size is %d, must be 1..%d", c.WorldSize, maxWorldSize)
+	add(c.Rank < 0 || c.Rank >= c.WorldSize, "rank is %d, must be 0..%d", c.Rank, c.WorldSize-1)
+	add(c.DetectTimeout < checksPerTimeout, "detect timeout is %v, must be positive", c.DetectTimeout)
+	add(c.JoinTimeout <= 0, "join timeout is %v, must be positive", c.JoinTimeout)
+	add(c.ChunkBytes < 4 || c.ChunkBytes%4 != 0 || c.ChunkBytes > maxChunkBytes,
+		"chunk is %d bytes, must be a multiple of 4 in 4..%d", c.ChunkBytes, maxChunkBytes)
+	add(c.Window < 2 || c.Window > maxWindow, "window is %d frames, must be 2..%d", c.Window, maxWindow)
+	if len(problems) == 0 {
+		return nil
+	}
+	return fmt.Errorf("all-reduce of job %d epoch %d: bad config: %w", c.Job, c.Epoch, errors.Join(problems...))
+}
+
+// Group is one rank's membership of the ring of one (job, epoch). Make one call
+// at a time, on all ranks in the same order. Close may be called at any time.
+type Group struct {
+	cfg   Config
+	pool  *Pool
+	start time.Time
+	next  *edge // nil in a world of one
+	prev  *edge
+
+	busy  chan struct{} // holds a token while a call is under way
+	ended chan struct{} // closed when the group broke or was closed
+	once  sync.Once     // guards err and farewell, both set before ended closes
+	err   error
+	bye   Header
+	wait  sync.WaitGroup
+
+	// The window to the next rank. acked is written by the reader of next,
+	// sent by the call under way.
+	acked  atomic.Uint64
+	credit chan struct{} // holds a token when acked has grown
+	sent   uint64
+
+	// The window from the previous rank. inbox is filled by the reader of prev.
+	inbox    chan *Frame
+	taken    uint64
+	credited uint64
+
+	sequence uint64 // the call under way
+}
+
+// New makes a group from links to the next and the previous rank, and starts to
+// exchange heartbeats on them. The group owns the links and closes them. In a
+// world of one both links are nil.
+//
+// New does not wait for other ranks: call Barrier to know that all are there.
+func New(cfg Config, next, prev Link) (*Group, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	g := &Group{
+		cfg:    cfg,
+		pool:   NewPool(cfg.ChunkBytes),
+		start:  time.Now(),
+		busy:   make(chan struct{}, 1),
+		ended:  make(chan struct{}),
+		credit: make(chan struct{}, 1),
+		inbox:  make(chan *Frame, cfg.Window),
+	}
+	if cfg.WorldSize == 1 {
+		return g, nil
+	}
+	if next == nil || prev == nil {
+		return nil, fmt.Errorf("all-reduce of job %d epoch %d: rank %d of %d needs a link to both neighbours",
+			cfg.Job, cfg.Epoch, cfg.Rank, cfg.WorldSize)
+	}
+	g.next = newEdge(next, mod(cfg.Rank+1, cfg.WorldSize))
+	g.prev = newEdge(prev, mod(cfg.Rank-1, cfg.WorldSize))
+	for _, e := range g.edges() {
+		g.wait.Go(func() { g.read(e) })
+		g.wait.Go(func() { g.beat(e) })
+		g.wait.Go(func() { g.closeEdge(e) })
+	}
+	g.wait.Go(g.watch)
+	return g, nil
+}
+
+// Rank returns this rank's number.
+func (g *Group) Rank() int { return g.cfg.Rank }
+
+// WorldSize returns the number of ranks.
+func (g *Group) WorldSize() int { return g.cfg.WorldSize }
+
+// AllReduce replaces each element of data by the sum of that element over all
+// ranks. All ranks give the same length, also 0. When it returns nil, data holds
+// the same bits on every rank; the same inputs with the same WorldSize, length,
+// ChunkBytes and Window give the same bits in every run.
+//
+// The order of each sum is fixed: the elements of segment i (package comment:
+// "Order of sums") are added as x[i] + x[i+1] + ... + x[i-1], ranks modulo
+// WorldSize, from left to right.
+//
+// On an error the group is broken, data is neither input nor sum and must not be
+// used, and every later call returns the same error, with two exceptions that
+// leave group and data untouched: ErrBusy, and a ctx that had ended before the
+// call. A ctx that ends during the call breaks the ring for all ranks, as there
+// is no way back from half a sum.
+//
+// It waits for ranks that live but have not called yet, without a limit but
+// ctx's: a rank may compute for as long as it needs.
+func (g *Group) AllReduce(ctx context.Context, data []float32) error {
+	n := g.cfg.WorldSize
+	l := newLayout(len(data), n, g.pool.Room(), g.depth())
+	return g.call(ctx, &transfer{kind: KindData, layout: l, data: data, total: l.frames()})
+}
+
+// Barrier returns nil once every rank has called it. Errors are as in AllReduce.
+func (g *Group) Barrier(ctx context.Context) error {
+	l := newLayout(0, g.cfg.WorldSize, 1, 1)
+	return g.call(ctx, &transfer{kind: KindBarrier, layout: l, total: g.cfg.WorldSize - 1})
+}
+
+// Close leaves the ring in good order and waits until all the group's
+// goroutines have ended, at most about a second. A call under way returns
+// ErrClosed; other ranks that still need this one get a RankLostError with the
+// cause ErrLeft. It is safe to call more than once and after the group broke;
+// it returns nil.
+func (g *Group) Close() error {
+	g.end(ErrClosed, Header{Kind: KindLeave, Rank: g.cfg.Rank})
+	g.wait.Wait()
+	return nil
+}
+
+// depth is the number of chunks in a segment and of frames held for forwarding.
+// The ring cannot lock up as long as Window >= depth + creditEvery - 1: see
+// "Why it cannot lock up" in DESIGN.md.
+func (g *Group) depth() int { return g.cfg.Window / 2 }
+
+// creditEvery is how many frames are taken from the inbox for one credit frame.
+func (g *Group) creditEvery() uint64 { return uint64(max(1, g.cfg.Window/4)) }
+
+// fail breaks the group; only the first failure counts.
+func (g *Group) fail(rank int, cause error) {
+	lost := &RankLostError{Job: g.cfg.Job, Epoch: g.cfg.Epoch, Rank: rank, Cause: cause}
+	if g.end(lost, Header{Kind: KindAbort, Rank: rank, Cause: cause.Error()}) {
+		g.cfg.Logger.Warn("all-reduce ring broke", "job", g.cfg.Job, "epoch", g.cfg.Epoch,
+			"rank", g.cfg.Rank, "lost", rank, "cause", cause.Error())
+	}
+}
+
+// end ends the group with this error and says bye to both neighbours. It
+// reports whether it was the first to do so.
+func (g *Group) end(err error, bye Header) bool {
+	first := false
+	g.once.Do(func() {
+		first = true
+		g.err, g.bye = err, bye
+		close(g.ended)
+	})
+	return first
+}
+
+func (g *Group) edges() []*edge { return []*edge{g.next, g.prev} }
+
+// stamp marks a header as belonging to this ring.
+func (g *Group) stamp(h Header) Header {
+	h.Job, h.Epoch = g.cfg.Job, g.cfg.Epoch
+	return h
+}
+
+func (g *Group) linger() time.Duration { return min(g.cfg.DetectTimeout/2, maxLinger) }
