@@ -55,10 +55,10 @@ generate-check:
 		{ echo 'generated code is out of date: run "make generate" and commit the result' >&2; exit 1; }; \
 	echo 'generated code is up to date'
 
-## test: run every test, one line for each package and a summary at the end (about 5 minutes on 2 cores when nothing is cached)
+## test: run every test, one line for each package and a summary at the end
 .PHONY: test
 test:
-	@$(GO) test -buildvcs=false -timeout 8m -v $(PKGS) 2>&1 | .ci/testreport
+	@$(GO) test -buildvcs=false -timeout 5m -v $(PKGS) 2>&1 | .ci/testreport
 
 ## race: run the tests of the concurrent packages under the race detector (needs a C compiler)
 .PHONY: race
