@@ -94,7 +94,7 @@ func (m *Manager) watch(w *worker) {
 		lock, err := takeLock(filepath.Join(w.dir, lockFile))
 		if err == nil {
 			m.settle(w)
-			_ = lock.Close() // nothing was written
+			_ = dropLock(lock) // nothing was written
 			break
 		}
 		if errors.Is(err, os.ErrNotExist) {

@@ -139,6 +139,11 @@ func takeLock(path string) (*os.File, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
+// dropLock frees the lock at once, even if a child that is just being forked still has a copy of the descriptor.
+func dropLock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+}
+
 // tail returns the last n bytes of a small text file, or "".
 func tail(path string, n int64) string {
 	f, err := os.Open(path)

@@ -49,14 +49,15 @@ func segments(dir string, s Stream) ([]int64, error) {
 }
 
 // logSink writes one stream to disk. It never fails and never waits for space: what the disk refuses is dropped,
-// counted, and said in the log once the disk takes bytes again.
+// counted, and said in the log once the disk takes bytes again. Its first file is made by the first byte: most
+// workers never write to stderr, and a new inode is what a launch pays for most.
 type logSink struct {
 	dir    string
 	stream Stream
 	max    int64 // bytes of one segment
 
 	mu      sync.Mutex // one pump writes; the end of the supervisor flushes; status reads the count
-	file    *os.File   // nil until the disk lets us create it
+	file    *os.File   // nil before the first byte, and until the disk lets us create it
 	base    int64      // offset of the current segment's first byte
 	size    int64      // bytes in the current segment
 	prev    int64      // offset of the older segment, -1 when there is none
@@ -68,13 +69,14 @@ type logSink struct {
 }
 
 func newLogSink(dir string, stream Stream, maxBytes int64) *logSink {
-	s := &logSink{dir: dir, stream: stream, max: maxBytes, prev: -1}
-	s.open()
-	return s
+	return &logSink{dir: dir, stream: stream, max: maxBytes, prev: -1}
 }
 
 // write takes all of p.
 func (s *logSink) write(p []byte) {
+	if len(p) == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.mark() || !s.room(int64(len(p))) {

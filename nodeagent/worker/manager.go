@@ -31,8 +31,8 @@ const (
 	// Waits between two tries to reach a supervisor whose lock is held but whose socket does not answer.
 	redialMin = 4 * time.Millisecond
 	redialMax = 500 * time.Millisecond
-	// A dying agent's fork can hold its lock for an instant after it: so many tries, so far apart.
-	openTries = 5
+	// A killed agent's half-made child holds the lock until its exec, longer on a loaded node: so many tries, so far apart.
+	openTries = 50
 	openPause = 20 * time.Millisecond
 )
 
@@ -146,7 +146,7 @@ func (m *Manager) Close() error {
 	m.mu.Unlock()
 	m.cancel()
 	m.wg.Wait()
-	return m.lock.Close()
+	return dropLock(m.lock)
 }
 
 // Changed returns a channel that receives after something changed; several changes may share one value. It says only

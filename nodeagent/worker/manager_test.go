@@ -270,7 +270,7 @@ func TestManyQuickWorkers(t *testing.T) {
 
 func BenchmarkLaunch(b *testing.B) {
 	n := newNode(b)
-	i := 0
+	i, began := 0, time.Now()
 	for b.Loop() {
 		n.launch(Spec{Key: Key{Job: 2, Epoch: 1, Rank: i}, Command: []string{"true"}})
 		i++
@@ -278,5 +278,5 @@ func BenchmarkLaunch(b *testing.B) {
 	for r := range i {
 		n.exit(Key{Job: 2, Epoch: 1, Rank: r})
 	}
-	b.ReportMetric(float64(i)/b.Elapsed().Seconds(), "workers/s")
+	b.ReportMetric(float64(i)/time.Since(began).Seconds(), "workers/s")
 }
