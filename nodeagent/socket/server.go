@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -129,6 +130,9 @@ func (s *Server) Serve(key reconcile.Key) error {
 
 // listen replaces whatever lies at path: the agent's lock on its state directory says that nobody serves it.
 func listen(path string) (net.Listener, error) {
+	if err := ownDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

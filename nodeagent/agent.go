@@ -1,0 +1,299 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/gangline/gangline/nodeagent/gpu"
+	"github.com/gangline/gangline/nodeagent/gpu/nvml"
+	"github.com/gangline/gangline/nodeagent/gpu/open"
+	"github.com/gangline/gangline/nodeagent/reconcile"
+	"github.com/gangline/gangline/nodeagent/socket"
+	"github.com/gangline/gangline/nodeagent/telemetry"
+	"github.com/gangline/gangline/nodeagent/worker"
+)
+
+const (
+	// pollGPUs is how often GPUs are read: as often as NVML itself samples.
+	pollGPUs = time.Second
+	// collectEvery is how often old output is removed. A worker can fill at most 4 segments meanwhile.
+	collectEvery = 5 * time.Minute
+)
+
+// Agent is the agent of one node. Make it with New, run it once with Run.
+type Agent struct {
+	cfg      Config
+	log      *slog.Logger
+	id       *identity
+	workers  *worker.Manager
+	sockets  *socket.Server
+	gpus     gpu.Prober
+	monitor  *gpu.Monitor
+	metrics  *telemetry.Metrics
+	registry *prometheus.Registry
+	machine  machine
+
+	listener        net.Listener
+	metricsListener net.Listener // nil without MetricsListen
+	transport       transport
+
+	orders *orderBox
+	wake   chan struct{} // the loop is to look again
+	news   chan struct{} // the leader should hear of a change
+
+	mu        sync.Mutex
+	connected bool
+	declined  map[reconcile.Key]declinedWorker // written by the loop alone
+}
+
+// transport is how the agent dials and serves.
+type transport struct {
+	dial  grpc.DialOption
+	serve []grpc.ServerOption
+}
+
+// declinedWorker is a worker that ended before there was a process.
+type declinedWorker struct {
+	gpus    []string
+	message string
+	// code and signal are reported as its end.
+	code, signal int32
+	acked        bool
+}
+
+// Run builds an agent and runs it until ctx ends. Workers outlive it. See New and Agent.Run.
+func Run(ctx context.Context, cfg Config) error {
+	a, err := New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+// New takes the state directory (worker.ErrInUse if another agent has it), adopts the workers found there, opens the
+// GPUs and the listening ports. ctx bounds the opening alone. Call Run, or Close if the agent is not to run.
+func New(ctx context.Context, cfg Config) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDerived()
+	a := &Agent{
+		cfg: cfg, log: cfg.Logger.With("node", cfg.Name),
+		orders: newOrderBox(), wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		declined: map[reconcile.Key]declinedWorker{}, registry: prometheus.NewRegistry(),
+	}
+	if err := a.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("start agent %s: %w", cfg.Name, err), a.Close())
+	}
+	return a, nil
+}
+
+// open takes what the agent needs, the state directory's lock first.
+func (a *Agent) open(ctx context.Context) error {
+	cfg := a.cfg
+	var err error
+	if err = os.MkdirAll(filepath.Join(cfg.StateDir, runDir), 0o700); err != nil {
+		return err
+	}
+	if a.transport, err = newTransport(cfg.TLS); err != nil {
+		return err
+	}
+	a.workers, err = worker.Open(cfg.StateDir, worker.Config{Supervisor: cfg.Supervisor, Logger: a.log})
+	if err != nil {
+		return err
+	}
+	if a.id, err = openIdentity(cfg.StateDir); err != nil {
+		return err
+	}
+	if a.machine, err = readMachine(cfg); err != nil {
+		return err
+	}
+	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Logger: a.log})
+	a.gpus, err = open.Prober(ctx, cfg.GPUs, open.Config{
+		Node: cfg.Name, Busy: a.holds, Now: cfg.Clock, NVML: nvml.Config{Command: cfg.GPUProbe}, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.monitor = gpu.NewMonitor(a.gpus, pollGPUs, a.log)
+	a.monitor.Poll(ctx) // so that the first Hello shows the GPUs
+	if a.metrics, err = telemetry.New(a.registry, cfg.Name, a.snapshot); err != nil {
+		return err
+	}
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if a.listener, err = listen("agent", cfg.Listen); err != nil {
+		return err
+	}
+	if cfg.MetricsListen != "" {
+		a.metricsListener, err = listen("metrics", cfg.MetricsListen)
+	}
+	return err
+}
+
+// listen explains a taken port.
+func listen(what, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s for %s: %w: stop what uses the port, or choose another", address, what, err)
+	}
+	return l, nil
+}
+
+// Close gives back what New took; Run does it by itself. Workers go on.
+func (a *Agent) Close() error {
+	var errs []error
+	for _, l := range []net.Listener{a.listener, a.metricsListener} {
+		if l != nil {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if a.sockets != nil {
+		a.sockets.Shutdown()
+	}
+	if a.gpus != nil {
+		errs = append(errs, a.gpus.Close())
+	}
+	if a.id != nil && a.id.fence != nil {
+		errs = append(errs, a.id.close())
+	}
+	if a.workers != nil {
+		errs = append(errs, a.workers.Close()) // last: it holds the lock of the state directory
+	}
+	return errors.Join(errs...)
+}
+
+// Address returns where the agent's NodeService is reached, host:port.
+func (a *Agent) Address() string { return advertised(a.listener, a.cfg.AdvertiseHost) }
+
+// MetricsAddress returns where /metrics listens, or "".
+func (a *Agent) MetricsAddress() string {
+	if a.metricsListener == nil {
+		return ""
+	}
+	return a.metricsListener.Addr().String()
+}
+
+// NodeID returns the id that is kept in the state directory.
+func (a *Agent) NodeID() string { return a.id.get().NodeID }
+
+func advertised(l net.Listener, host string) string {
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return l.Addr().String()
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// Run works until ctx ends, then returns nil and leaves the workers running. It returns an error if it cannot go on: a
+// *WrongClusterError if the schedulers belong to another cluster, or what ended one of its listeners.
+func (a *Agent) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.loop(ctx) })
+	g.Go(func() error { return a.connect(ctx) })
+	g.Go(func() error { return a.monitor.Run(ctx) })
+	g.Go(func() error { return a.serve(ctx) })
+	g.Go(func() error { return a.serveMetrics(ctx) })
+	g.Go(func() error { return a.collect(ctx) })
+	a.log.Info("agent started", "id", a.NodeID(), "incarnation", a.id.get().Incarnation, "address", a.Address(),
+		"gpus", len(a.monitor.Latest().GPUs), "workers", len(a.workers.Workers()))
+	err := g.Wait()
+	a.log.Info("agent ends; its workers go on", "err", err)
+	return errors.Join(err, a.Close())
+}
+
+// collect removes old output of finished workers.
+func (a *Agent) collect(ctx context.Context) error {
+	ticker := time.NewTicker(collectEvery)
+	defer ticker.Stop()
+	for {
+		n, err := a.workers.Collect(a.cfg.LogKeepFor, a.cfg.LogKeepBytes)
+		if err != nil {
+			a.log.Error("old output of workers cannot be removed", "err", err)
+		} else if n > 0 {
+			a.log.Info("removed output of old workers", "workers", n)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// notify says that the leader should hear of a change.
+func (a *Agent) notify() { poke(a.news) }
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// holds tells whether a living worker has the GPU.
+func (a *Agent) holds(uuid string) bool { return a.held()[uuid] }
+
+// held has true for each GPU of a living worker.
+func (a *Agent) held() map[string]bool {
+	held := map[string]bool{}
+	for _, st := range a.workers.Workers() {
+		if st.State != worker.Exited {
+			for _, uuid := range st.GPUs {
+				held[uuid] = true
+			}
+		}
+	}
+	return held
+}
+
+// snapshot is what a scrape shows.
+func (a *Agent) snapshot() telemetry.Snapshot {
+	reading := a.monitor.Latest()
+	counts := map[telemetry.WorkerState]int{}
+	for _, st := range a.workers.Workers() {
+		switch {
+		case st.State == worker.Stopping || (st.Stopped() && st.State != worker.Exited):
+			counts[telemetry.WorkerStopping]++
+		case st.State != worker.Exited:
+			counts[telemetry.WorkerRunning]++
+		case st.Acked:
+		case st.Lost:
+			counts[telemetry.WorkerLost]++
+		default:
+			counts[telemetry.WorkerExited]++
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return telemetry.Snapshot{
+		GPUs: reading.GPUs, Samples: reading.Samples, Held: a.held(), Workers: counts, Connected: a.connected,
+	}
+}
+
+// declinedNow returns a copy that the caller may keep.
+func (a *Agent) declinedNow() map[reconcile.Key]declinedWorker {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.declined)
+}
+
+func (a *Agent) setConnected(up bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.connected = up
+}

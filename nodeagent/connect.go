@@ -1,0 +1,142 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// Full-jitter back-off between two tries to find the leader: an election takes well under a second, and 12,500
+	// agents must not come back in step.
+	backoffMin = 50 * time.Millisecond
+	backoffMax = 2 * time.Second
+	// refusedWait is the pause after a refusal that only a person can mend, such as a name that is taken.
+	refusedWait = 10 * time.Second
+	// maxServers bounds the addresses that a leader may teach; a Raft cluster has at most 7.
+	maxServers = 16
+)
+
+// redirectError says that a server does not lead.
+type redirectError struct{ leader string }
+
+// Error names the leader, if known.
+func (e *redirectError) Error() string {
+	if e.leader == "" {
+		return "the server does not lead and knows no leader"
+	}
+	return "the server does not lead; " + e.leader + " does"
+}
+
+// servers is the order in which servers are tried. It is for one goroutine.
+type servers struct {
+	configured []string // from the configuration, never forgotten
+	learned    []string // from the last Welcome
+	next       int
+	last       string // tried last
+	preferred  string // tried first, once
+}
+
+// pick returns the server to try: the leader that another one named, else the next in turn. The one that was tried
+// last comes again only if there is no other: where a leader died, the others know the new one.
+func (s *servers) pick() string {
+	address := s.preferred
+	s.preferred = ""
+	if address == "" {
+		all := s.all()
+		if address = all[s.next%len(all)]; address == s.last && len(all) > 1 {
+			s.next++
+			address = all[s.next%len(all)]
+		}
+		s.next++
+	}
+	s.last = address
+	return address
+}
+
+func (s *servers) all() []string {
+	all := slices.Clone(s.configured)
+	for _, address := range s.learned {
+		if !slices.Contains(all, address) {
+			all = append(all, address)
+		}
+	}
+	return all
+}
+
+func (s *servers) learn(addresses []string) {
+	s.learned = slices.Clone(addresses[:min(len(addresses), maxServers)])
+}
+
+// connect keeps a stream to the leader until ctx ends. Only a wrong cluster ends it with an error.
+func (a *Agent) connect(ctx context.Context) error {
+	list := &servers{configured: a.cfg.Servers, next: rand.IntN(len(a.cfg.Servers))}
+	failures := 0
+	lastError := ""
+	for ctx.Err() == nil {
+		address := list.pick()
+		welcomed, err := a.session(ctx, address, list)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if welcomed {
+			failures = 0
+			a.log.Warn("lost the leader; workers go on", "server", address, "err", err)
+			lastError = ""
+		}
+		wait := jitter(failures)
+		failures++
+		var redirect *redirectError
+		var wrong *WrongClusterError
+		switch {
+		case errors.As(err, &wrong):
+			wrong.StateDir = a.cfg.StateDir
+			a.log.Error("this node belongs to another cluster; the agent ends, its workers go on", "server", address, "err", err)
+			return err
+		case errors.As(err, &redirect) && redirect.leader != "":
+			list.preferred = redirect.leader
+			if failures == 1 {
+				wait = 0 // the first hint is followed at once; servers that point at each other are not
+			}
+		case errors.As(err, &redirect):
+		case refused(err):
+			wait = refusedWait/2 + rand.N(refusedWait)
+			a.log.Error("the scheduler refuses this node; the agent tries again", "server", address, "why", status.Convert(err).Message(), "wait", wait)
+		case !welcomed && err.Error() != lastError:
+			lastError = err.Error() // said once, not at each of many tries
+			a.log.Warn("no connection to a scheduler; workers go on", "server", address, "err", err)
+		}
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// refused tells whether trying again soon is pointless: the name is taken, or the node's description is invalid.
+func refused(err error) bool {
+	return slices.Contains([]codes.Code{codes.AlreadyExists, codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated}, status.Code(err))
+}
+
+// jitter is a random wait that may be twice as long after each failure.
+func jitter(failures int) time.Duration {
+	ceiling := backoffMin << min(failures, 10)
+	return rand.N(min(ceiling, backoffMax))
+}
+
+// sleep waits; false if ctx ended first.
+func sleep(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,194 @@
+package nodeagent
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+)
+
+// inherited are the variables of the agent's own environment that a worker gets, unless the user sets them: enough for
+// a program to find its tools, its home and its language, and no secret of the agent's.
+//
+//nolint:gochecknoglobals // table, never written
+var inherited = []string{
+	"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH",
+}
+
+// arrayIndex is set by the scheduler, in the assignment's environment, for the tasks of an array alone.
+const arrayIndex = "GANGLINE_ARRAY_INDEX"
+
+// defaultPath is the PATH of a worker if neither the user nor the agent has one.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// launchPlace is what a worker's environment needs to know of its node.
+type launchPlace struct {
+	// Agent is the agent's own environment as "NAME=value".
+	Agent []string
+	// CheckpointRoot is the shared folder.
+	CheckpointRoot string
+	// Socket is the worker's agent socket, Hostfile its host file.
+	Socket, Hostfile string
+}
+
+// workerEnv returns the whole environment of one worker of a, sorted. Who wins, from weak to strong: the agent's own
+// few variables, our defaults, the user's, and the contract (ranks, GPUs and all of GANGLINE_*), which no user may bend
+// since ranks of one gang would no longer agree.
+func workerEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchPlace) ([]string, error) {
+	if err := checkAssignment(a); err != nil {
+		return nil, err
+	}
+	env := map[string]string{"PATH": defaultPath}
+	for _, entry := range place.Agent {
+		if name, value, ok := strings.Cut(entry, "="); ok && slices.Contains(inherited, name) {
+			env[name] = value
+		}
+	}
+	env["TORCH_NCCL_ASYNC_ERROR_HANDLING"] = "1"
+	if a.GetWorldSize() > 1 && !a.GetPerNode() {
+		// As torchrun does: many ranks on a node with a thread for each core each would only fight.
+		env["OMP_NUM_THREADS"] = "1"
+	}
+	for name, value := range a.GetEnv() {
+		if !strings.HasPrefix(name, "GANGLINE_") || name == arrayIndex {
+			env[name] = value
+		}
+	}
+	for _, name := range rankNames {
+		delete(env, name) // a stray RANK in the user's environment must not reach a launcher
+	}
+	maps.Copy(env, ganglineEnv(a, w, place))
+	if a.GetPerNode() {
+		maps.Copy(env, launcherEnv(a))
+	} else {
+		maps.Copy(env, rankEnv(a, w))
+	}
+	out := make([]string, 0, len(env))
+	for name, value := range env {
+		out = append(out, name+"="+value)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// checkAssignment refuses what no environment can be made of.
+func checkAssignment(a *agentv1.Assignment) error {
+	switch {
+	case a.GetWorldSize() < 1 || len(a.GetNodes()) == 0:
+		return fmt.Errorf("job %d: its assignment names no gang: scheduler and agent may be of releases that do not fit", a.GetJobId())
+	case a.GetNodeRank() < 0 || int(a.GetNodeRank()) >= len(a.GetNodes()):
+		return fmt.Errorf("job %d: its assignment gives this node number %d of %d", a.GetJobId(), a.GetNodeRank(), len(a.GetNodes()))
+	}
+	return nil
+}
+
+// rankNames are the variables by which a process knows its place; a launcher of mode per-node sets them itself.
+//
+//nolint:gochecknoglobals // table, never written
+var rankNames = []string{
+	"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_WORLD_SIZE",
+	"ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS",
+	"TORCHELASTIC_RUN_ID", "TORCHELASTIC_USE_AGENT_STORE",
+}
+
+// ganglineEnv is what every worker sees in either mode.
+func ganglineEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchPlace) map[string]string {
+	env := map[string]string{
+		"CUDA_VISIBLE_DEVICES":    strings.Join(visibleGPUs(a, w), ","),
+		"CUDA_DEVICE_ORDER":       "PCI_BUS_ID",
+		"GANGLINE_JOB_ID":         strconv.FormatUint(a.GetJobId(), 10),
+		"GANGLINE_JOB_NAME":       a.GetJobName(),
+		"GANGLINE_EPOCH":          strconv.FormatUint(a.GetEpoch(), 10),
+		"GANGLINE_NODE_RANK":      number(a.GetNodeRank()),
+		"GANGLINE_NUM_NODES":      strconv.Itoa(len(a.GetNodes())),
+		"GANGLINE_GPU_UUIDS":      strings.Join(w.GetGpuUuids(), ","),
+		"GANGLINE_HOSTFILE":       place.Hostfile,
+		"GANGLINE_CHECKPOINT_DIR": checkpointDir(place.CheckpointRoot, a.GetJobId()),
+		"GANGLINE_RESUME_FROM":    a.GetResumeFrom(),
+		"GANGLINE_AGENT_SOCKET":   place.Socket,
+	}
+	if keep := a.GetCheckpointKeep(); keep > 0 {
+		env["GANGLINE_CHECKPOINT_KEEP"] = number(keep)
+	}
+	return env
+}
+
+// visibleGPUs are the GPUs that CUDA shows to a worker. Where each rank has one GPU, all of the gang's on this node are
+// shown, in the order of local ranks: programs written for torchrun pick theirs by LOCAL_RANK, and NCCL sees its peers.
+// Otherwise a worker sees its own. GANGLINE_GPU_UUIDS always names its own alone.
+func visibleGPUs(a *agentv1.Assignment, w *agentv1.AssignedWorker) []string {
+	local := slices.SortedFunc(slices.Values(a.GetWorkers()), func(x, y *agentv1.AssignedWorker) int {
+		return int(x.GetLocalRank() - y.GetLocalRank())
+	})
+	var all []string
+	for i, peer := range local {
+		if len(peer.GetGpuUuids()) != 1 || int(peer.GetLocalRank()) != i {
+			return w.GetGpuUuids()
+		}
+		all = append(all, peer.GetGpuUuids()[0])
+	}
+	return all
+}
+
+// rankEnv is the torchrun contract, complete: frameworks change behaviour on a single one of these names.
+func rankEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker) map[string]string {
+	world := number(a.GetWorldSize())
+	return map[string]string{
+		"RANK":                         number(w.GetRank()),
+		"LOCAL_RANK":                   number(w.GetLocalRank()),
+		"WORLD_SIZE":                   world,
+		"LOCAL_WORLD_SIZE":             strconv.Itoa(len(a.GetWorkers())),
+		"GROUP_RANK":                   number(a.GetNodeRank()),
+		"GROUP_WORLD_SIZE":             strconv.Itoa(len(a.GetNodes())),
+		"ROLE_RANK":                    number(w.GetRank()),
+		"ROLE_WORLD_SIZE":              world,
+		"ROLE_NAME":                    "default",
+		"MASTER_ADDR":                  a.GetNodes()[0].GetHost(),
+		"MASTER_PORT":                  number(a.GetMasterPort()),
+		"TORCHELASTIC_RESTART_COUNT":   number(a.GetRestarts()),
+		"TORCHELASTIC_MAX_RESTARTS":    number(a.GetMaxRestarts()),
+		"TORCHELASTIC_RUN_ID":          runID(a),
+		"TORCHELASTIC_USE_AGENT_STORE": "False",
+	}
+}
+
+// launcherEnv gives torchrun its flags, so that a bare `torchrun train.py` works. The static rendezvous keeps torchrun's
+// group ranks equal to our node ranks; torchrun itself restarts nothing, because Gangline starts the gang again whole.
+func launcherEnv(a *agentv1.Assignment) map[string]string {
+	master, port := a.GetNodes()[0].GetHost(), number(a.GetMasterPort())
+	return map[string]string{
+		"PET_NNODES":         strconv.Itoa(len(a.GetNodes())),
+		"PET_NPROC_PER_NODE": number(max(1, a.GetNodes()[a.GetNodeRank()].GetGpus())),
+		"PET_NODE_RANK":      number(a.GetNodeRank()),
+		"PET_RDZV_BACKEND":   "static",
+		"PET_RDZV_ENDPOINT":  net.JoinHostPort(master, port),
+		"PET_RDZV_ID":        runID(a),
+		"PET_MAX_RESTARTS":   "0",
+		"PET_MASTER_ADDR":    master,
+		"PET_MASTER_PORT":    port,
+	}
+}
+
+// hostfile lists the gang's nodes as mpirun and DeepSpeed read them.
+func hostfile(a *agentv1.Assignment) string {
+	var b strings.Builder
+	for _, n := range a.GetNodes() {
+		fmt.Fprintf(&b, "%s slots=%d\n", n.GetHost(), max(n.GetGpus(), n.GetWorkers()))
+	}
+	return b.String()
+}
+
+func checkpointDir(root string, job uint64) string {
+	return filepath.Join(root, "job-"+strconv.FormatUint(job, 10))
+}
+
+func runID(a *agentv1.Assignment) string {
+	return fmt.Sprintf("gangline-%d-%d", a.GetJobId(), a.GetEpoch())
+}
+
+func number(n int32) string { return strconv.FormatInt(int64(n), 10) }

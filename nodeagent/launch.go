@@ -1,0 +1,89 @@
+package nodeagent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/gangline/gangline/nodeagent/reconcile"
+	"github.com/gangline/gangline/nodeagent/socket"
+	"github.com/gangline/gangline/nodeagent/worker"
+)
+
+const (
+	// runDir holds a folder for each worker: its host file, its notes and its default working directory.
+	runDir       = "run"
+	hostfileName = "hostfile"
+	notesName    = "notes.json"
+	workName     = "work"
+
+	// labelSocket keeps the path of a worker's agent socket in its spec: the worker knows it by heart, so a later
+	// agent must serve that very path.
+	labelSocket = "socket"
+	labelJob    = "job_name"
+	labelUser   = "user"
+	labelQueue  = "queue"
+
+	// launchFailed is the exit code reported for a worker that could not be started: the shell's code for a command
+	// that does not exist. The message tells it from a program's own 127.
+	launchFailed = 127
+)
+
+// launch prepares one worker's folder and socket, then starts it. It runs in a goroutine of its own.
+func (a *Agent) launch(key reconcile.Key, ordered orderedWorker) (err error) {
+	defer func() {
+		if err != nil {
+			a.sockets.Forget(key)
+			if !errors.Is(err, worker.ErrClosed) {
+				err = errors.Join(err, os.RemoveAll(a.workerDir(key)))
+			}
+		}
+	}()
+	as := ordered.assignment
+	dir := a.workerDir(key)
+	path, err := socket.Path(a.cfg.StateDir, key)
+	if err != nil {
+		return err
+	}
+	place := launchPlace{
+		Agent: os.Environ(), CheckpointRoot: a.cfg.CheckpointRoot, Socket: path, Hostfile: filepath.Join(dir, hostfileName),
+	}
+	env, err := workerEnv(as, ordered.worker, place)
+	if err != nil {
+		return err
+	}
+	work := as.GetDir()
+	if work == "" {
+		work = filepath.Join(dir, workName)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, workName), 0o700); err != nil {
+		return fmt.Errorf("launch worker %v: %w: free space on the node's state disk", key, err)
+	}
+	if err := os.WriteFile(place.Hostfile, []byte(hostfile(as)), 0o600); err != nil {
+		return fmt.Errorf("launch worker %v: write its host file: %w: free space on the node's state disk", key, err)
+	}
+	if err := os.MkdirAll(checkpointDir(a.cfg.CheckpointRoot, key.Job), 0o755); err != nil {
+		return fmt.Errorf("launch worker %v: its checkpoint folder cannot be made: %w: "+
+			"check that the node has mounted the shared storage and may write there", key, err)
+	}
+	a.sockets.Track(key, socket.Files{Socket: path, Notes: filepath.Join(dir, notesName)})
+	if err := a.sockets.Serve(key); err != nil {
+		return err
+	}
+	a.sockets.SetPeers(key, as.GetPeers())
+	return a.workers.Launch(worker.Spec{
+		Key: worker.Key(key), Command: as.GetCommand(), Env: env, Dir: work, GPUs: ordered.worker.GetGpuUuids(),
+		Labels: map[string]string{
+			labelSocket: path, labelJob: as.GetJobName(), labelUser: as.GetUser(), labelQueue: as.GetQueue(),
+		},
+		MaxLogBytes: a.cfg.MaxLogBytes,
+	})
+}
+
+// files says where a worker's socket and notes lie; the socket as its spec has it.
+func (a *Agent) files(st worker.Status) socket.Files {
+	return socket.Files{
+		Socket: st.Labels[labelSocket], Notes: filepath.Join(a.workerDir(reconcile.Key(st.Key)), notesName),
+	}
+}

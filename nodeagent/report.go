@@ -1,0 +1,113 @@
+package nodeagent
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gangline/gangline/nodeagent/gpu"
+	"github.com/gangline/gangline/nodeagent/reconcile"
+	"github.com/gangline/gangline/nodeagent/worker"
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+)
+
+// statuses are all workers that the leader should know of, in the order of keys: those whose process runs, and those
+// that ended and whose end is not acknowledged. A worker whose process is still to come is not told of yet.
+func (a *Agent) statuses() []*agentv1.WorkerStatus {
+	var out []*agentv1.WorkerStatus
+	known := map[reconcile.Key]bool{}
+	for _, st := range a.workers.Workers() {
+		key := reconcile.Key(st.Key)
+		known[key] = true
+		// An end that is not on disk yet could be forgotten by a power cut after the leader has acted on it. It is
+		// told all the same: the process is gone in either case.
+		if st.State == worker.Starting || st.Acked {
+			continue
+		}
+		out = append(out, statusOf(st, a.sockets.Notes(key)))
+	}
+	for key, d := range a.declinedNow() {
+		if known[key] || d.acked {
+			continue
+		}
+		out = append(out, &agentv1.WorkerStatus{
+			Key: keyOf(key), State: agentv1.WorkerState_WORKER_STATE_EXITED, GpuUuids: d.gpus,
+			ExitCode: d.code, Signal: d.signal, Message: d.message,
+		})
+	}
+	slices.SortFunc(out, func(x, y *agentv1.WorkerStatus) int {
+		return cmp.Or(cmp.Compare(x.GetKey().GetJobId(), y.GetKey().GetJobId()),
+			cmp.Compare(x.GetKey().GetEpoch(), y.GetKey().GetEpoch()), cmp.Compare(x.GetKey().GetRank(), y.GetKey().GetRank()))
+	})
+	return out
+}
+
+// statusOf joins what the supervisor and the worker itself said. notes may be nil, and are the caller's own copy.
+func statusOf(st worker.Status, notes *agentv1.WorkerStatus) *agentv1.WorkerStatus {
+	out := &agentv1.WorkerStatus{
+		Key: keyOf(reconcile.Key(st.Key)), State: agentv1.WorkerState_WORKER_STATE_RUNNING, GpuUuids: st.GPUs,
+		CpuMs: int64((st.UserSeconds + st.SystemSeconds) * 1000), MaxRssBytes: st.MaxRSSBytes,
+		RendezvousAddress: notes.GetRendezvousAddress(), Checkpoint: notes.GetCheckpoint(), Progress: notes.GetProgress(),
+		PeerLost: notes.GetPeerLost(),
+	}
+	if st.State != worker.Exited {
+		return out
+	}
+	out.State, out.Message = agentv1.WorkerState_WORKER_STATE_EXITED, st.Reason
+	switch {
+	case st.LaunchError != "":
+		out.ExitCode, out.Message = launchFailed, st.LaunchError
+	case st.Lost:
+		out.State = agentv1.WorkerState_WORKER_STATE_LOST
+	case st.Signal != "":
+		out.Signal = int32(unix.SignalNum(st.Signal))
+	default:
+		out.ExitCode = int32(st.ExitCode) //nolint:gosec // 0 to 255
+	}
+	if notes.GetPeerLost() {
+		out.Message = notes.GetMessage()
+	}
+	return out
+}
+
+func keyOf(key reconcile.Key) *agentv1.WorkerKey {
+	return &agentv1.WorkerKey{JobId: key.Job, Epoch: key.Epoch, Rank: int32(key.Rank)} //nolint:gosec // a rank came as int32
+}
+
+// hello introduces the node as it is now.
+func (a *Agent) hello() *agentv1.Hello {
+	record, fence := a.id.get(), a.id.highest()
+	return &agentv1.Hello{
+		NodeId: record.NodeID, Name: a.cfg.Name, BootId: a.machine.bootID, Incarnation: record.Incarnation,
+		Address: a.Address(), Host: a.cfg.AdvertiseHost, Gpus: inventory(a.monitor.Latest()),
+		CpuMilli: a.machine.cpuMilli, MemoryBytes: a.machine.memoryBytes, Labels: a.cfg.Labels, Version: a.cfg.Version,
+		ClusterId: record.ClusterID, Fence: &agentv1.Fence{Term: fence.Term, Index: fence.Index}, Workers: a.statuses(),
+	}
+}
+
+func inventory(r gpu.Reading) []*agentv1.GPU {
+	var out []*agentv1.GPU
+	for _, g := range r.GPUs {
+		out = append(out, &agentv1.GPU{
+			Uuid: g.UUID, Type: g.Type, MemoryBytes: g.MemBytes, Healthy: g.Health.Healthy, Reason: g.Health.Reason,
+		})
+	}
+	return out
+}
+
+// heartbeat is the node's sign of life, with the load of its GPUs.
+func (a *Agent) heartbeat(sequence uint64) *agentv1.Heartbeat {
+	beat := &agentv1.Heartbeat{Sequence: sequence, AgentUnixMs: a.cfg.Clock().UnixMilli()}
+	reading := a.monitor.Latest()
+	if time.Since(reading.At) > 10*pollGPUs {
+		return beat // the driver hangs: no reading is better than an old one
+	}
+	for _, s := range reading.Samples {
+		if s.UtilPct != nil {
+			beat.Gpus = append(beat.Gpus, &agentv1.GPUSample{Uuid: s.UUID, Utilization: *s.UtilPct / 100})
+		}
+	}
+	return beat
+}
