@@ -39,7 +39,7 @@ func (g *Group) call(ctx context.Context, t *transfer) error {
 	cancelled := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cancelled)
-		g.fail(g.cfg.Rank, fmt.Errorf("its call ended before the ring's did: %w", context.Cause(ctx)))
+		g.cancelled(context.Cause(ctx))
 	})
 	g.run(t)
 	if !stop() {
@@ -49,6 +49,23 @@ func (g *Group) call(ctx context.Context, t *transfer) error {
 		return g.err
 	}
 	return nil
+}
+
+// cancelled ends the group when the context of a call ended. If neighbours never
+// came, it is they who are missing, not this rank.
+func (g *Group) cancelled(cause error) {
+	var absent []int
+	for _, e := range g.edges() {
+		if !e.up.Load() {
+			absent = append(absent, e.peer)
+		}
+	}
+	if len(absent) == 0 {
+		g.fail(g.cfg.Rank, fmt.Errorf("its call ended before the ring's did: %w", cause))
+		return
+	}
+	waited := &AbsentError{Ranks: compact(absent), Waited: time.Since(g.start).Round(time.Millisecond)}
+	g.fail(absent[0], fmt.Errorf("%w: %w", waited, cause))
 }
 
 // run moves frames until the transfer is complete or the group has ended.

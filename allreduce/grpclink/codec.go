@@ -1,0 +1,284 @@
+package grpclink
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/gangline/gangline/allreduce"
+)
+
+// Field numbers of message Frame in ring.proto.
+const (
+	fieldKind       = 1
+	fieldJob        = 2
+	fieldEpoch      = 3
+	fieldSequence   = 4
+	fieldIndex      = 5
+	fieldLength     = 6
+	fieldRank       = 7
+	fieldCount      = 8
+	fieldAck        = 9
+	fieldCause      = 10
+	fieldWorldSize  = 11
+	fieldWindow     = 12
+	fieldChunkBytes = 13
+	fieldData       = 14
+
+	fieldFrame = 1 // of LinkRequest and LinkResponse
+)
+
+const (
+	maxHeader = 256      // all number fields with their tags
+	maxCause  = 4 << 10  // longer ones are cut: they are read by people
+	readUnit  = 16 << 10 // what gRPC reads at once: the largest HTTP/2 frame it accepts
+)
+
+// codec turns frames into messages of ring.proto and back. It hands gRPC the
+// frame's own payload: gRPC returns it to the frame pool once the bytes have
+// left. The payload never is memory of AllReduce's caller.
+type codec struct{}
+
+// Name is that of the standard codec, since the bytes are plain protobuf.
+func (codec) Name() string { return "proto" }
+
+// Marshal encodes a *allreduce.Frame and takes ownership of it.
+func (codec) Marshal(v any) (mem.BufferSlice, error) {
+	f, ok := v.(*allreduce.Frame)
+	if !ok {
+		return nil, fmt.Errorf("ring link cannot send a %T", v)
+	}
+	f.SwapToWire()
+	payload := f.Bytes()
+	fields := appendFields(make([]byte, 0, maxHeader+len(f.Cause)), &f.Header)
+	if len(payload) > 0 {
+		fields = protowire.AppendTag(fields, fieldData, protowire.BytesType)
+		fields = protowire.AppendVarint(fields, uint64(len(payload)))
+	}
+	head := make([]byte, 0, len(fields)+16)
+	head = protowire.AppendTag(head, fieldFrame, protowire.BytesType)
+	head = protowire.AppendVarint(head, uint64(len(fields)+len(payload)))
+	head = append(head, fields...)
+	if len(payload) == 0 {
+		f.Release()
+		return mem.BufferSlice{mem.SliceBuffer(head)}, nil
+	}
+	// For payloads with a small capacity NewBuffer does not count references
+	// and never calls Put: the frame is then left to the garbage collector.
+	return mem.BufferSlice{mem.SliceBuffer(head), mem.NewBuffer(&payload, returnTo{f})}, nil
+}
+
+// returnTo is a "pool" of one payload: Put is gRPC saying that it needs the
+// bytes no more.
+type returnTo struct{ f *allreduce.Frame }
+
+func (r returnTo) Get(n int) *[]byte { b := make([]byte, n); return &b }
+func (r returnTo) Put(*[]byte)       { r.f.Release() }
+
+func appendFields(b []byte, h *allreduce.Header) []byte {
+	number := func(field protowire.Number, v uint64) {
+		if v != 0 {
+			b = protowire.AppendTag(b, field, protowire.VarintType)
+			b = protowire.AppendVarint(b, v)
+		}
+	}
+	number(fieldKind, uint64(h.Kind))
+	number(fieldJob, h.Job)
+	number(fieldEpoch, h.Epoch)
+	number(fieldSequence, h.Sequence)
+	number(fieldIndex, h.Index)
+	number(fieldLength, h.Length)
+	number(fieldRank, uint64(uint32(h.Rank))) //nolint:gosec // ranks are 0..65535
+	number(fieldCount, h.Count)
+	number(fieldAck, h.Ack)
+	number(fieldWorldSize, uint64(uint32(h.WorldSize)))   //nolint:gosec // 1..65536
+	number(fieldWindow, uint64(uint32(h.Window)))         //nolint:gosec // 2..1024
+	number(fieldChunkBytes, uint64(uint32(h.ChunkBytes))) //nolint:gosec // up to 4 MiB
+	if cause := h.Cause[:min(len(h.Cause), maxCause)]; cause != "" {
+		b = protowire.AppendTag(b, fieldCause, protowire.BytesType)
+		b = protowire.AppendString(b, cause)
+	}
+	return b
+}
+
+// slot is where a message is decoded to: a frame from this pool.
+type slot struct {
+	pool  *allreduce.Pool
+	frame *allreduce.Frame
+}
+
+// Unmarshal decodes into a *slot. Nothing of data is kept.
+func (codec) Unmarshal(data mem.BufferSlice, v any) error {
+	s, ok := v.(*slot)
+	if !ok {
+		return fmt.Errorf("ring link cannot receive into a %T", v)
+	}
+	r := data.Reader()
+	defer r.Close() //nolint:errcheck // never fails
+	tag, err := binary.ReadUvarint(r)
+	if err != nil || tag != protowire.EncodeTag(fieldFrame, protowire.BytesType) {
+		return fmt.Errorf("ring message does not hold a frame (tag %d, %w)", tag, orBadTag(err))
+	}
+	size, err := binary.ReadUvarint(r)
+	if err != nil || size != uint64(r.Remaining()) { //nolint:gosec // Remaining is not negative
+		return fmt.Errorf("ring message holds %d bytes, its frame claims %d", r.Remaining(), size)
+	}
+	d := decoder{r: r, frame: s.pool.Get(0), pool: s.pool}
+	for r.Remaining() > 0 {
+		if err := d.field(); err != nil {
+			d.frame.Release()
+			return fmt.Errorf("ring frame: %w", err)
+		}
+	}
+	d.frame.SwapToWire()
+	s.frame = d.frame
+	return nil
+}
+
+var errBadTag = errors.New("unexpected field")
+
+func orBadTag(err error) error {
+	if err == nil {
+		return errBadTag
+	}
+	return err
+}
+
+// decoder reads the fields of one frame.
+type decoder struct {
+	r     *mem.Reader
+	pool  *allreduce.Pool
+	frame *allreduce.Frame
+}
+
+// field reads one field. Unknown ones, of a later release, are skipped.
+func (d *decoder) field() error {
+	tag, err := binary.ReadUvarint(d.r)
+	if err != nil {
+		return err
+	}
+	field, wire := protowire.DecodeTag(tag)
+	switch wire {
+	case protowire.VarintType:
+		v, err := binary.ReadUvarint(d.r)
+		if err != nil {
+			return err
+		}
+		return d.number(field, v)
+	case protowire.BytesType:
+		n, err := binary.ReadUvarint(d.r)
+		if err != nil {
+			return err
+		}
+		if n > uint64(d.r.Remaining()) { //nolint:gosec // Remaining is not negative
+			return io.ErrUnexpectedEOF
+		}
+		return d.bytes(field, int(n)) //nolint:gosec // at most Remaining
+	case protowire.Fixed64Type:
+		return d.skip(8)
+	case protowire.Fixed32Type:
+		return d.skip(4)
+	default:
+		return fmt.Errorf("field %d: %w of wire type %d", field, errBadTag, wire)
+	}
+}
+
+func (d *decoder) number(field protowire.Number, v uint64) error {
+	h := &d.frame.Header
+	small := func(to *int) error {
+		if v > 1<<31-1 {
+			return fmt.Errorf("field %d: %d is too large", field, v)
+		}
+		*to = int(v)
+		return nil
+	}
+	switch field {
+	case fieldKind:
+		h.Kind = allreduce.Kind(min(v, 255)) //nolint:gosec // bounded
+	case fieldJob:
+		h.Job = v
+	case fieldEpoch:
+		h.Epoch = v
+	case fieldSequence:
+		h.Sequence = v
+	case fieldIndex:
+		h.Index = v
+	case fieldLength:
+		h.Length = v
+	case fieldRank:
+		return small(&h.Rank)
+	case fieldCount:
+		h.Count = v
+	case fieldAck:
+		h.Ack = v
+	case fieldWorldSize:
+		return small(&h.WorldSize)
+	case fieldWindow:
+		return small(&h.Window)
+	case fieldChunkBytes:
+		return small(&h.ChunkBytes)
+	}
+	return nil
+}
+
+func (d *decoder) bytes(field protowire.Number, n int) error {
+	switch field {
+	case fieldData:
+		if n%4 != 0 || n/4 > d.pool.Room() {
+			return fmt.Errorf("a chunk of %d bytes, want whole float32 and at most %d bytes", n, 4*d.pool.Room())
+		}
+		header := d.frame.Header
+		d.frame.Release()
+		d.frame = d.pool.Get(n / 4)
+		d.frame.Header = header
+		_, err := io.ReadFull(d.r, d.frame.Bytes())
+		return err
+	case fieldCause:
+		if n > maxCause {
+			return fmt.Errorf("a cause of %d bytes, want at most %d", n, maxCause)
+		}
+		b := make([]byte, n)
+		_, err := io.ReadFull(d.r, b)
+		d.frame.Cause = string(b)
+		return err
+	default:
+		return d.skip(n)
+	}
+}
+
+func (d *decoder) skip(n int) error {
+	_, err := d.r.Discard(n)
+	return err
+}
+
+// readPool lends gRPC the buffers that it reads HTTP/2 frames into. Unlike
+// gRPC's own it does not clear them, which cost 8 % of the time.
+type readPool struct{ units sync.Pool }
+
+// Get implements mem.BufferPool.
+func (p *readPool) Get(n int) *[]byte {
+	if n > readUnit {
+		b := make([]byte, n)
+		return &b
+	}
+	b, _ := p.units.Get().(*[]byte)
+	if b == nil {
+		unit := make([]byte, readUnit)
+		b = &unit
+	}
+	*b = (*b)[:n]
+	return b
+}
+
+// Put implements mem.BufferPool.
+func (p *readPool) Put(b *[]byte) {
+	if cap(*b) == readUnit {
+		*b = (*b)[:readUnit]
+		p.units.Put(b)
+	}
+}

@@ -1,0 +1,195 @@
+package grpclink
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
+
+	"github.com/gangline/gangline/allreduce"
+)
+
+// DefaultJoinTimeout covers workers whose imports take long on a cold file system.
+const DefaultJoinTimeout = 30 * time.Second
+
+const (
+	minFlowWindow = 2 << 20  // smaller ones were measurably slower
+	maxFlowWindow = 64 << 20 // bounds what gRPC may hold for one link
+	maxRedial     = time.Second
+	messageRoom   = 64 << 10 // largest message beside its payload
+)
+
+// Config says which ring to join, where the others are and where to listen.
+type Config struct {
+	// Job and Epoch fence the ring; see allreduce.Config.
+	Job, Epoch uint64
+	// Rank is this worker's place, 0..len(Peers)-1.
+	Rank int
+	// Peers are the addresses (host:port) of all ranks in their order, this
+	// one's included. Its length is the world size.
+	Peers []string
+	// Listener is where the previous rank connects: what Peers[Rank] leads to.
+	// Join owns it from the call on and closes it, also on error. A world of
+	// one needs none.
+	Listener net.Listener
+	// DetectTimeout, ChunkBytes and Window are those of allreduce.Config, with
+	// the same defaults.
+	DetectTimeout      time.Duration
+	ChunkBytes, Window int
+	// JoinTimeout bounds how long the others may take to come; ctx may end it
+	// sooner. Zero means DefaultJoinTimeout.
+	JoinTimeout time.Duration
+	// ServerTLS and ClientTLS are used for the link from the previous rank and
+	// to the next one. Nil means no TLS. Set both on all ranks or none.
+	ServerTLS, ClientTLS *tls.Config
+	// Logger receives refused links and the ring's end. Nil means none.
+	Logger *slog.Logger
+}
+
+// Join connects this rank with its neighbours and returns once all ranks of the
+// ring have joined. Close the group to leave.
+//
+// If a rank does not come in time, every rank that did gets a
+// *allreduce.RankLostError that names one that did not, and the text names each
+// that a neighbour of it missed. A ring of another (job, epoch) at a peer's
+// address counts as not there, unless it is of a later epoch of the same job:
+// then the error is a *allreduce.FencedError, at once, as this worker is the late one.
+func Join(ctx context.Context, cfg Config) (*allreduce.Group, error) {
+	ring := allreduce.Config{
+		Job: cfg.Job, Epoch: cfg.Epoch, Rank: cfg.Rank, WorldSize: len(cfg.Peers),
+		DetectTimeout: cfg.DetectTimeout, JoinTimeout: cfg.JoinTimeout,
+		ChunkBytes: cfg.ChunkBytes, Window: cfg.Window, Logger: cfg.Logger,
+	}
+	if ring.JoinTimeout == 0 {
+		ring.JoinTimeout = DefaultJoinTimeout
+	}
+	ring = ring.WithDefaults()
+	cfg.ChunkBytes, cfg.Window, cfg.Logger = ring.ChunkBytes, ring.Window, ring.Logger
+	if err := errors.Join(ring.Validate(), cfg.validate()); err != nil {
+		closeListener(cfg.Listener)
+		return nil, err
+	}
+	if len(cfg.Peers) == 1 {
+		closeListener(cfg.Listener)
+		return allreduce.New(ring, nil, nil)
+	}
+	return connect(ctx, cfg, ring)
+}
+
+// connect starts both links, makes the group and waits for all ranks.
+func connect(ctx context.Context, cfg Config, ring allreduce.Config) (*allreduce.Group, error) {
+	pool, reads := allreduce.NewPool(cfg.ChunkBytes), &readPool{}
+	d, next, err := newDialer(ctx, cfg, pool, reads)
+	if err != nil {
+		closeListener(cfg.Listener)
+		return nil, err
+	}
+	s := newServer(cfg, pool, cfg.serverOptions(reads))
+	go s.run(cfg.Listener) // ends in s.finish
+	go d.run(next)         // ends in d.finish
+	group, err := allreduce.New(ring, next, s.prev)
+	if err != nil {
+		return nil, errors.Join(err, next.Close(), s.prev.Close())
+	}
+	if err := group.Barrier(ctx); err != nil {
+		_ = group.Close() // returns nil
+		if last := d.lastError(); last != nil {
+			return nil, fmt.Errorf("joining the ring: %w (last try to reach rank %d at %s: %w)", err, d.rank, d.addr, last)
+		}
+		return nil, fmt.Errorf("joining the ring: %w", err)
+	}
+	return group, nil
+}
+
+func newDialer(ctx context.Context, cfg Config, pool *allreduce.Pool, reads *readPool) (*dialer, *link, error) {
+	rank := (cfg.Rank + 1) % len(cfg.Peers)
+	addr := cfg.Peers[rank]
+	conn, err := grpc.NewClient("passthrough:///"+addr, cfg.dialOptions(reads)...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("ring of job %d epoch %d: address %q of rank %d: %w", cfg.Job, cfg.Epoch, addr, rank, err)
+	}
+	d := &dialer{cfg: cfg, rank: rank, addr: addr, conn: conn, pool: pool, done: make(chan struct{})}
+	// The stream outlives ctx, which is only Join's.
+	d.ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return d, newLink(pool, d.finish), nil
+}
+
+func (c Config) validate() error {
+	if len(c.Peers) > 1 && c.Listener == nil {
+		return fmt.Errorf("ring of job %d epoch %d: rank %d has no listener for rank %d to connect to",
+			c.Job, c.Epoch, c.Rank, c.previous())
+	}
+	if (c.ServerTLS == nil) != (c.ClientTLS == nil) {
+		return fmt.Errorf("ring of job %d epoch %d: TLS is set for one direction only: set both or none", c.Job, c.Epoch)
+	}
+	return nil
+}
+
+// hello is this rank's greeting.
+func (c Config) hello() allreduce.Header {
+	return allreduce.Header{
+		Kind: allreduce.KindHello, Job: c.Job, Epoch: c.Epoch, Rank: c.Rank,
+		WorldSize: len(c.Peers), Window: c.Window, ChunkBytes: c.ChunkBytes,
+	}
+}
+
+func (c Config) previous() int { return (c.Rank + len(c.Peers) - 1) % len(c.Peers) }
+
+// flowWindow lets a whole window of chunks be on its way.
+func (c Config) flowWindow() int32 {
+	return int32(min(max(minFlowWindow, c.Window*c.ChunkBytes), maxFlowWindow)) //nolint:gosec // bounded
+}
+
+func (c Config) serverOptions(reads *readPool) []grpc.ServerOption {
+	creds := insecure.NewCredentials()
+	if c.ServerTLS != nil {
+		creds = credentials.NewTLS(c.ServerTLS)
+	}
+	return []grpc.ServerOption{
+		grpc.Creds(creds),
+		grpc.ForceServerCodecV2(codec{}),
+		grpc.StaticStreamWindowSize(c.flowWindow()),
+		grpc.StaticConnWindowSize(c.flowWindow()),
+		grpc.MaxRecvMsgSize(c.ChunkBytes + messageRoom),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.WaitForHandlers(true),
+		experimental.BufferPool(reads),
+	}
+}
+
+func (c Config) dialOptions(reads *readPool) []grpc.DialOption {
+	creds := insecure.NewCredentials()
+	if c.ClientTLS != nil {
+		creds = credentials.NewTLS(c.ClientTLS)
+	}
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(c.ChunkBytes+messageRoom)),
+		grpc.WithStaticStreamWindowSize(c.flowWindow()),
+		grpc.WithStaticConnWindowSize(c.flowWindow()),
+		grpc.WithDisableRetry(), // a retry buffer would hold on to payloads
+		grpc.WithDisableServiceConfig(),
+		grpc.WithNoProxy(),
+		grpc.WithIdleTimeout(0),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: redialPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},
+			MinConnectTimeout: 2 * time.Second,
+		}),
+		experimental.WithBufferPool(reads),
+	}
+}
+
+func closeListener(l net.Listener) {
+	if l != nil {
+		_ = l.Close() // nothing was accepted from it
+	}
+}

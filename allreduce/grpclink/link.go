@@ -1,0 +1,224 @@
+package grpclink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/gangline/gangline/allreduce"
+)
+
+// lingerTime is how long Close lets frames already sent reach the neighbour.
+const lingerTime = 500 * time.Millisecond
+
+var errLinkClosed = errors.New("this side closed the link")
+
+// stream is what a client's and a server's gRPC stream have in common.
+type stream interface {
+	SendMsg(m any) error
+	RecvMsg(m any) error
+}
+
+// link is an allreduce.Link over one stream, which may come later than the link.
+type link struct {
+	pool *allreduce.Pool
+
+	attached chan struct{} // closed once stream or failure is set
+	once     sync.Once     // guards the setting
+	stream   stream
+	failure  error // the stream will never come
+
+	sending   sync.Mutex // held during SendMsg: gRPC allows one at a time
+	closed    chan struct{}
+	closeOnce sync.Once
+	ended     chan struct{} // closed when Recv has seen the stream's end
+	endOnce   sync.Once
+	finish    func(l *link) // releases what is behind the stream; called once by Close
+}
+
+func newLink(pool *allreduce.Pool, finish func(l *link)) *link {
+	return &link{
+		pool: pool, finish: finish,
+		attached: make(chan struct{}), closed: make(chan struct{}), ended: make(chan struct{}),
+	}
+}
+
+var _ allreduce.Link = (*link)(nil)
+
+// attach gives the link its stream, or the reason why there will be none. It
+// reports whether it was the first.
+func (l *link) attach(s stream, failure error) bool {
+	first := false
+	l.once.Do(func() {
+		first = true
+		l.stream, l.failure = s, failure
+		close(l.attached)
+	})
+	return first
+}
+
+// connected waits for the stream.
+func (l *link) connected() (stream, error) {
+	select {
+	case <-l.attached:
+		return l.stream, l.failure
+	default:
+	}
+	select {
+	case <-l.attached:
+		return l.stream, l.failure
+	case <-l.closed:
+		return nil, errLinkClosed
+	}
+}
+
+// Send implements allreduce.Link. The codec passes the frame's payload to gRPC,
+// which gives it back to the frame's pool when its bytes have left.
+func (l *link) Send(f *allreduce.Frame) error {
+	s, err := l.connected()
+	if err != nil {
+		return err
+	}
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	select {
+	case <-l.closed:
+		return errLinkClosed
+	default:
+		return s.SendMsg(f)
+	}
+}
+
+// Recv implements allreduce.Link.
+func (l *link) Recv() (*allreduce.Frame, error) {
+	s, err := l.connected()
+	if err == nil {
+		in := slot{pool: l.pool}
+		if err = s.RecvMsg(&in); err == nil {
+			return in.frame, nil
+		}
+	}
+	l.endOnce.Do(func() { close(l.ended) })
+	if errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("the other side ended the stream without a word: %w", io.ErrUnexpectedEOF)
+	}
+	return nil, err
+}
+
+// Close implements allreduce.Link.
+func (l *link) Close() error {
+	l.closeOnce.Do(func() {
+		close(l.closed)
+		l.finish(l)
+	})
+	return nil
+}
+
+// dialer opens the link to the next rank.
+type dialer struct {
+	cfg    Config
+	rank   int // the next rank
+	addr   string
+	conn   *grpc.ClientConn
+	pool   *allreduce.Pool
+	ctx    context.Context //nolint:containedctx // the life of the stream, ended by Close
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu   sync.Mutex
+	last error // why the last try did not work
+}
+
+// redialPause is short beside a worker's start, and long enough that waiting
+// for a rank costs nothing.
+const redialPause = 50 * time.Millisecond
+
+// run tries until the neighbour greets back, refuses for good, or Close.
+func (d *dialer) run(l *link) {
+	defer close(d.done)
+	for d.ctx.Err() == nil {
+		s, err := d.try()
+		if err == nil {
+			l.attach(s, nil)
+			return
+		}
+		var fenced *allreduce.FencedError
+		if errors.As(err, &fenced) && fenced.Job == d.cfg.Job && fenced.Epoch > d.cfg.Epoch {
+			l.attach(nil, err) // we are the late one, no waiting helps
+			return
+		}
+		d.mu.Lock()
+		d.last = err
+		d.mu.Unlock()
+		pause := time.NewTimer(redialPause)
+		select {
+		case <-pause.C:
+		case <-d.ctx.Done():
+			pause.Stop()
+		}
+	}
+}
+
+// try opens a stream and exchanges greetings.
+func (d *dialer) try() (stream, error) {
+	ctx, cancel := context.WithCancel(d.ctx)
+	s, err := d.conn.NewStream(ctx, streamDesc(nil), linkMethod)
+	if err == nil {
+		err = s.SendMsg(&allreduce.Frame{Header: d.cfg.hello()})
+	}
+	answer := slot{pool: d.pool}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = s.RecvMsg(&answer)
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	h := answer.frame.Header
+	answer.frame.Release()
+	if h.Kind == allreduce.KindHello && h.Job == d.cfg.Job && h.Epoch == d.cfg.Epoch {
+		context.AfterFunc(s.Context(), cancel) // the stream owns ctx from here
+		return s, nil
+	}
+	cancel()
+	if h.Kind == allreduce.KindRefuse && h.Job == d.cfg.Job && h.Epoch == d.cfg.Epoch {
+		return nil, errors.New(h.Cause)
+	}
+	return nil, &allreduce.FencedError{
+		Job: h.Job, Epoch: h.Epoch,
+		OtherJob: d.cfg.Job, OtherEpoch: d.cfg.Epoch, OtherRank: d.cfg.Rank,
+	}
+}
+
+// finish ends the stream to the next rank: in good order if it takes part, by
+// force after lingerTime.
+func (d *dialer) finish(l *link) {
+	select {
+	case <-l.attached:
+		if s, ok := l.stream.(grpc.ClientStream); ok && l.sending.TryLock() {
+			_ = s.CloseSend() // its error would say that the stream has ended
+			l.sending.Unlock()
+			linger := time.NewTimer(lingerTime)
+			defer linger.Stop()
+			select {
+			case <-l.ended:
+			case <-linger.C:
+			}
+		}
+	default:
+	}
+	d.cancel()
+	<-d.done
+	_ = d.conn.Close() // only says that it was closed before
+}
+
+func (d *dialer) lastError() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
+}

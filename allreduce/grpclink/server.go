@@ -1,0 +1,160 @@
+package grpclink
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/gangline/gangline/allreduce"
+)
+
+// helloTimeout bounds how long a stranger may hold a stream without a greeting.
+const helloTimeout = 5 * time.Second
+
+// maxStreams bounds the streams of one connection: a rank needs one.
+const maxStreams = 8
+
+const (
+	serviceName = "gangline.ring.v1.RingService"
+	linkMethod  = "/" + serviceName + "/Link"
+)
+
+// streamDesc describes the one method of RingService; handler is nil for clients.
+func streamDesc(handler grpc.StreamHandler) *grpc.StreamDesc {
+	return &grpc.StreamDesc{StreamName: "Link", Handler: handler, ServerStreams: true, ClientStreams: true}
+}
+
+// server serves the link from the previous rank.
+type server struct {
+	cfg  Config
+	pool *allreduce.Pool
+	grpc *grpc.Server
+	prev *link
+	free chan struct{} // holds a token until the previous rank has come
+	done chan struct{}
+}
+
+func newServer(cfg Config, pool *allreduce.Pool, options []grpc.ServerOption) *server {
+	s := &server{
+		cfg: cfg, pool: pool, grpc: grpc.NewServer(options...),
+		free: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	s.free <- struct{}{}
+	s.prev = newLink(pool, s.finish)
+	s.grpc.RegisterService(&grpc.ServiceDesc{
+		ServiceName: serviceName,
+		HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{*streamDesc(func(_ any, stream grpc.ServerStream) error {
+			return s.handle(stream)
+		})},
+		Metadata: "gangline/ring/v1/ring.proto",
+	}, nil)
+	return s
+}
+
+// run accepts connections until finish.
+func (s *server) run(listener net.Listener) {
+	defer close(s.done)
+	if err := s.grpc.Serve(listener); err != nil {
+		s.prev.attach(nil, fmt.Errorf("serving the previous rank on %v: %w", listener.Addr(), err))
+	}
+}
+
+// handle is one stream's life: greet, check, attach, wait for Close.
+func (s *server) handle(stream grpc.ServerStream) error {
+	hello, err := s.greeting(stream)
+	if err != nil {
+		return err
+	}
+	if cause := s.objection(hello); cause != "" {
+		return s.refuse(stream, hello, cause)
+	}
+	select {
+	case <-s.free:
+	default:
+		return s.refuse(stream, hello, fmt.Sprintf("rank %d is connected already", hello.Rank))
+	}
+	if err := stream.SendMsg(&allreduce.Frame{Header: s.cfg.hello()}); err != nil {
+		s.free <- struct{}{}
+		return err
+	}
+	s.prev.attach(stream, nil)
+	<-s.prev.closed
+	return nil
+}
+
+// greeting waits for the first frame, not for ever.
+func (s *server) greeting(stream grpc.ServerStream) (allreduce.Header, error) {
+	type answer struct {
+		header allreduce.Header
+		err    error
+	}
+	got := make(chan answer, 1)
+	go func() { // ends with the stream, at the latest when handle returns
+		in := slot{pool: s.pool}
+		if err := stream.RecvMsg(&in); err != nil {
+			got <- answer{err: err}
+			return
+		}
+		got <- answer{header: in.frame.Header}
+		in.frame.Release()
+	}()
+	limit := time.NewTimer(helloTimeout)
+	defer limit.Stop()
+	select {
+	case a := <-got:
+		return a.header, a.err
+	case <-limit.C:
+		return allreduce.Header{}, status.Errorf(codes.DeadlineExceeded, "no hello within %v", helloTimeout)
+	case <-s.prev.closed:
+		return allreduce.Header{}, status.Error(codes.Unavailable, "this rank leaves the ring")
+	}
+}
+
+// objection says why a greeting does not belong here, or nothing.
+func (s *server) objection(h allreduce.Header) string {
+	mine, want := s.cfg.hello(), s.cfg.previous()
+	switch {
+	case h.Kind != allreduce.KindHello:
+		return fmt.Sprintf("the first frame is of kind %d, want a hello", h.Kind)
+	case h.Job != mine.Job || h.Epoch != mine.Epoch:
+		return (&allreduce.FencedError{
+			Job: mine.Job, Epoch: mine.Epoch, OtherJob: h.Job, OtherEpoch: h.Epoch, OtherRank: h.Rank,
+		}).Error()
+	case h.WorldSize != mine.WorldSize || h.Window != mine.Window || h.ChunkBytes != mine.ChunkBytes:
+		return fmt.Sprintf("rank %d has world size %d, window %d, chunk %d bytes, but rank %d has %d, %d, %d: they must be equal",
+			h.Rank, h.WorldSize, h.Window, h.ChunkBytes, mine.Rank, mine.WorldSize, mine.Window, mine.ChunkBytes)
+	case h.Rank != want:
+		return fmt.Sprintf("rank %d dialled rank %d, whose previous rank is %d: check the order of peers", h.Rank, mine.Rank, want)
+	default:
+		return ""
+	}
+}
+
+// refuse tells the dialler, with our job and epoch, and the log.
+func (s *server) refuse(stream grpc.ServerStream, hello allreduce.Header, cause string) error {
+	s.cfg.Logger.Warn("ring link refused", "job", s.cfg.Job, "epoch", s.cfg.Epoch, "rank", s.cfg.Rank,
+		"from_job", hello.Job, "from_epoch", hello.Epoch, "from_rank", hello.Rank, "cause", cause)
+	answer := allreduce.Header{
+		Kind: allreduce.KindRefuse, Job: s.cfg.Job, Epoch: s.cfg.Epoch, Rank: s.cfg.Rank, Cause: cause,
+	}
+	if err := stream.SendMsg(&allreduce.Frame{Header: answer}); err != nil {
+		return err
+	}
+	return status.Error(codes.FailedPrecondition, cause)
+}
+
+// finish stops the server: streams that have ended get their last bytes out,
+// what is left after lingerTime is cut.
+func (s *server) finish(*link) {
+	cut := time.AfterFunc(lingerTime, s.grpc.Stop)
+	s.grpc.GracefulStop()
+	if !cut.Stop() {
+		s.grpc.Stop() // returns once the timer's own call has done its work
+	}
+	<-s.done
+}
