@@ -1,0 +1,167 @@
+package api
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// Bounds of a Hello.
+const (
+	maxAddress    = 256 // bytes of an address or host
+	maxLabels     = 64
+	maxLabelBytes = 256 // key and value together
+)
+
+// checkHello refuses an introduction that could not be registered, or that is
+// meant for another cluster.
+func checkHello(h *agentv1.Hello, clusterID string) error {
+	bad := func(format string, args ...any) error {
+		return status.Error(codes.InvalidArgument, "hello: "+fmt.Sprintf(format, args...))
+	}
+	switch {
+	case h.GetClusterId() != "" && h.GetClusterId() != clusterID:
+		return status.Errorf(codes.FailedPrecondition,
+			"node %s belongs to cluster %s, this is cluster %s: point the agent at its own cluster's servers, or give it a new, empty state directory to join this one",
+			h.GetName(), h.GetClusterId(), clusterID)
+	case h.GetNodeId() == "" || len(h.GetNodeId()) > cluster.MaxNameLen:
+		return bad("node_id must be 1 to %d bytes", cluster.MaxNameLen)
+	case h.GetName() == "" || len(h.GetName()) > cluster.MaxNameLen:
+		return bad("name must be 1 to %d bytes", cluster.MaxNameLen)
+	case len(h.GetAddress()) > maxAddress || len(h.GetHost()) > maxAddress || len(h.GetBootId()) > maxAddress || len(h.GetVersion()) > maxAddress:
+		return bad("address, host, boot_id and version must be at most %d bytes", maxAddress)
+	case len(h.GetGpus()) > cluster.MaxNodeGPUs:
+		return bad("%d GPUs, at most %d", len(h.GetGpus()), cluster.MaxNodeGPUs)
+	case len(h.GetLabels()) > maxLabels:
+		return bad("%d labels, at most %d", len(h.GetLabels()), maxLabels)
+	}
+	for k, v := range h.GetLabels() {
+		if len(k)+len(v) > maxLabelBytes {
+			return bad("label %.32q is longer than %d bytes", k, maxLabelBytes)
+		}
+	}
+	for _, g := range h.GetGpus() {
+		if len(g.GetUuid()) > cluster.MaxNameLen || len(g.GetType()) > cluster.MaxNameLen {
+			return bad("GPU %.64q: uuid and type must be at most %d bytes", g.GetUuid(), cluster.MaxNameLen)
+		}
+	}
+	return checkWorkers(h.GetWorkers())
+}
+
+// checkWorkers bounds a list of workers.
+func checkWorkers(workers []*agentv1.WorkerStatus) error {
+	if len(workers) > maxWorkersReported {
+		return status.Errorf(codes.ResourceExhausted, "%d workers in one report, at most %d", len(workers), maxWorkersReported)
+	}
+	return nil
+}
+
+// rival is the live stream of an agent that a newcomer may be in conflict with.
+type rival struct {
+	hello     *agentv1.Hello
+	heartbeat time.Duration // age of its last sign of life
+}
+
+// conflict decides between the newcomer and the agent that holds its node id
+// or its name: nil means that the newcomer takes the place. It is pure.
+func conflict(old rival, h *agentv1.Hello, lease time.Duration) error {
+	alive := old.heartbeat <= lease
+	sameNode := old.hello.GetNodeId() == h.GetNodeId()
+	sameMachine := old.hello.GetBootId() == h.GetBootId() && old.hello.GetHost() == h.GetHost()
+	switch {
+	case !alive:
+		return nil
+	case !sameNode:
+		return status.Errorf(codes.AlreadyExists,
+			"two agents with one name: %q is the node of the agent at %s (node id %s): start this agent with another --name, or stop the other one first",
+			h.GetName(), old.hello.GetAddress(), old.hello.GetNodeId())
+	case !sameMachine:
+		return status.Errorf(codes.AlreadyExists,
+			"two agents with one name: node %q (id %s) is connected from the agent at %s, on another machine or before a reboot: if this state directory is a copy, delete it here; after a reboot this ends by itself within %s",
+			h.GetName(), h.GetNodeId(), old.hello.GetAddress(), lease)
+	case h.GetIncarnation() < old.hello.GetIncarnation():
+		return status.Errorf(codes.AlreadyExists,
+			"two agents with one name: a newer agent of node %q (incarnation %d, this one is %d) is connected from %s: stop this one",
+			h.GetName(), old.hello.GetIncarnation(), h.GetIncarnation(), old.hello.GetAddress())
+	default:
+		return nil // the same agent again, or its successor
+	}
+}
+
+// nodeOf is a Hello as the state stores it.
+func nodeOf(h *agentv1.Hello) cluster.Node {
+	n := cluster.Node{
+		ID: cluster.NodeID(h.GetNodeId()), Name: h.GetName(), Address: h.GetAddress(), Host: h.GetHost(),
+		BootID: h.GetBootId(), Incarnation: h.GetIncarnation(), Version: h.GetVersion(),
+		CPUMilli: h.GetCpuMilli(), MemBytes: h.GetMemoryBytes(),
+	}
+	for _, g := range h.GetGpus() {
+		n.GPUs = append(n.GPUs, cluster.GPU{
+			UUID: g.GetUuid(), Type: g.GetType(), MemBytes: g.GetMemoryBytes(),
+			Healthy: g.GetHealthy(), Reason: cutText(g.GetReason(), cluster.MaxReason),
+		})
+	}
+	for _, k := range slices.Sorted(maps.Keys(h.GetLabels())) {
+		n.Labels = append(n.Labels, cluster.Label{Key: k, Value: h.GetLabels()[k]})
+	}
+	return n
+}
+
+// running lists the workers that still run, for RegisterNode.
+func running(workers []*agentv1.WorkerStatus) []cluster.WorkerRef {
+	var refs []cluster.WorkerRef
+	for _, w := range workers {
+		if w.GetState() == agentv1.WorkerState_WORKER_STATE_RUNNING {
+			k := keyOf(w.GetKey())
+			refs = append(refs, cluster.WorkerRef{Job: k.job, Epoch: k.epoch, Rank: k.rank, GPUs: w.GetGpuUuids()})
+		}
+	}
+	return refs
+}
+
+// known reports whether the state already says of a node what registering it
+// would make it say, so that a reconnect writes nothing to the log. It is pure.
+func known(st *cluster.State, in *cluster.Node, runs []cluster.WorkerRef) bool {
+	n := st.Node(in.ID)
+	if n == nil || n.State != cluster.NodeReady || n.Name != in.Name || n.Address != in.Address || n.Host != in.Host ||
+		n.BootID != in.BootID || n.Incarnation != in.Incarnation || n.Version != in.Version ||
+		n.CPUMilli != in.CPUMilli || n.MemBytes != in.MemBytes || !slices.Equal(n.Labels, in.Labels) {
+		return false
+	}
+	if len(n.GPUs) < len(in.GPUs) {
+		return false
+	}
+	for i := range n.GPUs {
+		have := n.GPUs[i]
+		if i >= len(in.GPUs) {
+			// Kept beyond the inventory: only what vanished while it was held.
+			if have.Job == 0 || have.Healthy {
+				return false
+			}
+			continue
+		}
+		have.Job, have.Epoch = 0, 0
+		if have != in.GPUs[i] {
+			return false
+		}
+	}
+	stale := 0
+	for _, w := range runs {
+		k := &agentv1.WorkerKey{JobId: uint64(w.Job), Epoch: uint64(w.Epoch), Rank: int32(w.Rank)}
+		switch on := workerOn(st.Job(w.Job), in.ID, k); {
+		case on != nil && !on.State.Ended():
+		case isStale(n, k):
+			stale++
+		default:
+			return false
+		}
+	}
+	return stale == len(n.Stale)
+}
