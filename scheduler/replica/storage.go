@@ -44,34 +44,36 @@ type directory struct {
 	clusterID string // from the file, or ""
 }
 
-func openDirectory(cfg *Config) (d *directory, err error) {
-	if cfg.Dir == "" {
-		return nil, errors.New("data directory: none is set")
+func openDirectory(cfg *Config) (*directory, error) {
+	d := &directory{path: cfg.Dir}
+	if err := d.open(cfg); err != nil {
+		return nil, errors.Join(err, d.close())
 	}
-	d = &directory{path: cfg.Dir}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, d.close())
-		}
-	}()
+	return d, nil
+}
+
+func (d *directory) open(cfg *Config) (err error) {
+	if cfg.Dir == "" {
+		return errors.New("data directory: none is set")
+	}
 	if err := os.MkdirAll(filepath.Join(d.path, walDir), dirMode); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+		return fmt.Errorf("data directory: %w", err)
 	}
 	if err := d.acquire(); err != nil {
-		return nil, err
+		return err
 	}
 	if d.clusterID, err = readClusterID(d.path); err != nil {
-		return nil, err
+		return err
 	}
 	if d.wal, err = openWAL(filepath.Join(d.path, walDir), cfg); err != nil {
-		return nil, err
+		return err
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(d.path, snapshotsKept, newRaftLogger(cfg.Logger, "snapshots"))
 	if err != nil {
-		return nil, fmt.Errorf("open snapshots in %s: %w", d.path, err)
+		return fmt.Errorf("open snapshots in %s: %w", d.path, err)
 	}
 	d.snapshots = newestOnly{files}
-	return d, nil
+	return nil
 }
 
 func openWAL(dir string, cfg *Config) (*wal.WAL, error) {
@@ -94,7 +96,7 @@ func (d *directory) acquire() error {
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		owner, _ := io.ReadAll(io.LimitReader(f, 64))
+		owner, _ := io.ReadAll(io.LimitReader(f, 64)) // only for the message
 		return errors.Join(fmt.Errorf("data directory %s is in use by another server (process %s): stop it, or give this one its own directory", d.path, strings.TrimSpace(string(owner))), f.Close())
 	}
 	if err != nil {
