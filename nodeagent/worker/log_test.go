@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,7 @@ func TestFollowAcrossRotation(t *testing.T) {
 	spec := sh(0, `for r in 1 2 3 4; do i=0; while [ $i -lt 1500 ]; do i=$((i+1)); printf '%031d\n' $((r*10000+i)); done; read x <"$1"; done`, step.path)
 	spec.MaxLogBytes = 1
 	key := n.launch(spec)
-	r, err := n.ReadLog(t.Context(), key, Stdout, 0, true)
+	r, err := n.ReadLog(limited(t), key, Stdout, 0, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,7 @@ func TestFollowAcrossRotation(t *testing.T) {
 	}
 	n.exit(key)
 	// A late reader begins at the oldest byte left; one that asks for the tail gets it.
-	late, err := n.ReadLog(t.Context(), key, Stdout, 0, true)
+	late, err := n.ReadLog(limited(t), key, Stdout, 0, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +120,8 @@ func TestDiskFull(t *testing.T) {
 		echo after; echo said >"$1"; read x <"$2"
 		head -c 1000000 /dev/zero; exit 8`, up.path, step.path))
 	up.line() // the worker was neither blocked nor killed
+	// What is still in the pipe must be dropped too, or it could land in the log when there is room again.
+	pumped(t, n.workerDir(key), 1_000_000)
 	if err := n.Launch(sh(1, "true")); err == nil || !strings.Contains(err.Error(), "free space") {
 		t.Errorf("launch on a full disk: %v", err)
 	}
@@ -127,7 +130,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	step.say("go")
 	up.line()
-	r, err := n.ReadLog(t.Context(), key, Stdout, 0, true)
+	r, err := n.ReadLog(limited(t), key, Stdout, 0, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,6 +169,35 @@ func TestDiskFull(t *testing.T) {
 	}
 	if zeros := int64(strings.Count(out, "\x00")); zeros+st.DroppedLogBytes != 2_000_000 {
 		t.Errorf("%d bytes written + %d dropped, want 2000000 together", zeros, st.DroppedLogBytes)
+	}
+}
+
+// limited is a context that ends with the test or its patience.
+func limited(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// pumped waits until total bytes of stdout have been written or dropped. It polls: nothing else tells of dropped bytes.
+func pumped(t *testing.T, dir string, total int64) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		st, err := callControl(t.Context(), dir, controlRequest{Op: opStatus})
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(dir, "stdout.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size()+st.DroppedLogBytes == total {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes written + %d dropped, want %d", info.Size(), st.DroppedLogBytes, total)
+		}
 	}
 }
 
