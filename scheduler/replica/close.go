@@ -53,7 +53,7 @@ func (r *Replica) runFailure() {
 		return
 	case <-r.failed:
 	}
-	if r.raft.State() == raft.Leader {
+	if r.raft.State() == raft.Leader && r.disk.stuckFor() < r.cfg.DiskStall { // else its loop would not hear it
 		if err := r.yield(); err != nil {
 			r.log.Warn("could not hand leadership over; the others will notice by themselves", "error", err)
 		}

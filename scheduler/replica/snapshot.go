@@ -87,6 +87,9 @@ func readSnapshot(r io.Reader, release string) (*cluster.State, error) {
 	if err := proto.Unmarshal(raw, &h); err != nil {
 		return nil, fmt.Errorf("snapshot header is damaged: %w", err)
 	}
+	if h.GetVersion() == 0 {
+		return nil, errors.New("snapshot header names no encoding: it is damaged")
+	}
 	if h.GetVersion() > cluster.Version {
 		return nil, fmt.Errorf("snapshot at index %d is in encoding %d, but %s knows only up to %d: run the release that the other servers run", h.GetIndex(), h.GetVersion(), release, cluster.Version)
 	}

@@ -125,10 +125,13 @@ func (s *watchedStable) write(f func() error) error {
 }
 
 // runWatchdog looks for a disk that hangs. Raft's leader would go on sending
-// heartbeats and block the cluster for ever (hashicorp/raft#503).
+// heartbeats and block the cluster for ever (hashicorp/raft#503). A leader whose
+// write ends late hands leadership over; while it hangs, its Raft loop hears no
+// such request, and the server has to stop.
 func (r *Replica) runWatchdog() {
 	tick := time.NewTicker(r.cfg.DiskStall / 8)
 	defer tick.Stop()
+	slow := false
 	for {
 		select {
 		case <-tick.C:
@@ -139,15 +142,18 @@ func (r *Replica) runWatchdog() {
 		leads := r.leading.Load() != nil
 		switch {
 		case stuck < r.cfg.DiskStall:
-		case leads:
-			r.log.Warn("a write to the log hangs: handing leadership over", "for", stuck)
-			if err := r.yield(); err != nil && r.disk.stuckFor() >= r.cfg.DiskStall {
-				r.fail(fmt.Errorf("a write to the log has not finished for %s and leadership could not be handed over (%w): this server stops so that another can lead: check the disk under %s", r.disk.stuckFor().Round(time.Millisecond), err, r.cfg.Dir))
-				return
+			if slow && leads {
+				r.log.Warn("the log's disk is slow: handing leadership over", "dir", r.cfg.Dir)
+				if err := r.yield(); err != nil {
+					r.log.Warn("leadership could not be handed over", "error", err)
+				}
 			}
-		case stuck >= followerPatience*r.cfg.DiskStall:
-			r.fail(fmt.Errorf("a write to the log has not finished for %s: this server stops: check the disk under %s", stuck.Round(time.Millisecond), r.cfg.Dir))
+			slow = false
+		case leads && stuck >= r.cfg.DiskStall+transferTimeout, stuck >= followerPatience*r.cfg.DiskStall:
+			r.fail(fmt.Errorf("a write to the log has not finished for %s: this server stops so that another can lead: check the disk under %s", stuck.Round(time.Millisecond), r.cfg.Dir))
 			return
+		default:
+			slow = true
 		}
 	}
 }
