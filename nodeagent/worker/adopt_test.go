@@ -153,7 +153,7 @@ func TestAdoptRemains(t *testing.T) {
 		for name, v := range files {
 			data, ok := v.([]byte)
 			if !ok {
-				data, _ = json.Marshal(v) //nolint:errcheck // plain structs
+				data, _ = json.Marshal(v)
 			}
 			if err := os.WriteFile(filepath.Join(sub, name), data, 0o600); err != nil {
 				t.Fatal(err)

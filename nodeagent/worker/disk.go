@@ -156,6 +156,6 @@ func tail(path string, n int64) string {
 			return ""
 		}
 	}
-	data, _ := io.ReadAll(io.LimitReader(f, n)) //nolint:errcheck // a hint for people: half of it is better than none
+	data, _ := io.ReadAll(io.LimitReader(f, n)) // a hint for people: half of it is better than none
 	return string(data)
 }

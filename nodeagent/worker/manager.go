@@ -15,13 +15,13 @@ import (
 )
 
 var (
-	// ErrInUse: another agent works on the same state directory.
+	// ErrInUse says that another agent works on the same state directory.
 	ErrInUse = errors.New("state directory is in use")
-	// ErrUnknown: no worker of this key is on this node (any more).
+	// ErrUnknown says that no worker of this key is on this node (any more).
 	ErrUnknown = errors.New("no such worker on this node")
-	// ErrCollected: the worker ran here, its end was acknowledged, and its directory is gone; it is never run again.
+	// ErrCollected says that the worker ran here, its end was acknowledged, and its directory is gone; it is never run again.
 	ErrCollected = errors.New("worker already ran on this node and was collected")
-	// ErrClosed: the Manager was closed.
+	// ErrClosed says that the Manager was closed.
 	ErrClosed = errors.New("worker manager is closed")
 )
 

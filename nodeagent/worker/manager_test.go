@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -268,15 +269,27 @@ func TestManyQuickWorkers(t *testing.T) {
 	}
 }
 
+// BenchmarkLaunch measures "true" from Launch to the durable exit, with as many launches at once as an agent makes.
 func BenchmarkLaunch(b *testing.B) {
-	n := newNode(b)
-	i, began := 0, time.Now()
-	for b.Loop() {
-		n.launch(Spec{Key: Key{Job: 2, Epoch: 1, Rank: i}, Command: []string{"true"}})
-		i++
+	for _, callers := range []int{1, 8} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			n := newNode(b)
+			began := time.Now()
+			var wg sync.WaitGroup
+			for c := range callers {
+				wg.Go(func() {
+					for i := c; i < b.N; i += callers {
+						if err := n.Launch(Spec{Key: Key{Job: 2, Epoch: 1, Rank: i}, Command: []string{"true"}}); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			for i := range b.N {
+				n.exit(Key{Job: 2, Epoch: 1, Rank: i})
+			}
+			b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "workers/s")
+		})
 	}
-	for r := range i {
-		n.exit(Key{Job: 2, Epoch: 1, Rank: r})
-	}
-	b.ReportMetric(float64(i)/time.Since(began).Seconds(), "workers/s")
 }

@@ -22,28 +22,28 @@ func TestStopHandshake(t *testing.T) {
 		out          string
 	}{
 		{
-			"checkpoints on the warning", `trap 'echo saved; exit 0' USR1; echo up >"$1"; while :; do read x <"$2"; done`,
-			Stop{Warn: time.Hour}, 0, "", "saved\n",
+			name: "checkpoints on the warning", script: `trap 'echo saved; exit 0' USR1; echo up >"$1"; while :; do read x <"$2"; done`,
+			stop: Stop{Warn: time.Hour}, code: 0, signal: "", out: "saved\n",
 		},
 		{
-			"another warning signal", `trap 'echo usr2; exit 3' USR2; echo up >"$1"; while :; do read x <"$2"; done`,
-			Stop{Warn: time.Hour, Signal: "SIGUSR2"}, 3, "", "usr2\n",
+			name: "another warning signal", script: `trap 'echo usr2; exit 3' USR2; echo up >"$1"; while :; do read x <"$2"; done`,
+			stop: Stop{Warn: time.Hour, Signal: "SIGUSR2"}, code: 3, signal: "", out: "usr2\n",
 		},
 		{
-			"no handler for the warning", `echo up >"$1"; read x <"$2"`,
-			Stop{Warn: time.Hour}, -1, "SIGUSR1", "",
+			name: "no handler for the warning", script: `echo up >"$1"; read x <"$2"`,
+			stop: Stop{Warn: time.Hour}, code: -1, signal: "SIGUSR1", out: "",
 		},
 		{
-			"ends at SIGTERM", `trap 'echo warned' USR1; trap 'echo term; exit 5' TERM; echo up >"$1"; while :; do read x <"$2"; done`,
-			Stop{Warn: 50 * time.Millisecond, Grace: time.Hour}, 5, "", "warned\nterm\n",
+			name: "ends at SIGTERM", script: `trap 'echo warned' USR1; trap 'echo term; exit 5' TERM; echo up >"$1"; while :; do read x <"$2"; done`,
+			stop: Stop{Warn: 50 * time.Millisecond, Grace: time.Hour}, code: 5, signal: "", out: "warned\nterm\n",
 		},
 		{
-			"no warning asked for", `trap 'echo warned' USR1; trap 'echo term; exit 5' TERM; echo up >"$1"; while :; do read x <"$2"; done`,
-			Stop{Grace: time.Hour}, 5, "", "term\n",
+			name: "no warning asked for", script: `trap 'echo warned' USR1; trap 'echo term; exit 5' TERM; echo up >"$1"; while :; do read x <"$2"; done`,
+			stop: Stop{Grace: time.Hour}, code: 5, signal: "", out: "term\n",
 		},
 		{
-			"ignores everything", `trap '' USR1 TERM; echo up >"$1"; while :; do read x <"$2"; done`,
-			Stop{Warn: 20 * time.Millisecond, Grace: 20 * time.Millisecond}, -1, "SIGKILL", "",
+			name: "ignores everything", script: `trap '' USR1 TERM; echo up >"$1"; while :; do read x <"$2"; done`,
+			stop: Stop{Warn: 20 * time.Millisecond, Grace: 20 * time.Millisecond}, code: -1, signal: "SIGKILL", out: "",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestStopPlan(t *testing.T) {
 	run := func(requests ...request) string {
 		var p stopPlan
 		var log []string
-		now := start
+		var now time.Time
 		for range 50 {
 			next, ok := p.next()
 			if len(requests) > 0 && (!ok || at(requests[0].at).Before(next)) {
