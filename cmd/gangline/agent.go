@@ -1,0 +1,86 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gangline/gangline/nodeagent"
+	"github.com/gangline/gangline/nodeagent/gpu"
+)
+
+func (a *app) agentCmd() *cobra.Command {
+	cfg := nodeagent.DefaultConfig()
+	cfg.Name = hostname()
+	cfg.Listen = "127.0.0.1:7411"
+	var cpus float64
+	var memory int64
+	var insecure bool
+	var logs logFlags
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run the agent of a node: it offers the node's GPUs and runs the workers",
+		Long: `Run the agent of a node. It finds the GPUs, connects to the scheduler's leader
+and runs what the leader assigns to this node, each worker under a supervisor
+of its own: stopping, restarting or upgrading the agent ends no worker.
+
+Every setting is a flag, a variable such as GANGLINE_STATE_DIR, or a line of
+the file of --config; flags win over variables, variables over the file.`,
+		Example: `  gangline agent --server 10.0.0.1:7070,10.0.0.2:7070 --checkpoint-root /mnt/shared/checkpoints
+  gangline agent --gpus fake:8xH100     # emulated GPUs, to try things out`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if done, err := printConfig(cmd); done {
+				return err
+			}
+			cfg.Servers, cfg.Version = a.servers, version
+			cfg.CPUMilli, cfg.MemoryBytes = int64(cpus*1000), memory
+			cfg.TLS = nodeagent.TLS{CertFile: a.tls.cert, KeyFile: a.tls.key, CAFile: a.tls.ca}
+			var err error
+			if cfg.Logger, err = logs.logger(a.err); err != nil {
+				return err
+			}
+			if err := absolute(&cfg.StateDir, &cfg.CheckpointRoot); err != nil {
+				return err
+			}
+			if err := cfg.Validate(); err != nil {
+				return &exitError{exitUsage, err}
+			}
+			if !insecure && !cfg.TLS.Enabled() && !loopbackListen(cfg.Listen) {
+				return usage("--listen %s can be reached from other machines and has no TLS: give --tls-cert, --tls-key and --tls-ca, or accept plain text for everyone with --insecure", cfg.Listen)
+			}
+			return nodeagent.Run(cmd.Context(), cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Name, "name", cfg.Name, "the node's name, unique in the cluster")
+	f.StringVar(&cfg.StateDir, "state-dir", filepath.Join(stateHome(), "agent"), "directory for identity, workers and logs, on a local disk")
+	f.StringVar(&cfg.Listen, "listen", cfg.Listen, "host:port at which schedulers fetch logs")
+	f.StringVar(&cfg.AdvertiseHost, "advertise-host", "", "name or address at which others reach this node (default: the host of --listen, or the name)")
+	f.StringVar(&cfg.MetricsListen, "metrics-listen", cfg.MetricsListen, `host:port for /metrics ("" for none)`)
+	f.StringVar(&cfg.GPUs, "gpus", cfg.GPUs, "where GPUs come from: "+gpu.SpecForms)
+	f.StringVar(&cfg.CheckpointRoot, "checkpoint-root", "", "directory for checkpoints, shared by all nodes (default: in --state-dir, which serves one node only)")
+	f.StringToStringVar(&cfg.Labels, "label", nil, "labels of the node, such as rack=r12")
+	f.Float64Var(&cpus, "cpus", 0, "CPUs to offer (0: all)")
+	f.Int64Var(&memory, "memory-bytes", 0, "memory to offer, in bytes (0: all)")
+	f.DurationVar(&cfg.LogKeepFor, "log-keep-for", cfg.LogKeepFor, "how long output of ended workers stays")
+	f.Int64Var(&cfg.LogKeepBytes, "log-keep-bytes", cfg.LogKeepBytes, "most bytes of output of ended workers")
+	f.BoolVar(&insecure, "insecure", false, "serve plain text on an address that other machines reach")
+	logs.register(f)
+	configFlags(cmd)
+	return cmd
+}
+
+// absolute makes paths absolute; empty ones stay empty.
+func absolute(paths ...*string) error {
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return err
+		}
+		*p = abs
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
+)
+
+func (a *app) nodesCmd() *cobra.Command {
+	var stale, gpus bool
+	cmd := &cobra.Command{
+		Use:   "nodes",
+		Short: "List nodes, their GPUs and who holds them",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var resp *schedulerv1.ListNodesResponse
+			err := a.call(cmd.Context(), func(ctx context.Context, c schedulerv1.SchedulerServiceClient) (err error) {
+				resp, err = c.ListNodes(ctx, &schedulerv1.ListNodesRequest{Stale: stale})
+				return err
+			})
+			switch {
+			case err != nil:
+				return err
+			case a.json:
+				return a.printJSON(resp)
+			case gpus:
+				return a.printGPUs(resp.GetNodes())
+			default:
+				return a.printNodes(resp.GetNodes())
+			}
+		},
+	}
+	cmd.Flags().BoolVar(&gpus, "gpus", false, "one line for each GPU")
+	cmd.Flags().BoolVar(&stale, "stale", false, "take what the server asked has, without asking the leader")
+	return cmd
+}
+
+// skewShown is the clock difference from which a node's clock is worth a word.
+const skewShown = 2 * time.Second
+
+func (a *app) printNodes(nodes []*schedulerv1.Node) error {
+	rows := [][]string{{"NODE", "STATE", "GPUS", "HELD", "TYPE", "JOBS", "CPUS", "MEMORY", "HEARTBEAT", "NOTE"}}
+	for _, n := range nodes {
+		held, bad := 0, 0
+		var jobs, types []string
+		for _, g := range n.GetGpus() {
+			if id := fmt.Sprint(g.GetJobId()); g.GetJobId() != 0 {
+				held++
+				if !slices.Contains(jobs, id) {
+					jobs = append(jobs, id)
+				}
+			}
+			if !g.GetHealthy() {
+				bad++
+			}
+			if !slices.Contains(types, g.GetType()) {
+				types = append(types, g.GetType())
+			}
+		}
+		var notes []string
+		if bad > 0 {
+			notes = append(notes, fmt.Sprintf("%d GPUs unhealthy", bad))
+		}
+		if skew := time.Duration(n.GetClockSkewMs()) * time.Millisecond; skew.Abs() > skewShown {
+			notes = append(notes, fmt.Sprintf("clock is off by %s", skew))
+		}
+		if n.GetReason() != "" {
+			notes = append(notes, n.GetReason())
+		}
+		beat := "-"
+		if n.GetHeartbeatAgeMs() >= 0 {
+			beat = (time.Duration(n.GetHeartbeatAgeMs()) * time.Millisecond).Round(100 * time.Millisecond).String()
+		}
+		rows = append(rows, []string{
+			n.GetName(), nodeStateName(n.GetState()), fmt.Sprint(len(n.GetGpus())), fmt.Sprint(held), strings.Join(types, ","),
+			orDash(strings.Join(jobs, ",")), fmt.Sprintf("%g", float64(n.GetCpuMilli())/1000), byteSize(n.GetMemoryBytes()), beat, strings.Join(notes, "; "),
+		})
+	}
+	return table(a.out, rows)
+}
+
+func (a *app) printGPUs(nodes []*schedulerv1.Node) error {
+	rows := [][]string{{"NODE", "GPU", "TYPE", "MEMORY", "JOB", "UTIL", "NOTE"}}
+	for _, n := range nodes {
+		for _, g := range n.GetGpus() {
+			job, util := "-", "-"
+			if g.GetJobId() != 0 {
+				job = fmt.Sprint(g.GetJobId())
+			}
+			if g.Utilization != nil {
+				util = fmt.Sprintf("%.0f %%", 100*g.GetUtilization())
+			}
+			note := g.GetReason()
+			if n.GetState() == schedulerv1.NodeState_NODE_STATE_LOST {
+				note = "node lost"
+			}
+			rows = append(rows, []string{n.GetName(), g.GetUuid(), g.GetType(), byteSize(g.GetMemoryBytes()), job, util, note})
+		}
+	}
+	return table(a.out, rows)
+}
+
+func nodeStateName(s schedulerv1.NodeState) string {
+	name := strings.TrimPrefix(s.String(), "NODE_STATE_")
+	return name[:1] + strings.ToLower(name[1:])
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gangline/gangline/sim"
+)
+
+func (a *app) simCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "sim",
+		Short: "Simulate a cluster: the scheduler's own decisions under a virtual clock",
+		Args:  noArgs,
+	}
+	cmd.AddCommand(a.simRunCmd())
+	return cmd
+}
+
+var _ = json.Marshal
+var _ = fmt.Sprint
+var _ = time.Now
+var _ = sim.Run

@@ -1,0 +1,97 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gangline/gangline/scheduler/api"
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
+	"github.com/gangline/gangline/scheduler/replica"
+)
+
+// proposeTimeout bounds one step's commands in the log; the next step decides anew.
+const proposeTimeout = 10 * time.Second
+
+// leader is the loop that runs on the server that leads.
+type leader struct {
+	replica *replica.Replica
+	hub     *api.Hub
+	cfg     Config
+	metrics *metrics
+	log     *slog.Logger
+}
+
+// lead serves the agents and decides, until leadership is lost.
+func (l *leader) lead(ctx context.Context, term uint64) error {
+	l.log.Info("leads the cluster", "term", term)
+	defer l.log.Info("no longer leads the cluster", "term", term)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		l.hub.Lead(ctx, term)
+		return nil
+	})
+	g.Go(func() error { return l.loop(ctx) })
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// loop looks at the state whenever it has changed and whenever a tick has
+// passed, and proposes what control.Step says. It proposes on committed state
+// only, and waits for each proposal: nothing is decided twice.
+func (l *leader) loop(ctx context.Context) error {
+	tick := time.NewTicker(l.cfg.Tick)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		updated := l.replica.Updated()
+		if l.step(ctx) {
+			continue
+		}
+		select {
+		case <-updated:
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}
+
+// step decides once. It reports whether something was changed, so that the
+// caller looks again at once.
+func (l *leader) step(ctx context.Context) bool {
+	s := l.replica.State()
+	now := cluster.Time(time.Now().UnixNano())
+	began := time.Now()
+	cmds := control.Step(s, l.hub.Leases(), now, l.cfg.Control)
+	l.metrics.stepSeconds.Observe(time.Since(began).Seconds())
+	if len(cmds) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	results, _, err := l.replica.Propose(ctx, cmds...)
+	if err != nil {
+		// Whatever did commit is seen in the state; the next step decides on that.
+		l.log.Warn("the log did not take the step's commands: tries again", "commands", len(cmds), "err", err)
+		return false
+	}
+	changed := false
+	for i, r := range results {
+		if r.Code != cluster.OK {
+			// Agents and users change the state while Step thinks; Apply is right.
+			l.log.Debug("a command of the step was refused", "command", cmds[i], "reason", r.Message)
+			continue
+		}
+		changed = changed || len(r.Changes) > 0
+		if c, ok := cmds[i].(*cluster.StartJob); ok {
+			l.metrics.waitSeconds.Observe(now.Sub(s.Job(c.Job).PendingAt).Seconds())
+		}
+	}
+	return changed
+}
