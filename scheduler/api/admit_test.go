@@ -1,0 +1,101 @@
+package api
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+func TestConflict(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		edit func(h *agentv1.Hello)
+		age  time.Duration
+		code codes.Code
+	}{
+		"the same agent again":        {func(*agentv1.Hello) {}, time.Second, codes.OK},
+		"restarted on the same boot":  {func(h *agentv1.Hello) { h.Incarnation = 6 }, time.Second, codes.OK},
+		"an older one":                {func(h *agentv1.Hello) { h.Incarnation = 4 }, time.Second, codes.AlreadyExists},
+		"a copy on another machine":   {func(h *agentv1.Hello) { h.Host = "other" }, time.Second, codes.AlreadyExists},
+		"rebooted within the lease":   {func(h *agentv1.Hello) { h.BootId, h.Incarnation = "other", 6 }, time.Second, codes.AlreadyExists},
+		"rebooted, the old one quiet": {func(h *agentv1.Hello) { h.BootId, h.Incarnation = "other", 6 }, 7 * time.Second, codes.OK},
+		"another node with this name": {func(h *agentv1.Hello) { h.NodeId = "b" }, time.Second, codes.AlreadyExists},
+	} {
+		old, h := hello("a", 1), hello("a", 1)
+		old.Incarnation, h.Incarnation = 5, 5
+		c.edit(h)
+		err := conflict(rival{hello: old, heartbeat: c.age}, h, 6*time.Second)
+		if c.code == codes.OK {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		t.Run(name, func(t *testing.T) { wantStatus(t, err, c.code, "two agents with one name", "agent-a") })
+	}
+}
+
+func TestCheckHello(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		edit func(h *agentv1.Hello)
+		code codes.Code
+		want []string
+	}{
+		"fine":            {func(h *agentv1.Hello) { h.ClusterId = "c1" }, codes.OK, nil},
+		"new":             {func(*agentv1.Hello) {}, codes.OK, nil},
+		"another cluster": {func(h *agentv1.Hello) { h.ClusterId = "c9" }, codes.FailedPrecondition, []string{"c9", "c1", "state directory"}},
+		"no id":           {func(h *agentv1.Hello) { h.NodeId = "" }, codes.InvalidArgument, []string{"node_id"}},
+		"long name":       {func(h *agentv1.Hello) { h.Name = strings.Repeat("n", 200) }, codes.InvalidArgument, []string{"name"}},
+		"many workers": {func(h *agentv1.Hello) {
+			h.Workers = make([]*agentv1.WorkerStatus, maxWorkersReported+1)
+		}, codes.ResourceExhausted, []string{"workers"}},
+	} {
+		h := hello("a", 1)
+		c.edit(h)
+		err := checkHello(h, "c1")
+		t.Run(name, func(t *testing.T) { wantStatus(t, err, c.code, c.want...) })
+	}
+}
+
+func TestKnown(t *testing.T) {
+	t.Parallel()
+	m := newModel(t)
+	m.node("a", 2)
+	id := m.submit(nil)
+	m.start(id, "a:0", "a:1")
+	for name, c := range map[string]struct {
+		edit func(h *agentv1.Hello)
+		want bool
+	}{
+		"unchanged":        {func(*agentv1.Hello) {}, true},
+		"new incarnation":  {func(h *agentv1.Hello) { h.Incarnation++ }, false},
+		"moved":            {func(h *agentv1.Hello) { h.Address = "elsewhere" }, false},
+		"a GPU fell ill":   {func(h *agentv1.Hello) { h.Gpus[1].Healthy = false }, false},
+		"a GPU vanished":   {func(h *agentv1.Hello) { h.Gpus = h.Gpus[:1] }, false},
+		"a GPU more":       {func(h *agentv1.Hello) { h.Gpus = append(h.Gpus, &agentv1.GPU{Uuid: "x"}) }, false},
+		"a label":          {func(h *agentv1.Hello) { h.Labels = map[string]string{"rack": "1"} }, false},
+		"its own worker":   {func(h *agentv1.Hello) { h.Workers = []*agentv1.WorkerStatus{runs(1, 1, 0)} }, true},
+		"a worker too old": {func(h *agentv1.Hello) { h.Workers = []*agentv1.WorkerStatus{runs(1, 0, 0)} }, false},
+	} {
+		h := hello("a", 2)
+		c.edit(h)
+		n, refs := nodeOf(h), running(h.GetWorkers())
+		if got := known(m.State(), &n, refs); got != c.want {
+			t.Errorf("%s: known is %t", name, got)
+		}
+		// Whatever is not known is known once it was registered.
+		fork := m.State().Snapshot()
+		if r := fork.Apply(fork.Index()+1, fork.Now(), &cluster.RegisterNode{Node: n, Running: refs}); r.Code != cluster.OK {
+			t.Fatalf("%s: %s", name, r.Message)
+		}
+		if !known(fork, &n, refs) {
+			t.Errorf("%s: not known after it was registered", name)
+		}
+	}
+}
