@@ -49,6 +49,7 @@ type Agent struct {
 	listener        net.Listener
 	metricsListener net.Listener // nil without MetricsListen
 	transport       transport
+	refusedWait     time.Duration
 
 	orders *orderBox
 	wake   chan struct{} // the loop is to look again
@@ -92,7 +93,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	cfg = cfg.withDerived()
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger.With("node", cfg.Name),
-		orders: newOrderBox(), wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		refusedWait: refusedWait, orders: newOrderBox(), wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		declined: map[reconcile.Key]declinedWorker{}, registry: prometheus.NewRegistry(),
 	}
 	if err := a.open(ctx); err != nil {

@@ -105,7 +105,7 @@ func (a *Agent) connect(ctx context.Context) error {
 			}
 		case errors.As(err, &redirect):
 		case refused(err):
-			wait = refusedWait/2 + rand.N(refusedWait)
+			wait = a.refusedWait/2 + rand.N(a.refusedWait)
 			a.log.Error("the scheduler refuses this node; the agent tries again", "server", address, "why", status.Convert(err).Message(), "wait", wait)
 		case !welcomed && err.Error() != lastError:
 			lastError = err.Error() // said once, not at each of many tries
