@@ -19,9 +19,10 @@ type edge struct {
 	heard atomic.Int64 // when last
 
 	// Our heartbeats to the neighbour. One is outstanding at a time; a
-	// neighbour that answers none, though it sends, does not read.
+	// neighbour that answers none, or lets none be sent, does not read.
 	pinged  atomic.Uint64
-	pingAt  atomic.Int64
+	pingAt  atomic.Int64 // when the outstanding one was due, or of later proof that it reads
+	beating atomic.Int64 // when the Send under way began; 0: none
 	echoed  atomic.Uint64
 	toEcho  atomic.Uint64 // the neighbour's last heartbeat
 	hasLeft bool          // reader only
@@ -137,7 +138,10 @@ func (g *Group) beat(e *edge) {
 			e.pinged.Add(1)
 		}
 		h := Header{Kind: KindHeartbeat, Rank: g.cfg.Rank, Count: e.pinged.Load(), Ack: e.toEcho.Load()}
-		if err := e.link.Send(&Frame{Header: g.stamp(h)}); err != nil {
+		e.beating.Store(max(1, g.now()))
+		err := e.link.Send(&Frame{Header: g.stamp(h)})
+		e.beating.Store(0)
+		if err != nil {
 			return // the reader of the same link learns why
 		}
 		select {
@@ -182,7 +186,7 @@ func (g *Group) check(now int64) {
 		if isClosed(e.left) {
 			continue
 		}
-		silent, unread := time.Duration(now-e.heard.Load()), time.Duration(now-e.pingAt.Load())
+		silent, unread := time.Duration(now-e.heard.Load()), e.unread(now)
 		switch {
 		case !e.up.Load():
 			if time.Duration(now) >= g.cfg.JoinTimeout {
@@ -191,7 +195,7 @@ func (g *Group) check(now int64) {
 		case silent >= g.cfg.DetectTimeout:
 			g.fail(e.peer, fmt.Errorf("nothing was heard from it for %v (limit %v)",
 				silent.Round(time.Millisecond), g.cfg.DetectTimeout))
-		case e.echoed.Load() < e.pinged.Load() && unread >= g.cfg.DetectTimeout:
+		case unread >= g.cfg.DetectTimeout:
 			g.fail(e.peer, fmt.Errorf("it has read nothing for %v (limit %v), though it sends",
 				unread.Round(time.Millisecond), g.cfg.DetectTimeout))
 		}
@@ -199,6 +203,19 @@ func (g *Group) check(now int64) {
 	if len(absent) > 0 {
 		g.fail(absent[0], &AbsentError{Ranks: compact(absent), Waited: g.cfg.JoinTimeout})
 	}
+}
+
+// unread returns for how long the neighbour has given no sign that it reads,
+// though there was something to read.
+func (e *edge) unread(now int64) time.Duration {
+	pingAt := e.pingAt.Load()
+	if e.echoed.Load() < e.pinged.Load() {
+		return time.Duration(now - pingAt)
+	}
+	if beating := e.beating.Load(); beating > 0 {
+		return time.Duration(now - max(beating, pingAt))
+	}
+	return 0
 }
 
 // compact removes the second of two equal ranks: in a world of two both
