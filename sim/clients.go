@@ -1,0 +1,141 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+const (
+	retryDelay   = 5 * time.Second  // longest time after which a client asks again
+	patience     = 10 * time.Minute // after which a client gives up a job that can never start
+	repeatWithin = time.Hour        // in which a client may send a submission again
+)
+
+// clients are the people and programs that submit the workload. Each keeps its request id and asks again until it
+// has an answer.
+type clients struct {
+	w         *world
+	jobs      []*job
+	byRequest map[string]*job
+	ids       []*job // by job id - 1
+	open      int    // jobs that are not final yet, and questions without an answer
+}
+
+func newClients(w *world, jobs []*job) *clients {
+	c := &clients{w: w, jobs: jobs, byRequest: map[string]*job{}, open: len(jobs)}
+	for _, j := range jobs {
+		c.byRequest[j.request] = j
+	}
+	return c
+}
+
+// byID is the job with an id, or nil.
+func (c *clients) byID(id cluster.JobID) *job {
+	if id == 0 || int(id) > len(c.ids) {
+		return nil
+	}
+	return c.ids[id-1]
+}
+
+func (c *clients) begin() {
+	for _, j := range c.jobs {
+		c.w.clock.after(j.arrives, func() { c.submit(j) })
+	}
+}
+
+// submit sends a job's submission until it is answered.
+func (c *clients) submit(j *job) {
+	c.w.leader.propose(&proposal{
+		cmds: []cluster.Command{&cluster.SubmitJob{RequestID: j.request, User: "sim", Spec: j.spec}},
+		done: func(o outcome, rs []cluster.Result) {
+			if o == unknown {
+				c.w.faults.SubmitsRetried++
+				c.w.clock.after(c.w.upTo(retryDelay), func() { c.submit(j) })
+				return
+			}
+			c.answered(j, rs[0])
+		},
+	})
+}
+
+// answered takes the answer to a first submission.
+func (c *clients) answered(j *job, r cluster.Result) {
+	switch r.Code {
+	case cluster.OK:
+	case cluster.NeverFits:
+		if j.fits && c.w.servers.state().Nodes() >= len(c.w.agents) {
+			c.w.fail(fmt.Errorf("%s is refused, and yet the cluster could run it: %s", j.request, r.Message))
+		}
+		j.gone = true
+		c.open--
+		return
+	default:
+		c.w.fail(fmt.Errorf("%s is refused (code %d): %s", j.request, r.Code, r.Message))
+		return
+	}
+	if j.acked = true; j.id != r.Job {
+		c.w.fail(fmt.Errorf("%s was acknowledged as job %d, and is job %d", j.request, r.Job, j.id))
+	}
+	if !j.fits {
+		c.open++
+		c.w.clock.after(patience, func() { c.cancel(j) })
+	} else if j.cancelAt > 0 {
+		c.open++
+		c.w.faults.Cancels++
+		c.w.clock.after(j.cancelAt, func() { c.cancel(j) })
+	}
+	if c.w.happens(c.w.cfg.Rates.SubmitRepeated) {
+		c.open++
+		c.w.faults.SubmitsRepeated++
+		c.w.clock.after(c.w.upTo(repeatWithin), func() { c.repeat(j) })
+	}
+}
+
+// repeat sends an acknowledged submission again: the answer must be the same job.
+func (c *clients) repeat(j *job) {
+	c.w.leader.propose(&proposal{
+		cmds: []cluster.Command{&cluster.SubmitJob{RequestID: j.request, User: "sim", Spec: j.spec}},
+		done: func(o outcome, rs []cluster.Result) {
+			if o == unknown {
+				c.w.clock.after(c.w.upTo(retryDelay), func() { c.repeat(j) })
+				return
+			}
+			c.open--
+			if rs[0].Code != cluster.OK || rs[0].Job != j.id || !rs[0].Duplicate {
+				c.w.fail(fmt.Errorf("%s was acknowledged as job %d; sent again, it is answered with job %d, duplicate %t, code %d %s",
+					j.request, j.id, rs[0].Job, rs[0].Duplicate, rs[0].Code, rs[0].Message))
+			}
+		},
+	})
+}
+
+// cancel cancels a job until that is answered. A job that is forgotten by then was final.
+func (c *clients) cancel(j *job) {
+	c.w.leader.propose(&proposal{
+		cmds: []cluster.Command{&cluster.CancelJob{Job: j.id, By: "sim"}},
+		done: func(o outcome, rs []cluster.Result) {
+			if o == unknown {
+				c.w.clock.after(c.w.upTo(retryDelay), func() { c.cancel(j) })
+				return
+			}
+			c.open--
+			if rs[0].Code != cluster.OK && !j.final() {
+				c.w.fail(fmt.Errorf("job %d cannot be cancelled: %s", j.id, rs[0].Message))
+			}
+		},
+	})
+}
+
+// drainBound is a time within which all unfinished jobs end if nothing breaks, even one after the other.
+func (c *clients) drainBound() time.Duration {
+	bound := time.Hour + repeatWithin
+	for _, j := range c.jobs {
+		if j.final() || !j.fits {
+			continue
+		}
+		bound += 2*j.service + 2*j.cancelAt + 4*(c.w.cfg.StartDelay+j.spec.Warn+j.spec.Grace) + time.Minute
+	}
+	return bound
+}

@@ -1,0 +1,149 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// world is one run: everything there is, and the time in it.
+type world struct {
+	cfg     Config
+	clock   clock
+	net     *rand.Rand // delays of messages and starts
+	chance  *rand.Rand // faults
+	servers *servers
+	leader  *leader
+	agents  []*agent
+	byNode  map[cluster.NodeID]*agent
+	machine *machine
+	clients *clients
+	checks  *checker
+	meter   meter
+	faults  FaultCounts
+	trace   trace
+	calm    bool // the horizon is past: nothing breaks any more
+	failure error
+
+	// Planted bugs, for tests that prove that the checks can fail.
+	tamper func(cluster.Command) cluster.Command // of what is proposed; nil drops it and says that it was done
+	greedy bool                                  // agents launch without waiting for busy GPUs
+}
+
+// Streams of random numbers: a change to one part of the simulator leaves the numbers of the others alone.
+const (
+	streamWorkload = iota + 1
+	streamNet
+	streamChance
+)
+
+// maxEvents ends a run that goes round in circles within one moment of virtual time.
+const maxEvents = 2_000_000_000
+
+func newWorld(cfg Config) *world {
+	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
+	w := &world{
+		cfg: cfg, clock: newClock(), net: stream(streamNet), chance: stream(streamChance),
+		servers: newServers(cfg.Servers), machine: newMachine(), byNode: map[cluster.NodeID]*agent{},
+	}
+	for i := range cfg.Nodes {
+		w.agents = append(w.agents, newAgent(w, i))
+	}
+	w.meter.world = w
+	w.clients = newClients(w, makeWorkload(cfg, stream(streamWorkload)))
+	w.checks = newChecker(w)
+	w.leader = newLeader(w)
+	return w
+}
+
+// run plays until all is done, or something is wrong.
+func (w *world) run() error {
+	w.leader.rise(0)
+	for _, a := range w.agents {
+		w.clock.after(w.upTo(time.Second), a.dial)
+	}
+	w.clients.begin()
+	if w.cfg.Faults {
+		w.startFaults()
+	}
+	w.clock.at(genesis.Add(w.cfg.Horizon), w.becomeCalm)
+	for w.failure == nil && !w.settled() {
+		if w.clock.fired >= maxEvents {
+			w.fail(fmt.Errorf("the run does not end: %d events", w.clock.fired))
+			break
+		}
+		if !w.clock.next() {
+			w.fail(errors.New("nothing is left to happen, and yet not all is done"))
+		}
+	}
+	if w.failure == nil {
+		w.fail(w.checks.atEnd())
+	}
+	return w.failure
+}
+
+// settled reports whether nothing is left to do: the faults are over, the jobs final, the machines idle, the clients silent.
+func (w *world) settled() bool {
+	return w.calm && w.clients.open == 0 && w.machine.alive == 0 && len(w.leader.queue) == 0 && w.leader.up && w.cleanedUp()
+}
+
+// cleanedUp reports whether the state agrees that the machines are idle. It is asked only once they are.
+func (w *world) cleanedUp() bool {
+	clean := true
+	w.servers.state().EachNode(func(n *cluster.Node) bool {
+		a := w.byNode[n.ID]
+		current := a != nil && a.id == n.ID
+		clean = len(n.Stale) == 0 && !n.Holds() && (n.State == cluster.NodeReady) == current
+		return clean
+	})
+	return clean && w.servers.state().Nodes() >= len(w.agents)
+}
+
+// becomeCalm ends the faults, repairs everything, and sets the time by which all jobs must have ended.
+func (w *world) becomeCalm() {
+	w.calm = true
+	for _, a := range w.agents {
+		a.heal()
+	}
+	bound := w.clients.drainBound()
+	w.note("faults are over", nil, -1)
+	w.clock.after(bound, func() { w.fail(w.checks.notLive(bound)) })
+}
+
+// fail ends the run, unless it has ended already. A nil error does nothing.
+func (w *world) fail(err error) {
+	if err != nil && w.failure == nil {
+		w.failure = err
+	}
+}
+
+// commit puts commands into the log and lets everybody know what they did.
+func (w *world) commit(at cluster.Time, cmds []cluster.Command) ([]cluster.Result, error) {
+	results, err := w.servers.commit(at, cmds, w.net, func(c cluster.Command, apply func() cluster.Result) error {
+		r := apply()
+		w.note("", c, -1)
+		return w.checks.afterCommand(c, r)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range results {
+		for _, ch := range results[i].Changes {
+			w.leader.changed(ch)
+		}
+	}
+	return results, nil
+}
+
+// upTo is a random time from a tenth of most to most.
+func (w *world) upTo(most time.Duration) time.Duration {
+	return most/10 + time.Duration(w.net.Int64N(int64(most-most/10)+1))
+}
+
+// happens reports whether something of probability p strikes now. Never in a calm world.
+func (w *world) happens(p float64) bool {
+	return w.cfg.Faults && !w.calm && w.chance.Float64() < p
+}
