@@ -32,11 +32,12 @@ export CGO_ENABLED ?= $(if $(CC_FOUND),1,0)
 
 BUILD := -buildvcs=false -trimpath -ldflags '-X main.version=$(VERSION)'
 
-## build: compile bin/gangline (with NVML support when a C compiler is present)
+## build: compile bin/gangline (with NVML support when a C compiler is present) and the example bin/digits
 .PHONY: build
 build:
 	@mkdir -p bin
 	$(GO) build $(BUILD) -o bin/gangline ./cmd/gangline
+	$(GO) build $(BUILD) -o bin/digits ./examples/digits
 
 ## generate: regenerate the Go code of proto/ (commit the result)
 .PHONY: generate

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"net"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,7 +88,6 @@ func stateHome() string {
 	}
 	return filepath.Join(os.TempDir(), fmt.Sprintf("gangline-%d", os.Getuid()))
 }
-
 
 func loopbackListen(address string) bool {
 	host, _, err := net.SplitHostPort(address)

@@ -20,7 +20,9 @@ func (a *app) simCmd() *cobra.Command {
 	return cmd
 }
 
-var _ = json.Marshal
-var _ = fmt.Sprint
-var _ = time.Now
-var _ = sim.Run
+var (
+	_ = json.Marshal
+	_ = fmt.Sprint
+	_ = time.Now
+	_ = sim.Run
+)

@@ -160,9 +160,8 @@ func BenchmarkMake(b *testing.B) {
 		}})
 	}
 	starts := 0
-	began := time.Now()
 	for b.Loop() {
 		starts += len(Make(s, cluster.Time(time.Second), DefaultConfig()).Starts)
 	}
-	b.ReportMetric(float64(starts)/time.Since(began).Seconds(), "placements/s")
+	b.ReportMetric(float64(starts)/b.Elapsed().Seconds(), "placements/s")
 }

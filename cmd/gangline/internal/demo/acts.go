@@ -187,7 +187,7 @@ func (s *story) killNode(ctx context.Context) error {
 	}
 	s.report.NodeKills++
 	epoch := job.GetEpoch()
-	if job, err = s.jobs.wait(ctx, s.digits.Load(), "running again", func(j *schedulerv1.Job) bool {
+	if _, err = s.jobs.wait(ctx, s.digits.Load(), "running again", func(j *schedulerv1.Job) bool {
 		return j.GetState() == schedulerv1.JobState_JOB_STATE_RUNNING && j.GetEpoch() > epoch
 	}); err != nil {
 		return err
@@ -233,7 +233,9 @@ func jobReport(j *schedulerv1.Job) JobReport {
 	return r
 }
 
-func seconds(from, to int64) float64 { return time.Duration(to - from).Round(time.Millisecond).Seconds() }
+func seconds(from, to int64) float64 {
+	return time.Duration(to - from).Round(time.Millisecond).Seconds()
+}
 
 func ptr[T any](v T) *T { return &v }
 
@@ -254,4 +256,3 @@ func tail(path string) string {
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
-

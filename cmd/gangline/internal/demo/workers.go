@@ -134,6 +134,7 @@ func (f *follower) totals() (held, running, waiting int) {
 		case schedulerv1.JobState_JOB_STATE_STARTING, schedulerv1.JobState_JOB_STATE_RUNNING, schedulerv1.JobState_JOB_STATE_STOPPING:
 			running++
 			held += int(j.GetSpec().GetGpus())
+		default: // ended
 		}
 	}
 	return held, running, waiting
