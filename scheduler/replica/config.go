@@ -62,7 +62,7 @@ const (
 	maxServers        = 15
 	maxEntryBytes     = 1 << 20          // one log entry: what a slow link carries within a heartbeat or two
 	maxEntryCommands  = 4096             // bounds one Apply step
-	maxEntriesFlight  = 4                // entries between append and commit; more makes batches smaller, not faster
+	maxEntriesFlight  = 2                // one at the leader's disk, one at the followers'; more makes batches smaller and tails longer (DESIGN.md)
 	proposalQueue     = 512              // callers' proposals waiting for an entry
 	logCacheEntries   = 512              // recent entries kept in memory for followers
 	snapshotsKept     = 2                // the older one is for people, never restored by itself

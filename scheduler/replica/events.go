@@ -109,3 +109,7 @@ func (r *Replica) Events(ctx context.Context, from uint64) (events []Event, next
 		}
 	}
 }
+
+// EventsSince is Events without the wait: it may return none. Safe for
+// concurrent use.
+func (r *Replica) EventsSince(from uint64) ([]Event, error) { return r.fsm.events.since(from) }

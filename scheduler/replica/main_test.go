@@ -133,7 +133,7 @@ func (w *world) leader(among ...string) *Replica {
 	return waitLeader(w.t, w.replicas, among...)
 }
 
-func waitLeader(t *testing.T, replicas map[string]*Replica, among ...string) *Replica {
+func waitLeader(t testing.TB, replicas map[string]*Replica, among ...string) *Replica {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		for id, r := range replicas {

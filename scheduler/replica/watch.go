@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 // Kinds of writes to the log's disk.
@@ -49,6 +50,9 @@ func (w *diskWatch) do(op int, write func() error) error {
 	w.observe(opNames[op], time.Since(w.epoch)-start)
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, types.ErrSealed) {
+		err = fmt.Errorf("no new log file could be made, most likely because the disk is full: %w", err)
 	}
 	err = fmt.Errorf("log store: %s: %w: this server stops; nothing acknowledged is lost: make room on the disk or replace it, then start the server again", opNames[op], err)
 	if !w.broken.CompareAndSwap(nil, &err) {
