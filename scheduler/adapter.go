@@ -39,8 +39,8 @@ func translate(err error) error {
 	}
 }
 
-// Events implements api.Replica. The replica itself bounds how many it returns.
-func (r apiReplica) Events(from uint64, _ int) ([]api.Event, bool) {
+// Events implements api.Replica: changes above from, as many as the replica returns at once.
+func (r apiReplica) Events(from uint64) ([]api.Event, bool) {
 	events, err := r.EventsSince(from + 1)
 	if err != nil {
 		return nil, false
