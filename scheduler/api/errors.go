@@ -60,6 +60,8 @@ func toStatus(log *slog.Logger, err error) error {
 		return status.Error(codes.Unavailable, "no server leads the cluster now: most servers must be up and reach each other; try again")
 	case errors.Is(err, ErrUnknownOutcome):
 		return status.Error(codes.Unavailable, "the leader was lost before the outcome was known: try again; the same request_id never makes a second job")
+	case errors.Is(err, ErrBusy):
+		return status.Error(codes.Unavailable, "the leader's log takes no entries now, perhaps its disk is slow or full: nothing was changed; try again")
 	case errors.Is(err, errStalled):
 		return status.Error(codes.Aborted, "this client reads too slowly, the stream was ended: connect again, a watch with the last index that was received")
 	case errors.Is(err, errClosing):
@@ -78,6 +80,6 @@ func toStatus(log *slog.Logger, err error) error {
 // retriable reports whether a call that failed so may succeed on the leader
 // when it is made again. All calls of the API are idempotent.
 func retriable(err error) bool {
-	return errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnknownOutcome) || errors.Is(err, errNoLeader) ||
+	return errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrBusy) || errors.Is(err, errNoLeader) ||
 		status.Code(err) == codes.Unavailable
 }

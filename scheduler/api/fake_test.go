@@ -162,7 +162,7 @@ func (r *replica) WaitIndex(ctx context.Context, index uint64) error {
 	}
 }
 
-func (r *replica) Events(from uint64, limit int) ([]Event, bool) {
+func (r *replica) Events(from uint64) ([]Event, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if from < r.first {
@@ -173,7 +173,7 @@ func (r *replica) Events(from uint64, limit int) ([]Event, bool) {
 		if e.Index <= from {
 			continue
 		}
-		if len(out) >= limit && e.Index != out[len(out)-1].Index {
+		if len(out) >= 100 && e.Index != out[len(out)-1].Index {
 			break
 		}
 		out = append(out, e)

@@ -50,6 +50,9 @@ func viaLeader[T any](ctx context.Context, s *Service,
 	defer cancel()
 	for {
 		out, err := attempt(ctx, s, local, remote)
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err() // whatever the try made of it
+		}
 		if err == nil || ctx.Err() != nil || !retriable(err) {
 			return out, toStatus(s.log, err)
 		}

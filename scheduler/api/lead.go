@@ -14,7 +14,6 @@ var errReignOver = errors.New("leadership has ended")
 
 const (
 	leadTick   = 500 * time.Millisecond // how often leases are looked at
-	leadBatch  = 4096                   // events fetched at once
 	wakePause  = 10 * time.Millisecond  // between two rounds of orders: a burst of changes makes one order for each node
 	maxSamples = cluster.MaxNodeGPUs    // of one heartbeat
 )
@@ -85,7 +84,7 @@ func (h *Hub) dispatch(ctx context.Context, from uint64) {
 func (h *Hub) wakeSince(from uint64) uint64 {
 	for {
 		newest := h.cfg.Replica.State().Index()
-		events, ok := h.cfg.Replica.Events(from, leadBatch)
+		events, ok := h.cfg.Replica.Events(from)
 		h.mu.Lock()
 		if !ok {
 			for _, a := range h.agents {
@@ -100,8 +99,8 @@ func (h *Hub) wakeSince(from uint64) uint64 {
 		switch {
 		case !ok:
 			return newest
-		case len(events) < leadBatch:
-			return max(from, newest)
+		case len(events) == 0:
+			return from
 		}
 	}
 }

@@ -15,6 +15,8 @@ var (
 	// lost before it committed: it may or may not take effect. A retry is
 	// safe, since every command is idempotent.
 	ErrUnknownOutcome = errors.New("the leader was lost before the outcome was known")
+	// ErrBusy means that the leader could not take commands: nothing was done.
+	ErrBusy = errors.New("the leader takes no commands now")
 )
 
 // Server names one scheduler server.
@@ -45,14 +47,14 @@ type Replica interface {
 	Read(ctx context.Context) (*cluster.State, error)
 	// WaitIndex blocks until State().Index() >= index.
 	WaitIndex(ctx context.Context, index uint64) error
-	// Events returns about limit changes with an index above from, oldest
-	// first; all changes of one index come together. Whatever State() shows is
-	// among them before State() shows it. Without ok, changes above from are
-	// no longer remembered: read State instead. A from above the newest index
-	// is fine: there is nothing yet.
-	Events(from uint64, limit int) (events []Event, ok bool)
-	// Updated returns a channel that is closed when the state next changes.
-	// Take it before looking at the state.
+	// Events returns the next changes with an index above from, oldest first,
+	// a bounded number; all changes of one index come together, and none means
+	// that there is none now. A change may be in State() a little before it is
+	// here. Without ok, changes above from are no longer remembered: read State
+	// instead. A from above the newest index is fine: there is nothing yet.
+	Events(from uint64) (events []Event, ok bool)
+	// Updated returns a channel that is closed after the state has next
+	// changed and its events are there. Take it before looking.
 	Updated() <-chan struct{}
 	// Leader names the leader, "" and "" while none is known.
 	Leader() (id, address string)

@@ -14,7 +14,6 @@ import (
 
 // Bounds of one watch.
 const (
-	watchBatch  = 1024            // events fetched at once
 	watchBuffer = 256             // messages that wait to be sent
 	watchJobs   = 10_000          // ids that one watch may name
 	watchMark   = 5 * time.Second // a quiet watch's index is brought up this often
@@ -106,12 +105,13 @@ func (w *watch) run(ctx context.Context) error {
 // more.
 func (w *watch) catchUp(ctx context.Context) (ok bool, err error) {
 	for {
-		newest := w.replica.State().Index()
-		events, ok := w.replica.Events(w.from, watchBatch)
+		events, ok := w.replica.Events(w.from)
 		if !ok {
 			return false, nil
 		}
-		more := len(events) >= watchBatch
+		if len(events) == 0 {
+			return true, nil
+		}
 		var last *schedulerv1.WatchJobsResponse
 		for _, e := range events {
 			w.from = e.Index
@@ -126,16 +126,11 @@ func (w *watch) catchUp(ctx context.Context) (ok bool, err error) {
 			last = &schedulerv1.WatchJobsResponse{Index: e.Index, Job: wholeJobToProto(w.replica.State(), e.Job)}
 		}
 		if last != nil {
-			if last.Synced = !more; last.Synced {
-				w.marked = last.GetIndex()
-			}
+			// All changes of an index come together: up to here nothing is missing.
+			last.Synced, w.marked = true, last.GetIndex()
 			if err := w.out.put(ctx, last); err != nil {
 				return true, err
 			}
-		}
-		if !more {
-			w.from = max(w.from, newest)
-			return true, nil
 		}
 	}
 }

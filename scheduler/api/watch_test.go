@@ -156,8 +156,12 @@ func TestSlowWatcherIsCutOff(t *testing.T) {
 		}
 		// What it missed it gets by resuming.
 		w = f.s1().watch(ctx, t, &schedulerv1.WatchJobsRequest{FromIndex: last})
-		if seen, mark := until(t, w); len(seen) == 0 || mark.GetIndex() != f.State().Index() {
-			t.Errorf("resumed with %d changes up to %v", len(seen), mark)
+		for last < f.State().Index() {
+			seen, mark := until(t, w)
+			if len(seen) != int(mark.GetIndex()-last) {
+				t.Fatalf("%d changes from %d to %d", len(seen), last, mark.GetIndex())
+			}
+			last = mark.GetIndex()
 		}
 	})
 }
