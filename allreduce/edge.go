@@ -25,11 +25,12 @@ type edge struct {
 	beating atomic.Int64 // when the Send under way began; 0: none
 	echoed  atomic.Uint64
 	toEcho  atomic.Uint64 // the neighbour's last heartbeat
+	answer  chan struct{} // holds a token when toEcho has grown
 	hasLeft bool          // reader only
 }
 
 func newEdge(link Link, peer int) *edge {
-	return &edge{link: link, peer: peer, left: make(chan struct{})}
+	return &edge{link: link, peer: peer, left: make(chan struct{}), answer: make(chan struct{}, 1)}
 }
 
 func (g *Group) now() int64 { return int64(time.Since(g.start)) }
@@ -72,7 +73,13 @@ func (g *Group) accept(e *edge, f *Frame) bool {
 	case KindCredit:
 		g.takeCredit(e, f.Count)
 	case KindHeartbeat:
-		e.toEcho.Store(f.Count)
+		if f.Count > e.toEcho.Load() { // only a new one is answered, so answers end
+			e.toEcho.Store(f.Count)
+			select {
+			case e.answer <- struct{}{}:
+			default:
+			}
+		}
 		if f.Ack > e.echoed.Load() {
 			e.echoed.Store(f.Ack)
 		}
@@ -127,13 +134,15 @@ func (g *Group) takeCredit(e *edge, count uint64) {
 	}
 }
 
-// beat sends heartbeats on one link until the group ends. A Send that waits
+// beat sends heartbeats on one link, by the clock and at once in answer to the
+// neighbour's, until the group ends. A Send that waits
 // forever is ended by closeEdge.
 func (g *Group) beat(e *edge) {
 	tick := time.NewTicker(max(1, g.cfg.DetectTimeout/beatsPerTimeout))
 	defer tick.Stop()
+	due := true
 	for {
-		if e.echoed.Load() >= e.pinged.Load() {
+		if due && e.echoed.Load() >= e.pinged.Load() {
 			e.pingAt.Store(g.now())
 			e.pinged.Add(1)
 		}
@@ -146,6 +155,9 @@ func (g *Group) beat(e *edge) {
 		}
 		select {
 		case <-tick.C:
+			due = true
+		case <-e.answer:
+			due = false
 		case <-e.left:
 			return
 		case <-g.ended:

@@ -59,7 +59,7 @@ func loseInCall(t *testing.T, n int, groups []*allreduce.Group, lost int, harm f
 	outcomes := make(chan outcome, n)
 	for r, g := range groups {
 		go func() {
-			data := make([]float32, 1<<18)
+			data := make([]float32, 1<<16)
 			for call := 0; ; call++ {
 				if err := g.AllReduce(t.Context(), data); err != nil {
 					outcomes <- outcome{r, err, time.Now()}
@@ -72,7 +72,11 @@ func loseInCall(t *testing.T, n int, groups []*allreduce.Group, lost int, harm f
 		}()
 	}
 	for range n {
-		<-underWay
+		select {
+		case <-underWay:
+		case o := <-outcomes:
+			t.Fatalf("rank %d before any harm was done: %v", o.rank, o.err)
+		}
 	}
 	start := time.Now()
 	harm()
