@@ -48,7 +48,9 @@ func (c *coder) u64(v *uint64) {
 func (c *coder) i64(v *int64) {
 	u := uint64(*v)<<1 ^ uint64(*v>>63)
 	c.u64(&u)
-	*v = int64(u>>1) ^ -int64(u&1)
+	if c.reading {
+		*v = int64(u>>1) ^ -int64(u&1)
+	}
 }
 
 func (c *coder) i32(v *int32) {
@@ -58,7 +60,9 @@ func (c *coder) i32(v *int32) {
 		c.fail("number %d does not fit", x)
 		return
 	}
-	*v = int32(x)
+	if c.reading {
+		*v = int32(x)
+	}
 }
 
 func (c *coder) f64(v *float64) {
@@ -83,7 +87,9 @@ func (c *coder) bool(v *bool) {
 	if u > 1 {
 		c.fail("truth value %d", u)
 	}
-	*v = u == 1
+	if c.reading {
+		*v = u == 1
+	}
 }
 
 func (c *coder) str(v *string) {
@@ -106,7 +112,9 @@ func (c *coder) dur(v *time.Duration) { codeInt(c, v) }
 func codeInt[T ~int32 | ~int64](c *coder, v *T) {
 	x := int64(*v)
 	c.i64(&x)
-	*v = T(x)
+	if c.reading {
+		*v = T(x)
+	}
 	if int64(*v) != x {
 		c.fail("number %d does not fit", x)
 	}
@@ -116,7 +124,9 @@ func codeInt[T ~int32 | ~int64](c *coder, v *T) {
 func codeUint[T ~uint8 | ~uint32 | ~uint64](c *coder, v *T) {
 	x := uint64(*v)
 	c.u64(&x)
-	*v = T(x)
+	if c.reading {
+		*v = T(x)
+	}
 	if uint64(*v) != x {
 		c.fail("number %d does not fit", x)
 	}
@@ -153,7 +163,9 @@ func codePtr[T any](c *coder, v **T, elem func(*coder, *T)) {
 		return
 	}
 	if !has {
-		*v = nil
+		if c.reading {
+			*v = nil
+		}
 		return
 	}
 	if c.reading {
