@@ -50,7 +50,7 @@ func statusOf(st worker.Status, notes *agentv1.WorkerStatus) *agentv1.WorkerStat
 		Key: keyOf(reconcile.Key(st.Key)), State: agentv1.WorkerState_WORKER_STATE_RUNNING, GpuUuids: st.GPUs,
 		CpuMs: int64((st.UserSeconds + st.SystemSeconds) * 1000), MaxRssBytes: st.MaxRSSBytes,
 		RendezvousAddress: notes.GetRendezvousAddress(), Checkpoint: notes.GetCheckpoint(), Progress: notes.GetProgress(),
-		PeerLost: notes.GetPeerLost(),
+		PeerLost: notes.GetPeerLost(), Stopped: st.Stopped(),
 	}
 	if st.State != worker.Exited {
 		return out

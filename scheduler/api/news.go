@@ -75,7 +75,7 @@ func workerNews(st *cluster.State, n *cluster.Node, s *agentv1.WorkerStatus, pro
 	r := cluster.WorkerReport{
 		Job: cluster.JobID(k.GetJobId()), Epoch: cluster.Epoch(k.GetEpoch()), Rank: cluster.Rank(k.GetRank()),
 		State: workerState(s.GetState()), ExitCode: s.GetExitCode(), Signal: s.GetSignal(),
-		PeerLost: s.GetPeerLost(), Message: cutText(s.GetMessage(), cluster.MaxReason),
+		PeerLost: s.GetPeerLost(), Stopped: s.GetStopped(), Message: cutText(s.GetMessage(), cluster.MaxReason),
 	}
 	if r.State.Ended() && isStale(n, k) {
 		return r, true
