@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/gangline/gangline/allreduce"
+	"github.com/gangline/gangline/checkpoint"
+	"github.com/gangline/gangline/examples/digits/model"
+	"github.com/gangline/gangline/nodeagent/workerclient"
+)
+
+// trainer is one rank's training. One goroutine uses it.
+type trainer struct {
+	cfg    config
+	plan   model.Plan
+	total  int // steps of the whole training
+	data   *model.Dataset
+	group  *allreduce.Group
+	saver  *saver // nil: no checkpoints
+	client *workerclient.Client
+	stop   *stopper
+	out    io.Writer
+	diag   io.Writer
+
+	// The state: all of it is in a checkpoint, and equal on all ranks after each step.
+	net      *model.Network
+	velocity []float32
+	step     int     // steps done
+	lossSum  float64 // of the samples that this data epoch has seen
+
+	order      []int // of the samples in data epoch orderOf
+	orderOf    int
+	vector     []float32 // what the ring adds up each step
+	startStep  int       // what this launch began with
+	savedStep  int       // of the newest checkpoint
+	started    time.Time
+	lastMetric map[string]float64
+}
+
+func newTrainer(cfg config, data *model.Dataset, group *allreduce.Group, saver *saver, client *workerclient.Client,
+	stop *stopper, out, diag io.Writer,
+) *trainer {
+	plan := cfg.plan(len(data.Train))
+	params := model.ParamCount(cfg.hidden)
+	return &trainer{
+		cfg: cfg, plan: plan, total: cfg.epochs * plan.StepsPerEpoch(),
+		data: data, group: group, saver: saver, client: client, stop: stop, out: out, diag: diag,
+		net: model.NewNetwork(cfg.hidden, cfg.seed), velocity: make([]float32, params),
+		orderOf: -1, vector: make([]float32, cfg.slices*params+cfg.slices+1),
+		lastMetric: map[string]float64{},
+	}
+}
+
+// train runs from the present step to the last, or until some rank is asked to stop.
+func (t *trainer) train(ctx context.Context) error {
+	t.begin()
+	for t.step < t.total {
+		stopping, err := t.doStep(ctx)
+		if err != nil {
+			return err
+		}
+		if t.step%t.plan.StepsPerEpoch() == 0 {
+			t.endDataEpoch()
+		}
+		last := t.step == t.total
+		if t.step%t.cfg.checkpointEvery == 0 || stopping || last {
+			saved, err := t.save(ctx)
+			if err != nil {
+				return err
+			}
+			if !saved && t.saver != nil && (stopping || last) {
+				return fmt.Errorf("the state after step %d is not saved: the newest checkpoint is of step %d", t.step, t.savedStep)
+			}
+		}
+		t.report()
+		if stopping && !last {
+			reason, mine := t.stop.why()
+			if !mine {
+				reason = "another rank was asked"
+			}
+			t.printf("stopped after step %d/%d (%s); newest checkpoint: step %d", t.step, t.total, reason, t.savedStep)
+			return nil
+		}
+		if !last {
+			t.pause(ctx)
+		}
+	}
+	t.finish()
+	return nil
+}
+
+// doStep makes one step. It tells whether any rank was asked to stop; all ranks get the same answer.
+//
+// The vector has a row for each slice of the batch, and each row is filled by exactly one rank; the others leave it
+// zero. x + 0 is x, so the ring's sum is each row as its maker computed it, whatever the order of the ring's additions;
+// then every rank adds the rows in the order of slices. So neither the number of ranks nor who did what changes a bit.
+// The plain way, one row that the ring sums, is slices times less to send, but rounds differently for each world size.
+func (t *trainer) doStep(ctx context.Context) (stopping bool, err error) {
+	size, slices := len(t.net.Params), t.plan.Slices
+	rows, losses, flag := t.vector[:slices*size], t.vector[slices*size:slices*size+slices], &t.vector[slices*(size+1)]
+	clear(t.vector)
+	if epoch := t.plan.Epoch(t.step); epoch != t.orderOf {
+		t.order, t.orderOf = model.Order(t.plan.Seed, uint64(epoch), t.plan.Samples), epoch //nolint:gosec // not negative
+	}
+	batch := t.plan.Indices(t.step, t.order)
+	lo, hi := checkpoint.ShareRange(int64(slices), t.group.Rank(), t.group.WorldSize())
+	for s := int(lo); s < int(hi); s++ {
+		row := rows[s*size : (s+1)*size]
+		losses[s] = float32(t.net.AddGradient(t.data.Train, t.plan.Slice(batch, s), row))
+	}
+	if _, asked := t.stop.why(); asked {
+		*flag = 1
+	}
+	if err := t.allReduce(ctx, t.vector); err != nil {
+		return false, err
+	}
+	if err := t.net.Descend(rows, t.velocity, len(batch), float32(t.cfg.rate), float32(t.cfg.momentum)); err != nil {
+		return false, err
+	}
+	for _, loss := range losses {
+		t.lossSum += float64(loss)
+	}
+	if math.IsNaN(t.lossSum) || math.IsInf(t.lossSum, 0) {
+		return false, fmt.Errorf("step %d: the loss is %v: the training has diverged, lower -lr", t.step+1, t.lossSum)
+	}
+	t.step++
+	return *flag > 0, nil
+}
+
+// allReduce adds up a vector over all ranks, in bounded time.
+func (t *trainer) allReduce(ctx context.Context, vector []float32) error {
+	ctx, cancel := context.WithTimeout(ctx, ringTimeout)
+	defer cancel()
+	return t.group.AllReduce(ctx, vector)
+}
+
+// pause keeps the pace that -step-delay asks for; a wish to stop ends it.
+func (t *trainer) pause(ctx context.Context) {
+	if t.cfg.stepDelay == 0 {
+		return
+	}
+	timer := time.NewTimer(t.cfg.stepDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.stop.asked:
+	case <-ctx.Done():
+	}
+}
+
+// begin prints and reports where this launch starts.
+func (t *trainer) begin() {
+	t.started = time.Now()
+	t.printf("training: %d ranks, %d parameters, %d samples, %d held out, steps %d to %d",
+		t.group.WorldSize(), len(t.net.Params), len(t.data.Train), len(t.data.Test), t.step, t.total)
+	if t.group.WorldSize() > t.plan.Slices {
+		t.printf("only %d of the %d ranks have work: raise -slices", t.plan.Slices, t.group.WorldSize())
+	}
+	t.evaluate()
+	t.report()
+}
+
+// endDataEpoch prints a line of progress.
+func (t *trainer) endDataEpoch() {
+	loss := t.lossSum / float64(t.plan.Samples)
+	t.lossSum = 0
+	t.lastMetric["loss"] = loss
+	accuracy := t.evaluate()
+	t.printf("epoch %d/%d  step %d/%d  loss %.4f  test accuracy %.4f",
+		t.step/t.plan.StepsPerEpoch(), t.cfg.epochs, t.step, t.total, loss, accuracy)
+}
+
+// finish prints and reports the result.
+func (t *trainer) finish() {
+	accuracy, hash := t.evaluate(), t.net.Hash()
+	t.lastMetric["model_hash32"] = float64(uint32(hash)) //nolint:gosec // its last 32 bits: a float64 holds 53
+	t.report()
+	t.printf("trained: step %d/%d  test accuracy %.4f  model %016x", t.step, t.total, accuracy, hash)
+}
+
+// evaluate measures the accuracy on the held-out samples, on rank 0 only.
+func (t *trainer) evaluate() float64 {
+	if t.group.Rank() != 0 {
+		return 0
+	}
+	accuracy := t.net.Accuracy(t.data.Test)
+	t.lastMetric["test_accuracy"] = accuracy
+	return accuracy
+}
+
+// report tells the agent how far the training is, from rank 0 only.
+func (t *trainer) report() {
+	if t.group.Rank() != 0 {
+		return
+	}
+	done := t.step - t.startStep
+	t.lastMetric["start_step"] = float64(t.startStep)
+	t.lastMetric["steps_done"] = float64(done)
+	t.lastMetric["checkpoint_step"] = float64(t.savedStep)
+	if seconds := time.Since(t.started).Seconds(); seconds > 0 {
+		t.lastMetric["steps_per_s"] = float64(done) / seconds
+	}
+	t.client.ReportProgress(workerclient.Progress{
+		Step: int64(t.step), TotalSteps: int64(t.total),
+		DataEpoch: float64(t.step) / float64(t.plan.StepsPerEpoch()), Metrics: t.lastMetric,
+	})
+}
+
+// printf prints a line for people, on rank 0 only.
+func (t *trainer) printf(format string, args ...any) {
+	if t.group.Rank() == 0 {
+		fmt.Fprintf(t.out, format+"\n", args...)
+	}
+}
+
+// warnf prints a line about what went wrong, on any rank.
+func (t *trainer) warnf(format string, args ...any) {
+	fmt.Fprintf(t.diag, "digits: "+format+"\n", args...)
+}
