@@ -9,7 +9,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +33,8 @@ const (
 	pollGPUs = time.Second
 	// collectEvery is how often old output is removed. A worker can fill at most 4 segments meanwhile.
 	collectEvery = 5 * time.Minute
+	// maxFinished bounds the finished workers that are kept, since each look of the loop walks over all.
+	maxFinished = 5000
 )
 
 // Agent is the agent of one node. Make it with New, run it once with Run.
@@ -50,10 +54,13 @@ type Agent struct {
 	metricsListener net.Listener // nil without MetricsListen
 	transport       transport
 	refusedWait     time.Duration
+	closing         func() error // once
 
 	orders *orderBox
 	wake   chan struct{} // the loop is to look again
 	news   chan struct{} // the leader should hear of a change
+
+	heldGPUs atomic.Pointer[map[string]bool] // written by the loop, never changed once stored
 
 	mu        sync.Mutex
 	connected bool
@@ -96,6 +103,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		refusedWait: refusedWait, orders: newOrderBox(), wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		declined: map[reconcile.Key]declinedWorker{}, registry: prometheus.NewRegistry(),
 	}
+	a.closing = sync.OnceValue(a.closeAll)
 	if err := a.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start agent %s: %w", cfg.Name, err), a.Close())
 	}
@@ -153,8 +161,10 @@ func listen(what, address string) (net.Listener, error) {
 	return l, nil
 }
 
-// Close gives back what New took; Run does it by itself. Workers go on.
-func (a *Agent) Close() error {
+// Close gives back what New took; Run does it by itself. Workers go on. Calling it again is no error.
+func (a *Agent) Close() error { return a.closing() }
+
+func (a *Agent) closeAll() error {
 	var errs []error
 	for _, l := range []net.Listener{a.listener, a.metricsListener} {
 		if l != nil {
@@ -222,7 +232,7 @@ func (a *Agent) collect(ctx context.Context) error {
 	ticker := time.NewTicker(collectEvery)
 	defer ticker.Stop()
 	for {
-		n, err := a.workers.Collect(a.cfg.LogKeepFor, a.cfg.LogKeepBytes)
+		n, err := a.workers.Collect(a.keepFor(time.Now()), a.cfg.LogKeepBytes)
 		if err != nil {
 			a.log.Error("old output of workers cannot be removed", "err", err)
 		} else if n > 0 {
@@ -234,6 +244,26 @@ func (a *Agent) collect(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// keepFor is how long finished workers may stay: shorter than configured on a node that runs very many short ones.
+func (a *Agent) keepFor(now time.Time) time.Duration {
+	var exits []time.Time
+	for _, st := range a.workers.Workers() {
+		if st.Acked {
+			exits = append(exits, st.ExitedAt)
+		}
+	}
+	return keepNewest(exits, maxFinished, a.cfg.LogKeepFor, now)
+}
+
+// keepNewest returns a time to keep that leaves at most limit of the exits, and is at most keep.
+func keepNewest(exits []time.Time, limit int, keep time.Duration, now time.Time) time.Duration {
+	if len(exits) <= limit {
+		return keep
+	}
+	slices.SortFunc(exits, func(x, y time.Time) int { return y.Compare(x) })
+	return max(0, min(keep, now.Sub(exits[limit-1])))
 }
 
 // notify says that the leader should hear of a change.
@@ -249,17 +279,25 @@ func poke(c chan struct{}) {
 // holds tells whether a living worker has the GPU.
 func (a *Agent) holds(uuid string) bool { return a.held()[uuid] }
 
-// held has true for each GPU of a living worker.
+// held has true for each GPU of a living worker, as of the loop's last look. The map is shared: read, never write.
 func (a *Agent) held() map[string]bool {
+	if held := a.heldGPUs.Load(); held != nil {
+		return *held
+	}
+	return nil
+}
+
+// setHeld works out held anew.
+func (a *Agent) setHeld(statuses []worker.Status) {
 	held := map[string]bool{}
-	for _, st := range a.workers.Workers() {
+	for _, st := range statuses {
 		if st.State != worker.Exited {
 			for _, uuid := range st.GPUs {
 				held[uuid] = true
 			}
 		}
 	}
-	return held
+	a.heldGPUs.Store(&held)
 }
 
 // snapshot is what a scrape shows.

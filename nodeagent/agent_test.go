@@ -26,7 +26,10 @@ func TestLaunchReportAcknowledge(t *testing.T) {
 	s := newScheduler(t)
 	r := start(t, testConfig(t, s))
 	s.await("hello", func() bool { return s.hello != nil })
-	if h := s.hello; h.GetName() != "n1" || h.GetIncarnation() != 1 || len(h.GetGpus()) != 2 || h.GetNodeId() == "" ||
+	s.mu.Lock()
+	h := s.hello
+	s.mu.Unlock()
+	if h.GetName() != "n1" || h.GetIncarnation() != 1 || len(h.GetGpus()) != 2 || h.GetNodeId() == "" ||
 		h.GetBootId() == "" || h.GetCpuMilli() <= 0 || h.GetMemoryBytes() <= 0 || h.GetAddress() != r.Address() {
 		t.Errorf("hello: %v", h)
 	}

@@ -18,6 +18,8 @@ const (
 	backoffMax = 2 * time.Second
 	// refusedWait is the pause after a refusal that only a person can mend, such as a name that is taken.
 	refusedWait = 10 * time.Second
+	// sayEvery is how often a leader that cannot be found is spoken of in the log.
+	sayEvery = 10 * time.Second
 	// maxServers bounds the addresses that a leader may teach; a Raft cluster has at most 7.
 	maxServers = 16
 )
@@ -77,7 +79,7 @@ func (s *servers) learn(addresses []string) {
 func (a *Agent) connect(ctx context.Context) error {
 	list := &servers{configured: a.cfg.Servers, next: rand.IntN(len(a.cfg.Servers))}
 	failures := 0
-	lastError := ""
+	var saidAt time.Time
 	for ctx.Err() == nil {
 		address := list.pick()
 		welcomed, err := a.session(ctx, address, list)
@@ -87,7 +89,7 @@ func (a *Agent) connect(ctx context.Context) error {
 		if welcomed {
 			failures = 0
 			a.log.Warn("lost the leader; workers go on", "server", address, "err", err)
-			lastError = ""
+			saidAt = time.Time{}
 		}
 		wait := jitter(failures)
 		failures++
@@ -104,11 +106,11 @@ func (a *Agent) connect(ctx context.Context) error {
 				wait = 0 // the first hint is followed at once; servers that point at each other are not
 			}
 		case errors.As(err, &redirect):
-		case refused(err):
+		case refused(err) || (!welcomed && status.Code(err) == codes.Aborted): // aborted: an agent with a copy of our state
 			wait = a.refusedWait/2 + rand.N(a.refusedWait)
 			a.log.Error("the scheduler refuses this node; the agent tries again", "server", address, "why", status.Convert(err).Message(), "wait", wait)
-		case !welcomed && err.Error() != lastError:
-			lastError = err.Error() // said once, not at each of many tries
+		case !welcomed && time.Since(saidAt) >= sayEvery:
+			saidAt = time.Now()
 			a.log.Warn("no connection to a scheduler; workers go on", "server", address, "err", err)
 		}
 		if !sleep(ctx, wait) {

@@ -100,8 +100,8 @@ func TestHungServers(t *testing.T) {
 	two.set(func() { two.redirect = nil })
 	one.set(func() { one.hang = true; one.redirect = &agentv1.Redirect{LeaderAddress: two.address} })
 	two.await("beats", func() bool { return two.beats > 0 })
-	// Noticed within 3 s; then the silent one may be tried before the third.
-	if took := time.Since(began); took > 12*time.Second {
+	// Noticed within 3 s; then the silent one may be tried for another 3 s before the third.
+	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("took %v to leave a hung leader", took)
 	}
 }
@@ -166,7 +166,7 @@ func TestFenceFileSurvivesTornWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ff.close() //nolint:errcheck // nothing was written
+	defer ff.close()
 	if ff.highest != (reconcile.Fence{Term: 1, Index: 4}) {
 		t.Errorf("after a torn write: %+v", ff.highest)
 	}

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
@@ -59,18 +60,13 @@ type scheduler struct {
 	history  []string // "KEY STATE" as it changed
 }
 
-func newScheduler(t *testing.T) *scheduler {
+func newScheduler(t *testing.T, opts ...grpc.ServerOption) *scheduler {
 	t.Helper()
-	return newSchedulerAt(t, "127.0.0.1:0")
-}
-
-func newSchedulerAt(t *testing.T, address string) *scheduler {
-	t.Helper()
-	l, err := net.Listen("tcp", address)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scheduler{t: t, address: l.Addr().String(), server: grpc.NewServer(grpc.WaitForHandlers(true)), change: make(chan struct{}), cluster: "c1", done: make(chan struct{})}
+	s := &scheduler{t: t, address: l.Addr().String(), server: grpc.NewServer(append(opts, grpc.WaitForHandlers(true))...), change: make(chan struct{}), cluster: "c1", done: make(chan struct{})}
 	agentv1.RegisterAgentServiceServer(s.server, s)
 	healthpb.RegisterHealthServer(s.server, s)
 	go func() {
@@ -101,7 +97,10 @@ func (s *scheduler) announce() {
 
 // order makes d the desired state.
 func (s *scheduler) order(term, index uint64, as ...*agentv1.Assignment) *agentv1.Desired {
-	d := &agentv1.Desired{Fence: &agentv1.Fence{Term: term, Index: index}, Assignments: as}
+	d := &agentv1.Desired{Fence: &agentv1.Fence{Term: term, Index: index}}
+	for _, a := range as {
+		d.Assignments = append(d.Assignments, proto.CloneOf(a)) // the test may change its own
+	}
 	s.set(func() { s.desired = d })
 	return d
 }
@@ -381,7 +380,7 @@ func (r *running) output(key string, change func(*agentv1.ReadLogsRequest)) stri
 	defer cancel()
 	stream, err := agentv1.NewNodeServiceClient(conn).ReadLogs(ctx, req)
 	if err != nil {
-		r.t.Fatal(err)
+		return err.Error()
 	}
 	var b strings.Builder
 	for {

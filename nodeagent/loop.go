@@ -102,6 +102,7 @@ func (r *reconciler) adopted() {
 func (r *reconciler) look() {
 	r.takeOrder()
 	statuses := r.workers.Workers()
+	r.setHeld(statuses)
 	r.openSockets(statuses)
 	known := r.known(statuses)
 	if r.order != nil {

@@ -71,16 +71,15 @@ func (a *Agent) session(ctx context.Context, address string, list *servers) (wel
 
 	opening := time.AfterFunc(welcomeWait, func() { cancel(errors.New("no welcome in time")) })
 	defer opening.Stop()
-	stream, err := agentv1.NewAgentServiceClient(conn).Connect(ctx)
-	if err != nil {
+	s := &session{Agent: a, server: address, health: healthpb.NewHealthClient(conn)}
+	wg.Go(func() { s.probe(ctx, cancel) }) // before the stream, which a silent server would not let us open
+	if s.stream, err = agentv1.NewAgentServiceClient(conn).Connect(ctx); err != nil {
 		return false, sessionError(ctx, address, err)
 	}
-	s := &session{Agent: a, server: address, stream: stream, health: healthpb.NewHealthClient(conn)}
 	if err := s.sendHello(); err != nil && !errors.Is(err, io.EOF) { // io.EOF: Recv knows why
 		return false, sessionError(ctx, address, err)
 	}
 	interval := make(chan time.Duration, 1)
-	wg.Go(func() { s.probe(ctx, cancel) })
 	wg.Go(func() {
 		if err := s.send(ctx, interval); err != nil && !errors.Is(err, io.EOF) {
 			cancel(err)
@@ -88,7 +87,7 @@ func (a *Agent) session(ctx context.Context, address string, list *servers) (wel
 	})
 	defer a.setConnected(false)
 	for {
-		msg, err := stream.Recv()
+		msg, err := s.stream.Recv()
 		if err != nil {
 			return welcomed, sessionError(ctx, address, err)
 		}
@@ -218,9 +217,9 @@ func (s *session) probe(ctx context.Context, cancel context.CancelCauseFunc) {
 	for sleep(ctx, defaultHeartbeat) {
 		probe, stop := context.WithTimeout(ctx, probeWait)
 		_, err := s.health.Check(probe, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
-		late := probe.Err() != nil && ctx.Err() == nil
 		stop()
-		if late && status.Code(err) == codes.DeadlineExceeded {
+		// Also when the server itself says so: it counts the same deadline, sometimes a little faster.
+		if ctx.Err() == nil && status.Code(err) == codes.DeadlineExceeded {
 			cancel(errHung)
 			return
 		}

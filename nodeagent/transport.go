@@ -29,7 +29,7 @@ func newTransport(files TLS) (transport, error) {
 		}
 		dial.RootCAs, serve.ClientCAs, serve.ClientAuth = pool, pool, tls.RequireAndVerifyClientCert
 	}
-	t := transport{dial: grpc.WithTransportCredentials(credentials.NewTLS(dial))}
+	var t transport
 	if files.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
 		if err != nil {
@@ -38,5 +38,6 @@ func newTransport(files TLS) (transport, error) {
 		dial.Certificates, serve.Certificates = []tls.Certificate{pair}, []tls.Certificate{pair}
 		t.serve = []grpc.ServerOption{grpc.Creds(credentials.NewTLS(serve))}
 	}
+	t.dial = grpc.WithTransportCredentials(credentials.NewTLS(dial)) // last: it copies dial
 	return t, nil
 }

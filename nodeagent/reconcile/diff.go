@@ -36,9 +36,6 @@ func Diff(desired *Desired, workers []Worker) []Action {
 	return slices.Concat(stops, acks, d.starts())
 }
 
-// epochOf names an assignment.
-type epochOf struct{ job, epoch uint64 }
-
 // slotOf is one desired worker with its assignment's stop.
 type slotOf struct {
 	key  Key

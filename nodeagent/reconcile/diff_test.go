@@ -52,17 +52,20 @@ func TestDiff(t *testing.T) {
 		{"stop what is not wanted", want(), []reconcile.Worker{alive(key(1, 1, 0), "a")}, []string{"halt 1-1-0 0s+5s"}},
 		{
 			"wait for the GPU, stop the older epoch", want(assign(1, 2, slot(0, "a"), slot(1, "b"))),
-			[]reconcile.Worker{alive(key(1, 1, 0), "a")}, []string{"halt 1-1-0 0s+5s", "launch 1-2-1"},
+			[]reconcile.Worker{alive(key(1, 1, 0), "a")},
+			[]string{"halt 1-1-0 0s+5s", "launch 1-2-1"},
 		},
 		{"no GPU twice in one order", want(assign(1, 1, slot(0, "a")), assign(2, 1, slot(0, "a"))), nil, []string{"launch 1-1-0"}},
 		{
 			"stop with its durations", want(stopping(assign(1, 1, slot(0, "a")), time.Minute, time.Second)),
-			[]reconcile.Worker{alive(key(1, 1, 0), "a")}, []string{"halt 1-1-0 1m0s+1s"},
+			[]reconcile.Worker{alive(key(1, 1, 0), "a")},
+			[]string{"halt 1-1-0 1m0s+1s"},
 		},
 		{"not twice", want(stopping(assign(1, 1, slot(0, "a")), time.Minute, time.Second)), []reconcile.Worker{told}, nil},
 		{
 			"but again when tighter", want(stopping(assign(1, 1, slot(0, "a")), 0, time.Second)),
-			[]reconcile.Worker{told}, []string{"halt 1-1-0 0s+1s"},
+			[]reconcile.Worker{told},
+			[]string{"halt 1-1-0 0s+1s"},
 		},
 		{"decline what is to stop before it started", want(stopping(assign(1, 1, slot(0, "a")), 0, 0)), nil, []string{"decline 1-1-0 0s+0s"}},
 		{
