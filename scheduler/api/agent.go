@@ -253,7 +253,7 @@ func (a *agent) look() error {
 // the outcome is unknown, the next turn looks again.
 func (a *agent) tell() error {
 	st := a.hub.cfg.Replica.State()
-	a.hub.gather(st, a.id, a.workers)
+	a.hub.gather(a.id, a.workers)
 	cmds := news(st, a.id, a.workers, a.hub.Progress)
 	if len(cmds) == 0 {
 		return nil
@@ -263,7 +263,7 @@ func (a *agent) tell() error {
 		return err
 	}
 	// The workers may be of an epoch that the state knows only now.
-	a.hub.gather(a.hub.cfg.Replica.State(), a.id, a.workers)
+	a.hub.gather(a.id, a.workers)
 	return nil
 }
 

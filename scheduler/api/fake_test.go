@@ -36,6 +36,8 @@ type model struct {
 	updated chan struct{}
 	fail    func(cmds []cluster.Command) error // after applying, if set
 	writes  int                                // entries logged
+	late    bool                               // hold new events back until release
+	held    []Event
 	address map[string]string
 }
 
@@ -78,7 +80,11 @@ func (m *model) log(cmds []cluster.Command) ([]cluster.Result, uint64, error) {
 			} else if e.Node = m.state.Node(ch.Node); e.Node == nil {
 				e.GoneNode = ch.Node
 			}
-			m.events = append(m.events, e)
+			if m.late {
+				m.held = append(m.held, e)
+			} else {
+				m.events = append(m.events, e)
+			}
 		}
 	}
 	if err := m.state.Check(); err != nil {
@@ -93,6 +99,15 @@ func (m *model) log(cmds []cluster.Command) ([]cluster.Result, uint64, error) {
 		}
 	}
 	return res, index, nil
+}
+
+// release shows the events that were held back.
+func (m *model) release() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.events, m.held, m.late = append(m.events, m.held...), nil, false
+	close(m.updated)
+	m.updated = make(chan struct{})
 }
 
 func (m *model) lead(id string) {
@@ -122,7 +137,28 @@ func (m *model) written() int {
 // replica is the model as one server sees it.
 type replica struct {
 	*model
-	id string
+	id     string
+	behind *cluster.State // what it shows instead of the newest state, if set; guarded by the model's mu
+}
+
+func (r *replica) State() *cluster.State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.behind != nil {
+		return r.behind
+	}
+	return r.view
+}
+
+// freeze makes the replica fall behind, or catch up.
+func (r *replica) freeze(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.behind = nil; on {
+		r.behind = r.view
+	}
+	close(r.updated)
+	r.updated = make(chan struct{})
 }
 
 func (r *replica) isLeader() bool {
@@ -247,6 +283,7 @@ type fixture struct {
 }
 
 type testServer struct {
+	replica *replica
 	service *Service
 	hub     *Hub
 	client  schedulerv1.SchedulerServiceClient
@@ -281,7 +318,7 @@ func newFixture(t testing.TB, ids ...string) *fixture {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ts := &testServer{service: svc, hub: hub, conn: conn, client: schedulerv1.NewSchedulerServiceClient(conn), agents: agentv1.NewAgentServiceClient(conn)}
+		ts := &testServer{replica: r, service: svc, hub: hub, conn: conn, client: schedulerv1.NewSchedulerServiceClient(conn), agents: agentv1.NewAgentServiceClient(conn)}
 		ts.stop = sync.OnceFunc(func() {
 			_ = conn.Close()
 			svc.Close()

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
@@ -107,6 +108,28 @@ func TestDeadLeaderIsReplaced(t *testing.T) {
 		time.AfterFunc(time.Second, func() { f.lead("s3") })
 		if _, err := f.s1().client.SubmitJob(context.Background(), submitRequest("a")); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// TestHungLeaderIsReplaced: the old leader takes calls but does not answer.
+func TestHungLeaderIsReplaced(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFixture(t, "s1", "s3")
+		defer stopAll(f)
+		stop := f.net.serve("s2", grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+			<-s.Context().Done()
+			return s.Context().Err()
+		})))
+		defer stop()
+		f.lead("s2")
+		time.AfterFunc(time.Second, func() { f.lead("s3") })
+		begin := time.Now()
+		if _, err := f.s1().client.SubmitJob(context.Background(), submitRequest("a")); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > 1200*time.Millisecond {
+			t.Errorf("took %s, the new leader came after 1s", took)
 		}
 	})
 }

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -118,7 +120,15 @@ func (h *Hub) Connect(stream grpc.BidiStreamingServer[agentv1.ConnectRequest, ag
 	defer r.streams.Done()
 	a := newAgent(h, r, stream)
 	defer a.leave()
-	return toStatus(h.log, a.serve())
+	err := a.serve()
+	if errors.Is(err, io.EOF) {
+		err = nil // the agent has said that it leaves
+	}
+	err = toStatus(h.log, err)
+	if a.hello != nil {
+		h.log.Info("agent disconnected", "node", a.id, "name", a.hello.GetName(), "why", err)
+	}
+	return err
 }
 
 // join gives an agent its place. An agent that was there is sent away if the
@@ -131,6 +141,7 @@ func (h *Hub) join(a *agent, hello *agentv1.Hello) error {
 		return errReignOver
 	}
 	now := h.cfg.Clock()
+	var replaced []*agent // only once it is sure that the newcomer stays
 	for _, old := range []*agent{h.agents[id], h.names[name]} {
 		if old == nil || old == a {
 			continue
@@ -138,6 +149,9 @@ func (h *Hub) join(a *agent, hello *agentv1.Hello) error {
 		if err := conflict(rival{hello: old.hello, heartbeat: now.Sub(h.pulses[old.id].granted)}, hello, h.cfg.Lease); err != nil {
 			return err
 		}
+		replaced = append(replaced, old)
+	}
+	for _, old := range replaced {
 		h.remove(old)
 		old.cancel(status.Errorf(codes.Aborted, "node %s: another stream of this node has taken its place", old.hello.GetName()))
 	}

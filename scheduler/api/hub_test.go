@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,6 +291,19 @@ func TestTwoAgentsWithOneName(t *testing.T) {
 		b := f.agent(thief)
 		if b.orders() != 1 || f.State().NodeByName("node-a").ID != "b" {
 			f.t.Errorf("the name is not free after its node was lost")
+		}
+	})
+}
+
+func TestAgentLeaves(t *testing.T) {
+	reigning(t, func(f *reignFixture) {
+		a := f.agent(hello("a", 1))
+		if err := a.stream.CloseSend(); err != nil {
+			f.t.Fatal(err)
+		}
+		<-a.done
+		if !errors.Is(a.err, io.EOF) || f.s1().hub.Agents() != 0 {
+			f.t.Errorf("the stream ended with %v, %d agents are connected", a.err, f.s1().hub.Agents())
 		}
 	})
 }

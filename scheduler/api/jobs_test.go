@@ -219,6 +219,32 @@ func TestPanicAndMetrics(t *testing.T) {
 	}
 }
 
+func TestHealthWatch(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFixture(t)
+		defer stopAll(f)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		w, err := grpc_health_v1.NewHealthClient(f.s1().conn).Watch(ctx, &grpc_health_v1.HealthCheckRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []grpc_health_v1.HealthCheckResponse_ServingStatus{
+			grpc_health_v1.HealthCheckResponse_SERVING, grpc_health_v1.HealthCheckResponse_NOT_SERVING, grpc_health_v1.HealthCheckResponse_SERVING,
+		} {
+			got, err := w.Recv()
+			if err != nil || got.GetStatus() != want {
+				t.Fatalf("got %v, %v, want %s", got, err, want)
+			}
+			if want == grpc_health_v1.HealthCheckResponse_SERVING {
+				f.lead("")
+			} else {
+				f.lead("s1")
+			}
+		}
+	})
+}
+
 func TestHealthClusterNodes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

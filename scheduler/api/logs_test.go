@@ -202,6 +202,24 @@ func TestLogsOfAllRanks(t *testing.T) {
 	wantStatus(t, r.err, codes.NotFound, "no epoch 5")
 }
 
+// TestLogsRightAfterSubmit asks a server that has not heard of the job yet.
+func TestLogsRightAfterSubmit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFixture(t, "s1", "s2")
+		defer stopAll(f)
+		s2 := f.servers["s2"]
+		s2.replica.freeze(true)
+		id := f.submit(nil)
+		r := s2.logs(context.Background(), t, &schedulerv1.StreamLogsRequest{JobId: uint64(id)})
+		time.Sleep(time.Second)
+		s2.replica.freeze(false)
+		r.finished(t, "")
+		if len(r.notes) != 1 || !strings.Contains(r.notes[0], "not started") {
+			t.Errorf("notes %q", r.notes)
+		}
+	})
+}
+
 func TestLogsOfAnUnreachableNode(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -25,11 +25,12 @@ type lastProgress struct {
 }
 
 // gather takes the rendezvous addresses and the progress from a node's report,
-// by a state that knows its workers, and wakes the agents of each gang that is
-// now complete.
-func (h *Hub) gather(st *cluster.State, node cluster.NodeID, workers []*agentv1.WorkerStatus) {
+// and wakes the agents of each gang that is now complete.
+func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	// Read under mu: if a job ends after this, dispatch will drop what is noted here.
+	st := h.cfg.Replica.State()
 	for _, s := range workers {
 		k := s.GetKey()
 		j := st.Job(cluster.JobID(k.GetJobId()))

@@ -126,6 +126,7 @@ func withDefaults(opts []grpc.DialOption) []grpc.DialOption {
 	out := []grpc.DialOption{
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxReplyBytes)),
 		grpc.WithConnectParams(reconnect()),
+		grpc.WithNoProxy(), // servers and agents are near; a proxy for the web is not on the way
 	}
 	if opts == nil {
 		return append(out, grpc.WithTransportCredentials(insecure.NewCredentials()))

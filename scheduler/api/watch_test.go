@@ -114,6 +114,26 @@ func TestWatchTooOldIsReset(t *testing.T) {
 	want(t, seen, "3:Pending")
 }
 
+// TestWatchMissesNoLateEvent: a state may be seen a little before its events.
+func TestWatchMissesNoLateEvent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFixture(t)
+		defer stopAll(f)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		w := f.s1().watch(ctx, t, &schedulerv1.WatchJobsRequest{})
+		until(t, w)
+		f.mu.Lock()
+		f.late = true
+		f.mu.Unlock()
+		f.submit(nil)
+		time.Sleep(2 * watchMark)
+		f.release()
+		seen, _ := until(t, w)
+		want(t, seen, "1:Pending")
+	})
+}
+
 func TestQuietWatchIsBroughtUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFixture(t)
