@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -55,8 +57,9 @@ To begin: "gangline dev" in one terminal, then in another
   gangline run --gpus 2 -- sh -c 'echo rank $RANK of $WORLD_SIZE'`,
 		SilenceUsage: true, SilenceErrors: true,
 		Version:           version,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return applyEnvironment(cmd) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return errors.Join(applySettings(cmd), a.checkGlobals()) },
 	}
+	onlyVerbs(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w: see %q", err, cmd.CommandPath()+" --help")
 	})
@@ -72,6 +75,7 @@ To begin: "gangline dev" in one terminal, then in another
 			if c.Args == nil {
 				c.Args = noArgs
 			}
+			c.DisableFlagsInUseLine = true
 			root.AddCommand(c)
 		}
 	}
@@ -85,7 +89,37 @@ To begin: "gangline dev" in one terminal, then in another
 // noArgs refuses arguments where a verb has none, instead of ignoring them.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usage("%s takes no arguments, was given %q", cmd.CommandPath(), args)
+		return usage("%q takes no arguments, was given %q", cmd.CommandPath(), args)
+	}
+	return nil
+}
+
+// onlyVerbs makes a command that has only further verbs print its help, and
+// refuse what is none of them.
+func onlyVerbs(cmd *cobra.Command) {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		hint := ""
+		cmd.SuggestionsMinimumDistance = 2
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = fmt.Sprintf(" (did you mean %q?)", near[0])
+		}
+		return usage("unknown command %q%s: see %q", args[0], hint, cmd.CommandPath()+" --help")
+	}
+}
+
+// checkGlobals refuses global flags that no call could work with.
+func (a *app) checkGlobals() error {
+	if a.timeout <= 0 {
+		return usage("--timeout: %s is not a time to wait, such as 20s", a.timeout)
+	}
+	for _, s := range a.servers {
+		if host, port, err := net.SplitHostPort(s); err != nil || host == "" || port == "" {
+			return usage("--server: %q is not host:port, such as 127.0.0.1:7070", s)
+		}
 	}
 	return nil
 }
@@ -93,7 +127,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 func exactArgs(n int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usage("%s needs %s: see %q", cmd.CommandPath(), what, cmd.CommandPath()+" --help")
+			return usage("%q needs %s: see %q", cmd.CommandPath(), what, cmd.CommandPath()+" --help")
 		}
 		return nil
 	}

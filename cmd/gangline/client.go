@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"net"
 	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -38,7 +38,7 @@ func (a *app) dial() (schedulerv1.SchedulerServiceClient, func(), error) {
 	r := manual.NewBuilderWithScheme("gangline")
 	var addrs []resolver.Address
 	for _, s := range a.servers {
-		host, _, _ := strings.Cut(s, ":")
+		host, _, _ := net.SplitHostPort(s) // checked before
 		addrs = append(addrs, resolver.Address{Addr: s, ServerName: host})
 	}
 	if len(addrs) == 0 {

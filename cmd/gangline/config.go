@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -21,28 +20,24 @@ func envName(flag string) string {
 }
 
 // notFromEnv are flags that a variable meant for something else could set by
-// accident: workers run with GANGLINE_JOB_NAME and the like.
-var notFromEnv = []string{"help", "version", "config", "print-config", "job-id", "name", "env", "file"} //nolint:gochecknoglobals // table
+// accident: workers run with GANGLINE_JOB_NAME, GANGLINE_EPOCH and the like,
+// and GANGLINE_USER says who submits.
+var notFromEnv = []string{"help", "version", "config", "print-config", "name", "env", "epoch", "user"} //nolint:gochecknoglobals // table
 
-// applyEnvironment sets flags that were not given from --config's file and the environment.
-func applyEnvironment(cmd *cobra.Command) error {
-	if err := applyFile(cmd); err != nil {
-		return err
-	}
+// applySettings sets the flags that were not given: from the environment, then
+// those that are still not set from --config's file.
+func applySettings(cmd *cobra.Command) error {
 	var errs []error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		v, ok := os.LookupEnv(envName(f.Name))
-		if f.Changed && f.Annotations["file"] == nil || !ok || slices.Contains(notFromEnv, f.Name) {
+		if f.Changed || !ok || slices.Contains(notFromEnv, f.Name) {
 			return
 		}
 		if err := cmd.Flags().Set(f.Name, v); err != nil {
-			errs = append(errs, fmt.Errorf("%s=%q in the environment: %w", envName(f.Name), v, err))
+			errs = append(errs, usage("%s=%q in the environment: %w", envName(f.Name), v, err))
 		}
 	})
-	if len(errs) > 0 {
-		return &exitError{exitUsage, errors.Join(errs...)}
-	}
-	return nil
+	return errors.Join(append(errs, applyFile(cmd))...)
 }
 
 // applyFile reads --config: a YAML map from flag names to values.
@@ -67,21 +62,35 @@ func applyFile(cmd *cobra.Command) error {
 	if root.Kind != yaml.MappingNode {
 		return usage("%s: expected settings such as \"data-dir: /var/lib/gangline\"", path)
 	}
+	allowed, seen := settingNames(cmd), map[string]int{}
+	var errs []error
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		k, v := root.Content[i], root.Content[i+1]
-		f := cmd.Flags().Lookup(k.Value)
-		if f == nil || cmd.PersistentFlags().Lookup("config") == f {
-			return usage("%s: line %d, column %d: unknown setting %q: allowed are %s", path, k.Line, k.Column, k.Value, strings.Join(flagNames(cmd), ", "))
+		first, twice := seen[k.Value]
+		seen[k.Value] = k.Line
+		switch {
+		case !slices.Contains(allowed, k.Value):
+			errs = append(errs, usage("%s: line %d, column %d: unknown setting %q: allowed are %s", path, k.Line, k.Column, k.Value, strings.Join(allowed, ", ")))
+		case twice:
+			errs = append(errs, usage("%s: line %d, column %d: setting %q is given twice, first on line %d", path, k.Line, k.Column, k.Value, first))
+		case !cmd.Flags().Changed(k.Value):
+			if err := cmd.Flags().Set(k.Value, settingText(v)); err != nil {
+				errs = append(errs, usage("%s: line %d, column %d: %s: %w", path, v.Line, v.Column, k.Value, err))
+			}
 		}
-		if f.Changed {
-			continue
-		}
-		if err := cmd.Flags().Set(k.Value, settingText(v)); err != nil {
-			return usage("%s: line %d, column %d: %s: %w", path, v.Line, v.Column, k.Value, err)
-		}
-		_ = cmd.Flags().SetAnnotation(k.Value, "file", []string{path}) // the flag exists
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// settingNames are the flags that a file may set.
+func settingNames(cmd *cobra.Command) []string {
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !slices.Contains([]string{"help", "config", "print-config"}, f.Name) {
+			names = append(names, f.Name)
+		}
+	})
+	return names
 }
 
 // settingText is a YAML value as a flag would be given it: lists by commas.
@@ -101,16 +110,6 @@ func settingText(n *yaml.Node) string {
 	return strings.Join(parts, ",")
 }
 
-func flagNames(cmd *cobra.Command) []string {
-	var names []string
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if !slices.Contains(notFromEnv, f.Name) || f.Name == "name" {
-			names = append(names, f.Name)
-		}
-	})
-	return names
-}
-
 // configFlags adds --config and --print-config to a verb that runs for long.
 func configFlags(cmd *cobra.Command) {
 	cmd.Flags().String("config", "", "YAML file with settings, named as the flags are")
@@ -125,10 +124,17 @@ func printConfig(cmd *cobra.Command) (bool, error) {
 	var doc yaml.Node
 	doc.Kind = yaml.MappingNode
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if f.Name == "help" || f.Name == "config" || f.Name == "print-config" {
+		if !slices.Contains(settingNames(cmd), f.Name) {
 			return
 		}
-		value := &yaml.Node{Kind: yaml.ScalarNode, Value: strings.Trim(f.Value.String(), "[]")}
+		text := f.Value.String()
+		if t := f.Value.Type(); t == "stringSlice" || t == "stringToString" {
+			text = strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")
+		}
+		value := &yaml.Node{Kind: yaml.ScalarNode, Value: text}
+		if strings.HasPrefix(f.Value.Type(), "string") {
+			value.Tag = "!!str" // quoted where it has to be: "[::1]:7070"
+		}
 		doc.Content = append(doc.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.Name, HeadComment: f.Usage}, value)
 	})
 	b, err := yaml.Marshal(&doc)

@@ -61,7 +61,7 @@ func exitCode(err error) (int, string) {
 		if exit.err == nil {
 			return exit.code, ""
 		}
-		return exit.code, exit.err.Error()
+		return exit.code, err.Error() // all of them, where several are joined
 	}
 	if errors.Is(err, context.Canceled) {
 		return exitInterrupted, ""
@@ -89,6 +89,11 @@ func exitCode(err error) (int, string) {
 // unreachable makes words for people of what gRPC says when nobody answers.
 func unreachable(msg string) string {
 	if strings.Contains(msg, "connection refused") || strings.Contains(msg, "deadline exceeded") || strings.Contains(msg, "connection error") {
+		// gRPC wraps the one part that tells into its own words.
+		if i := strings.LastIndex(msg, "desc = "); i >= 0 {
+			msg = strings.Trim(msg[i+len("desc = "):], `"`)
+		}
+		msg = strings.TrimPrefix(msg, "transport: Error while dialing: ")
 		return "no server answers (" + msg + "): is one running there? Name the servers with --server or GANGLINE_SERVER; \"gangline dev\" starts one"
 	}
 	return msg

@@ -19,8 +19,8 @@ func (a *app) jobsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "jobs", Aliases: []string{"queue", "ps"},
 		Short: "List jobs, newest first",
-		Long: `List jobs, newest first: by default those that have not ended, and the last few
-that have. With --json, prints one JSON object with the jobs and the index of
+		Long: `List jobs, newest first: the newest 50, or as --limit and --all say. --state
+pending,starting,running shows what has not ended. With --json, prints one JSON object with the jobs and the index of
 the state they were read from.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, s := range states {
@@ -119,7 +119,12 @@ func (a *app) cancelCmd() *cobra.Command {
 		Long:  "Stop jobs for good. Running workers get the warning signal, then SIGTERM, then SIGKILL, with the job's own times between.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usage("%s needs one or more job numbers", cmd.CommandPath())
+				return usage("%q needs one or more job numbers", cmd.CommandPath())
+			}
+			for _, arg := range args { // all are checked before the first is stopped
+				if _, err := parseJobID(arg); err != nil {
+					return err
+				}
 			}
 			return nil
 		},

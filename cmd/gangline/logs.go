@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +38,7 @@ With --json, each piece is an object {"rank","epoch","stream","data"}.`,
 			if hasRank {
 				r, err := strconv.ParseInt(rankText, 10, 32)
 				if err != nil || r < 0 {
-					return usage("%q is not a rank", rankText)
+					return usage("%q is not a rank: ranks are 0, 1, 2 and so on, as in %d/0", rankText, id)
 				}
 				rank := int32(r)
 				req.Rank = &rank
@@ -46,6 +48,14 @@ With --json, each piece is an object {"rank","epoch","stream","data"}.`,
 				req.Stream = schedulerv1.LogStream_LOG_STREAM_STDERR
 			case stdout && !stderr:
 				req.Stream = schedulerv1.LogStream_LOG_STREAM_STDOUT
+			}
+			// A call with --timeout first: a stream has no deadline.
+			err = a.call(cmd.Context(), func(ctx context.Context, c schedulerv1.SchedulerServiceClient) error {
+				_, err := c.GetJob(ctx, &schedulerv1.GetJobRequest{Id: id})
+				return err
+			})
+			if err != nil {
+				return err
 			}
 			c, done, err := a.dial()
 			if err != nil {
@@ -64,19 +74,62 @@ With --json, each piece is an object {"rank","epoch","stream","data"}.`,
 	return cmd
 }
 
+// Reconnects of a log stream: about a minute in a row without a byte.
+const (
+	logPause = 500 * time.Millisecond
+	logTries = 60
+)
+
+// streamLogs prints a job's output. A server that goes away is replaced by
+// another one, and what was printed is not printed again.
 func (a *app) streamLogs(ctx context.Context, c schedulerv1.SchedulerServiceClient, req *schedulerv1.StreamLogsRequest) error {
+	p := &logPrinter{out: a.out, lines: map[logSource][]byte{}, got: map[logSource]int64{}, prefix: req.Rank == nil}
+	failures := 0
+	for {
+		before := p.total
+		err := a.streamLogsOnce(ctx, c, req, p)
+		code, _ := exitCode(err)
+		switch {
+		case err == nil:
+			return p.flush()
+		case ctx.Err() != nil, code != exitUnavailable, failures > logTries:
+			return errors.Join(err, p.flush())
+		case p.total > before:
+			failures = 0
+		}
+		if failures++; failures == 1 {
+			a.statef("gangline: the server broke off the output: asks another one")
+			if req.GetTailLines() > 0 && p.total > 0 {
+				a.statef("gangline: lines may come twice")
+			}
+		}
+		select {
+		case <-time.After(logPause):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), p.flush())
+		}
+	}
+}
+
+func (a *app) streamLogsOnce(ctx context.Context, c schedulerv1.SchedulerServiceClient, req *schedulerv1.StreamLogsRequest, p *logPrinter) error {
 	stream, err := c.StreamLogs(ctx, req)
 	if err != nil {
 		return err
 	}
-	p := &logPrinter{out: a.out, lines: map[logSource][]byte{}, prefix: req.Rank == nil}
+	p.skip = nil
+	if req.GetTailLines() == 0 {
+		p.skip = maps.Clone(p.got) // where "the last lines" began is not known
+	}
 	for {
 		m, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return p.flush()
+			return nil
 		}
 		if err != nil {
-			return errors.Join(err, p.flush())
+			return err
+		}
+		if m.Data = p.fresh(m); len(m.GetData()) == 0 && m.GetNote() == "" {
+			continue
 		}
 		switch {
 		case a.json:
@@ -87,7 +140,7 @@ func (a *app) streamLogs(ctx context.Context, c schedulerv1.SchedulerServiceClie
 			err = p.print(m)
 		}
 		if err != nil {
-			return err
+			return &exitError{exitFailure, fmt.Errorf("print output: %w", err)}
 		}
 	}
 }
@@ -120,7 +173,23 @@ type logPrinter struct {
 	out    io.Writer
 	lines  map[logSource][]byte // what each source has printed of its last line
 	order  []logSource
+	got    map[logSource]int64 // bytes received of each source
+	skip   map[logSource]int64 // bytes that come again on a new stream
+	total  int64
 	prefix bool
+}
+
+// fresh returns what of a message was not received before.
+func (p *logPrinter) fresh(m *schedulerv1.StreamLogsResponse) []byte {
+	src, data := logSource{m.GetRank(), m.GetEpoch(), m.GetStream()}, m.GetData()
+	n := min(p.skip[src], int64(len(data)))
+	if n > 0 {
+		p.skip[src] -= n
+		data = data[n:]
+	}
+	p.got[src] += int64(len(data))
+	p.total += int64(len(data))
+	return data
 }
 
 func (p *logPrinter) print(m *schedulerv1.StreamLogsResponse) error {

@@ -109,7 +109,11 @@ func (a *app) watchUntilFinal(ctx context.Context, c schedulerv1.SchedulerServic
 	var last schedulerv1.JobState
 	failures := 0
 	for {
+		before := index
 		job, err := a.watchOnce(ctx, c, id, &index, &last)
+		if index > before {
+			failures = 0
+		}
 		switch {
 		case err == nil:
 			return job, nil
@@ -117,9 +121,12 @@ func (a *app) watchUntilFinal(ctx context.Context, c schedulerv1.SchedulerServic
 			return nil, ctx.Err()
 		}
 		failures++
-		code, _ := exitCode(err)
+		code, words := exitCode(err)
 		if code != exitUnavailable && code != exitFailure || failures > 60 {
 			return nil, err
+		}
+		if failures == 3 { // one or two are a change of leaders
+			a.statef("no news of job %d for now, the job itself goes on: %s", id, words)
 		}
 		select {
 		case <-time.After(500 * time.Millisecond):
@@ -132,7 +139,10 @@ func (a *app) watchUntilFinal(ctx context.Context, c schedulerv1.SchedulerServic
 func (a *app) watchOnce(ctx context.Context, c schedulerv1.SchedulerServiceClient, id uint64, index *uint64, last *schedulerv1.JobState) (*schedulerv1.Job, error) {
 	if *index == 0 {
 		// A job that does not exist would be watched for ever.
-		if _, err := c.GetJob(ctx, &schedulerv1.GetJobRequest{Id: id}); err != nil {
+		getCtx, cancel := a.callContext(ctx)
+		_, err := c.GetJob(getCtx, &schedulerv1.GetJobRequest{Id: id})
+		cancel()
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -173,14 +183,25 @@ func (a *app) jobExit(job *schedulerv1.Job) error {
 	case schedulerv1.JobState_JOB_STATE_CANCELLED:
 		return &exitError{code: exitInterrupted}
 	}
-	code := exitFailure
+	return &exitError{failedCode(job), fmt.Errorf("job %d failed: %s", job.GetId(), job.GetReason())}
+}
+
+// failedCode is the exit code of the worker that the reason blames, which is
+// the first that failed of itself; those that were stopped because of it may
+// have codes of their own. Without such a worker it is 1.
+func failedCode(job *schedulerv1.Job) int {
+	var rank int32
+	if _, err := fmt.Sscanf(job.GetReason(), "rank %d on node", &rank); err != nil {
+		return exitFailure
+	}
 	for _, w := range job.GetWorkers() {
-		if w.GetSignal() != 0 {
-			code = 128 + int(w.GetSignal())
-		} else if w.GetExitCode() != 0 {
-			code = int(w.GetExitCode())
-			break
+		switch {
+		case w.GetRank() != rank:
+		case w.GetSignal() != 0:
+			return 128 + int(w.GetSignal())
+		case w.GetExitCode() != 0:
+			return int(w.GetExitCode())
 		}
 	}
-	return &exitError{code, fmt.Errorf("job %d failed: %s", job.GetId(), job.GetReason())}
+	return exitFailure
 }

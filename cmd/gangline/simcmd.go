@@ -14,6 +14,7 @@ func (a *app) simCmd() *cobra.Command {
 		Short: "Simulate a cluster: the scheduler's own decisions under a virtual clock",
 		Args:  noArgs,
 	}
+	onlyVerbs(cmd)
 	cmd.AddCommand(a.simRunCmd())
 	return cmd
 }

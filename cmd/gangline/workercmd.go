@@ -19,8 +19,8 @@ func (a *app) workerCmd() *cobra.Command {
 		Long: `What a worker can tell and ask its agent, for shell scripts. It works only inside
 a job, where GANGLINE_AGENT_SOCKET names the agent's socket. Programs in Go use
 the package nodeagent/workerclient.`,
-		Args: noArgs,
 	}
+	onlyVerbs(cmd)
 	cmd.AddCommand(a.workerProgress(), a.workerCheckpoint(), a.workerRendezvous(), a.workerNotices())
 	return cmd
 }
@@ -33,15 +33,23 @@ func (a *app) withAgent(ctx context.Context, f func(context.Context, *workerclie
 	if err != nil {
 		return err
 	}
-	if c.Environment().Socket == "" {
-		_ = c.Close() // nothing was opened
-		return usage("GANGLINE_AGENT_SOCKET is not set: this is not a worker of a job")
+	if err := inJob(c); err != nil {
+		return err
 	}
 	if err := f(ctx, c); err != nil {
 		_ = c.Close() // the first error says more
 		return err
 	}
 	return c.Close()
+}
+
+// inJob closes the client and returns an error outside of jobs.
+func inJob(c *workerclient.Client) error {
+	if c.Environment().Socket != "" {
+		return nil
+	}
+	_ = c.Close() // nothing was opened
+	return usage("GANGLINE_AGENT_SOCKET is not set: this is not a worker of a job")
 }
 
 func (a *app) workerProgress() *cobra.Command {
@@ -118,6 +126,9 @@ func (a *app) workerNotices() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := workerclient.Dial(cmd.Context())
 			if err != nil {
+				return err
+			}
+			if err := inJob(c); err != nil {
 				return err
 			}
 			defer func() { _ = c.Close() }() // nothing is lost
