@@ -132,7 +132,7 @@ func TestNodeLossRequeuesWithoutBlame(t *testing.T) {
 	f.ok(&ReportWorkers{Node: "id-0", Workers: []WorkerReport{{Job: id, Epoch: 1, State: WorkerExited, ExitCode: 1, PeerLost: true}}})
 	f.want(id, Stopping, "rank 0")
 	f.ok(&LoseNode{Node: "id-1", Incarnation: 1, Reason: "no heartbeat"})
-	j := f.want(id, Pending, "start again")
+	j := f.want(id, Pending, "start again: node n1 was lost (no heartbeat)")
 	if j.Failures != 0 || j.Requeues != 1 {
 		t.Fatalf("failures %d, requeues %d: a lost node was blamed on the job", j.Failures, j.Requeues)
 	}

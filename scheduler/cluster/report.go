@@ -221,8 +221,13 @@ func (s *State) loseWorkers(id JobID, n *Node) []Change {
 			w.State, w.Message = WorkerLost, "node lost: "+n.Reason
 		}
 	}
-	if j.State != Stopping {
-		s.beginStop(&j, StopNodeLost, fmt.Sprintf("node %s was lost (%s)", n.Name, n.Reason))
+	reason := cut(fmt.Sprintf("node %s was lost (%s)", n.Name, n.Reason))
+	switch {
+	case j.State != Stopping:
+		s.beginStop(&j, StopNodeLost, reason)
+	case j.Stop == StopFailure && !j.Blamed:
+		// Its peers noticed before the lease ran out: this is what they noticed.
+		j.Stop, j.StopReason, j.Reason = StopNodeLost, reason, cut("stops: "+reason)
 	}
 	changes := s.settle(&j)
 	s.putJob(&j)

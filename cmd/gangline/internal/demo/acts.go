@@ -100,11 +100,11 @@ func (s *story) submitJobs(ctx context.Context) error {
 		return err
 	}
 	s.digits.Store(digits)
-	for i := range 12 {
-		gpus := int32(1 << (i % 4)) // 1, 2, 4, 8: 45 GPUs in all, so that some must wait
+	for i := range 10 {
+		gpus := int32(1 << (i % 4)) // 1, 2, 4, 8: 33 GPUs in all, so that some must wait
 		id, err := s.submit(ctx, &schedulerv1.JobSpec{
 			Name: fmt.Sprintf("small-%02d", i+1), Queue: "research/sweep", Gpus: gpus, Retries: 3,
-			Command: []string{"/bin/sh", "-c", fmt.Sprintf("echo rank $RANK of $WORLD_SIZE on $CUDA_VISIBLE_DEVICES; sleep %d", 4+i)},
+			Command: []string{"/bin/sh", "-c", fmt.Sprintf("echo rank $RANK of $WORLD_SIZE on $CUDA_VISIBLE_DEVICES; sleep %d", 3+i/2)},
 		})
 		if err != nil {
 			return err
@@ -167,6 +167,10 @@ func (s *story) killNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// In between two checkpoints, so that there is work to repeat.
+	if err := s.waitForStep(ctx, job.GetCheckpoint().GetStep()+stepsAtRisk); err != nil {
+		return err
+	}
 	last := job.GetWorkers()[len(job.GetWorkers())-1]
 	var node *process
 	for _, n := range s.p.agents {
@@ -195,6 +199,16 @@ func (s *story) killNode(ctx context.Context) error {
 	s.report.RecoveryMS = time.Since(killed).Milliseconds()
 	s.view.say("digits runs again %.1f s after its node died", float64(s.report.RecoveryMS)/1000)
 	return nil
+}
+
+// stepsAtRisk is how far the training is past its checkpoint when its node dies.
+const stepsAtRisk = 40
+
+func (s *story) waitForStep(ctx context.Context, step int64) error {
+	return poll(ctx, 100*time.Millisecond, fmt.Sprintf("training step %d", step), func() (bool, error) {
+		p, err := s.progress(ctx)
+		return err == nil && p.GetStep() >= step, nil
+	})
 }
 
 // finish waits for every job and gathers the report.

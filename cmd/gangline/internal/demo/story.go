@@ -32,7 +32,11 @@ type Config struct {
 
 // DefaultConfig is the demo of the README.
 func DefaultConfig() Config {
-	return Config{Servers: 3, Nodes: 4, GPUs: 8, Limit: 170 * time.Second}
+	return Config{
+		Servers: 3, Nodes: 4, GPUs: 8, Limit: 170 * time.Second,
+		// The pause makes a training of two seconds last long enough to watch, and to be interrupted.
+		DigitsArgs: []string{"--epochs", "60", "--checkpoint-every", "100", "--step-delay", "25ms"},
+	}
 }
 
 // Run plays the demo. It returns an error if anything it shows did not hold.
@@ -232,12 +236,16 @@ func (s *story) printEnd() {
 	}
 	s.view.table(rows)
 	r := &s.report
-	s.view.title("  leader killed: next submit accepted after %d ms; of %d workers %d were lost", r.FailoverMS, r.WorkersAtLeaderKill, r.WorkersLostToLeaderKill)
-	s.view.title("  node killed:   digits ran again after %.1f s, from step %d; %d steps were repeated", float64(r.RecoveryMS)/1000, r.ResumedFromStep, r.StepsRepeated)
+	lines := []string{
+		"",
+		fmt.Sprintf("  leader killed: the next submit was accepted after %d ms; of %d workers %d were lost", r.FailoverMS, r.WorkersAtLeaderKill, r.WorkersLostToLeaderKill),
+		fmt.Sprintf("  node killed:   digits ran again after %.1f s, from step %d; %d steps were repeated", float64(r.RecoveryMS)/1000, r.ResumedFromStep, r.StepsRepeated),
+	}
 	for _, p := range r.Problems {
-		s.view.title("  DID NOT HOLD: %s", p)
+		lines = append(lines, "  DID NOT HOLD: "+p)
 	}
 	if len(r.Problems) == 0 {
-		s.view.title("Everything held. It took %.0f s, and nothing is left running.", r.Seconds)
+		lines = append(lines, "", fmt.Sprintf("Everything held. It took %.0f s, and nothing is left running.", r.Seconds))
 	}
+	s.view.lines(lines)
 }

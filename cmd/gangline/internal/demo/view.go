@@ -43,6 +43,15 @@ func (v *view) title(format string, args ...any) {
 	v.draw()
 }
 
+// lines prints lines as they are.
+func (v *view) lines(lines []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.clear()
+	fmt.Fprintln(v.out, strings.Join(lines, "\n"))
+	v.draw()
+}
+
 // status sets the live line; without a terminal it is printed now and then by the caller's rhythm.
 func (v *view) status(line string) {
 	v.mu.Lock()
