@@ -134,6 +134,22 @@ func TestWatchMissesNoLateEvent(t *testing.T) {
 	})
 }
 
+// TestWatcherOvertakenByTheLog: more has happened than the server remembers.
+func TestWatcherOvertakenByTheLog(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	w := f.s1().watch(within(t), t, &schedulerv1.WatchJobsRequest{})
+	until(t, w)
+	f.mu.Lock()
+	f.late = true
+	f.mu.Unlock()
+	f.submit(nil)
+	f.forgetEvents()
+	f.release()
+	_, err := w.Recv()
+	wantStatus(t, err, codes.Aborted, "last index")
+}
+
 func TestQuietWatchIsBroughtUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFixture(t)
