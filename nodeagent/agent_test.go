@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 
 	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
@@ -155,6 +156,39 @@ func TestReadLogs(t *testing.T) {
 			t.Errorf("tail %d: %d bytes beginning %q, want %d", tail, len(got), got[:min(len(got), 20)], len(want))
 		}
 	}
+}
+
+// TestReaderVanishes: a follower that goes away in the middle leaves no handler behind, for the agent waits for all of
+// them when it ends, and the worker runs on.
+func TestReaderVanishes(t *testing.T) {
+	t.Parallel()
+	s := newScheduler(t)
+	r := start(t, testConfig(t, s))
+	s.order(1, 1, r.script(1, 1, "while :; do echo line; sleep 0.01; done"))
+	s.awaitWorker("1-1-0", isRunning)
+	conn, err := grpc.NewClient(r.Address(), r.transport.dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := agentv1.NewNodeServiceClient(conn).ReadLogs(t.Context(), &agentv1.ReadLogsRequest{
+		Key: &agentv1.WorkerKey{JobId: 1, Epoch: 1}, Follow: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	if r.err != nil {
+		t.Error(r.err)
+	}
+	second := start(t, r.cfg)
+	s.await("the worker again", func() bool { return s.hello.GetIncarnation() == 2 && s.find("1-1-0").GetState() == isRunning })
+	contains(t, second.output("1-1-0", func(q *agentv1.ReadLogsRequest) { q.TailLines = 1 }), "line")
 }
 
 func TestHeartbeatsInventoryAndMetrics(t *testing.T) {

@@ -100,8 +100,9 @@ func TestHungServers(t *testing.T) {
 	two.set(func() { two.redirect = nil })
 	one.set(func() { one.hang = true; one.redirect = &agentv1.Redirect{LeaderAddress: two.address} })
 	two.await("beats", func() bool { return two.beats > 0 })
-	// Noticed within 3 s; then the silent one may be tried for another 3 s before the third.
-	if took := time.Since(began); took > 8*time.Second {
+	// Noticed within 3 s; then the silent one may be tried for another 3 s before the third; the rest is
+	// for a loaded machine.
+	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("took %v to leave a hung leader", took)
 	}
 }

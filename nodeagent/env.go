@@ -142,7 +142,7 @@ func rankEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker) map[string]string
 		"RANK":                         number(w.GetRank()),
 		"LOCAL_RANK":                   number(w.GetLocalRank()),
 		"WORLD_SIZE":                   world,
-		"LOCAL_WORLD_SIZE":             strconv.Itoa(len(a.GetWorkers())),
+		"LOCAL_WORLD_SIZE":             number(localWorldSize(a)),
 		"GROUP_RANK":                   number(a.GetNodeRank()),
 		"GROUP_WORLD_SIZE":             strconv.Itoa(len(a.GetNodes())),
 		"ROLE_RANK":                    number(w.GetRank()),
@@ -155,6 +155,12 @@ func rankEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker) map[string]string
 		"TORCHELASTIC_RUN_ID":          runID(a),
 		"TORCHELASTIC_USE_AGENT_STORE": "False",
 	}
+}
+
+// localWorldSize is the number of the gang's workers on this node. The assignment itself leaves out those that have
+// ended, which matters to one that had to wait for its GPU.
+func localWorldSize(a *agentv1.Assignment) int32 {
+	return max(a.GetNodes()[a.GetNodeRank()].GetWorkers(), int32(len(a.GetWorkers()))) //nolint:gosec // a node has few
 }
 
 // launcherEnv gives torchrun its flags, so that a bare `torchrun train.py` works. The static rendezvous keeps torchrun's

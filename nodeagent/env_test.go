@@ -139,6 +139,11 @@ func TestEnvironmentOfOne(t *testing.T) {
 func TestVisibleGPUs(t *testing.T) {
 	t.Parallel()
 	a := testAssignment()
+	a.Workers = a.Workers[:1] // rank 2 has ended before rank 3 could start
+	if env := envOf(t, a, 0); env["LOCAL_WORLD_SIZE"] != "2" || env["CUDA_VISIBLE_DEVICES"] != "GPU-b" {
+		t.Errorf("LOCAL_WORLD_SIZE=%s CUDA_VISIBLE_DEVICES=%s", env["LOCAL_WORLD_SIZE"], env["CUDA_VISIBLE_DEVICES"])
+	}
+	a = testAssignment()
 	a.Workers[0].GpuUuids = []string{"GPU-b", "GPU-c"} // not one for each rank: LOCAL_RANK picks nothing
 	if got := visibleGPUs(a, a.GetWorkers()[0]); !slices.Equal(got, []string{"GPU-b", "GPU-c"}) {
 		t.Errorf("got %v", got)

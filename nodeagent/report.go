@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,14 @@ import (
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+)
+
+const (
+	// maxReported bounds a report; the scheduler takes 8192. Running workers are a few hundred, ends wait only for
+	// their acknowledgement; what is left out is told when earlier ends are acknowledged.
+	maxReported = 8000
+	// maxMessage bounds the sentence about an end: a command may be as long as the kernel allows.
+	maxMessage = 2048
 )
 
 // statuses are all workers that the leader should know of, in the order of keys: those whose process runs, and those
@@ -34,14 +43,34 @@ func (a *Agent) statuses() []*agentv1.WorkerStatus {
 		}
 		out = append(out, &agentv1.WorkerStatus{
 			Key: keyOf(key), State: agentv1.WorkerState_WORKER_STATE_EXITED, GpuUuids: d.gpus,
-			ExitCode: d.code, Signal: d.signal, Message: d.message,
+			ExitCode: d.code, Signal: d.signal, Message: cut(strings.ToValidUTF8(d.message, "?")),
 		})
 	}
 	slices.SortFunc(out, func(x, y *agentv1.WorkerStatus) int {
 		return cmp.Or(cmp.Compare(x.GetKey().GetJobId(), y.GetKey().GetJobId()),
 			cmp.Compare(x.GetKey().GetEpoch(), y.GetKey().GetEpoch()), cmp.Compare(x.GetKey().GetRank(), y.GetKey().GetRank()))
 	})
-	return out
+	return bounded(out, maxReported)
+}
+
+// bounded keeps all running workers and the first of the ended ones.
+func bounded(all []*agentv1.WorkerStatus, limit int) []*agentv1.WorkerStatus {
+	drop := len(all) - limit
+	for i := len(all) - 1; i >= 0 && drop > 0; i-- {
+		if all[i].GetState() != agentv1.WorkerState_WORKER_STATE_RUNNING {
+			all = slices.Delete(all, i, i+1)
+			drop--
+		}
+	}
+	return all
+}
+
+// cut shortens a sentence without breaking a character.
+func cut(text string) string {
+	if len(text) <= maxMessage {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxMessage], "") + "..."
 }
 
 // statusOf joins what the supervisor and the worker itself said. notes may be nil, and are the caller's own copy.
@@ -69,6 +98,7 @@ func statusOf(st worker.Status, notes *agentv1.WorkerStatus) *agentv1.WorkerStat
 	if notes.GetPeerLost() {
 		out.Message = notes.GetMessage()
 	}
+	out.Message = cut(strings.ToValidUTF8(out.Message, "?")) // protobuf sends nothing else
 	return out
 }
 
