@@ -44,13 +44,20 @@ func (l *leader) lead(ctx context.Context, term uint64) error {
 
 // loop looks at the state whenever it has changed and whenever a tick has
 // passed, and proposes what control.Step says. It proposes on committed state
-// only, and waits for each proposal: nothing is decided twice.
+// only, and waits for each proposal: nothing is decided twice. Steps take at
+// most half of one core: with a long queue each takes milliseconds, and a
+// stream of submits would otherwise keep it at it without end.
 func (l *leader) loop(ctx context.Context) error {
 	tick := time.NewTicker(l.cfg.Tick)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		updated := l.replica.Updated()
-		if l.step(ctx) {
+		began := time.Now()
+		changed := l.step(ctx)
+		if pause := min(time.Since(began), l.cfg.Tick); pause >= worthPausing {
+			wait(ctx, pause)
+		}
+		if changed {
 			continue
 		}
 		select {
@@ -60,6 +67,18 @@ func (l *leader) loop(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// worthPausing is the shortest pause between two steps; shorter ones cost more than they save.
+const worthPausing = time.Millisecond
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // step decides once. It reports whether something was changed, so that the
