@@ -183,20 +183,24 @@ func (h *Hub) heartbeat(a *agent, hb *agentv1.Heartbeat) {
 }
 
 // Leases returns when each known node's lease ends, by this server's clock,
-// for control.Step; nil while this server does not lead. It is computed from
-// monotonic time, so that a step of this server's own clock loses no node; call
-// it right before the Step whose now it is to be compared with.
+// for control.Step. It is computed from monotonic time, so that a step of this
+// server's own clock loses no node; call it right before the Step whose now it
+// is to be compared with. Until Lead has begun every node has a full lease:
+// nobody is judged without evidence.
 func (h *Hub) Leases() map[cluster.NodeID]cluster.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.reign == nil {
-		return nil
-	}
 	now := h.cfg.Clock()
-	h.forgiveStall(now)
 	st := h.cfg.Replica.State()
 	out := make(map[cluster.NodeID]cluster.Time, st.Nodes())
+	if h.reign != nil {
+		h.forgiveStall(now)
+	}
 	st.EachNode(func(n *cluster.Node) bool {
+		if h.reign == nil {
+			out[n.ID] = cluster.Time(now.Add(h.cfg.Lease).UnixNano())
+			return true
+		}
 		p := h.pulses[n.ID]
 		if p == nil {
 			p = &pulse{}
