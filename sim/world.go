@@ -28,6 +28,9 @@ type world struct {
 	calm    bool // the horizon is past: nothing breaks any more
 	failure error
 
+	minute      cluster.Time // when the present minute began, and how many events had fired by then
+	minuteFired uint64
+
 	// Planted bugs, for tests that prove that the checks can fail.
 	tamper func(cluster.Command) cluster.Command // of what is proposed; nil drops it and says that it was done
 	greedy bool                                  // agents launch without waiting for busy GPUs
@@ -40,8 +43,12 @@ const (
 	streamChance
 )
 
-// maxEvents ends a run that goes round in circles within one moment of virtual time.
-const maxEvents = 2_000_000_000
+// A run that goes round in circles ends when more events than these happen within one minute of virtual time. A busy
+// minute has some hundreds for each node, and some tens for each job that arrives or ends.
+const (
+	busyPerNode = 2_000
+	busyPerJob  = 100
+)
 
 func newWorld(cfg Config) *world {
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
@@ -71,18 +78,27 @@ func (w *world) run() error {
 	}
 	w.clock.at(genesis.Add(w.cfg.Horizon), w.becomeCalm)
 	for w.failure == nil && !w.settled() {
-		if w.clock.fired >= maxEvents {
-			w.fail(fmt.Errorf("the run does not end: %d events", w.clock.fired))
-			break
-		}
 		if !w.clock.next() {
 			w.fail(errors.New("nothing is left to happen, and yet not all is done"))
 		}
+		w.watchForCircles()
 	}
 	if w.failure == nil {
 		w.fail(w.checks.atEnd())
 	}
 	return w.failure
+}
+
+// watchForCircles fails a run in which time hardly moves any more.
+func (w *world) watchForCircles() {
+	if w.clock.now.Sub(w.minute) >= time.Minute {
+		w.minute, w.minuteFired = w.clock.now, w.clock.fired
+		return
+	}
+	limit := uint64(busyPerNode*(len(w.agents)+10) + busyPerJob*len(w.clients.jobs))
+	if n := w.clock.fired - w.minuteFired; n > limit {
+		w.fail(fmt.Errorf("it goes round in circles: %d events within a minute", n))
+	}
 }
 
 // settled reports whether nothing is left to do: the faults are over, the jobs final, the machines idle, the clients silent.
