@@ -54,14 +54,14 @@ type server struct {
 	leader   *leader
 }
 
-func open(cfg Config) (s *server, err error) {
+func open(cfg Config) (_ *server, err error) {
 	if len(cfg.Servers) == 0 {
 		cfg.Servers = []replica.Server{{ID: cfg.ID, Address: cfg.Listen}}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s = &server{cfg: cfg, log: cfg.Logger.With("server", cfg.ID), registry: prometheus.NewRegistry()}
+	s := &server{cfg: cfg, log: cfg.Logger.With("server", cfg.ID), registry: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
 			s.close()
