@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -94,6 +95,9 @@ func statusOf(st worker.Status, notes *agentv1.WorkerStatus) *agentv1.WorkerStat
 		out.Signal = int32(unix.SignalNum(st.Signal))
 	default:
 		out.ExitCode = int32(st.ExitCode) //nolint:gosec // 0 to 255
+		if out.Message == fmt.Sprintf("exited with code %d", st.ExitCode) {
+			out.Message = "" // the code says it
+		}
 	}
 	if notes.GetPeerLost() {
 		out.Message = notes.GetMessage()

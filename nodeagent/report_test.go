@@ -21,6 +21,7 @@ func TestStatusOf(t *testing.T) {
 		{"running", worker.Status{State: worker.Running}, nil, agentv1.WorkerStatus{State: isRunning}},
 		{"stopping still holds its GPUs", worker.Status{State: worker.Stopping, Reason: "x"}, nil, agentv1.WorkerStatus{State: isRunning}},
 		{"code", worker.Status{State: worker.Exited, ExitCode: 3, Reason: "r"}, nil, agentv1.WorkerStatus{State: isExited, ExitCode: 3, Message: "r"}},
+		{"code alone", worker.Status{State: worker.Exited, ExitCode: 3, Reason: "exited with code 3"}, nil, agentv1.WorkerStatus{State: isExited, ExitCode: 3}},
 		{"signal", worker.Status{State: worker.Exited, ExitCode: -1, Signal: "SIGKILL"}, nil, agentv1.WorkerStatus{State: isExited, Signal: 9}},
 		{"lost", worker.Status{State: worker.Exited, ExitCode: -1, Lost: true}, nil, agentv1.WorkerStatus{State: agentv1.WorkerState_WORKER_STATE_LOST}},
 		{"launch", worker.Status{State: worker.Exited, ExitCode: -1, LaunchError: "no"}, nil, agentv1.WorkerStatus{State: isExited, ExitCode: 127, Message: "no"}},
