@@ -7,7 +7,8 @@ import (
 	"github.com/gangline/gangline/scheduler/cluster"
 )
 
-// Cadence of the checks of the log, in entries. Small, because a difference is best found near its cause.
+// Cadence of the checks of the log, in entries. Small, because a difference is best found near its cause; multiplied
+// as the state grows, because they cost time in proportion to it (see fullEvery).
 const (
 	hashEach     = 64  // all servers catch up and compare their states' hashes
 	snapshotEach = 256 // a server is snapshotted; at the next one, it is rebuilt from it and the entries since
@@ -39,6 +40,8 @@ type servers struct {
 	snapAt   uint64
 	compares int
 	restores int
+
+	comparedAt uint64
 
 	// deaf is a planted bug of tests: entries that a follower skips.
 	deaf func(server int, index uint64) bool
@@ -119,13 +122,12 @@ func (s *servers) catchUp(i int) error {
 
 // audit compares and restores states when it is time to.
 func (s *servers) audit(rng lagger) error {
-	if s.index%hashEach == 0 {
-		if err := s.compare(); err != nil {
-			return err
-		}
-	}
-	if s.index%snapshotEach == 0 {
+	factor := uint64(1 + (s.state().Jobs()+s.state().Nodes())/fullEvery)
+	switch {
+	case s.index-s.snapAt >= snapshotEach*factor:
 		return s.restoreAndSnapshot(rng.IntN(len(s.all)))
+	case s.index-s.comparedAt >= hashEach*factor:
+		return s.compare()
 	}
 	return nil
 }
@@ -133,6 +135,7 @@ func (s *servers) audit(rng lagger) error {
 // compare lets all servers catch up and compares their states.
 func (s *servers) compare() error {
 	s.compares++
+	s.comparedAt = s.index
 	want := s.state().Hash()
 	for i := range s.all {
 		if err := s.catchUp(i); err != nil {

