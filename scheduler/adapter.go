@@ -32,6 +32,10 @@ func translate(err error) error {
 	switch {
 	case errors.As(err, &notLeader):
 		return fmt.Errorf("%w: %w", api.ErrNotLeader, err)
+	case errors.Is(err, replica.ErrClosed):
+		return fmt.Errorf("%w: %w", api.ErrNotLeader, err)
+	case errors.Is(err, replica.ErrBusy):
+		return fmt.Errorf("%w: %w", api.ErrBusy, err)
 	case errors.Is(err, replica.ErrUnknownOutcome):
 		return fmt.Errorf("%w: %w", api.ErrUnknownOutcome, err)
 	default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -61,8 +62,8 @@ func (a *app) printJob(j *schedulerv1.Job) error {
 	if err := table(a.out, rows); err != nil {
 		return err
 	}
-	if len(j.GetWorkers()) == 0 {
-		return nil
+	if err := a.printHistory(j); err != nil || len(j.GetWorkers()) == 0 {
+		return err
 	}
 	fmt.Fprintln(a.out)
 	rows = [][]string{{"RANK", "NODE", "STATE", "EXIT", "GPUS", "MESSAGE"}}
@@ -72,6 +73,23 @@ func (a *app) printJob(j *schedulerv1.Job) error {
 			strings.Join(w.GetGpuUuids(), " "), clip(w.GetMessage(), 80),
 		})
 	}
+	return table(a.out, rows)
+}
+
+// printHistory lists the epochs before the current one.
+func (a *app) printHistory(j *schedulerv1.Job) error {
+	rows := [][]string{{"EPOCH", "NODES", "STARTED", "RAN", "OUTCOME"}}
+	for _, l := range j.GetHistory() {
+		if l.GetEpoch() == j.GetEpoch() && final(j.GetState()) {
+			continue // told above
+		}
+		ran := short(time.Duration(l.GetEndedUnixNs() - l.GetStartedUnixNs()))
+		rows = append(rows, []string{fmt.Sprint(l.GetEpoch()), fmt.Sprint(len(l.GetNodeIds())), timestamp(l.GetStartedUnixNs()), ran, clip(l.GetOutcome(), 100)})
+	}
+	if len(rows) == 1 {
+		return nil
+	}
+	fmt.Fprintln(a.out)
 	return table(a.out, rows)
 }
 

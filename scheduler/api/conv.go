@@ -87,7 +87,7 @@ func jobToProto(j *cluster.Job) *schedulerv1.Job {
 	return p
 }
 
-// wholeJobToProto converts a job with its workers.
+// wholeJobToProto converts a job with its workers and its ended epochs.
 func wholeJobToProto(st *cluster.State, j *cluster.Job) *schedulerv1.Job {
 	p := jobToProto(j)
 	p.Workers = make([]*schedulerv1.Worker, len(j.Workers))
@@ -100,6 +100,14 @@ func wholeJobToProto(st *cluster.State, j *cluster.Job) *schedulerv1.Job {
 		if n := st.Node(w.Node); n != nil {
 			p.Workers[i].NodeName = n.Name
 		}
+	}
+	for i := range j.History {
+		l := &j.History[i]
+		past := &schedulerv1.Launch{Epoch: uint64(l.Epoch), StartedUnixNs: int64(l.StartedAt), EndedUnixNs: int64(l.EndedAt), Outcome: l.Outcome}
+		for _, n := range l.Nodes {
+			past.NodeIds = append(past.NodeIds, string(n.Node))
+		}
+		p.History = append(p.History, past)
 	}
 	return p
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,15 +88,23 @@ func (l *logs) run(ctx context.Context) error {
 		target := cluster.Epoch(l.req.GetEpoch())
 		switch {
 		case target != 0 && target < j.Epoch:
-			return status.Errorf(codes.FailedPrecondition, "job %d is in epoch %d: where the workers of epoch %d ran is no longer known: look for its output on the nodes", j.ID, j.Epoch, target)
+			past := pastEpoch(j, target)
+			if past == nil {
+				return status.Errorf(codes.NotFound, "job %d is in epoch %d: where the workers of epoch %d ran is no longer known, only the last %d are kept", j.ID, j.Epoch, target, cluster.MaxHistory)
+			}
+			return l.epoch(ctx, past)
 		case target > j.Epoch && (!l.req.GetFollow() || j.State.Final()):
 			return status.Errorf(codes.NotFound, "job %d is in epoch %d, it has no epoch %d", j.ID, j.Epoch, target)
 		}
 		if j.Epoch > shown && (target == 0 || target == j.Epoch) {
-			if err := l.epoch(ctx, j); err != nil {
+			next := j
+			if past := pastEpoch(j, shown+1); shown > 0 && past != nil {
+				next = past // it came and went since the last look
+			}
+			if err := l.epoch(ctx, next); err != nil {
 				return err
 			}
-			if shown = j.Epoch; target != 0 {
+			if shown = next.Epoch; target != 0 {
 				return nil
 			}
 			continue
@@ -116,6 +125,22 @@ func (l *logs) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// pastEpoch is the job as it was at the end of an epoch, as far as its output
+// is concerned, or nil if that epoch is not remembered.
+func pastEpoch(j *cluster.Job, epoch cluster.Epoch) *cluster.Job {
+	i := slices.IndexFunc(j.History, func(l cluster.Launch) bool { return l.Epoch == epoch })
+	if i < 0 || epoch == j.Epoch {
+		return nil
+	}
+	past := *j
+	past.Epoch, past.State = epoch, cluster.Failed
+	past.Workers = make([]cluster.Worker, j.History[i].WorldSize())
+	for r := range past.Workers {
+		past.Workers[r] = cluster.Worker{Rank: cluster.Rank(r), Node: j.History[i].NodeOf(cluster.Rank(r)), State: cluster.WorkerExited}
+	}
+	return &past
 }
 
 // pause waits for the state to change, and a little longer, so that a busy

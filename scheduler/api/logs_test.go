@@ -272,6 +272,9 @@ func TestFollow(t *testing.T) {
 		if len(r.notes) != 2 || !strings.Contains(r.notes[1], "failure 1") {
 			t.Errorf("notes %q", r.notes)
 		}
+		// Where an ended epoch ran is remembered.
+		past := f.s1().logs(context.Background(), t, &schedulerv1.StreamLogsRequest{JobId: uint64(id), Epoch: 1, Stream: schedulerv1.LogStream_LOG_STREAM_STDOUT})
+		past.finished(t, `1/0/out="begin bad" 1/1/out="begin stopped"`)
 	})
 }
 

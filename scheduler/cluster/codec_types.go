@@ -79,6 +79,15 @@ func (j *Job) code(c *coder) {
 	codeInt(c, &j.RunningAt)
 	codeInt(c, &j.FinishedAt)
 	c.u64(&j.FinishSeq)
+	codeList(c, &j.History, func(c *coder, l *Launch) { l.code(c) })
+}
+
+func (l *Launch) code(c *coder) {
+	codeUint(c, &l.Epoch)
+	codeList(c, &l.Nodes, func(c *coder, n *LaunchNode) { codeNodeID(c, &n.Node); c.i32(&n.Workers) })
+	codeInt(c, &l.StartedAt)
+	codeInt(c, &l.EndedAt)
+	c.str(&l.Outcome)
 }
 
 func codeNodeID(c *coder, id *NodeID) { c.str((*string)(id)) }

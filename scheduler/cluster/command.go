@@ -187,6 +187,7 @@ const (
 	MaxRequests   = 1 << 20          // how many are, at most
 	MaxLiveJobs   = 1 << 20          // jobs that are not final
 	MaxReason     = 1024             // bytes of a reason; longer ones are cut
+	MaxHistory    = 8                // ended epochs that a job remembers
 	MaxMetrics    = 32               // of one progress report
 	MaxNodeGPUs   = 1024             // GPUs of one node
 	maxStaleRefs  = 4096             // workers given up but still running, of one node

@@ -130,6 +130,42 @@ const (
 	StopPreempt     StopCause = 6 // another job needs the GPUs
 )
 
+// Launch is an epoch that has ended: where it ran, so that its output can be
+// found, and how it ended.
+type Launch struct {
+	Epoch     Epoch
+	Nodes     []LaunchNode // in order of their ranks
+	StartedAt Time
+	EndedAt   Time
+	Outcome   string
+}
+
+// LaunchNode is a node of an ended epoch. Ranks run on through the nodes.
+type LaunchNode struct {
+	Node    NodeID
+	Workers int32
+}
+
+// NodeOf returns the node on which a rank ran, or "".
+func (l *Launch) NodeOf(r Rank) NodeID {
+	for _, n := range l.Nodes {
+		if r < Rank(n.Workers) {
+			return n.Node
+		}
+		r -= Rank(n.Workers)
+	}
+	return ""
+}
+
+// WorldSize is the number of workers that the epoch had.
+func (l *Launch) WorldSize() int {
+	n := 0
+	for _, p := range l.Nodes {
+		n += int(p.Workers)
+	}
+	return n
+}
+
 // Job is a job and what became of it so far. A Job in a State is replaced,
 // never edited.
 type Job struct {
@@ -156,7 +192,8 @@ type Job struct {
 	StartedAt   Time // this epoch got its GPUs
 	RunningAt   Time // this epoch's last worker started
 	FinishedAt  Time
-	FinishSeq   uint64 // order among final jobs
+	FinishSeq   uint64   // order among final jobs
+	History     []Launch // ended epochs, oldest first, at most MaxHistory
 }
 
 // Back-off after a failed epoch: 1 s, 2 s, 4 s ... 5 min. Chosen so that a job

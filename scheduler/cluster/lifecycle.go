@@ -132,7 +132,25 @@ func (s *State) settle(j *Job) []Change {
 	default:
 		s.fail(j)
 	}
+	s.remember(j)
 	return changes
+}
+
+// remember adds the epoch that has just ended to the job's history.
+func (s *State) remember(j *Job) {
+	l := Launch{Epoch: j.Epoch, StartedAt: j.StartedAt, EndedAt: s.now, Outcome: j.Reason}
+	for i := range j.Workers {
+		if n := len(l.Nodes); n > 0 && l.Nodes[n-1].Node == j.Workers[i].Node {
+			l.Nodes[n-1].Workers++
+			continue
+		}
+		l.Nodes = append(l.Nodes, LaunchNode{Node: j.Workers[i].Node, Workers: 1})
+	}
+	keep := j.History
+	if len(keep) >= MaxHistory {
+		keep = keep[len(keep)-MaxHistory+1:]
+	}
+	j.History = append(slices.Clone(keep), l)
 }
 
 // fail counts a failure of the job's own and starts it again if it may.

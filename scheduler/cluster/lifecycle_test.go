@@ -171,6 +171,23 @@ func TestBlame(t *testing.T) {
 	}
 }
 
+// A job remembers where its last epochs ran, and no more than MaxHistory of them.
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := f.start(MaxHistory + 3)
+	for e := Epoch(1); e <= MaxHistory+2; e++ {
+		f.report(id, 0, WorkerExited, 1)
+		f.report(id, 1, WorkerExited, 1)
+		h := f.s.Job(id).History
+		if last := h[len(h)-1]; len(h) != min(int(e), MaxHistory) || last.Epoch != e || last.WorldSize() != 2 || last.NodeOf(1) != "id-1" || last.NodeOf(2) != "" {
+			t.Fatalf("after epoch %d: %d launches remembered, the last is %+v", e, len(h), last)
+		}
+		f.i += uint64(backoffMax / time.Second)
+		f.place(id)
+	}
+}
+
 func TestCancelAndTimeLimit(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
