@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
 )
+
+// versionTimeout is short: people ask for the version to see whether anything is there.
+const versionTimeout = 3 * time.Second
 
 func (a *app) versionCmd() *cobra.Command {
 	var client bool
@@ -24,6 +28,9 @@ func (a *app) versionCmd() *cobra.Command {
 			}{Client: version, Go: runtime.Version()}
 			var err error
 			if !client {
+				if !cmd.Flags().Changed("timeout") {
+					a.timeout = versionTimeout
+				}
 				err = a.call(cmd.Context(), func(ctx context.Context, c schedulerv1.SchedulerServiceClient) (err error) {
 					out.Cluster, err = c.GetCluster(ctx, &schedulerv1.GetClusterRequest{})
 					return err
