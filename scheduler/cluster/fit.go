@@ -80,6 +80,22 @@ func FitByResources(n *Node, spec *JobSpec) int32 {
 	return int32(max(fit, 0))
 }
 
+// Room returns how many of a node's given GPUs the job could have there if the
+// node were empty: by CPUs, memory and the job's shape.
+func Room(n *Node, spec *JobSpec, gpus int32) int32 {
+	bare := *n
+	bare.CPUUsed, bare.MemUsed = 0, 0
+	k := min(gpus, FitByResources(&bare, spec))
+	switch {
+	case spec.GPUsPerNode == 0:
+		return k
+	case k < spec.GPUsPerNode:
+		return 0
+	default:
+		return spec.GPUsPerNode
+	}
+}
+
 // CanEverFit returns an error for people if the gang is larger than what the
 // cluster would have with every job gone. Lost nodes count: they may come
 // back. A cluster that has no node yet refuses nothing.
@@ -100,16 +116,8 @@ func (s *State) CanEverFit(spec *JobSpec) error {
 			total[t]++
 			here[t]++
 		}
-		bare := *n
-		bare.CPUUsed, bare.MemUsed = 0, 0
-		fit := FitByResources(&bare, spec)
 		for _, t := range types {
-			k := min(here[t], fit)
-			if spec.GPUsPerNode > 0 {
-				k -= k % spec.GPUsPerNode
-				k = min(k, spec.GPUsPerNode)
-			}
-			room[t] += k
+			room[t] += Room(n, spec, here[t])
 		}
 		return true
 	})

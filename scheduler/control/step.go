@@ -42,12 +42,13 @@ func DefaultConfig() Config {
 // Step returns the commands that the leader should propose now, in order. It
 // is to be called again when the state has changed, and when time has passed.
 func Step(s *cluster.State, leases Leases, now cluster.Time, cfg Config) []cluster.Command {
-	now = max(now, s.Now())
 	// 1. Nodes whose lease ran out. What they held is known only once that is
-	//    committed, so nothing else is decided in the same step.
+	//    committed, so nothing else is decided in the same step. Leases are of
+	//    this leader's clock, whatever clock an earlier leader had.
 	if cmds := loseNodes(s, leases, now); len(cmds) > 0 {
 		return cmds
 	}
+	now = max(now, s.Now())
 	// 2. Jobs that have outlived their time limit, or never came up.
 	cmds := evictOverdue(s, now, cfg)
 	// 3. Gangs that start now, and why the others wait.

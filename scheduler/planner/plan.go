@@ -55,7 +55,9 @@ func Make(s *cluster.State, now cluster.Time, cfg Config) Plan {
 	}
 	pool := newPool(s)
 	refused := map[shape]string{} // why a shape was refused in this plan; room only shrinks within it
+	hopeless := map[shape]bool{}  // shapes that would not fit if all jobs ended
 	var holder *cluster.Job
+	var waitsBehind string
 	for _, j := range queue {
 		if now < j.NotBefore {
 			continue
@@ -64,7 +66,7 @@ func Make(s *cluster.State, now cluster.Time, cfg Config) Plan {
 			break
 		}
 		if holder != nil && holder != j && competes(holder.Spec, j.Spec) {
-			plan.Reasons = append(plan.Reasons, Reason{j.ID, behind(holder)})
+			plan.Reasons = append(plan.Reasons, Reason{j.ID, waitsBehind})
 			continue
 		}
 		key := shapeOf(j.Spec)
@@ -78,8 +80,10 @@ func Make(s *cluster.State, now cluster.Time, cfg Config) Plan {
 			refused[key] = why
 		}
 		plan.Reasons = append(plan.Reasons, Reason{j.ID, why})
-		if holder == nil && now.Sub(j.PendingAt) >= cfg.HoldAfter && pool.couldEver(j.Spec) {
-			holder = j
+		if holder == nil && now.Sub(j.PendingAt) >= cfg.HoldAfter && !hopeless[key] {
+			if hopeless[key] = !pool.couldEver(j.Spec); !hopeless[key] {
+				holder, waitsBehind = j, behind(j)
+			}
 		}
 	}
 	return plan

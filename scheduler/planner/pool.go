@@ -15,7 +15,8 @@ type pool struct {
 
 // typePool is the part of the pool with GPUs of one type.
 type typePool struct {
-	nodes []*nodeRoom // by node id
+	nodes []*nodeRoom // with free GPUs, by node id
+	live  []liveNode  // with healthy GPUs, ready, by node id
 	free  int32       // GPUs that could be given away now
 	alive int32       // healthy GPUs on ready nodes, held or not
 	total int32       // all GPUs of the type that the state knows
@@ -26,6 +27,12 @@ type nodeRoom struct {
 	node *cluster.Node
 	gpus []string // UUIDs of free GPUs, in the node's order
 	res  *reserved
+}
+
+// liveNode is a ready node with its healthy GPUs of one type, held or not.
+type liveNode struct {
+	node *cluster.Node
+	gpus int32
 }
 
 // reserved is what the plan has reserved on a node, whatever the GPU type.
@@ -54,6 +61,10 @@ func (p *pool) addNode(n *cluster.Node) {
 		t.total++
 		if n.State == cluster.NodeReady && g.Healthy {
 			t.alive++
+			if len(t.live) == 0 || t.live[len(t.live)-1].node != n {
+				t.live = append(t.live, liveNode{node: n})
+			}
+			t.live[len(t.live)-1].gpus++
 		}
 		if !n.Usable(i) {
 			continue
@@ -97,11 +108,19 @@ func (p *pool) allowed(spec *cluster.JobSpec) []string {
 	return spec.GPUTypes
 }
 
-// couldEver reports whether the gang would fit by number if all jobs ended.
-// A job that could not does not hold back the jobs behind it.
+// couldEver reports whether the gang would fit on the live nodes if all jobs
+// ended. A job that could not does not hold back the jobs behind it.
 func (p *pool) couldEver(spec *cluster.JobSpec) bool {
 	for _, name := range p.allowed(spec) {
-		if t := p.byType[name]; t != nil && t.alive >= spec.GPUs {
+		t := p.byType[name]
+		if t == nil || t.alive < spec.GPUs {
+			continue
+		}
+		room := int32(0)
+		for _, l := range t.live {
+			room += cluster.Room(l.node, spec, l.gpus)
+		}
+		if room >= spec.GPUs {
 			return true
 		}
 	}
