@@ -112,7 +112,7 @@ func (d *directory) acquire() error {
 	return nil
 }
 
-// close closes what is open. The lock goes last.
+// close closes what is open, once. The lock goes last.
 func (d *directory) close() error {
 	var errs []error
 	if d.wal != nil {
@@ -121,6 +121,7 @@ func (d *directory) close() error {
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
 	}
+	d.wal, d.lock = nil, nil // a start that fails late closes twice
 	return errors.Join(errs...)
 }
 
