@@ -34,6 +34,9 @@ the file of --config; flags win over variables, variables over the file.`,
 			}
 			cfg.Servers, cfg.Version = a.servers, version
 			cfg.CPUMilli, cfg.MemoryBytes = int64(cpus*1000), memory
+			if _, _, err := a.tls.loadServer(); err != nil {
+				return err // without a certificate the node's logs would be served in plain text
+			}
 			cfg.TLS = nodeagent.TLS{CertFile: a.tls.cert, KeyFile: a.tls.key, CAFile: a.tls.ca}
 			var err error
 			if cfg.Logger, err = logs.logger(a.err); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -88,13 +89,25 @@ func exitCode(err error) (int, string) {
 
 // unreachable makes words for people of what gRPC says when nobody answers.
 func unreachable(msg string) string {
-	if strings.Contains(msg, "connection refused") || strings.Contains(msg, "deadline exceeded") || strings.Contains(msg, "connection error") {
-		// gRPC wraps the one part that tells into its own words.
-		if i := strings.LastIndex(msg, "desc = "); i >= 0 {
-			msg = strings.Trim(msg[i+len("desc = "):], `"`)
-		}
-		msg = strings.TrimPrefix(msg, "transport: Error while dialing: ")
-		return "no server answers (" + msg + "): is one running there? Name the servers with --server or GANGLINE_SERVER; \"gangline dev\" starts one"
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(msg, p) })
 	}
-	return msg
+	if !has("connection refused", "deadline exceeded", "connection error", "balancer error") {
+		return msg // a server's own words
+	}
+	// gRPC wraps the one part that tells into its own words.
+	if i := strings.LastIndex(msg, "desc = "); i >= 0 {
+		msg = strings.Trim(msg[i+len("desc = "):], `"`)
+	}
+	for _, p := range []string{"latest balancer error: ", "transport: Error while dialing: ", "transport: "} {
+		msg = strings.TrimPrefix(msg, p)
+	}
+	advice := "is one running there? Name the servers with --server or GANGLINE_SERVER; \"gangline dev\" starts one"
+	switch {
+	case has("tls: ", "x509: "):
+		advice = "the servers and this client do not trust each other's TLS certificates: check --tls-ca, --tls-cert and --tls-key"
+	case has("server preface", "broken pipe", "connection reset"):
+		advice = "it ended the connection at once: if the cluster uses TLS, check --tls-ca, --tls-cert and --tls-key"
+	}
+	return "no server answers (" + msg + "): " + advice
 }

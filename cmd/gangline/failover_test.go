@@ -18,7 +18,7 @@ import (
 // accepted, and the killed server comes back as a follower.
 func TestLeaderKill(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 3, 2, 2)
+	c := newTestCluster(t, shape{servers: 3, agents: 2, gpus: 2})
 	script, release := c.waiting("gang", "exit 0")
 	id := c.submit("--gpus", "4", "--", "sh", "-c", script)
 	workers := c.workers("gang", 1, 4)
@@ -51,7 +51,7 @@ func TestLeaderKill(t *testing.T) {
 func TestNoSubmitLostOrDoubled(t *testing.T) {
 	t.Parallel()
 	const clients, each, kills = 4, 12, 3
-	c := newTestCluster(t, 3, 1, 8)
+	c := newTestCluster(t, shape{servers: 3, agents: 1, gpus: 8})
 	ran := filepath.Join(c.dir, "ran")
 	if err := os.Mkdir(ran, 0o755); err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestNoSubmitLostOrDoubled(t *testing.T) {
 // submitUntilAccepted is a client that retries with one request id. It may run
 // beside the test's own goroutine.
 func (c *testCluster) submitUntilAccepted(name, script string) uint64 {
-	a := &app{servers: strings.Split(c.address(), ","), timeout: 3 * time.Second}
+	a := c.client(3 * time.Second)
 	req := &schedulerv1.SubmitJobRequest{
 		RequestId: "request-" + name, User: "tester",
 		Spec: &schedulerv1.JobSpec{Name: name, Gpus: 1, Command: []string{"sh", "-c", script}},
@@ -142,7 +142,7 @@ func (c *testCluster) submitUntilAccepted(name, script string) uint64 {
 // the new agents report how they end.
 func TestAgentRestart(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 1, 2, 3)
+	c := newTestCluster(t, shape{servers: 1, agents: 2, gpus: 3})
 	good, releaseGood := c.waiting("good", "exit 0")
 	bad, releaseBad := c.waiting("bad", "exit $((40 + RANK))")
 	goodID := c.submit("--gpus", "4", "--gpus-per-node", "2", "--", "sh", "-c", good)
@@ -178,7 +178,7 @@ func TestAgentRestart(t *testing.T) {
 // is reported when they return.
 func TestCompletionWithoutServers(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 1, 1, 4)
+	c := newTestCluster(t, shape{servers: 1, agents: 1, gpus: 4})
 	script, release := c.waiting("early", "exit 7")
 	second, releaseSecond := c.waiting("late", "exit 0")
 	early, late := c.submit("--", "sh", "-c", script), c.submit("--", "sh", "-c", second)
@@ -206,7 +206,7 @@ func TestCompletionWithoutServers(t *testing.T) {
 // on the node is stopped when its agent comes back.
 func TestNodeLoss(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 1, 2, 1, "--lease", "2s")
+	c := newTestCluster(t, shape{servers: 1, agents: 2, gpus: 1, serverArgs: []string{"--lease", "2s"}})
 	script, release := c.waiting("lost", "exit 0")
 	id := c.submit("--", "sh", "-c", script)
 	stale := c.workers("lost", 1, 1)

@@ -31,20 +31,28 @@ type testProc struct {
 	done            chan struct{} // closed when it has ended
 }
 
+// shape is what a cluster is made of. The zero value has no process.
+type shape struct {
+	servers, agents int
+	gpus            int      // emulated ones of each agent
+	serverArgs      []string // more flags of the servers
+	tls             tlsFlags // of every program, the client too
+}
+
 // testCluster is servers and agents as real processes on loopback.
 type testCluster struct {
 	t               *testing.T
+	shape           shape
 	dir             string
 	binary          string // a link to this test binary, named gangline
 	servers, agents []*testProc
 }
 
-// newTestCluster starts servers s1.. and agents n1.., each with the given
-// number of emulated GPUs. Extra arguments are given to all servers. When the
-// test ends, nothing of it is left.
-func newTestCluster(t *testing.T, servers, agents, gpus int, serverArgs ...string) *testCluster {
+// newTestCluster starts servers s1.. and agents n1... When the test ends,
+// nothing of it is left.
+func newTestCluster(t *testing.T, sh shape) *testCluster {
 	t.Helper()
-	c := &testCluster{t: t, dir: t.TempDir()}
+	c := &testCluster{t: t, shape: sh, dir: t.TempDir()}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -58,33 +66,44 @@ func newTestCluster(t *testing.T, servers, agents, gpus int, serverArgs ...strin
 	}
 	t.Cleanup(c.end)
 	var peers []string
-	for i := range servers {
+	for i := range sh.servers {
 		name := fmt.Sprintf("s%d", i+1)
 		s := &testProc{name: name, addr: freeAddress(t), dir: filepath.Join(c.dir, name)}
 		c.servers = append(c.servers, s)
 		peers = append(peers, s.name+"="+s.addr)
 	}
 	for _, s := range c.servers {
-		s.args = append([]string{
+		s.args = slices.Concat([]string{
 			"server", "--id", s.name, "--listen", s.addr, "--peers", strings.Join(peers, ","),
-			"--data-dir", s.dir, "--metrics-listen", "", "--log-level", "debug",
-		}, serverArgs...)
+			"--data-dir", s.dir, "--metrics-listen", "",
+		}, c.tlsArgs(), sh.serverArgs)
 		c.start(s)
 	}
-	for i := range agents {
-		c.start(c.addAgent(fmt.Sprintf("n%d", i+1), gpus))
+	for i := range sh.agents {
+		c.start(c.addAgent(fmt.Sprintf("n%d", i+1), sh.gpus))
 	}
-	c.awaitNodes(agents)
+	if sh.servers > 0 {
+		c.awaitNodes(sh.agents)
+	}
 	return c
+}
+
+// tlsArgs are the TLS flags of every program.
+func (c *testCluster) tlsArgs() []string {
+	f := c.shape.tls
+	if f.ca == "" {
+		return nil
+	}
+	return []string{"--tls-ca", f.ca, "--tls-cert", f.cert, "--tls-key", f.key}
 }
 
 // addAgent plans one more agent.
 func (c *testCluster) addAgent(name string, gpus int) *testProc {
 	a := &testProc{name: name, addr: freeAddress(c.t), dir: filepath.Join(c.dir, name)}
-	a.args = []string{
+	a.args = append([]string{
 		"agent", "--name", name, "--server", c.address(), "--state-dir", a.dir, "--listen", a.addr, "--metrics-listen", "",
 		"--gpus", fmt.Sprintf("fake:%dxH100", gpus), "--checkpoint-root", filepath.Join(c.dir, "checkpoints"),
-	}
+	}, c.tlsArgs()...)
 	c.agents = append(c.agents, a)
 	return a
 }
@@ -253,7 +272,7 @@ type result struct {
 
 // cli runs one command line against the cluster, in this process.
 func (c *testCluster) cli(args ...string) result {
-	return runCLI(append([]string{"--server", c.address()}, args...)...)
+	return runCLI(slices.Concat([]string{"--server", c.address()}, c.tlsArgs(), args)...)
 }
 
 // runCLI runs a command line by the program's own entry point.
@@ -285,11 +304,15 @@ func (c *testCluster) submit(args ...string) uint64 {
 	return id
 }
 
+// client is for calls that the command line does not make.
+func (c *testCluster) client(timeout time.Duration) *app {
+	return &app{servers: strings.Split(c.address(), ","), timeout: timeout, tls: c.shape.tls}
+}
+
 // try makes one call, and reports false if no server could answer it.
 func (c *testCluster) try(f func(context.Context, schedulerv1.SchedulerServiceClient) error) bool {
 	c.t.Helper()
-	a := &app{servers: strings.Split(c.address(), ","), timeout: 5 * time.Second}
-	err := a.call(context.Background(), f)
+	err := c.client(5*time.Second).call(context.Background(), f)
 	if code, words := exitCode(err); err != nil && code != exitUnavailable {
 		c.t.Fatal(words)
 	}

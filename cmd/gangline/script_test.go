@@ -14,7 +14,7 @@ import (
 // person at a terminal; "exits CODE COMMAND..." is an exec with this exit code.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 1, 1, 8)
+	c := newTestCluster(t, shape{servers: 1, agents: 1, gpus: 8})
 	t.Run("story", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir:                 "testdata/script",

@@ -51,7 +51,7 @@ func (t *tlsFlags) load() (server, client *tls.Config, err error) {
 // loadServer is load for a program that serves: it needs a certificate.
 func (t *tlsFlags) loadServer() (server, client *tls.Config, err error) {
 	if t.ca != "" && t.cert == "" {
-		return nil, nil, usage("a server with TLS needs --tls-cert and --tls-key")
+		return nil, nil, usage("--tls-ca alone is for clients: a server and an agent need --tls-cert and --tls-key too")
 	}
 	return t.load()
 }
