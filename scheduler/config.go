@@ -16,7 +16,7 @@ import (
 // Config is all that a server can be told. DefaultConfig fills in the defaults.
 type Config struct {
 	ID      string // this server's id, one of Servers; default "s1"
-	Listen  string // host:port of the API, Raft and agents; default 127.0.0.1:7070
+	Listen  string // host:port of the API, Raft and agents; default 127.0.0.1:7070; port 0: any, as Ready tells
 	DataDir string // the server's own directory, for log and snapshots
 	// Servers are all servers with the addresses at which they reach one
 	// another, the same list on each. Empty: this one alone, at Listen.

@@ -55,9 +55,6 @@ type server struct {
 }
 
 func open(cfg Config) (_ *server, err error) {
-	if len(cfg.Servers) == 0 {
-		cfg.Servers = []replica.Server{{ID: cfg.ID, Address: cfg.Listen}}
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -72,6 +69,13 @@ func open(cfg Config) (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, port, err := net.SplitHostPort(cfg.Listen); err == nil && port == "0" {
+		cfg.Listen = ln.Addr().String() // the port that the kernel chose
+	}
+	if len(cfg.Servers) == 0 {
+		cfg.Servers = []replica.Server{{ID: cfg.ID, Address: cfg.Listen}}
+	}
+	s.cfg = cfg
 	s.mux = replica.NewMux(ln, replica.MuxConfig{TLS: raftTLS(cfg.ServerTLS, cfg.ClientTLS), Logger: s.log})
 	if cfg.MetricsListen != "" {
 		if s.web, err = listen("metrics-listen", cfg.MetricsListen); err != nil {
