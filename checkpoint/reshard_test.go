@@ -56,7 +56,7 @@ func TestReshard(t *testing.T) {
 			if err := checkpoint.ReadBox(t.Context(), r, "w", offset, part, next[rank]); err != nil {
 				t.Fatal(err)
 			}
-			r.Close()
+			_ = r.Close() // read only
 		}
 		for rank := range world {
 			offset, part := cut(turn, rank, world)

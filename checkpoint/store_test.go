@@ -262,11 +262,11 @@ func TestBulkFileFallsBackWithoutDirectIO(t *testing.T) {
 	if _, err := os.Stat(shm); err != nil {
 		t.Skip("no /dev/shm on this machine")
 	}
-	path, err := os.MkdirTemp(shm, "gangline-checkpoint-test")
+	path, err := os.MkdirTemp(shm, "gangline-checkpoint-test") //nolint:usetesting // it must lie in memory, where O_DIRECT is refused
 	if err != nil {
 		t.Skipf("can not write to /dev/shm: %v", err)
 	}
-	t.Cleanup(func() { os.RemoveAll(path) })
+	t.Cleanup(func() { _ = os.RemoveAll(path) }) // best effort
 	dir, err := checkpoint.NewDir(path)
 	if err != nil {
 		t.Fatal(err)

@@ -222,6 +222,7 @@ func (d *decoder) number(field protowire.Number, v uint64) error {
 		return small(&h.Window)
 	case fieldChunkBytes:
 		return small(&h.ChunkBytes)
+	default: // a field of a newer release
 	}
 	return nil
 }

@@ -231,7 +231,7 @@ func startTime(pid int) string {
 
 // nextPort hands out ports below the range from which kernels choose ports for
 // outgoing connections, so that none is taken between its choice and its use.
-var nextPort = struct { //nolint:gochecknoglobals // shared by parallel tests
+var nextPort = struct { // shared by parallel tests
 	sync.Mutex
 	port int
 }{port: 20000 + os.Getpid()%8000}

@@ -14,7 +14,7 @@ import (
 )
 
 // version is the release, set by the linker.
-var version = "dev" //nolint:gochecknoglobals // set by -ldflags -X
+var version = "dev"
 
 func main() {
 	// The two helpers that agents start must stay small and must not parse

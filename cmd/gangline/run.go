@@ -182,21 +182,18 @@ func (a *app) jobExit(job *schedulerv1.Job) error {
 		return nil
 	case schedulerv1.JobState_JOB_STATE_CANCELLED:
 		return &exitError{code: exitInterrupted}
+	default:
+		return &exitError{failedCode(job), fmt.Errorf("job %d failed: %s", job.GetId(), job.GetReason())}
 	}
-	return &exitError{failedCode(job), fmt.Errorf("job %d failed: %s", job.GetId(), job.GetReason())}
 }
 
-// failedCode is the exit code of the worker that the reason blames, which is
-// the first that failed of itself; those that were stopped because of it may
-// have codes of their own. Without such a worker it is 1.
+// failedCode is the exit code of the worker to blame: the first that failed of
+// itself. Those that were stopped because of it have codes of their own.
+// Without such a worker it is 1.
 func failedCode(job *schedulerv1.Job) int {
-	var rank int32
-	if _, err := fmt.Sscanf(job.GetReason(), "rank %d on node", &rank); err != nil {
-		return exitFailure
-	}
 	for _, w := range job.GetWorkers() {
 		switch {
-		case w.GetRank() != rank:
+		case !w.GetBlamed():
 		case w.GetSignal() != 0:
 			return 128 + int(w.GetSignal())
 		case w.GetExitCode() != 0:

@@ -95,7 +95,7 @@ func wholeJobToProto(st *cluster.State, j *cluster.Job) *schedulerv1.Job {
 		w := &j.Workers[i]
 		p.Workers[i] = &schedulerv1.Worker{
 			Rank: int32(w.Rank), NodeId: string(w.Node), GpuUuids: w.GPUs,
-			State: schedulerv1.WorkerState(w.State), ExitCode: w.ExitCode, Signal: w.Signal, Message: w.Message,
+			State: schedulerv1.WorkerState(w.State), ExitCode: w.ExitCode, Signal: w.Signal, Message: w.Message, Blamed: w.Blamed,
 		}
 		if n := st.Node(w.Node); n != nil {
 			p.Workers[i].NodeName = n.Name

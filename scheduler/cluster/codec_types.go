@@ -36,6 +36,7 @@ func (w *Worker) code(c *coder) {
 	c.i32(&w.ExitCode)
 	c.i32(&w.Signal)
 	c.bool(&w.PeerLost)
+	c.bool(&w.Blamed)
 	c.str(&w.Message)
 }
 

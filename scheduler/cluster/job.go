@@ -86,6 +86,7 @@ type Worker struct {
 	ExitCode int32 // if exited and Signal is 0
 	Signal   int32
 	PeerLost bool   // it ended because a peer was lost, by its own word
+	Blamed   bool   // the first of its gang that failed of itself
 	Message  string // why it ended or could not start
 }
 

@@ -158,7 +158,7 @@ func TestBlame(t *testing.T) {
 	f.ok(&ReportWorkers{Node: "id-0", Workers: []WorkerReport{{Job: id, Epoch: 1, Rank: 0, State: WorkerExited, ExitCode: 1, PeerLost: true}}})
 	f.want(id, Stopping, "rank 0")
 	f.ok(&ReportWorkers{Node: "id-1", Workers: []WorkerReport{{Job: id, Epoch: 1, Rank: 1, State: WorkerExited, Signal: 9}}})
-	if j := f.want(id, Pending, "rank 1 on node n1 was ended by signal 9"); j.Failures != 1 {
+	if j := f.want(id, Pending, "rank 1 on node n1 was ended by signal 9"); j.Failures != 1 || j.Workers[0].Blamed || !j.Workers[1].Blamed {
 		t.Fatalf("failures %d, want 1", j.Failures)
 	}
 	// A broken link between two healthy nodes is nobody's failure.

@@ -41,7 +41,7 @@ func (s *State) reportWorker(node NodeID, r *WorkerReport) []Change {
 		j.Progress = r.Progress
 	}
 	if w.failed() {
-		s.judgeFailure(&j, &w, r.Stopped)
+		s.judgeFailure(&j, &j.Workers[r.Rank], r.Stopped)
 	}
 	if j.State == Starting && allStarted(&j) {
 		j.State, j.RunningAt = Running, s.now
@@ -63,6 +63,7 @@ func (s *State) judgeFailure(j *Job, w *Worker, stopped bool) {
 		j.StopReason = cut(s.describeEnd(w))
 		j.Reason = cut("stops: " + j.StopReason)
 	}
+	w.Blamed = itself && !j.Blamed
 	j.Blamed = j.Blamed || itself
 }
 

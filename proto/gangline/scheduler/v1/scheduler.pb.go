@@ -589,7 +589,9 @@ type Worker struct {
 	// Why it ended or could not start, in words.
 	Message string `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
 	// Node it runs on, by name.
-	NodeName      string `protobuf:"bytes,8,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
+	NodeName string `protobuf:"bytes,8,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
+	// The first of its gang that failed of itself.
+	Blamed        bool `protobuf:"varint,9,opt,name=blamed,proto3" json:"blamed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -678,6 +680,13 @@ func (x *Worker) GetNodeName() string {
 		return x.NodeName
 	}
 	return ""
+}
+
+func (x *Worker) GetBlamed() bool {
+	if x != nil {
+		return x.Blamed
+	}
+	return false
 }
 
 // Checkpoint is the newest checkpoint that a job has committed.
@@ -2505,7 +2514,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\awarn_ms\x18\x10 \x01(\x03R\x06warnMs\x12\x19\n" +
 	"\bgrace_ms\x18\x11 \x01(\x03R\agraceMs\x12'\n" +
 	"\x0fcheckpoint_keep\x18\x12 \x01(\x05R\x0echeckpointKeepB\v\n" +
-	"\t_priority\"\xf8\x01\n" +
+	"\t_priority\"\x90\x02\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x1b\n" +
@@ -2514,7 +2523,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\texit_code\x18\x05 \x01(\x05R\bexitCode\x12\x16\n" +
 	"\x06signal\x18\x06 \x01(\x05R\x06signal\x12\x18\n" +
 	"\amessage\x18\a \x01(\tR\amessage\x12\x1b\n" +
-	"\tnode_name\x18\b \x01(\tR\bnodeName\"t\n" +
+	"\tnode_name\x18\b \x01(\tR\bnodeName\x12\x16\n" +
+	"\x06blamed\x18\t \x01(\bR\x06blamed\"t\n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x14\n" +
