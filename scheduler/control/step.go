@@ -8,8 +8,8 @@ import (
 	"github.com/gangline/gangline/scheduler/planner"
 )
 
-// Leases says until when each node is considered alive. They live in the
-// leader's memory, never in the log. A new leader grants every known node a
+// Leases says until when each node is considered alive, by the clock that gives
+// Step its now. They live in the leader's memory, never in the log. A new leader grants every known node a
 // full lease before its first Step.
 type Leases map[cluster.NodeID]cluster.Time
 
