@@ -227,3 +227,30 @@ func TestSupervisorToldToEnd(t *testing.T) {
 		t.Errorf("got %+v", st)
 	}
 }
+
+// Agents that were restarted many times in the life of one quiet worker have not locked the next one out.
+func TestManyAgentsOneWorker(t *testing.T) {
+	t.Parallel()
+	n, never := newNode(t), newFIFO(t, "never")
+	key := n.launch(sh(0, `read x <"$1"`, never.path))
+	n.await(key, "running", func(st Status) bool { return st.State == Running })
+	for range maxControlConns + 1 {
+		conn, err := dialControl(t.Context(), n.workerDir(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The last one may be turned away before the end of the others is noticed: that is no matter.
+		if send(conn, controlRequest{Op: opSubscribe}) == nil {
+			_, _ = conn.Read(make([]byte, 1))
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.Stop(key, Stop{Reason: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	if st := n.exit(key); st.Signal != "SIGKILL" || !st.Stopped() {
+		t.Errorf("got %+v", st)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"sync"
@@ -207,8 +208,18 @@ func (c *controlServer) serve(conn net.Conn) {
 	}
 }
 
-// push sends the status now and at every change; changes in quick succession may share a line.
+// push sends the status now and at every change; changes in quick succession may share a line. It ends when the
+// subscriber hangs up, so that agents which come and go do not use up the slots of a worker that never changes.
 func (c *controlServer) push(conn net.Conn) {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_, _ = io.Copy(io.Discard, conn) // a subscriber says nothing more: the end of its silence is all that matters
+	}()
+	defer func() {
+		_ = conn.SetReadDeadline(time.Now()) // an error means that it is closed
+		<-gone
+	}()
 	for last := false; ; {
 		st, changed := c.board.watch()
 		if send(conn, controlAnswer{Status: &st}) != nil || st.Durable || last {
@@ -218,6 +229,10 @@ func (c *controlServer) push(conn net.Conn) {
 		case <-changed:
 		case <-c.board.done:
 			last = true
+		case <-gone:
+			if last = isClosed(c.board.done); !last { // close ends reading too, and the last status is still owed
+				return
+			}
 		}
 	}
 }
