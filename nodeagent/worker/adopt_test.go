@@ -196,6 +196,30 @@ func TestAdoptRemains(t *testing.T) {
 	}
 }
 
+// A started worker whose spec cannot be read is neither started again nor robbed of its directory.
+func TestUnreadableSpecBlocksLaunch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	sub := filepath.Join(dir, "workers", "1-1-0")
+	if err := os.MkdirAll(sub, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{specFile: "{", lockFile: "", "stdout.0.log": "precious"} {
+		if err := os.WriteFile(filepath.Join(sub, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, ran := openNode(t, dir), filepath.Join(t.TempDir(), "ran")
+	for range 2 {
+		if err := n.Launch(sh(0, `echo ran >"$1"`, ran)); err == nil || !strings.Contains(err.Error(), "then remove the directory") {
+			t.Errorf("launch: %v", err)
+		}
+	}
+	if data, err := os.ReadFile(filepath.Join(sub, "stdout.0.log")); err != nil || string(data) != "precious" {
+		t.Errorf("its output: %q, %v", data, err)
+	}
+}
+
 // Only the agent starts supervisors: run by hand on a directory, one must refuse and start nothing.
 func TestSuperviseByHandRefuses(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +33,6 @@ func (m *Manager) Launch(spec Spec) error {
 	}
 	if err := m.startSupervisor(w); err != nil {
 		// The supervisor never ran, so the key is free again.
-		err = errors.Join(err, os.RemoveAll(w.dir))
 		m.mu.Lock()
 		delete(m.workers, spec.Key)
 		m.mu.Unlock()
@@ -64,11 +64,21 @@ func (m *Manager) reserve(w *worker) (known bool, err error) {
 }
 
 // startSupervisor does the three steps in the order that makes a double start impossible: spec durable, lock held,
-// process.
-func (m *Manager) startSupervisor(w *worker) error {
-	if err := os.Mkdir(w.dir, 0o700); err != nil {
+// process. On an error nothing of it is left; a directory that was there before is left alone.
+func (m *Manager) startSupervisor(w *worker) (err error) {
+	err = os.Mkdir(w.dir, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: it may have run here already: see the agent's log of its start, end what is left of the worker, "+
+			"then remove the directory", err)
+	}
+	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(w.dir))
+		}
+	}()
 	file := launchFile{Spec: w.spec, Token: w.token, BootID: m.boot, LaunchedAt: w.status.LaunchedAt}
 	if err := writeOnce(w.dir, specFile, file); err != nil {
 		return fmt.Errorf("write its spec: %w: free space on the node's state disk", err)
