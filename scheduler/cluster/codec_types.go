@@ -158,9 +158,20 @@ func (m *CancelJob) code(c *coder) {
 func (m *StartJob) code(c *coder) {
 	codeUint(c, &m.Job)
 	codeUint(c, &m.Epoch)
+	last := NodeID("") // a node is named once for a run of workers: a large gang must fit into one entry
 	codeList(c, &m.Workers, func(c *coder, p *Placement) {
 		codeInt(c, &p.Rank)
-		codeNodeID(c, &p.Node)
+		node := p.Node
+		if !c.reading && node == last {
+			node = ""
+		}
+		codeNodeID(c, &node)
+		if node != "" {
+			last = node
+		}
+		if c.reading {
+			p.Node = last
+		}
 		codeList(c, &p.GPUs, codeStr)
 	})
 }

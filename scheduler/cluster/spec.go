@@ -11,7 +11,7 @@ import (
 // one line of a table can hold.
 const (
 	MaxNameLen     = 128
-	MaxGPUs        = 1 << 20
+	MaxGPUs        = 1 << 14 // of one gang: a gang starts by one command, which must fit into one log entry
 	MaxArgs        = 4096
 	MaxEnv         = 1024
 	MaxSpecBytes   = 256 << 10 // command, environment and script together

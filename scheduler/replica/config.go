@@ -56,6 +56,9 @@ type Config struct {
 	segmentBytes int // of the log's files; 0: the library's 64 MiB
 }
 
+// MaxCommandBytes is the largest encoded command that Propose takes.
+const MaxCommandBytes = maxEntryBytes - commandOverhead - entryOverhead
+
 // Bounds of the package that are not settings.
 const (
 	maxServerID       = 64
