@@ -107,7 +107,7 @@ func (a *agent) WatchNotices(_ *agentv1.WatchNoticesRequest, stream grpc.ServerS
 // would. It gives each rank's error.
 func launch(t *testing.T, a *agents, epoch uint64, cfg config, dir string, kill map[int]context.Context, out, diag *output) []error {
 	t.Helper()
-	sockets, err := os.MkdirTemp("", "digits") // t.TempDir may be too long for a socket's name
+	sockets, err := os.MkdirTemp("", "digits") //nolint:usetesting // t.TempDir may be too long for the name of a socket
 	if err != nil {
 		t.Fatal(err)
 	}
