@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -110,7 +111,9 @@ func (g *guard) answer(conn net.Conn) (peer hello, err error) {
 	case err != nil:
 		return peer, err
 	default:
-		reply.code, reply.why = g.judge(peer, reply.cluster)
+		if reply.code, reply.why = g.judge(peer, reply.cluster); reply.code == helloOK {
+			reply.code, reply.why = g.identify(conn, peer.from)
+		}
 	}
 	if err := writeHello(conn, reply); err != nil {
 		return peer, err
@@ -135,4 +138,27 @@ func (g *guard) judge(peer hello, ours string) (code byte, why string) {
 	default:
 		return helloOK, ""
 	}
+}
+
+// identify checks by a peer's certificate that it is the server that it says
+// it is. The TLS handshake takes every certificate of the cluster's CA, users'
+// and agents' too; whoever speaks Raft can rewrite the whole state.
+func (g *guard) identify(conn net.Conn, from string) (code byte, why string) {
+	if c, ok := conn.(*guardedConn); ok {
+		conn = c.Conn
+	}
+	secured, ok := conn.(*tls.Conn)
+	if !ok {
+		return helloOK, "" // plain text: the network is trusted
+	}
+	shown := secured.ConnectionState().PeerCertificates
+	if len(shown) == 0 {
+		return helloOK, "" // without ClientCAs nobody is asked for one
+	}
+	host, _, err := net.SplitHostPort(g.r.cfg.address(from))
+	if shown[0].Subject.CommonName == from || shown[0].VerifyHostname(from) == nil || (err == nil && shown[0].VerifyHostname(host) == nil) {
+		return helloOK, ""
+	}
+	return helloWrongServer, fmt.Sprintf("the certificate of %q names neither server %s nor its host %s: give each server a certificate for its address",
+		shown[0].Subject.CommonName, from, host)
 }

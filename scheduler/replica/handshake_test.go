@@ -2,7 +2,11 @@ package replica
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"math/big"
 	"net"
 	"strings"
 	"testing"
@@ -138,6 +142,54 @@ func TestHandshakeSilentPeer(t *testing.T) {
 			t.Errorf("the silent peer was dropped with %v after %s, want %s", err, time.Since(began), handshakeTimeout)
 		}
 	})
+}
+
+// TestHandshakeCertificate: among the certificates of one CA only a server's
+// may speak Raft, as that server.
+func TestHandshakeCertificate(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	a, b := Server{"a", "10.0.0.1:1"}, Server{"b", "10.0.0.2:1"}
+	g := &guard{r: newReplica(Config{ID: "a", Servers: []Server{a, b}, Logger: quiet(), Events: 1}.withDefaults())}
+	usage := []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	for name, test := range map[string]struct {
+		cert x509.Certificate
+		ok   bool
+	}{
+		"names the server's host": {x509.Certificate{IPAddresses: []net.IP{net.IPv4(10, 0, 0, 2)}}, true},
+		"names the server's id":   {x509.Certificate{DNSNames: []string{"b"}}, true},
+		"common name is the id":   {x509.Certificate{Subject: pkix.Name{CommonName: "b"}}, true},
+		"another server's":        {x509.Certificate{IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)}}, false},
+		"a user's":                {x509.Certificate{Subject: pkix.Name{CommonName: "ada"}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.cert.SerialNumber, test.cert.ExtKeyUsage = big.NewInt(3), usage
+			cert, key := sign(t, &test.cert, ca)
+			theirs := ca.config(t, ca)
+			theirs.Certificates = []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}
+			theirs.ServerName = "127.0.0.1"
+			ours := ca.config(t, ca)
+			ours.ClientAuth = tls.RequireAndVerifyClientCert
+			near, far := net.Pipe()
+			client, server := tls.Client(near, theirs), tls.Server(far, ours)
+			defer near.Close()
+			done := make(chan hello, 1)
+			go func() {
+				defer close(done)
+				if err := writeHello(client, hello{from: "b", to: "a"}); err != nil {
+					return
+				}
+				if answer, err := readHello(client); err == nil {
+					done <- answer
+				}
+			}()
+			_, err := g.answer(&guardedConn{Conn: server, g: g})
+			if answer := <-done; (err == nil) != test.ok || (answer.code == helloOK) != test.ok {
+				t.Errorf("answered %+v, %v: want it let in: %v", answer, err, test.ok)
+			}
+		})
+	}
 }
 
 func TestHelloRoundTrip(t *testing.T) {
