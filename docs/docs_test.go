@@ -156,7 +156,7 @@ func (p *program) helpOf(verb string) string {
 
 var (
 	fence = regexp.MustCompile("(?ms)^[ \t]*```[a-z]*\n(.*?)^[ \t]*```")
-	call  = regexp.MustCompile(`(?:^|[\s;(|&"'/=])gangline((?: +[^\s;|&)]+)*)`)
+	call  = regexp.MustCompile(`(?:^|[\s;(|&"'])(?:\S*bin/)?gangline((?: +[^\s;|&)]+)*)`)
 	word  = regexp.MustCompile(`^[a-z][a-z-]*$`)
 	flag  = regexp.MustCompile(`^--([a-z][a-z-]*)`)
 )
@@ -192,7 +192,7 @@ func checkCall(t *testing.T, p *program, page string, words []string) int {
 		if w == "--" {
 			break
 		}
-		if m := flag.FindStringSubmatch(w); m != nil {
+		if m := flag.FindStringSubmatch(w); m != nil && m[1] != "help" {
 			help := p.helpOf(verb)
 			if verb == "" {
 				help = p.helpOf("jobs") // flags before the verb are the global ones
@@ -203,7 +203,7 @@ func checkCall(t *testing.T, p *program, page string, words []string) int {
 			continue
 		}
 		switch {
-		case !word.MatchString(w):
+		case !word.MatchString(w): // a number, a path, --help
 		case verb == "" && (i == 0 || strings.HasPrefix(words[0], "--")):
 			if i > 0 && !strings.Contains(words[i-1], "=") && strings.HasPrefix(words[i-1], "--") && words[i-1] != "--json" {
 				continue // the value of a flag
