@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// Full-jitter back-off between two tries to find the leader: an election takes well under a second, and 12,500
-	// agents must not come back in step.
+	// Full-jitter back-off between two tries to find the leader: 12,500 agents must not come back in step. An election
+	// takes a second or two, by the end of which an agent waits for half of backoffMax on average.
 	backoffMin = 50 * time.Millisecond
-	backoffMax = 2 * time.Second
+	backoffMax = time.Second
 	// refusedWait is the pause after a refusal that only a person can mend, such as a name that is taken.
 	refusedWait = 10 * time.Second
 	// sayEvery is how often a leader that cannot be found is spoken of in the log.
@@ -78,7 +78,7 @@ func (s *servers) learn(addresses []string) {
 // connect keeps a stream to the leader until ctx ends. Only a wrong cluster ends it with an error.
 func (a *Agent) connect(ctx context.Context) error {
 	list := &servers{configured: a.cfg.Servers, next: rand.IntN(len(a.cfg.Servers))}
-	failures := 0
+	var retry backoff
 	var saidAt time.Time
 	for ctx.Err() == nil {
 		address := list.pick()
@@ -87,12 +87,11 @@ func (a *Agent) connect(ctx context.Context) error {
 			return nil
 		}
 		if welcomed {
-			failures = 0
+			retry = backoff{}
 			a.log.Warn("lost the leader; workers go on", "server", address, "err", err)
 			saidAt = time.Time{}
 		}
-		wait := jitter(failures)
-		failures++
+		var wait time.Duration
 		var redirect *redirectError
 		var wrong *WrongClusterError
 		switch {
@@ -102,16 +101,16 @@ func (a *Agent) connect(ctx context.Context) error {
 			return err
 		case errors.As(err, &redirect) && redirect.leader != "":
 			list.preferred = redirect.leader
-			if failures == 1 {
-				wait = 0 // the first hint is followed at once; servers that point at each other are not
-			}
-		case errors.As(err, &redirect):
+			wait = retry.redirected()
 		case refused(err) || (!welcomed && status.Code(err) == codes.Aborted): // aborted: an agent with a copy of our state
 			wait = a.refusedWait/2 + rand.N(a.refusedWait)
 			a.log.Error("the scheduler refuses this node; the agent tries again", "server", address, "why", status.Convert(err).Message(), "wait", wait)
-		case !welcomed && time.Since(saidAt) >= sayEvery:
-			saidAt = time.Now()
-			a.log.Warn("no connection to a scheduler; workers go on", "server", address, "err", err)
+		default:
+			wait = retry.failed()
+			if !welcomed && !errors.As(err, &redirect) && time.Since(saidAt) >= sayEvery {
+				saidAt = time.Now()
+				a.log.Warn("no connection to a scheduler; workers go on", "server", address, "err", err)
+			}
 		}
 		if !sleep(ctx, wait) {
 			return nil
@@ -125,10 +124,28 @@ func refused(err error) bool {
 	return slices.Contains([]codes.Code{codes.AlreadyExists, codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated}, status.Code(err))
 }
 
-// jitter is a random wait that may be twice as long after each failure.
-func jitter(failures int) time.Duration {
-	ceiling := backoffMin << min(failures, 10)
-	return rand.N(min(ceiling, backoffMax))
+// backoff gives the waits between tries. It is for one goroutine.
+type backoff struct {
+	failures int
+	followed bool // the last answer was a redirect that was followed at once
+}
+
+// redirected is the wait before the server that another one named is tried: none, since an election that took long has
+// made the other waits long and is over now. Servers that point at each other are followed at once only every other time.
+func (b *backoff) redirected() time.Duration {
+	if b.followed {
+		return b.failed()
+	}
+	b.followed = true
+	return 0
+}
+
+// failed is a random wait that may be twice as long after each failure.
+func (b *backoff) failed() time.Duration {
+	ceiling := min(backoffMin<<min(b.failures, 10), backoffMax)
+	b.failures++
+	b.followed = false
+	return rand.N(ceiling)
 }
 
 // sleep waits; false if ctx ended first.

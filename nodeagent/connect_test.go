@@ -123,13 +123,59 @@ func TestServersTakeTurns(t *testing.T) {
 	}
 }
 
-func TestJitterIsBounded(t *testing.T) {
+func TestBackoffIsBounded(t *testing.T) {
 	t.Parallel()
-	for failures := range 100 {
-		if d := jitter(failures); d < 0 || d >= backoffMax {
-			t.Fatalf("after %d failures: %v", failures, d)
+	var b backoff
+	var longest time.Duration
+	for tries := range 200 {
+		d := b.failed()
+		if limit := min(backoffMin<<min(tries, 10), time.Second); d < 0 || d >= limit {
+			t.Fatalf("after %d failures: %v", tries, d)
 		}
+		longest = max(longest, d)
 	}
+	if longest < backoffMax/2 {
+		t.Errorf("the longest of 200 waits is %v: agents come back in step", longest)
+	}
+}
+
+// A leader that a server names is tried at once however long nobody led; a circle of servers is not run round in.
+func TestRedirectNeedsNoWait(t *testing.T) {
+	t.Parallel()
+	var b backoff
+	for range 20 {
+		b.failed()
+	}
+	if d := b.redirected(); d != 0 {
+		t.Errorf("the first redirect is followed after %v", d)
+	}
+	var total time.Duration
+	for range 100 {
+		total += b.redirected()
+	}
+	if total < 10*time.Second {
+		t.Errorf("servers that point at each other: 100 redirects in %v", total)
+	}
+	b = backoff{followed: true}
+	b.failed()
+	if d := b.redirected(); d != 0 {
+		t.Errorf("a redirect after a failure is followed after %v", d)
+	}
+}
+
+// TestLeaderNamedAfterLongElection: nobody leads for several tries, then a follower names the new leader.
+func TestLeaderNamedAfterLongElection(t *testing.T) {
+	t.Parallel()
+	old, follower, leader := newScheduler(t), newScheduler(t), newScheduler(t)
+	follower.set(func() { follower.redirect = &agentv1.Redirect{} })
+	leader.set(func() { leader.redirect = &agentv1.Redirect{} })
+	start(t, testConfig(t, old, follower, leader))
+	old.await("beats", func() bool { return old.beats > 0 })
+	old.stop()
+	follower.await("tries", func() bool { return follower.hellos >= 4 })
+	leader.set(func() { leader.redirect = nil })
+	follower.set(func() { follower.redirect = &agentv1.Redirect{LeaderAddress: leader.address} })
+	leader.await("beats", func() bool { return leader.beats > 0 })
 }
 
 func TestFenceFileSurvivesTornWrites(t *testing.T) {
