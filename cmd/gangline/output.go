@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -20,7 +22,13 @@ func (a *app) printJSON(m proto.Message) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%s\n", b)
+	var line bytes.Buffer
+	// protojson varies its white space on purpose; scripts compare outputs.
+	if err := json.Compact(&line, b); err != nil {
+		return err
+	}
+	line.WriteByte('\n')
+	_, err = a.out.Write(line.Bytes())
 	return err
 }
 
