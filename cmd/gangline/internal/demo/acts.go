@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -228,10 +230,32 @@ func (s *story) finish(ctx context.Context) error {
 		}
 		s.report.Jobs = append(s.report.Jobs, jobReport(resp.GetJob()))
 		if id == s.digits.Load() {
-			s.report.ResumedFromStep = int64(resp.GetJob().GetProgress().GetMetrics()["start_step"])
+			metrics := resp.GetJob().GetProgress().GetMetrics()
+			s.report.ResumedFromStep = int64(metrics["start_step"])
+			s.report.ModelHash = fmt.Sprintf("%08x", uint32(metrics["model_hash32"]))
 		}
 	}
 	s.report.StepsRepeated = max(0, s.report.StepAtNodeKill-s.report.ResumedFromStep)
+	return s.trainAlone(ctx)
+}
+
+// trainAlone does the same training in one process, without Gangline and
+// without a pause, and takes its model's hash.
+func (s *story) trainAlone(ctx context.Context) error {
+	args := slices.Clone(s.cfg.DigitsArgs)
+	if i := slices.Index(args, "--step-delay"); i >= 0 {
+		args = slices.Delete(args, i, i+2)
+	}
+	cmd := exec.CommandContext(ctx, s.cfg.Digits, args...)
+	cmd.Env = outsideGangline()
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("train once more in one process: %w", err)
+	}
+	fields := strings.Fields(string(out))
+	hash := fields[len(fields)-1]
+	s.report.ModelHashAlone = hash[max(0, len(hash)-8):]
+	s.view.say("the same training in one process, never interrupted, gives the model %s; the job's is %s", s.report.ModelHashAlone, s.report.ModelHash)
 	return nil
 }
 

@@ -92,7 +92,7 @@ func (p *processes) start(pr *process) error {
 	defer func() { _ = log.Close() }() // the child has its own
 	pr.cmd = exec.Command(p.gangline, pr.args...)
 	pr.cmd.Stdout, pr.cmd.Stderr = log, log
-	pr.cmd.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "GANGLINE_") })
+	pr.cmd.Env = outsideGangline()
 	// A terminal's interrupt is the demo's to handle, and a demo that is
 	// killed takes its servers and agents along.
 	pr.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -105,6 +105,11 @@ func (p *processes) start(pr *process) error {
 		close(pr.done)
 	}()
 	return nil
+}
+
+// outsideGangline is the environment without what a person or a job has set for Gangline.
+func outsideGangline() []string {
+	return slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "GANGLINE_") })
 }
 
 // kill sends SIGKILL and waits for the end.

@@ -21,7 +21,9 @@ type Report struct {
 	StepsRepeated           int64       `json:"steps_repeated"`
 	ResumedFromStep         int64       `json:"resumed_from_step"`
 	StepAtNodeKill          int64       `json:"step_at_node_kill"`
-	RecoveryMS              int64       `json:"recovery_ms"` // SIGKILL of the node to the digits job running again
+	ModelHash               string      `json:"model_hash"`       // of the trained model, low 32 bits
+	ModelHashAlone          string      `json:"model_hash_alone"` // of the same training in one process, never interrupted
+	RecoveryMS              int64       `json:"recovery_ms"`      // SIGKILL of the node to the digits job running again
 	Seconds                 float64     `json:"seconds"`
 	CleanedUp               bool        `json:"cleaned_up"`
 	Problems                []string    `json:"problems"` // empty if all that the demo shows held
@@ -79,6 +81,9 @@ func (r *Report) judge() {
 	}
 	if r.ResumedFromStep <= 0 {
 		bad("the digits job did not resume from a checkpoint")
+	}
+	if r.ModelHash == "" || r.ModelHash != r.ModelHashAlone {
+		bad("the model is %s, and %s when trained by one process without interruption", r.ModelHash, r.ModelHashAlone)
 	}
 	if !r.CleanedUp {
 		bad("processes or files were left behind")

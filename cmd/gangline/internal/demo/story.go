@@ -35,7 +35,7 @@ func DefaultConfig() Config {
 	return Config{
 		Servers: 3, Nodes: 4, GPUs: 8, Limit: 170 * time.Second,
 		// The pause makes a training of two seconds last long enough to watch, and to be interrupted.
-		DigitsArgs: []string{"--epochs", "60", "--checkpoint-every", "100", "--step-delay", "25ms"},
+		DigitsArgs: []string{"--epochs", "60", "--checkpoint-every", "100", "--step-delay", "15ms"},
 	}
 }
 
