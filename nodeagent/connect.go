@@ -16,6 +16,9 @@ const (
 	// takes a second or two, by the end of which an agent waits for half of backoffMax on average.
 	backoffMin = 50 * time.Millisecond
 	backoffMax = time.Second
+	// maxAtOnce is how many tries may follow each other without a wait: from a dead server to the next one, and from there
+	// to the leader that it names. With one less, the last of 12 agents is back after 1.3 s and not 0.75.
+	maxAtOnce = 2
 	// refusedWait is the pause after a refusal that only a person can mend, such as a name that is taken.
 	refusedWait = 10 * time.Second
 	// sayEvery is how often a leader that cannot be found is spoken of in the log.
@@ -101,15 +104,21 @@ func (a *Agent) connect(ctx context.Context) error {
 			return err
 		case errors.As(err, &redirect) && redirect.leader != "":
 			list.preferred = redirect.leader
-			wait = retry.redirected()
+			wait = retry.atOnce()
 		case refused(err) || (!welcomed && status.Code(err) == codes.Aborted): // aborted: an agent with a copy of our state
 			wait = a.refusedWait/2 + rand.N(a.refusedWait)
 			a.log.Error("the scheduler refuses this node; the agent tries again", "server", address, "why", status.Convert(err).Message(), "wait", wait)
-		default:
+		case welcomed || errors.As(err, &redirect):
 			wait = retry.failed()
-			if !welcomed && !errors.As(err, &redirect) && time.Since(saidAt) >= sayEvery {
+		default:
+			if time.Since(saidAt) >= sayEvery {
 				saidAt = time.Now()
 				a.log.Warn("no connection to a scheduler; workers go on", "server", address, "err", err)
+			}
+			if len(list.all()) > 1 {
+				wait = retry.atOnce()
+			} else {
+				wait = retry.failed()
 			}
 		}
 		if !sleep(ctx, wait) {
@@ -127,16 +136,16 @@ func refused(err error) bool {
 // backoff gives the waits between tries. It is for one goroutine.
 type backoff struct {
 	failures int
-	followed bool // the last answer was a redirect that was followed at once
+	free     int // tries since the last wait
 }
 
-// redirected is the wait before the server that another one named is tried: none, since an election that took long has
-// made the other waits long and is over now. Servers that point at each other are followed at once only every other time.
-func (b *backoff) redirected() time.Duration {
-	if b.followed {
+// atOnce is the wait before another server is tried that may well lead: none, since an election that took long has made
+// the other waits long and is over now. It is used up by servers that are all dead or that point at each other.
+func (b *backoff) atOnce() time.Duration {
+	if b.free >= maxAtOnce {
 		return b.failed()
 	}
-	b.followed = true
+	b.free++
 	return 0
 }
 
@@ -144,7 +153,7 @@ func (b *backoff) redirected() time.Duration {
 func (b *backoff) failed() time.Duration {
 	ceiling := min(backoffMin<<min(b.failures, 10), backoffMax)
 	b.failures++
-	b.followed = false
+	b.free = 0
 	return rand.N(ceiling)
 }
 

@@ -139,27 +139,30 @@ func TestBackoffIsBounded(t *testing.T) {
 	}
 }
 
-// A leader that a server names is tried at once however long nobody led; a circle of servers is not run round in.
-func TestRedirectNeedsNoWait(t *testing.T) {
+// However long nobody led, the way from a dead server over a follower to the leader takes no wait; a circle of servers is
+// not run round in.
+func TestTriesAtOnceAreFew(t *testing.T) {
 	t.Parallel()
 	var b backoff
 	for range 20 {
 		b.failed()
 	}
-	if d := b.redirected(); d != 0 {
-		t.Errorf("the first redirect is followed after %v", d)
+	for range maxAtOnce {
+		if d := b.atOnce(); d != 0 {
+			t.Errorf("the next server is tried after %v", d)
+		}
 	}
 	var total time.Duration
-	for range 100 {
-		total += b.redirected()
+	for range 300 {
+		total += b.atOnce()
 	}
-	if total < 10*time.Second {
-		t.Errorf("servers that point at each other: 100 redirects in %v", total)
+	if total < 20*time.Second {
+		t.Errorf("servers that point at each other: 300 tries in %v", total)
 	}
-	b = backoff{followed: true}
+	b = backoff{free: maxAtOnce}
 	b.failed()
-	if d := b.redirected(); d != 0 {
-		t.Errorf("a redirect after a failure is followed after %v", d)
+	if d := b.atOnce(); d != 0 {
+		t.Errorf("the first try after a wait is made after %v", d)
 	}
 }
 
