@@ -12,7 +12,7 @@ import (
 //  2. Gangs are whole: a holding job has all its workers, with as many GPUs as it asked for.
 //  3. A node's reserved CPUs and memory are the sum of its holders'.
 //  4. Every remembered request names an existing id below the next one.
-//  5. The derived maps agree with the jobs and nodes.
+//  5. The derived maps agree with the jobs and nodes; a GPU is of one node.
 func (s *State) Check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -136,12 +136,22 @@ func (s *State) checkDerived() error {
 	if counts != s.counts || pending != s.pending.Len() || holding != s.holding.Len() || finished != s.finished.Len() {
 		bad("counts %v, pending %d, holding %d, finished %d do not agree with the jobs", s.counts, s.pending.Len(), s.holding.Len(), s.finished.Len())
 	}
+	gpus := 0
 	s.EachNode(func(n *Node) bool {
 		if s.NodeByName(n.Name) != n {
 			bad("node %s is not known by its name", n.Name)
 		}
+		for i := range n.GPUs {
+			if id, ok := s.gpus.Get(n.GPUs[i].UUID); !ok || id != n.ID {
+				bad("GPU %s of node %s is known as node %q's", n.GPUs[i].UUID, n.ID, id)
+			}
+		}
+		gpus += len(n.GPUs)
 		return true
 	})
+	if gpus != s.gpus.Len() {
+		bad("%d GPUs are known, nodes have %d", s.gpus.Len(), gpus)
+	}
 	if s.names.Len() != s.nodes.Len() || s.reqOrder.Len() != s.requests.Len() {
 		bad("%d names for %d nodes, %d ordered of %d requests", s.names.Len(), s.nodes.Len(), s.reqOrder.Len(), s.requests.Len())
 	}

@@ -54,6 +54,9 @@ func (w *world) draw() Command {
 	case 6:
 		n := gpuNode(rapid.IntRange(0, 3).Draw(w.t, "n"), rapid.IntRange(1, 4).Draw(w.t, "gpus"))
 		n.Incarnation = uint64(rapid.IntRange(1, 3).Draw(w.t, "incarnation"))
+		if rapid.IntRange(0, 3).Draw(w.t, "moved") == 0 {
+			n.GPUs = gpuNode(rapid.IntRange(0, 3).Draw(w.t, "from"), 2).GPUs
+		}
 		return &RegisterNode{Node: n, Running: []WorkerRef{{Job: job, Epoch: epoch, GPUs: []string{"GPU-0-0"}}}}
 	case 7:
 		inc := uint64(1)

@@ -98,21 +98,29 @@ func (s *State) applyRegister(c *RegisterNode) Result {
 	if err := validateNode(in); err != nil {
 		return refuse(Invalid, "%s", err)
 	}
+	other, old := s.NodeByName(in.Name), s.Node(in.ID)
+	if other != nil && other.ID == in.ID {
+		other = nil
+	}
+	if other != nil && (other.State != NodeLost || other.Holds()) {
+		return refuse(NameTaken, "a live node named %q exists (id %s, agent at %s): give this agent another --name, or remove its state directory if it is meant to be that node",
+			in.Name, other.ID, other.Address)
+	}
+	if old != nil && in.Incarnation < old.Incarnation {
+		return refuse(Conflict, "node %s: agent incarnation %d is older than %d: another agent runs with a copy of its state directory",
+			in.Name, in.Incarnation, old.Incarnation)
+	}
+	if err := s.checkGPUs(in); err != nil {
+		return refuse(Conflict, "%s", err)
+	}
 	var res Result
-	if other := s.NodeByName(in.Name); other != nil && other.ID != in.ID {
-		if other.State != NodeLost || other.Holds() {
-			return refuse(NameTaken, "a live node named %q exists (id %s, agent at %s): give this agent another --name, or remove its state directory if it is meant to be that node",
-				in.Name, other.ID, other.Address)
-		}
+	if other != nil {
 		s.dropNode(other)
 		res.Changes = append(res.Changes, Change{Node: other.ID})
 	}
+	res.Changes = append(res.Changes, s.claimGPUs(in)...)
 	n := Node{RegisteredAt: s.now}
-	if old := s.Node(in.ID); old != nil {
-		if in.Incarnation < old.Incarnation {
-			return refuse(Conflict, "node %s: agent incarnation %d is older than %d: another agent runs with a copy of its state directory",
-				in.Name, in.Incarnation, old.Incarnation)
-		}
+	if old != nil {
 		n = *old
 	}
 	held := n.GPUs
@@ -124,6 +132,45 @@ func (s *State) applyRegister(c *RegisterNode) Result {
 	s.putNode(&n)
 	res.Changes = append(res.Changes, Change{Node: n.ID})
 	return res
+}
+
+// checkGPUs refuses GPUs that another node has: given out twice, they would be
+// used twice. A lost node's free ones may move.
+func (s *State) checkGPUs(in *Node) error {
+	for i := range in.GPUs {
+		uuid := in.GPUs[i].UUID
+		id, known := s.gpus.Get(uuid)
+		if !known || id == in.ID {
+			continue
+		}
+		n := s.Node(id)
+		switch holder := n.GPUs[n.FindGPU(uuid)].Job; {
+		case n.State != NodeLost:
+			return fmt.Errorf("node %s has GPU %s, which is node %s's (id %s, agent at %s): let only one agent on a machine have its GPUs, stop the other one",
+				in.Name, uuid, n.Name, n.ID, n.Address)
+		case holder != 0:
+			return fmt.Errorf("node %s has GPU %s, which job %d still holds on the lost node %s: it is free when all workers of the job have ended",
+				in.Name, uuid, holder, n.Name)
+		}
+	}
+	return nil
+}
+
+// claimGPUs takes the GPUs of a node that is registered away from lost nodes.
+func (s *State) claimGPUs(in *Node) []Change {
+	var changes []Change
+	for i := range in.GPUs {
+		id, known := s.gpus.Get(in.GPUs[i].UUID)
+		if !known || id == in.ID {
+			continue
+		}
+		n := *s.Node(id)
+		g := n.FindGPU(in.GPUs[i].UUID)
+		n.GPUs, n.ChangedAt = slices.Delete(slices.Clone(n.GPUs), g, g+1), s.now
+		s.putNode(&n)
+		changes = append(changes, Change{Node: id})
+	}
+	return changes
 }
 
 func validateNode(n *Node) error {

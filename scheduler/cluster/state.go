@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"slices"
+
 	"github.com/tidwall/btree"
 )
 
@@ -29,6 +31,7 @@ type State struct {
 	holding  btree.Map[JobID, *Job]
 	finished btree.Map[uint64, JobID] // by FinishSeq
 	names    btree.Map[string, NodeID]
+	gpus     btree.Map[string, NodeID] // by UUID
 	reqOrder btree.Map[uint64, string] // by Seq
 	counts   [8]int                    // jobs by state
 }
@@ -52,6 +55,7 @@ func (s *State) Snapshot() *State {
 	c.holding = *s.holding.Copy()
 	c.finished = *s.finished.Copy()
 	c.names = *s.names.Copy()
+	c.gpus = *s.gpus.Copy()
 	c.reqOrder = *s.reqOrder.Copy()
 	return &c
 }
@@ -175,11 +179,28 @@ func (s *State) putNode(n *Node) {
 		s.names.Delete(old.Name)
 	}
 	s.names.Set(n.Name, n.ID)
+	same := func(a, b GPU) bool { return a.UUID == b.UUID }
+	if had && slices.EqualFunc(old.GPUs, n.GPUs, same) {
+		return
+	}
+	if had {
+		s.dropGPUs(old)
+	}
+	for i := range n.GPUs {
+		s.gpus.Set(n.GPUs[i].UUID, n.ID)
+	}
 }
 
 func (s *State) dropNode(n *Node) {
 	s.nodes.Delete(n.ID)
 	s.names.Delete(n.Name)
+	s.dropGPUs(n)
+}
+
+func (s *State) dropGPUs(n *Node) {
+	for i := range n.GPUs {
+		s.gpus.Delete(n.GPUs[i].UUID)
+	}
 }
 
 func (s *State) putRequest(r *Request) {
