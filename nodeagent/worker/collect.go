@@ -107,9 +107,13 @@ func (m *Manager) remove(gone []*worker) (int, error) {
 		m.collected[k] = true
 		delete(m.workers, k)
 	}
+	long := len(m.collected) > maxCollected
 	m.mu.Unlock()
 	m.notify()
 	var errs []error
+	if long {
+		errs = append(errs, m.loadCollected())
+	}
 	for _, w := range gone {
 		// Renamed first: a crash in the middle must not leave half a worker to adopt.
 		trash := filepath.Join(filepath.Dir(w.dir), trashPrefix+w.spec.Key.String())
@@ -136,7 +140,7 @@ func (m *Manager) appendCollected(keys []Key) error {
 	return errors.Join(err, f.Sync(), f.Close(), syncDir(m.dir))
 }
 
-// loadCollected reads the list, and halves it on disk when it has grown too long.
+// loadCollected reads the list, and halves it when it has grown too long.
 func (m *Manager) loadCollected() error {
 	path := filepath.Join(m.dir, collectedFile)
 	f, err := os.Open(path)
@@ -167,9 +171,13 @@ func (m *Manager) loadCollected() error {
 			return err
 		}
 	}
+	collected := make(map[Key]bool, len(keys))
 	for _, k := range keys {
-		m.collected[k] = true
+		collected[k] = true
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.collected = collected
 	return nil
 }
 

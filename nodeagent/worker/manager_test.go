@@ -293,3 +293,30 @@ func BenchmarkLaunch(b *testing.B) {
 		})
 	}
 }
+
+// The list of workers that are gone stays bounded while the agent runs, and keeps its newest.
+func TestCollectedIsBounded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var list strings.Builder
+	for rank := range maxCollected {
+		fmt.Fprintln(&list, Key{Job: 9, Epoch: 1, Rank: rank})
+	}
+	if err := os.WriteFile(filepath.Join(dir, collectedFile), []byte(list.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := openNode(t, dir)
+	key := n.launch(sh(0, "true"))
+	n.exit(key)
+	if err := n.Ack(key); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := n.Collect(0, 0); got != 1 || err != nil {
+		t.Fatalf("%d, %v", got, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if size := len(n.collected); size != maxCollected/2 || !n.collected[key] || n.collected[Key{Job: 9, Epoch: 1}] {
+		t.Errorf("%d keys are remembered, the newest %v", size, n.collected[key])
+	}
+}
