@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -134,7 +135,9 @@ func (e *endpoint) ReportCheckpoint(_ context.Context, req *agentv1.ReportCheckp
 func (e *endpoint) ReportPeerLost(_ context.Context, req *agentv1.ReportPeerLostRequest) (*agentv1.ReportPeerLostResponse, error) {
 	e.mu.Lock()
 	e.notes.PeerLost = true
-	e.notes.Message = fmt.Sprintf("lost its peer, rank %d: %s", req.GetRank(), req.GetCause()[:min(len(req.GetCause()), maxText)])
+	// Cut characters are taken out, for the notes are kept in a form that can hold whole ones only.
+	cause := strings.ToValidUTF8(req.GetCause()[:min(len(req.GetCause()), maxText)], "")
+	e.notes.Message = fmt.Sprintf("lost its peer, rank %d: %s", req.GetRank(), cause)
 	e.dirty = true
 	e.mu.Unlock()
 	e.save(e.server.log, true)

@@ -296,3 +296,18 @@ func TestShutdownEndsCalls(t *testing.T) {
 		t.Error("a socket was opened after the shutdown")
 	}
 }
+
+// A cause that is cut in the middle of a character must not keep the notes from the disk.
+func TestLongCauseIsKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := open(t, dir, 0)
+	if _, err := first.ReportPeerLost(within(t), &agentv1.ReportPeerLostRequest{Cause: "x" + strings.Repeat("é", 4096)}); err != nil {
+		t.Fatal(err)
+	}
+	first.Shutdown()
+	second := open(t, dir, 0)
+	if n := second.Notes(second.key); !n.GetPeerLost() || !strings.HasSuffix(n.GetMessage(), "éé") {
+		t.Errorf("notes after a restart: peer lost %v, %d bytes of message", n.GetPeerLost(), len(n.GetMessage()))
+	}
+}
