@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -196,11 +197,13 @@ func (s *State) describeEnd(w *Worker) string {
 	case w.Signal != 0:
 		how = fmt.Sprintf("was ended by signal %d", w.Signal)
 	}
-	out := fmt.Sprintf("rank %d on node %s %s", w.Rank, where, how)
-	if w.Message != "" {
-		out += ": " + w.Message
+	switch {
+	case strings.HasPrefix(w.Message, how):
+		how = w.Message // the agent says the same, and perhaps more
+	case w.Message != "":
+		how += ": " + w.Message
 	}
-	return out
+	return fmt.Sprintf("rank %d on node %s %s", w.Rank, where, how)
 }
 
 func plural(n int, noun string) string {

@@ -268,6 +268,9 @@ func jobReport(j *schedulerv1.Job) JobReport {
 	if acc, ok := j.GetProgress().GetMetrics()["test_accuracy"]; ok {
 		r.TestAccuracy = &acc
 	}
+	if h := j.GetHistory(); len(h) > 0 {
+		r.WaitS = seconds(j.GetSubmittedUnixNs(), h[0].GetStartedUnixNs()) // to the first start
+	}
 	return r
 }
 
