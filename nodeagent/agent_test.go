@@ -158,20 +158,6 @@ func TestReadLogs(t *testing.T) {
 	}
 }
 
-// TestTailOfNothing: a follower of the last lines of an output that is still empty begins at its beginning, whatever is
-// written before it opens the file.
-func TestTailOfNothing(t *testing.T) {
-	t.Parallel()
-	s := newScheduler(t)
-	r := start(t, testConfig(t, s))
-	s.order(1, 1, r.script(1, 1, "true"))
-	s.awaitWorker("1-1-0", isExited)
-	offset, err := (&nodeService{workers: r.workers}).tailOffset(t.Context(), worker.Key{Job: 1, Epoch: 1}, worker.Stdout, 10)
-	if offset != 0 || err != nil {
-		t.Errorf("offset %d, %v", offset, err)
-	}
-}
-
 // TestReaderVanishes: a follower that goes away in the middle leaves no handler behind, for the agent waits for all of
 // them when it ends, and the worker runs on.
 func TestReaderVanishes(t *testing.T) {

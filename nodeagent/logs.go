@@ -145,13 +145,13 @@ func (s *nodeService) tailOffset(ctx context.Context, key worker.Key, stream wor
 			return starts[0], nil
 		}
 		if from == 0 || oldest > from {
-			return max(0, oldest), nil // all that there is; -1 if that is nothing
+			return oldest, nil // all that there is
 		}
 	}
 }
 
 // lineStarts returns the offsets at which the last n lines begin, as far as their beginning is seen, and the offset of
-// the first byte that was read, -1 if there was none.
+// the first byte that was read.
 func lineStarts(r *worker.LogReader, n int) (starts []int64, oldest int64, err error) {
 	buf := make([]byte, logChunk)
 	ring, count := make([]int64, n), 0
