@@ -62,7 +62,7 @@ With --json, each piece is an object {"rank","epoch","stream","data"}.`,
 				return err
 			}
 			defer done()
-			return a.streamLogs(cmd.Context(), c, req)
+			return a.streamLogs(cmd.Context(), c, req, true)
 		},
 	}
 	f := cmd.Flags()
@@ -81,9 +81,10 @@ const (
 )
 
 // streamLogs prints a job's output. A server that goes away is replaced by
-// another one, and what was printed is not printed again.
-func (a *app) streamLogs(ctx context.Context, c schedulerv1.SchedulerServiceClient, req *schedulerv1.StreamLogsRequest) error {
-	p := &logPrinter{out: a.out, lines: map[logSource][]byte{}, got: map[logSource]int64{}, prefix: req.Rank == nil}
+// another one, and what was printed is not printed again. jobNotes tells people
+// what the job waits for, which those who also watch its states know.
+func (a *app) streamLogs(ctx context.Context, c schedulerv1.SchedulerServiceClient, req *schedulerv1.StreamLogsRequest, jobNotes bool) error {
+	p := &logPrinter{jobNotes: jobNotes, out: a.out, lines: map[logSource][]byte{}, got: map[logSource]int64{}, prefix: req.Rank == nil}
 	failures := 0
 	for {
 		before := p.total
@@ -134,8 +135,12 @@ func (a *app) streamLogsOnce(ctx context.Context, c schedulerv1.SchedulerService
 		switch {
 		case a.json:
 			err = printLogJSON(a.out, m)
+		case m.GetNote() != "" && m.GetRank() < 0:
+			if p.jobNotes {
+				a.statef("gangline: %s", m.GetNote())
+			}
 		case m.GetNote() != "":
-			fmt.Fprintf(a.err, "gangline: rank %d: %s\n", m.GetRank(), m.GetNote())
+			a.statef("gangline: rank %d: %s", m.GetRank(), m.GetNote())
 		default:
 			err = p.print(m)
 		}
@@ -170,13 +175,14 @@ const maxLine = 64 << 10
 
 // logPrinter prints whole lines, led by the rank where there are several.
 type logPrinter struct {
-	out    io.Writer
-	lines  map[logSource][]byte // what each source has printed of its last line
-	order  []logSource
-	got    map[logSource]int64 // bytes received of each source
-	skip   map[logSource]int64 // bytes that come again on a new stream
-	total  int64
-	prefix bool
+	out   io.Writer
+	lines map[logSource][]byte // what each source has printed of its last line
+	order []logSource
+	got   map[logSource]int64 // bytes received of each source
+	skip  map[logSource]int64 // bytes that come again on a new stream
+	total int64
+
+	prefix, jobNotes bool
 }
 
 // fresh returns what of a message was not received before.

@@ -12,10 +12,10 @@ func TestJSONIsStable(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	a := &app{out: &out}
-	if err := a.printJSON(&schedulerv1.Worker{Rank: 1, GpuUuids: []string{"a", "b"}}); err != nil {
+	if err := a.printJSON(&schedulerv1.WatchJobsRequest{JobIds: []uint64{1, 2}}); err != nil {
 		t.Fatal(err)
 	}
-	want := `{"rank":1,"node_id":"","gpu_uuids":["a","b"],"state":"WORKER_STATE_UNSPECIFIED","exit_code":0,"signal":0,"message":"","node_name":""}` + "\n"
+	want := `{"from_index":"0","job_ids":["1","2"]}` + "\n"
 	if out.String() != want {
 		t.Errorf("got  %swant %s", out.String(), want)
 	}
@@ -24,17 +24,14 @@ func TestJSONIsStable(t *testing.T) {
 // TestFailedCode: a job ends with the code of the worker that is to blame.
 func TestFailedCode(t *testing.T) {
 	t.Parallel()
-	workers := []*schedulerv1.Worker{{Rank: 0, ExitCode: 9}, {Rank: 1, Signal: 9}, {Rank: 2, ExitCode: 5}, {Rank: 3}}
-	for reason, want := range map[string]int{
-		"rank 2 on node a exited with code 5 (0 retries allowed)": 5,
-		"rank 1 on node a was ended by signal 9: killed":          137,
-		"rank 3 on node a was lost":                               1,
-		"rank 7 on node a exited with code 5":                     1,
-		"reached its time limit of 1s":                            1,
-		"":                                                        1,
+	for want, blamed := range map[int]*schedulerv1.Worker{
+		5:   {Rank: 1, ExitCode: 5, Blamed: true},
+		137: {Rank: 1, Signal: 9, Blamed: true},
+		1:   {Rank: 1, ExitCode: 5}, // nobody is to blame
 	} {
-		if got := failedCode(&schedulerv1.Job{Reason: reason, Workers: workers}); got != want {
-			t.Errorf("%q: code %d, want %d", reason, got, want)
+		job := &schedulerv1.Job{Workers: []*schedulerv1.Worker{{Rank: 0, ExitCode: 9}, blamed, {Rank: 2, Signal: 15}}}
+		if got := failedCode(job); got != want {
+			t.Errorf("%v: code %d, want %d", blamed, got, want)
 		}
 	}
 }

@@ -86,7 +86,7 @@ func (a *app) attach(ctx context.Context, id uint64, output bool) error {
 	var g errgroup.Group
 	if output {
 		g.Go(func() error {
-			return a.streamLogs(logCtx, c, &schedulerv1.StreamLogsRequest{JobId: id, Follow: true})
+			return a.streamLogs(logCtx, c, &schedulerv1.StreamLogsRequest{JobId: id, Follow: true}, false)
 		})
 	}
 	job, err = a.watchUntilFinal(ctx, c, id)

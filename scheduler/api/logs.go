@@ -111,13 +111,13 @@ func (l *logs) run(ctx context.Context) error {
 		}
 		if !l.req.GetFollow() || j.State.Final() {
 			if shown == 0 {
-				return l.note(ctx, 0, 0, "the job has not started: "+j.Reason)
+				return l.note(ctx, wholeJob, 0, "the job has not started: "+j.Reason)
 			}
 			return nil
 		}
 		if j.State == cluster.Pending && told != j.Reason {
 			told = j.Reason
-			if err := l.note(ctx, 0, j.Epoch, j.Reason); err != nil {
+			if err := l.note(ctx, wholeJob, j.Epoch, j.Reason); err != nil {
 				return err
 			}
 		}
@@ -162,6 +162,9 @@ func (l *logs) pause(ctx context.Context, updated <-chan struct{}) error {
 		return context.Cause(ctx)
 	}
 }
+
+// wholeJob is the rank of a note that is on no worker.
+const wholeJob cluster.Rank = -1
 
 // note queues a note by Gangline.
 func (l *logs) note(ctx context.Context, rank cluster.Rank, epoch cluster.Epoch, text string) error {

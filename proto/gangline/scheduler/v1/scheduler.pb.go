@@ -1842,7 +1842,7 @@ func (x *StreamLogsRequest) GetTailLines() int32 {
 // StreamLogsResponse is a piece of output, in order for each worker and stream.
 type StreamLogsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Rank that wrote it.
+	// Rank that wrote it; -1 for a note on the whole job.
 	Rank int32 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
 	// Epoch of the worker.
 	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
