@@ -79,7 +79,9 @@ type declinedWorker struct {
 	message string
 	// code and signal are reported as its end.
 	code, signal int32
-	acked        bool
+	// stopped: its stop came before its start; false: it could not be started.
+	stopped bool
+	acked   bool
 }
 
 // Run builds an agent and runs it until ctx ends. Workers outlive it. See New and Agent.Run.

@@ -104,7 +104,7 @@ func TestStopBeforeStartIsAnEnd(t *testing.T) {
 	as.Stop = &agentv1.Stop{Reason: "cancelled by ann"}
 	s.order(1, 1, as)
 	w := s.awaitWorker("1-1-0", isExited)
-	if w.GetSignal() != 15 {
+	if w.GetSignal() != 15 || !w.GetStopped() { // or its job would be blamed for it
 		t.Errorf("%v", w)
 	}
 	contains(t, w.GetMessage(), "stopped before it started: cancelled by ann")

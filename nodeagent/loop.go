@@ -212,7 +212,7 @@ func (r *reconciler) start(action reconcile.Action, statuses []worker.Status) {
 	case reconcile.Decline:
 		r.log.Info("worker was stopped before it started", keyArgs(action.Key, "reason", action.Stop.Why)...)
 		r.decline(action.Key, declinedWorker{
-			gpus: action.GPUs, signal: int32(unix.SIGTERM), message: "stopped before it started: " + action.Stop.Why,
+			gpus: action.GPUs, signal: int32(unix.SIGTERM), stopped: true, message: "stopped before it started: " + action.Stop.Why,
 		})
 		return
 	case reconcile.Acknowledge:

@@ -44,7 +44,7 @@ func (a *Agent) statuses() []*agentv1.WorkerStatus {
 		}
 		out = append(out, &agentv1.WorkerStatus{
 			Key: keyOf(key), State: agentv1.WorkerState_WORKER_STATE_EXITED, GpuUuids: d.gpus,
-			ExitCode: d.code, Signal: d.signal, Message: cut(strings.ToValidUTF8(d.message, "?")),
+			ExitCode: d.code, Signal: d.signal, Stopped: d.stopped, Message: cut(strings.ToValidUTF8(d.message, "?")),
 		})
 	}
 	slices.SortFunc(out, func(x, y *agentv1.WorkerStatus) int {
