@@ -171,6 +171,32 @@ func TestBlame(t *testing.T) {
 	}
 }
 
+// A rank that ends early, with code 0, takes its peers along for ever: each
+// retry would end the same way, so it costs one. In one report the order of
+// ranks does not matter.
+func TestBlameOfWhoLeftEarly(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	sp := spec(2)
+	sp.Retries = 1
+	id := f.ok(&SubmitJob{RequestID: "r", Spec: sp}).Job
+	f.place(id)
+	f.report(id, 1, WorkerExited, 0)
+	f.ok(&ReportWorkers{Node: "id-0", Workers: []WorkerReport{{Job: id, Epoch: 1, Rank: 0, State: WorkerExited, ExitCode: 1, PeerLost: true}}})
+	if j := f.want(id, Pending, "rank 1 on node n1 exited with code 0 while its peers still needed it: rank 0"); j.Failures != 1 || j.Workers[0].Blamed || !j.Workers[1].Blamed {
+		t.Fatalf("failures %d, workers %+v", j.Failures, j.Workers)
+	}
+	f.i += 5
+	f.ok(&StartJob{Job: id, Epoch: 2, Workers: []Placement{
+		{Rank: 0, Node: "id-0", GPUs: []string{"GPU-0-0"}}, {Rank: 1, Node: "id-0", GPUs: []string{"GPU-0-1"}},
+	}})
+	f.ok(&ReportWorkers{Node: "id-0", Workers: []WorkerReport{
+		{Job: id, Epoch: 2, Rank: 0, State: WorkerExited, ExitCode: 1, PeerLost: true},
+		{Job: id, Epoch: 2, Rank: 1, State: WorkerExited},
+	}})
+	f.want(id, Failed, "rank 1 on node n0 exited with code 0")
+}
+
 // A job remembers where its last epochs ran, and no more than MaxHistory of them.
 func TestHistory(t *testing.T) {
 	t.Parallel()

@@ -13,8 +13,12 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 		return refuse(NotFound, "node %s is not registered", c.Node)
 	}
 	var res Result
-	for i := range c.Workers {
-		res.Changes = append(res.Changes, s.reportWorker(c.Node, &c.Workers[i])...)
+	for _, failed := range []bool{false, true} { // a failure is judged by all that is known
+		for i := range c.Workers {
+			if r := &c.Workers[i]; failed == (r.State == WorkerLost || r.ExitCode != 0 || r.Signal != 0) {
+				res.Changes = append(res.Changes, s.reportWorker(c.Node, r)...)
+			}
+		}
 	}
 	return res
 }
@@ -54,9 +58,17 @@ func (s *State) reportWorker(node NodeID, r *WorkerReport) []Change {
 
 // judgeFailure stops the gang of a failed worker, and finds who is to blame:
 // the first worker that failed of itself, not because a peer was lost, its
-// supervisor vanished, or it had been asked to stop.
+// supervisor vanished, or it had been asked to stop; or the one that left its
+// peers, though with exit code 0.
 func (s *State) judgeFailure(j *Job, w *Worker, stopped bool) {
 	itself := w.State == WorkerExited && !w.PeerLost && !stopped
+	left := slices.IndexFunc(j.Workers, func(o Worker) bool { return o.State == WorkerExited && !o.failed() })
+	if j.State != Stopping && w.PeerLost && left >= 0 {
+		// Nobody had asked that one to stop. Taken for a lost peer, the job would start again for ever.
+		s.beginStop(j, StopFailure, s.describeEnd(&j.Workers[left])+" while its peers still needed it: "+s.describeEnd(w))
+		j.Blamed, j.Workers[left].Blamed = true, true
+		return
+	}
 	if j.State != Stopping {
 		s.beginStop(j, StopFailure, s.describeEnd(w))
 	} else if itself && !j.Blamed && j.Stop == StopFailure {
