@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -42,7 +44,15 @@ func checkHello(h *agentv1.Hello, clusterID string) error {
 	case len(h.GetLabels()) > maxLabels:
 		return bad("%d labels, at most %d", len(h.GetLabels()), maxLabels)
 	}
+	for _, text := range []string{h.GetNodeId(), h.GetName(), h.GetAddress(), h.GetHost(), h.GetBootId(), h.GetVersion()} {
+		if strings.ContainsFunc(text, unicode.IsControl) {
+			return bad("%q holds a control character", text)
+		}
+	}
 	for k, v := range h.GetLabels() {
+		if strings.ContainsFunc(k+v, unicode.IsControl) {
+			return bad("label %.64q=%.64q holds a control character", k, v)
+		}
 		if len(k)+len(v) > maxLabelBytes {
 			return bad("label %.32q is longer than %d bytes", k, maxLabelBytes)
 		}
@@ -50,6 +60,9 @@ func checkHello(h *agentv1.Hello, clusterID string) error {
 	for _, g := range h.GetGpus() {
 		if len(g.GetUuid()) > cluster.MaxNameLen || len(g.GetType()) > cluster.MaxNameLen {
 			return bad("GPU %.64q: uuid and type must be at most %d bytes", g.GetUuid(), cluster.MaxNameLen)
+		}
+		if strings.ContainsFunc(g.GetUuid()+g.GetType(), unicode.IsControl) {
+			return bad("GPU %q of type %q: holds a control character", g.GetUuid(), g.GetType())
 		}
 	}
 	return checkWorkers(h.GetWorkers())

@@ -51,6 +51,9 @@ func TestCheckHello(t *testing.T) {
 		"new":             {func(*agentv1.Hello) {}, codes.OK, nil},
 		"another cluster": {func(h *agentv1.Hello) { h.ClusterId = "c9" }, codes.FailedPrecondition, []string{"c9", "c1", "state directory"}},
 		"no id":           {func(h *agentv1.Hello) { h.NodeId = "" }, codes.InvalidArgument, []string{"node_id"}},
+		"escape in name":  {func(h *agentv1.Hello) { h.Name = "a\x1b[2J" }, codes.InvalidArgument, []string{"control character"}},
+		"escape in type":  {func(h *agentv1.Hello) { h.Gpus[0].Type = "h100\u009b" }, codes.InvalidArgument, []string{"control character"}},
+		"escape in label": {func(h *agentv1.Hello) { h.Labels = map[string]string{"rack": "1\n"} }, codes.InvalidArgument, []string{"control character"}},
 		"long name":       {func(h *agentv1.Hello) { h.Name = strings.Repeat("n", 200) }, codes.InvalidArgument, []string{"name"}},
 		"many workers": {func(h *agentv1.Hello) {
 			h.Workers = make([]*agentv1.WorkerStatus, maxWorkersReported+1)

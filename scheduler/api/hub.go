@@ -102,6 +102,9 @@ func (h *Hub) forget() {
 // Connect serves one agent's stream until either end leaves or the leadership
 // ends. Its status tells the agent what to do next.
 func (h *Hub) Connect(stream grpc.BidiStreamingServer[agentv1.ConnectRequest, agentv1.ConnectResponse]) error {
+	if err := checkAgentCert(stream.Context()); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	r := h.reign
 	if r != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -41,6 +42,21 @@ func callerCert(ctx context.Context) *x509.Certificate {
 		return nil
 	}
 	return tls.State.VerifiedChains[0][0]
+}
+
+// checkAgentCert keeps users from passing for agents: over TLS an agent's
+// certificate must be good for serving, since the agent serves its workers'
+// output with it. Users' certificates are to be for clients only; one without
+// any stated use is good for all.
+func checkAgentCert(ctx context.Context) error {
+	cert := callerCert(ctx)
+	if cert == nil || len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 ||
+		slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny) {
+		return nil
+	}
+	return status.Errorf(codes.PermissionDenied,
+		"the certificate of %q is a client's, not an agent's: give each agent one that is for servers too (extended key usage serverAuth)",
+		cert.Subject.CommonName)
 }
 
 // caller says who makes a call: the common name of the connection's verified

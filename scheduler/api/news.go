@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -13,7 +14,7 @@ import (
 const (
 	maxWorkersReported = 8192 // of one report; a node of 1024 GPUs with 7 epochs' exits to acknowledge
 	reportBatch        = 256  // workers in one command: with their messages at most about 0.5 MiB
-	maxMetricName      = 64   // bytes of a metric's name; longer ones are left out
+	maxMetricName      = 64   // bytes of a metric's name; longer ones, and those with control characters, are left out
 )
 
 // msgVanished is why a worker is Lost that its own agent no longer lists.
@@ -99,7 +100,7 @@ func newCheckpoints(st *cluster.State, id cluster.NodeID, workers []*agentv1.Wor
 	for _, s := range workers {
 		c, k := s.GetCheckpoint(), s.GetKey()
 		j := st.Job(cluster.JobID(k.GetJobId()))
-		if c == nil || len(c.GetPath()) > maxCheckpointPath || workerOn(j, id, k) == nil {
+		if c == nil || checkText("path", c.GetPath(), maxCheckpointPath) != nil || workerOn(j, id, k) == nil {
 			continue
 		}
 		if old := j.Checkpoint; old != nil && old.Epoch == j.Epoch && old.Step >= c.GetStep() {
@@ -139,15 +140,22 @@ func progressFromProto(p *agentv1.Progress) *cluster.Progress {
 	}
 	out := &cluster.Progress{Step: p.GetStep(), TotalSteps: p.GetTotalSteps(), DataEpoch: p.GetDataEpoch()}
 	for _, name := range slices.Sorted(maps.Keys(p.GetMetrics())) {
-		if name != "" && len(name) <= maxMetricName && len(out.Metrics) < cluster.MaxMetrics {
+		if name != "" && checkText("metric", name, maxMetricName) == nil && len(out.Metrics) < cluster.MaxMetrics {
 			out.Metrics = append(out.Metrics, cluster.Metric{Name: name, Value: p.GetMetrics()[name]})
 		}
 	}
 	return out
 }
 
-// cutText bounds a text at a character's boundary.
+// cutText bounds a text at a character's boundary and makes one line of it that
+// steers no terminal.
 func cutText(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
 	if len(s) <= limit {
 		return s
 	}

@@ -265,6 +265,10 @@ func TestSubmitRefusals(t *testing.T) {
 	bad.Command = nil
 	f.refused(&SubmitJob{RequestID: "b", Spec: bad}, Invalid, "gpus: 0")
 	f.refused(&SubmitJob{RequestID: "b", Spec: bad}, Invalid, "command: is empty")
+	bad = spec(1)
+	bad.Name, bad.GPUTypes = "j\x1b[2J", []string{"h100\u009b"}
+	f.refused(&SubmitJob{RequestID: "b", Spec: bad}, Invalid, `without control characters, is "j\x1b[2J"`)
+	f.refused(&SubmitJob{RequestID: "b", Spec: bad}, Invalid, `gpu_type: "h100\u009b"`)
 	first := f.ok(&SubmitJob{RequestID: "c", Spec: spec(1)})
 	again := f.ok(&SubmitJob{RequestID: "c", Spec: spec(1)})
 	if !again.Duplicate || again.Job != first.Job {

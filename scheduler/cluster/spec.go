@@ -83,8 +83,8 @@ func (s *JobSpec) Normalize() {
 func (s *JobSpec) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if s.Name == "" || len(s.Name) > MaxNameLen || strings.ContainsAny(s.Name, "\n\r\t\x00") {
-		bad("name: must be 1 to %d bytes on one line, is %d bytes", MaxNameLen, len(s.Name))
+	if s.Name == "" || len(s.Name) > MaxNameLen || strings.ContainsFunc(s.Name, control) {
+		bad("name: must be 1 to %d bytes without control characters, is %q", MaxNameLen, s.Name[:min(len(s.Name), MaxNameLen)])
 	}
 	if err := validateQueue(s.Queue); err != nil {
 		errs = append(errs, err)
@@ -102,8 +102,8 @@ func (s *JobSpec) Validate() error {
 		bad("gpu_type: %d types, at most %d", len(s.GPUTypes), maxGPUTypes)
 	}
 	for _, t := range s.GPUTypes {
-		if t == "" || len(t) > maxGPUTypeLen {
-			bad("gpu_type: %q must be 1 to %d bytes, such as h100", t, maxGPUTypeLen)
+		if t == "" || len(t) > maxGPUTypeLen || strings.ContainsFunc(t, control) {
+			bad("gpu_type: %.*q must be 1 to %d bytes without control characters, such as h100", maxGPUTypeLen, t, maxGPUTypeLen)
 		}
 	}
 	if s.Launch != LaunchPerGPU && s.Launch != LaunchPerNode {
@@ -114,6 +114,10 @@ func (s *JobSpec) Validate() error {
 	}
 	return errors.Join(append(errs, s.validateResources(), s.validateCommand())...)
 }
+
+// control reports whether a character steers a terminal instead of being
+// shown: names and types are shown to everyone.
+func control(r rune) bool { return r < 0x20 || (r >= 0x7f && r < 0xa0) }
 
 func (s *JobSpec) validateResources() error {
 	var errs []error
