@@ -31,6 +31,9 @@ import (
 const (
 	// pollGPUs is how often GPUs are read: as often as NVML itself samples.
 	pollGPUs = time.Second
+	// firstPoll bounds the reading before the first Hello if workers are alive: should the driver hang, the node's lease
+	// must not run out meanwhile.
+	firstPoll = time.Second
 	// collectEvery is how often old output is removed. A worker can fill at most 4 segments meanwhile.
 	collectEvery = 5 * time.Minute
 	// maxFinished bounds the finished workers that are kept, since each look of the loop walks over all.
@@ -133,14 +136,21 @@ func (a *Agent) open(ctx context.Context) error {
 		return err
 	}
 	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Logger: a.log})
+	alive := slices.ContainsFunc(a.workers.Workers(), func(st worker.Status) bool { return st.State != worker.Exited })
 	a.gpus, err = open.Prober(ctx, cfg.GPUs, open.Config{
 		Node: cfg.Name, Busy: a.holds, Now: cfg.Clock, NVML: nvml.Config{Command: cfg.GPUProbe}, Log: a.log,
+		Patient: alive,
 	})
 	if err != nil {
 		return err
 	}
 	a.monitor = gpu.NewMonitor(a.gpus, pollGPUs, a.log)
-	a.monitor.Poll(ctx) // so that the first Hello shows the GPUs
+	first, cancel := ctx, func() {}
+	if alive {
+		first, cancel = context.WithTimeout(ctx, firstPoll)
+	}
+	a.monitor.Poll(first) // so that the first Hello shows the GPUs
+	cancel()
 	if a.metrics, err = telemetry.New(a.registry, cfg.Name, a.snapshot); err != nil {
 		return err
 	}

@@ -117,6 +117,25 @@ func TestRestartedAgentAdopts(t *testing.T) {
 	contains(t, third.log.String(), "incarnation=3")
 }
 
+// TestSickDriverDoesNotKeepTheAgentDown: the driver hangs when the agent is restarted; its worker is adopted all the same.
+func TestSickDriverDoesNotKeepTheAgentDown(t *testing.T) {
+	t.Parallel()
+	s := newScheduler(t)
+	cfg := testConfig(t, s)
+	first := start(t, cfg)
+	s.order(1, 1, first.script(1, 1, "sleep 1000"))
+	s.awaitWorker("1-1-0", isRunning)
+	first.stop()
+	s.set(func() { s.workers = nil })
+	cfg.GPUs, cfg.GPUProbe = "auto", []string{"sleep", "1000"}
+	second := start(t, cfg)
+	w := s.awaitWorker("1-1-0", isRunning)
+	if len(w.GetGpuUuids()) != 1 {
+		t.Errorf("adopted %v", w)
+	}
+	contains(t, second.log.String(), "GPUs cannot be read; living workers go on")
+}
+
 func TestOlderOrderIsRefusedAfterRestart(t *testing.T) {
 	t.Parallel()
 	s := newScheduler(t)

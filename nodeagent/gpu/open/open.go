@@ -13,6 +13,10 @@ import (
 	"github.com/gangline/gangline/nodeagent/gpu/nvml"
 )
 
+// patientWait is how long a patient Prober waits for the driver, which is awake if a worker uses it: the node's lease
+// must not run out meanwhile.
+const patientWait = time.Second
+
 // Config is what the kinds of prober need beside the spec.
 type Config struct {
 	// Node is this node's name; emulated UUIDs are derived from it. Required for "fake:".
@@ -23,13 +27,18 @@ type Config struct {
 	Now func() time.Time
 	// NVML configures real GPUs; its Log defaults to Log below.
 	NVML nvml.Config
+	// Patient makes a driver that fails no error of Prober: no GPU is shown until it answers, and
+	// Prober waits 1 s for it at most. For an agent that has living
+	// workers to look after, which a driver that was upgraded under them, or that hangs, does not always harm.
+	Patient bool
 	// Log receives what people should know: no driver found, NVML gone and back. Nil: nothing is logged.
 	Log *slog.Logger
 }
 
 // Prober opens the GPUs that the spec names; gpu.SpecForms shows the forms. "nvml" fails without a driver (the
 // error wraps gpu.ErrNoDriver); "auto" logs that and shows zero GPUs until a driver appears. A driver that
-// hangs or fails in another way is an error for both: a node that has GPUs must not pass for one without.
+// hangs or fails in another way is an error for both: a node that has GPUs must not pass for one without. See also
+// Config.Patient.
 // The caller closes the prober.
 func Prober(ctx context.Context, spec string, cfg Config) (gpu.Prober, error) {
 	parsed, err := gpu.ParseSpec(spec)
@@ -66,7 +75,17 @@ func openNVML(ctx context.Context, kind gpu.Kind, cfg Config) (gpu.Prober, error
 	if kind == gpu.KindAuto {
 		p = &auto{prober: client, log: cfg.Log}
 	}
-	if _, err := p.GPUs(ctx); err != nil {
+	first, cancel := ctx, func() {}
+	if cfg.Patient {
+		first, cancel = context.WithTimeout(ctx, patientWait)
+	}
+	defer cancel()
+	_, err := p.GPUs(first)
+	if err != nil && cfg.Patient && ctx.Err() == nil {
+		cfg.Log.Error("GPUs cannot be read; living workers go on, new ones must wait", "gpus", kind, "err", err)
+		return p, nil
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open GPUs with --gpus %s: %w (--gpus none runs this node without GPUs)", kind, err), p.Close())
 	}
 	return p, nil

@@ -2,6 +2,7 @@ package open_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -95,6 +96,30 @@ func TestAutoDoesNotHideASickDriver(t *testing.T) {
 	cfg := open.Config{NVML: nvml.Config{Command: []string{"sh", "-c", "exit 127"}}}
 	if _, err := open.Prober(t.Context(), "auto", cfg); err == nil || errors.Is(err, gpu.ErrNoDriver) {
 		t.Errorf("open auto with a dying probe = %v, want an error that is not ErrNoDriver", err)
+	}
+}
+
+func TestPatientWaitsForASickDriver(t *testing.T) {
+	t.Parallel()
+	for spec, cfg := range map[string]nvml.Config{"auto": {Command: []string{"sh", "-c", "exit 127"}}, "nvml": noLibrary(), "auto:hangs": {Command: []string{"sleep", "1000"}}} {
+		spec, _, _ := strings.Cut(spec, ":")
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // a hung driver is given up after 30 s
+		defer cancel()
+		var log bytes.Buffer
+		p, err := open.Prober(ctx, spec, open.Config{NVML: cfg, Patient: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatalf("%s: %v", spec, err)
+		}
+		cancel()
+		if gpus, err := p.GPUs(ctx); err == nil || len(gpus) != 0 {
+			t.Errorf("%s: GPUs = %v, %v, want none and the reason", spec, gpus, err)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(log.String(), "level=ERROR") {
+			t.Errorf("%s: log %s", spec, log.String())
+		}
 	}
 }
 
