@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -167,7 +168,8 @@ func (s *testServer) joinNode(name string, gpus int) {
 		if stream, err = agentv1.NewAgentServiceClient(s.conn).Connect(ctx, grpc.WaitForReady(true)); err != nil {
 			s.t.Fatal(err)
 		}
-		if err := stream.Send(&agentv1.ConnectRequest{Message: &agentv1.ConnectRequest_Hello{Hello: hello}}); err != nil {
+		err = stream.Send(&agentv1.ConnectRequest{Message: &agentv1.ConnectRequest_Hello{Hello: hello}})
+		if err != nil && !errors.Is(err, io.EOF) { // EOF: the server has ended the stream, Recv knows why
 			s.t.Fatal(err)
 		}
 		m, err := stream.Recv()

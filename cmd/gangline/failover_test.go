@@ -108,8 +108,10 @@ func TestNoSubmitLostOrDoubled(t *testing.T) {
 	}
 }
 
-// submitUntilAccepted is a client that retries with one request id. It may run
-// beside the test's own goroutine.
+// submitUntilAccepted is a client that retries with one request id. It goes
+// away during its first try, so that this may or may not have made the job, and
+// asks once more when it has the answer. It may run beside the test's own
+// goroutine.
 func (c *testCluster) submitUntilAccepted(name, script string) uint64 {
 	a := c.client(3 * time.Second)
 	req := &schedulerv1.SubmitJobRequest{
@@ -117,18 +119,29 @@ func (c *testCluster) submitUntilAccepted(name, script string) uint64 {
 		Spec: &schedulerv1.JobSpec{Name: name, Gpus: 1, Command: []string{"sh", "-c", script}},
 	}
 	deadline := time.Now().Add(patience)
-	for {
+	var first uint64
+	for try := 0; ; try++ {
+		ctx, cancel := context.WithCancel(context.Background())
+		if try == 0 {
+			time.AfterFunc(5*time.Millisecond, cancel) // about when the entry is written
+		}
 		var id uint64
-		err := a.call(context.Background(), func(ctx context.Context, s schedulerv1.SchedulerServiceClient) error {
+		err := a.call(ctx, func(ctx context.Context, s schedulerv1.SchedulerServiceClient) error {
 			resp, err := s.SubmitJob(ctx, req)
 			id = resp.GetJob().GetId()
 			return err
 		})
+		cancel()
 		code, words := exitCode(err)
 		switch {
+		case err == nil && first == 0:
+			first = id
 		case err == nil:
-			return id
-		case code != exitUnavailable:
+			if id != first {
+				c.t.Errorf("submit %s: job %d, then job %d for one request id", name, first, id)
+			}
+			return first
+		case code != exitUnavailable && code != exitInterrupted:
 			c.t.Errorf("submit %s: code %d: %s: want only errors that say: try again", name, code, words)
 			return 0
 		case time.Now().After(deadline):
