@@ -22,6 +22,7 @@ const proposeTimeout = 10 * time.Second
 type leader struct {
 	replica *replica.Replica
 	hub     *api.Hub
+	clock   *clock
 	cfg     Config
 	metrics *metrics
 	log     *slog.Logger
@@ -86,9 +87,15 @@ func wait(ctx context.Context, d time.Duration) {
 // caller looks again at once.
 func (l *leader) step(ctx context.Context) bool {
 	s := l.replica.State()
-	now := cluster.Time(time.Now().UnixNano())
+	t, ahead := l.clock.now()
+	now, leases := cluster.Time(t.UnixNano()), control.Leases(l.hub.Leases())
+	if ahead > 0 { // leases are by this server's own clock
+		for id, until := range leases {
+			leases[id] = until.Add(ahead)
+		}
+	}
 	began := time.Now()
-	cmds := control.Step(s, l.hub.Leases(), now, l.cfg.Control)
+	cmds := control.Step(s, leases, now, l.cfg.Control)
 	l.metrics.stepSeconds.Observe(time.Since(began).Seconds())
 	if len(cmds) == 0 {
 		return false

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/gangline/gangline/scheduler/api"
+	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/replica"
 )
 
@@ -47,6 +48,7 @@ type server struct {
 	registry *prometheus.Registry
 	mux      *replica.Mux
 	web      net.Listener // nil: no metrics
+	clock    *clock
 	replica  *replica.Replica
 	hub      *api.Hub
 	service  *api.Service
@@ -82,12 +84,15 @@ func open(cfg Config) (_ *server, err error) {
 			return nil, err
 		}
 	}
+	s.clock = &clock{wall: time.Now}
 	s.replica, err = replica.Open(replica.Config{
 		ID: cfg.ID, Servers: cfg.Servers, Dir: cfg.DataDir, Release: cfg.Version, Logger: s.log, Registerer: s.registry,
+		Clock: s.clock.stamp,
 	}, s.mux.Raft())
 	if err != nil {
 		return nil, err
 	}
+	s.clock.follow(func() cluster.Time { return s.replica.State().Now() })
 	s.serveAPI()
 	return s, nil
 }
@@ -115,7 +120,7 @@ func (s *server) serveAPI() {
 	s.grpc = grpc.NewServer(opts...)
 	api.Register(s.grpc, s.service, s.hub)
 	s.leader = &leader{
-		replica: s.replica, hub: s.hub, cfg: cfg, log: s.log,
+		replica: s.replica, hub: s.hub, clock: s.clock, cfg: cfg, log: s.log,
 		metrics: newMetrics(s.registry, s.replica.State),
 	}
 }
