@@ -3,7 +3,6 @@ package nodeagent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -15,12 +14,14 @@ import (
 	"github.com/gangline/gangline/nodeagent/socket"
 	"github.com/gangline/gangline/nodeagent/telemetry"
 	"github.com/gangline/gangline/nodeagent/worker"
-	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
 
 const (
 	// maxActions bounds what is carried out at once: each launch waits for the disk a few times.
 	maxActions = 16
+	// maxStarts of them may be anything but stops: launches wait for the shared storage too, and when that hangs, workers
+	// must still be stopped.
+	maxStarts = 12
 	// retryAfter is the wait before what failed is tried again: a full disk, a supervisor that does not answer.
 	retryAfter = time.Second
 )
@@ -82,6 +83,7 @@ func (r *reconciler) adopted() {
 		present[st.Key.String()] = true
 		if st.State == worker.Exited {
 			r.ended[reconcile.Key(st.Key)] = true
+			_ = os.Remove(st.Labels[labelSocket]) // left by an agent that was killed; mostly there is none
 		} else {
 			r.metrics.Launched(telemetry.LaunchAdopted)
 		}
@@ -107,7 +109,7 @@ func (r *reconciler) look() {
 	known := r.known(statuses)
 	if r.order != nil {
 		for _, action := range reconcile.Diff(r.order.desired, known) {
-			if _, busy := r.busy[action.Key]; busy || len(r.busy) >= maxActions {
+			if _, busy := r.busy[action.Key]; busy || !r.room(action.Kind) {
 				continue // its result wakes the loop
 			}
 			r.start(action, statuses)
@@ -115,6 +117,17 @@ func (r *reconciler) look() {
 	}
 	r.clean(statuses)
 	r.notify()
+}
+
+// room tells whether one more action may be under way.
+func (r *reconciler) room(kind reconcile.Kind) bool {
+	starts := 0
+	for _, action := range r.busy {
+		if action.Kind != reconcile.Halt {
+			starts++
+		}
+	}
+	return len(r.busy) < maxActions && (kind == reconcile.Halt || starts < maxStarts)
 }
 
 // takeOrder makes the newest order the one in force, its fence durable first.
@@ -374,23 +387,4 @@ func (a *Agent) workerDir(key reconcile.Key) string {
 // keyArgs are the log arguments that name a worker, then more.
 func keyArgs(key reconcile.Key, more ...any) []any {
 	return append([]any{"job", key.Job, "epoch", key.Epoch, "rank", key.Rank}, more...)
-}
-
-func exitOf(st worker.Status) telemetry.Exit {
-	switch {
-	case st.Lost:
-		return telemetry.ExitLost
-	case st.Stopped():
-		return telemetry.ExitStopped
-	case st.Signal != "":
-		return telemetry.ExitKilled
-	case st.Succeeded():
-		return telemetry.ExitSucceeded
-	}
-	return telemetry.ExitFailed
-}
-
-// describe names an order for the log.
-func describe(d *agentv1.Desired) string {
-	return fmt.Sprintf("%d assignments at term %d, index %d", len(d.GetAssignments()), d.GetFence().GetTerm(), d.GetFence().GetIndex())
 }

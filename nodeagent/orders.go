@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -87,4 +88,9 @@ func milliseconds(ms int64) time.Duration {
 
 func fenceOf(d *agentv1.Desired) reconcile.Fence {
 	return reconcile.Fence{Term: d.GetFence().GetTerm(), Index: d.GetFence().GetIndex()}
+}
+
+// describe names an order for the log.
+func describe(d *agentv1.Desired) string {
+	return fmt.Sprintf("%d assignments at term %d, index %d", len(d.GetAssignments()), d.GetFence().GetTerm(), d.GetFence().GetIndex())
 }

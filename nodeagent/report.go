@@ -11,6 +11,7 @@ import (
 
 	"github.com/gangline/gangline/nodeagent/gpu"
 	"github.com/gangline/gangline/nodeagent/reconcile"
+	"github.com/gangline/gangline/nodeagent/telemetry"
 	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
@@ -144,4 +145,19 @@ func (a *Agent) heartbeat(sequence uint64) *agentv1.Heartbeat {
 		}
 	}
 	return beat
+}
+
+// exitOf is how a worker ended, as metrics count it.
+func exitOf(st worker.Status) telemetry.Exit {
+	switch {
+	case st.Lost:
+		return telemetry.ExitLost
+	case st.Stopped():
+		return telemetry.ExitStopped
+	case st.Signal != "":
+		return telemetry.ExitKilled
+	case st.Succeeded():
+		return telemetry.ExitSucceeded
+	}
+	return telemetry.ExitFailed
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
@@ -57,5 +58,20 @@ func TestReportsAreBounded(t *testing.T) {
 	}
 	if got := cut(strings.Repeat("ä", maxMessage)); len(got) > maxMessage+3 || !utf8.ValidString(got) {
 		t.Errorf("cut to %d bytes", len(got))
+	}
+}
+
+// Launches that hang leave room for stops.
+func TestRoomForStops(t *testing.T) {
+	t.Parallel()
+	r := &reconciler{busy: map[reconcile.Key]reconcile.Action{}}
+	fill := func(kind reconcile.Kind) (n int) {
+		for ; r.room(kind) && n < 100; n++ {
+			r.busy[reconcile.Key{Job: uint64(kind), Rank: n}] = reconcile.Action{Kind: kind} //nolint:gosec // 1 to 4
+		}
+		return n
+	}
+	if starts, acks, stops := fill(reconcile.Launch), fill(reconcile.Acknowledge), fill(reconcile.Halt); starts != maxStarts || acks != 0 || stops != maxActions-maxStarts {
+		t.Errorf("%d launches, then %d acknowledgements, then %d stops", starts, acks, stops)
 	}
 }

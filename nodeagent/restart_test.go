@@ -110,9 +110,16 @@ func TestRestartedAgentAdopts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.set(func() { s.workers = nil })
+	socket := filepath.Join(cfg.StateDir, "s", "1-1-0.sock") // as an agent that was killed leaves it
+	if err := os.WriteFile(socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	third := start(t, cfg)
 	if w := s.awaitWorker("1-1-0", isExited); w.GetExitCode() != 7 || w.GetCheckpoint().GetStep() != 10 {
 		t.Errorf("%v", w)
+	}
+	if _, err := os.Stat(socket); err == nil {
+		t.Error("the socket of a worker that has ended is still there")
 	}
 	contains(t, third.log.String(), "incarnation=3")
 }
