@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -22,6 +21,7 @@ import (
 	"github.com/gangline/gangline/scheduler/api"
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/replica"
+	"github.com/gangline/gangline/scheduler/web"
 )
 
 // stopTimeout bounds the polite end of calls at shutdown; then they are cut.
@@ -215,18 +215,13 @@ func (s *server) stopGRPC() {
 	}
 }
 
-// serveWeb serves /metrics and /healthz until ctx ends.
+// serveWeb serves the HTTP pages until ctx ends.
 func (s *server) serveWeb(ctx context.Context) error {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry, EnableOpenMetrics: true}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if id, _ := s.replica.Leader(); id == "" {
-			http.Error(w, "no leader is known", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write([]byte("ok\n")) // a client that left needs no answer
+	handler := web.Handler(web.Config{
+		Registry: s.registry, State: s.replica.State, Leader: s.replica.Leader, ServerID: s.cfg.ID, Version: s.cfg.Version,
+		Now: func() cluster.Time { return cluster.Time(time.Now().UnixNano()) }, Logger: s.log,
 	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	if err := srv.Serve(s.web); err != nil && ctx.Err() == nil {

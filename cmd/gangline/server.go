@@ -5,11 +5,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gangline/gangline/scheduler"
+	"github.com/gangline/gangline/scheduler/discovery"
 	"github.com/gangline/gangline/scheduler/replica"
 )
 
@@ -65,15 +65,15 @@ the file of --config; flags win over variables, variables over the file.`,
 	return cmd
 }
 
-// parsePeers reads ID=HOST:PORT pairs.
+// parsePeers reads the list of servers.
 func parsePeers(peers []string) ([]replica.Server, error) {
+	list, err := discovery.Parse(peers)
+	if err != nil {
+		return nil, usage("--peers: %w", err)
+	}
 	var out []replica.Server
-	for _, p := range peers {
-		id, address, ok := strings.Cut(p, "=")
-		if !ok || id == "" || !strings.Contains(address, ":") {
-			return nil, usage("--peers: %q is not of the form ID=HOST:PORT", p)
-		}
-		out = append(out, replica.Server{ID: id, Address: address})
+	for _, s := range list {
+		out = append(out, replica.Server(s))
 	}
 	return out, nil
 }
