@@ -68,6 +68,8 @@ type Agent struct {
 	mu        sync.Mutex
 	connected bool
 	declined  map[reconcile.Key]declinedWorker // written by the loop alone
+
+	found map[reconcile.Key]bool // workers of a former agent; not written after open
 }
 
 // transport is how the agent dials and serves.
@@ -128,6 +130,10 @@ func (a *Agent) open(ctx context.Context) error {
 	a.workers, err = worker.Open(cfg.StateDir, worker.Config{Supervisor: cfg.Supervisor, Logger: a.log})
 	if err != nil {
 		return err
+	}
+	a.found = map[reconcile.Key]bool{}
+	for _, st := range a.workers.Workers() {
+		a.found[reconcile.Key(st.Key)] = true
 	}
 	if a.id, err = openIdentity(cfg.StateDir); err != nil {
 		return err

@@ -25,7 +25,9 @@ const (
 )
 
 // statuses are all workers that the leader should know of, in the order of keys: those whose process runs, and those
-// that ended and whose end is not acknowledged. A worker whose process is still to come is not told of yet.
+// that ended and whose end is not acknowledged. A worker whose process is still to come is not told of yet; but one of
+// a former agent, of which no more is known yet (its supervisor is slow, or its last words met a full disk), may have
+// been told of: left out, it would count as lost.
 func (a *Agent) statuses() []*agentv1.WorkerStatus {
 	var out []*agentv1.WorkerStatus
 	known := map[reconcile.Key]bool{}
@@ -34,7 +36,7 @@ func (a *Agent) statuses() []*agentv1.WorkerStatus {
 		known[key] = true
 		// An end that is not on disk yet could be forgotten by a power cut after the leader has acted on it. It is
 		// told all the same: the process is gone in either case.
-		if st.State == worker.Starting || st.Acked {
+		if (st.State == worker.Starting && !a.found[key]) || st.Acked {
 			continue
 		}
 		out = append(out, statusOf(st, a.sockets.Notes(key)))

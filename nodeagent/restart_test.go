@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/gangline/gangline/nodeagent/gpu"
@@ -242,6 +243,30 @@ func TestStopOutlivesTheAgent(t *testing.T) {
 	if got := second.output("1-1-0", nil); got != "ready\nusr1\n" {
 		t.Errorf("output %q: want one warning signal", got)
 	}
+}
+
+// TestSilentSupervisorIsNoLoss: a restarted agent tells of a worker of which it knows no more than that it was launched,
+// for its last status met a full disk and its supervisor does not answer yet.
+func TestSilentSupervisorIsNoLoss(t *testing.T) {
+	t.Parallel()
+	s := newScheduler(t)
+	cfg := testConfig(t, s)
+	first := start(t, cfg)
+	s.order(1, 1, first.script(1, 1, "sleep 60"))
+	s.awaitWorker("1-1-0", isRunning)
+	supervisor := first.workers.Workers()[0].SupervisorPID
+	first.stop()
+	if err := os.Remove(filepath.Join(cfg.StateDir, "workers", "1-1-0", "status.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(supervisor, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Kill(supervisor, unix.SIGCONT) //nolint:errcheck // or the test's end waits for it in vain
+	s.set(func() { s.workers = nil })
+	start(t, cfg)
+	s.await("the second Hello", func() bool { return s.hello.GetIncarnation() == 2 })
+	s.awaitWorker("1-1-0", isRunning)
 }
 
 // awaitOutput follows a worker's log until it holds text.
