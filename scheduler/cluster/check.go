@@ -136,6 +136,16 @@ func (s *State) checkDerived() error {
 	if counts != s.counts || pending != s.pending.Len() || holding != s.holding.Len() || finished != s.finished.Len() {
 		bad("counts %v, pending %d, holding %d, finished %d do not agree with the jobs", s.counts, s.pending.Len(), s.holding.Len(), s.finished.Len())
 	}
+	errs = append(errs, s.checkNodeMaps())
+	if s.names.Len() != s.nodes.Len() || s.reqOrder.Len() != s.requests.Len() {
+		bad("%d names for %d nodes, %d ordered of %d requests", s.names.Len(), s.nodes.Len(), s.reqOrder.Len(), s.requests.Len())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *State) checkNodeMaps() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	gpus := 0
 	s.EachNode(func(n *Node) bool {
 		if s.NodeByName(n.Name) != n {
@@ -151,9 +161,6 @@ func (s *State) checkDerived() error {
 	})
 	if gpus != s.gpus.Len() {
 		bad("%d GPUs are known, nodes have %d", s.gpus.Len(), gpus)
-	}
-	if s.names.Len() != s.nodes.Len() || s.reqOrder.Len() != s.requests.Len() {
-		bad("%d names for %d nodes, %d ordered of %d requests", s.names.Len(), s.nodes.Len(), s.reqOrder.Len(), s.requests.Len())
 	}
 	return errors.Join(errs...)
 }

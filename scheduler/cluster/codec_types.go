@@ -67,7 +67,6 @@ func (j *Job) code(c *coder) {
 	codeList(c, &j.NodeRanks, codeNodeID)
 	codeUint(c, &j.Stop)
 	c.str(&j.StopReason)
-	codeInt(c, &j.StopBy)
 	c.bool(&j.Blamed)
 	codePtr(c, &j.Checkpoint, func(c *coder, k *Checkpoint) { k.code(c) })
 	codePtr(c, &j.Progress, func(c *coder, p *Progress) { p.code(c) })

@@ -189,6 +189,7 @@ const (
 	MaxReason     = 1024             // bytes of a reason; longer ones are cut
 	MaxHistory    = 8                // ended epochs that a job remembers
 	MaxMetrics    = 32               // of one progress report
+	MaxNodes      = 1 << 16          // nodes, lost ones too
 	MaxNodeGPUs   = 1024             // GPUs of one node
 	maxStaleRefs  = 4096             // workers given up but still running, of one node
 	maxRequeueGap = 30 * time.Second // longest back-off after lost nodes

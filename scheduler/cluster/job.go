@@ -181,7 +181,6 @@ type Job struct {
 	NodeRanks   []NodeID // the gang's nodes in order of their ranks
 	Stop        StopCause
 	StopReason  string
-	StopBy      Time // when every worker should be gone, if agents are reachable
 	Blamed      bool // a worker of this epoch failed of itself
 	Checkpoint  *Checkpoint
 	Progress    *Progress

@@ -26,7 +26,7 @@ func (s *State) applyStart(c *StartJob) Result {
 	j := *old
 	j.State, j.Epoch = Starting, c.Epoch
 	j.StartedAt, j.RunningAt, j.NotBefore = s.now, 0, 0
-	j.Stop, j.StopReason, j.StopBy, j.Blamed = 0, "", 0, false
+	j.Stop, j.StopReason, j.Blamed = 0, "", false
 	j.Progress = nil
 	j.NodeRanks = nodes
 	j.Workers = make([]Worker, len(c.Workers))
@@ -93,9 +93,6 @@ func (s *State) release(j *Job) []Change {
 func (s *State) beginStop(j *Job, cause StopCause, reason string) {
 	if j.State == Stopping && cause != StopCancel {
 		return
-	}
-	if j.State != Stopping {
-		j.StopBy = s.now.Add(j.Spec.Warn + j.Spec.Grace)
 	}
 	j.State, j.Stop, j.StopReason = Stopping, cause, cut(reason)
 	j.Reason = cut("stops: " + reason)

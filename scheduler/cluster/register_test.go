@@ -65,3 +65,17 @@ func TestRefusedRegistrationDropsNoNode(t *testing.T) {
 		t.Fatal("a refused command changed the state")
 	}
 }
+
+// TestNodesAreBounded: an agent that makes up node after node cannot fill the
+// servers' memory; nodes that are known already are not concerned.
+func TestNodesAreBounded(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for i := f.s.Nodes(); i < MaxNodes; i++ {
+		if r := f.s.Apply(f.i, 0, &RegisterNode{Node: gpuNode(i, 0)}); r.Code != OK {
+			t.Fatal(r.Message)
+		}
+	}
+	f.refused(&RegisterNode{Node: gpuNode(MaxNodes, 0)}, TooMany, "65536 nodes")
+	f.ok(&RegisterNode{Node: gpuNode(1, 4)})
+}

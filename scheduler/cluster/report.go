@@ -122,6 +122,9 @@ func (s *State) applyRegister(c *RegisterNode) Result {
 		return refuse(Conflict, "node %s: agent incarnation %d is older than %d: another agent runs with a copy of its state directory",
 			in.Name, in.Incarnation, old.Incarnation)
 	}
+	if old == nil && other == nil && s.nodes.Len() >= MaxNodes {
+		return refuse(TooMany, "the cluster has %d nodes, its most: lost ones are forgotten after a while", s.nodes.Len())
+	}
 	if err := s.checkGPUs(in); err != nil {
 		return refuse(Conflict, "%s", err)
 	}
