@@ -94,6 +94,46 @@ func descendants(all []process, root int) []process {
 	return found
 }
 
+// handlers returns the topmost processes at and below root that handle sig. It does not look below one that does: what a
+// program has forked, such as a data loader, has its handlers too and must not act on them.
+func handlers(all []process, root int, sig syscall.Signal) []process {
+	children, rows := make(map[int][]int, len(all)), make(map[int]process, len(all))
+	for _, p := range all {
+		children[p.parent] = append(children[p.parent], p.pid)
+		rows[p.pid] = p
+	}
+	var found []process
+	seen := map[int]bool{root: true} // see descendants
+	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
+		if p, ok := rows[queue[0]]; ok && !p.dead() && handles(p.pid, sig) {
+			found = append(found, p)
+			continue
+		}
+		for _, child := range children[queue[0]] {
+			if !seen[child] {
+				seen[child] = true
+				queue = append(queue, child)
+			}
+		}
+	}
+	return found
+}
+
+// handles reports whether the process has a handler for sig, by the mask in its /proc/PID/status.
+func handles(pid int, sig syscall.Signal) bool {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(data)) {
+		if text, ok := strings.CutPrefix(line, "SigCgt:"); ok {
+			mask, err := strconv.ParseUint(strings.TrimSpace(text), 16, 64)
+			return err == nil && mask>>(uint(sig)-1)&1 == 1
+		}
+	}
+	return false
+}
+
 // leftovers returns the living processes of a worker whose supervisor is gone: its process group, if its leader is
 // still the process that was recorded, and every process that carries its token.
 func leftovers(all []process, pid int, start uint64, token string) []process {

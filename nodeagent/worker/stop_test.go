@@ -34,6 +34,10 @@ func TestStopHandshake(t *testing.T) {
 			stop: Stop{Warn: time.Hour}, code: -1, signal: "SIGUSR1", out: "",
 		},
 		{
+			name: "a shell above the program", script: `sh -c 'trap "echo saved; exit 4" USR1; echo up >"$1"; while :; do read x <"$2"; done' sh "$1" "$2"; exit $?`,
+			stop: Stop{Warn: time.Hour}, code: 4, signal: "", out: "saved\n",
+		},
+		{
 			name: "ends at SIGTERM", script: `trap 'echo warned' USR1; trap 'echo term; exit 5' TERM; echo up >"$1"; while :; do read x <"$2"; done`,
 			stop: Stop{Warn: 50 * time.Millisecond, Grace: time.Hour}, code: 5, signal: "", out: "warned\nterm\n",
 		},
@@ -148,6 +152,35 @@ func TestStopPlan(t *testing.T) {
 	} {
 		if got := run(tc.requests...); got != tc.want {
 			t.Errorf("%s: got %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
+// What a shell leaves behind that a stop has killed gets the stop's grace, not the short one of what was forgotten.
+func TestOrphansOfAStopHaveItsGrace(t *testing.T) {
+	t.Parallel()
+	s, start := time.Second, time.Unix(1000, 0)
+	for _, tc := range []struct {
+		name         string
+		stop         Stop
+		dies         time.Duration // after the stop
+		killed       bool
+		term, killAt time.Duration
+	}{
+		{"by the warning", Stop{Warn: 30 * s, Grace: 90 * s}, 0, true, 0, 90 * s},
+		{"by SIGTERM", Stop{Warn: 30 * s, Grace: 90 * s}, 30 * s, true, 30 * s, 120 * s},
+		{"by SIGTERM, late", Stop{Grace: 90 * s}, 60 * s, true, 0, 90 * s},
+		{"by itself", Stop{Warn: 30 * s, Grace: 90 * s}, 10 * s, false, 10 * s, 15 * s},
+		{"a short grace", Stop{Warn: 30 * s, Grace: 1 * s}, 0, true, 0, 5 * s},
+		{"without a stop", Stop{}, 0, true, 0, 5 * s},
+	} {
+		var p stopPlan
+		if tc.name != "without a stop" {
+			p.request(start, tc.stop)
+		}
+		p.orphans(start.Add(tc.dies), tc.killed)
+		if term, kill := p.termAt.Sub(start), p.killAt.Sub(start); term != tc.term || kill != tc.killAt {
+			t.Errorf("%s: SIGTERM after %v, SIGKILL after %v, want %v and %v", tc.name, term, kill, tc.term, tc.killAt)
 		}
 	}
 }

@@ -42,10 +42,15 @@ func (p *stopPlan) request(now time.Time, s Stop) {
 	p.shorten(now.Add(s.Warn), now.Add(s.Warn+s.Grace))
 }
 
-// orphans turns the plan to what an exited main process left behind.
-func (p *stopPlan) orphans(now time.Time) {
+// orphans turns the plan to what an exited main process left behind. If a stop has killed it, it was a shell or a
+// launcher, and the program beneath it has the stop's whole grace.
+func (p *stopPlan) orphans(now time.Time, killed bool) {
 	p.warn = false
-	p.shorten(now, now.Add(orphanGrace))
+	grace := orphanGrace
+	if killed && !p.requested.IsZero() {
+		grace = max(grace, p.killAt.Sub(p.termAt))
+	}
+	p.shorten(now, now.Add(grace))
 }
 
 func (p *stopPlan) shorten(term, kill time.Time) {

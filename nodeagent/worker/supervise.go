@@ -240,13 +240,26 @@ func (s *supervisor) act(stage stage) {
 			name = s.launch.Spec.WarnSignal
 		}
 		if sig, err := parseSignal(name); err == nil {
-			s.reaper.signalMain(sig)
+			s.warn(sig)
 		}
 	case stageTerm:
 		s.signalEvery(unix.SIGTERM)
 	case stageKill:
 		s.signalEvery(unix.SIGKILL)
 	}
+}
+
+// warn signals the main process if it handles the signal, else those of its children that do: a shell or a launcher that
+// dies of the warning would take the program beneath it along. If nobody handles it the main process gets it.
+func (s *supervisor) warn(sig syscall.Signal) {
+	all, err := listProcesses()
+	if err == nil {
+		if found := handlers(all, s.reaper.main, sig); len(found) > 0 {
+			_ = signalAll(found, sig) // an error means that one has just ended
+			return
+		}
+	}
+	s.reaper.signalMain(sig)
 }
 
 // signalEvery signals the group at once, then each descendant that is not in it. Once the main process is reaped the
@@ -280,7 +293,7 @@ func (s *supervisor) mainExited(exit mainExit) {
 	if exit.others {
 		st.State = Stopping
 		st.Reason += "; processes that it left behind were stopped"
-		s.plan.orphans(st.ExitedAt)
+		s.plan.orphans(st.ExitedAt, exit.status.Signaled())
 		s.publish(st)
 		return
 	}
