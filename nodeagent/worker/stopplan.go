@@ -14,7 +14,7 @@ const (
 type stage int
 
 const (
-	stageWarn stage = iota // warning signal to the main process
+	stageWarn stage = iota // warning signal to the one program that handles it
 	stageTerm              // SIGTERM to every process
 	stageKill              // SIGKILL to every process; comes again until none is left
 )
