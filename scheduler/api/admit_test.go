@@ -102,3 +102,20 @@ func TestKnown(t *testing.T) {
 		}
 	}
 }
+
+// TestLateRegistration: a registration that committed after its proposer had
+// given up waiting makes the agent's stream tell of its workers again at once.
+func TestLateRegistration(t *testing.T) {
+	t.Parallel()
+	m := newModel(t)
+	m.node("a", 1)
+	h := NewHub(HubConfig{Replica: &replica{model: m, id: "s1"}, ServerID: "s1", Logger: quiet()})
+	a := &agent{hub: h, hello: hello("a", 1), unsure: true}
+	if err := a.register(); err != nil || a.unsure || !a.dirty {
+		t.Errorf("unsure %v, dirty %v, %v", a.unsure, a.dirty, err)
+	}
+	a.dirty = false
+	if err := a.register(); err != nil || a.dirty {
+		t.Errorf("a node that is known for sure: dirty %v, %v", a.dirty, err)
+	}
+}

@@ -206,6 +206,7 @@ func (a *agent) introduce(hello *agentv1.Hello) error {
 func (a *agent) register() error {
 	node, runs := nodeOf(a.hello), running(a.workers)
 	if known(a.hub.cfg.Replica.State(), &node, runs) {
+		a.dirty = a.dirty || a.unsure // what was told meanwhile met a state without the node
 		a.unsure = false
 		return nil
 	}
