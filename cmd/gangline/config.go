@@ -19,6 +19,17 @@ func envName(flag string) string {
 	return "GANGLINE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
+// fromEnv reports whether the environment may set a flag: the flags that all
+// verbs share, and the settings of programs that run for long. What a person
+// asks for in one command, such as the GPUs of a job, only that command says.
+func fromEnv(cmd *cobra.Command, f *pflag.Flag) bool {
+	if slices.Contains(notFromEnv, f.Name) {
+		return false
+	}
+	runsForLong := cmd.Flags().Lookup("config") != nil
+	return runsForLong || cmd.InheritedFlags().Lookup(f.Name) != nil
+}
+
 // notFromEnv are flags that a variable meant for something else could set by
 // accident: workers run with GANGLINE_JOB_NAME, GANGLINE_EPOCH and the like,
 // and GANGLINE_USER says who submits.
@@ -30,7 +41,7 @@ func applySettings(cmd *cobra.Command) error {
 	var errs []error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		v, ok := os.LookupEnv(envName(f.Name))
-		if f.Changed || !ok || slices.Contains(notFromEnv, f.Name) {
+		if f.Changed || !ok || !fromEnv(cmd, f) {
 			return
 		}
 		if err := cmd.Flags().Set(f.Name, v); err != nil {

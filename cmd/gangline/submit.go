@@ -29,6 +29,7 @@ func (s *specFlags) register(f *pflag.FlagSet) {
 			s.values[field.Flag()] = f.StringP(field.Flag(), short[field.Name], "", field.Usage)
 		}
 	}
+	f.Lookup("preemptible").NoOptDefVal = "true"
 	f.StringArrayVarP(&s.env, "env", "e", nil, "environment variable NAME=VALUE; may be repeated")
 }
 

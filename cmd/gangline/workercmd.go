@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -137,7 +138,11 @@ func (a *app) workerNotices() *cobra.Command {
 				if !ok {
 					return fmt.Errorf("the agent sends no more notices")
 				}
-				return json.NewEncoder(a.out).Encode(n)
+				return json.NewEncoder(a.out).Encode(struct {
+					Reason    string    `json:"reason"`
+					Terminate time.Time `json:"terminate"`
+					Kill      time.Time `json:"kill"`
+				}{n.Reason, n.Terminate, n.Kill})
 			case <-cmd.Context().Done():
 				return cmd.Context().Err()
 			}

@@ -20,16 +20,16 @@ func specFromProto(p *schedulerv1.JobSpec) *cluster.JobSpec {
 		TimeLimit: millis(p.GetTimeLimitMs()), Launch: cluster.LaunchMode(clampByte(p.GetLaunch())),
 		Command: slices.Clone(p.GetCommand()), Dir: p.GetDir(),
 		Retries: p.GetRetries(), Preemptible: p.GetPreemptible(),
-		Warn: millis(p.GetWarnMs()), Grace: millis(p.GetGraceMs()), KeepCkpts: p.GetCheckpointKeep(),
+		Warn: cluster.DefaultWarn, Grace: cluster.DefaultGrace, KeepCkpts: p.GetCheckpointKeep(),
 	}
 	if p != nil && p.Priority != nil {
 		s.Priority = p.GetPriority()
 	}
-	if s.Warn == 0 {
-		s.Warn = cluster.DefaultWarn
+	if p != nil && p.WarnMs != nil {
+		s.Warn = millis(p.GetWarnMs())
 	}
-	if s.Grace == 0 {
-		s.Grace = cluster.DefaultGrace
+	if p != nil && p.GraceMs != nil {
+		s.Grace = millis(p.GetGraceMs())
 	}
 	for _, e := range p.GetEnv() {
 		s.Env = append(s.Env, cluster.EnvVar{Name: e.GetName(), Value: e.GetValue()})
@@ -54,13 +54,14 @@ func millis(ms int64) time.Duration {
 }
 
 func specToProto(s *cluster.JobSpec) *schedulerv1.JobSpec {
+	warn, grace := s.Warn.Milliseconds(), s.Grace.Milliseconds()
 	p := &schedulerv1.JobSpec{
 		Name: s.Name, Queue: s.Queue, Priority: &s.Priority,
 		Gpus: s.GPUs, GpusPerNode: s.GPUsPerNode, GpuTypes: s.GPUTypes,
 		CpuMilliPerGpu: s.CPUPerGPU, MemoryBytesPerGpu: s.MemPerGPU,
 		TimeLimitMs: s.TimeLimit.Milliseconds(), Launch: schedulerv1.LaunchMode(s.Launch),
 		Command: s.Command, Dir: s.Dir, Retries: s.Retries, Preemptible: s.Preemptible,
-		WarnMs: s.Warn.Milliseconds(), GraceMs: s.Grace.Milliseconds(), CheckpointKeep: s.KeepCkpts,
+		WarnMs: &warn, GraceMs: &grace, CheckpointKeep: s.KeepCkpts,
 	}
 	for _, e := range s.Env {
 		p.Env = append(p.Env, &schedulerv1.EnvVar{Name: e.Name, Value: e.Value})

@@ -31,7 +31,7 @@ func Fields() []Field {
 		{"gpu_type", "acceptable GPU types, preferred first, such as h100,a100 (default: any)", list(func(s *schedulerv1.JobSpec) *[]string { return &s.GpuTypes }), true},
 		{"cpus_per_gpu", "CPUs reserved for each GPU, such as 8 or 0.5 (default: none)", scalar(setCPUs), true},
 		{"memory_per_gpu", "memory reserved for each GPU, such as 64GiB (default: none)", scalar(setMemory), true},
-		{"time_limit", "longest run of one epoch, such as 24h (default: no limit)", duration(func(s *schedulerv1.JobSpec) *int64 { return &s.TimeLimitMs }), true},
+		{"time_limit", "longest run of one epoch, such as 24h (default: no limit)", duration(func(s *schedulerv1.JobSpec, ms int64) { s.TimeLimitMs = ms }), true},
 		{"launch", "per-gpu: a process for each GPU; per-node: one launcher for each node (default per-gpu)", scalar(setLaunch), true},
 		{"command", "program and arguments of a worker", setCommand, false},
 		{"script", "shell script to run instead of a command", scalar(setScript), false},
@@ -39,8 +39,8 @@ func Fields() []Field {
 		{"dir", "working directory on the nodes (default: the worker's own directory)", scalar(func(s *schedulerv1.JobSpec, v string) error { s.Dir = v; return nil }), true},
 		{"retries", "how often a failed job is started again; lost nodes do not count (default 0)", integer(func(s *schedulerv1.JobSpec) *int32 { return &s.Retries }), true},
 		{"preemptible", "whether the scheduler may evict it so that another can start (default false)", scalar(setPreemptible), true},
-		{"warn", "time from the warning signal (SIGUSR1) to SIGTERM when it is stopped (default 30s)", duration(func(s *schedulerv1.JobSpec) *int64 { return &s.WarnMs }), true},
-		{"grace", "time from SIGTERM to SIGKILL when it is stopped (default 10s)", duration(func(s *schedulerv1.JobSpec) *int64 { return &s.GraceMs }), true},
+		{"warn", "time from the warning signal (SIGUSR1) to SIGTERM when it is stopped (default 30s)", duration(func(s *schedulerv1.JobSpec, ms int64) { s.WarnMs = &ms }), true},
+		{"grace", "time from SIGTERM to SIGKILL when it is stopped (default 10s)", duration(func(s *schedulerv1.JobSpec, ms int64) { s.GraceMs = &ms }), true},
 		{"checkpoint", "checkpoints: {keep: N}, how many to keep (default 3)", setCheckpoint, false},
 	}
 }
@@ -95,10 +95,10 @@ func integer(field func(*schedulerv1.JobSpec) *int32) func(*schedulerv1.JobSpec,
 	})
 }
 
-func duration(field func(*schedulerv1.JobSpec) *int64) func(*schedulerv1.JobSpec, *yaml.Node) error {
+func duration(set func(s *schedulerv1.JobSpec, ms int64)) func(*schedulerv1.JobSpec, *yaml.Node) error {
 	return scalar(func(s *schedulerv1.JobSpec, v string) error {
 		d, err := parseDuration(v)
-		*field(s) = d.Milliseconds()
+		set(s, d.Milliseconds())
 		return err
 	})
 }

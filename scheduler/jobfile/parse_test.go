@@ -35,13 +35,13 @@ checkpoint: {keep: 3}
 	if err != nil {
 		t.Fatal(err)
 	}
-	priority := int32(70)
+	priority, warn, grace := int32(70), int64(120_000), int64(90_000)
 	want := &schedulerv1.JobSpec{
 		Name: "digits", Queue: "research/vision", Priority: &priority, Gpus: 16, GpusPerNode: 8, GpuTypes: []string{"h100", "a100"},
 		CpuMilliPerGpu: 8000, MemoryBytesPerGpu: 64 << 30, TimeLimitMs: (36 * time.Hour).Milliseconds(),
 		Launch: schedulerv1.LaunchMode_LAUNCH_MODE_PER_NODE, Command: []string{"python", "train.py", "--lr", "0.1"},
 		Env:     []*schedulerv1.EnvVar{{Name: "OMP_NUM_THREADS", Value: "8"}, {Name: "N", Value: "3"}},
-		Retries: 3, Preemptible: true, GraceMs: 90_000, WarnMs: 120_000, CheckpointKeep: 3,
+		Retries: 3, Preemptible: true, GraceMs: &grace, WarnMs: &warn, CheckpointKeep: 3,
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Fatal(diff)

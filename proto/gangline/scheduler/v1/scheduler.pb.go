@@ -405,10 +405,10 @@ type JobSpec struct {
 	Retries int32 `protobuf:"varint,14,opt,name=retries,proto3" json:"retries,omitempty"`
 	// Whether the scheduler may evict the job so that another can start.
 	Preemptible bool `protobuf:"varint,15,opt,name=preemptible,proto3" json:"preemptible,omitempty"`
-	// Time between the warning signal and SIGTERM, in milliseconds.
-	WarnMs int64 `protobuf:"varint,16,opt,name=warn_ms,json=warnMs,proto3" json:"warn_ms,omitempty"`
-	// Time between SIGTERM and SIGKILL, in milliseconds.
-	GraceMs int64 `protobuf:"varint,17,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
+	// Time between the warning signal and SIGTERM, in milliseconds; 0: no warning. Unset: 30 s.
+	WarnMs *int64 `protobuf:"varint,16,opt,name=warn_ms,json=warnMs,proto3,oneof" json:"warn_ms,omitempty"`
+	// Time between SIGTERM and SIGKILL, in milliseconds. Unset: 10 s.
+	GraceMs *int64 `protobuf:"varint,17,opt,name=grace_ms,json=graceMs,proto3,oneof" json:"grace_ms,omitempty"`
 	// How many checkpoints the job keeps; 0: the library's default.
 	CheckpointKeep int32 `protobuf:"varint,18,opt,name=checkpoint_keep,json=checkpointKeep,proto3" json:"checkpoint_keep,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -551,15 +551,15 @@ func (x *JobSpec) GetPreemptible() bool {
 }
 
 func (x *JobSpec) GetWarnMs() int64 {
-	if x != nil {
-		return x.WarnMs
+	if x != nil && x.WarnMs != nil {
+		return *x.WarnMs
 	}
 	return 0
 }
 
 func (x *JobSpec) GetGraceMs() int64 {
-	if x != nil {
-		return x.GraceMs
+	if x != nil && x.GraceMs != nil {
+		return *x.GraceMs
 	}
 	return 0
 }
@@ -2493,7 +2493,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"%gangline/scheduler/v1/scheduler.proto\x12\x15gangline.scheduler.v1\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xe7\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8a\x05\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1f\n" +
@@ -2510,11 +2510,14 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x03env\x18\f \x03(\v2\x1d.gangline.scheduler.v1.EnvVarR\x03env\x12\x10\n" +
 	"\x03dir\x18\r \x01(\tR\x03dir\x12\x18\n" +
 	"\aretries\x18\x0e \x01(\x05R\aretries\x12 \n" +
-	"\vpreemptible\x18\x0f \x01(\bR\vpreemptible\x12\x17\n" +
-	"\awarn_ms\x18\x10 \x01(\x03R\x06warnMs\x12\x19\n" +
-	"\bgrace_ms\x18\x11 \x01(\x03R\agraceMs\x12'\n" +
+	"\vpreemptible\x18\x0f \x01(\bR\vpreemptible\x12\x1c\n" +
+	"\awarn_ms\x18\x10 \x01(\x03H\x01R\x06warnMs\x88\x01\x01\x12\x1e\n" +
+	"\bgrace_ms\x18\x11 \x01(\x03H\x02R\agraceMs\x88\x01\x01\x12'\n" +
 	"\x0fcheckpoint_keep\x18\x12 \x01(\x05R\x0echeckpointKeepB\v\n" +
-	"\t_priority\"\x90\x02\n" +
+	"\t_priorityB\n" +
+	"\n" +
+	"\b_warn_msB\v\n" +
+	"\t_grace_ms\"\x90\x02\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x1b\n" +
