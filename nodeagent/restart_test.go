@@ -262,7 +262,7 @@ func TestSilentSupervisorIsNoLoss(t *testing.T) {
 	if err := unix.Kill(supervisor, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Kill(supervisor, unix.SIGCONT) //nolint:errcheck // or the test's end waits for it in vain
+	defer unix.Kill(supervisor, unix.SIGCONT) // or the test's end waits for it in vain
 	s.set(func() { s.workers = nil })
 	start(t, cfg)
 	s.await("the second Hello", func() bool { return s.hello.GetIncarnation() == 2 })

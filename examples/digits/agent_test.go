@@ -172,7 +172,7 @@ func TestJobThroughLossAndEviction(t *testing.T) {
 			}
 			continue
 		}
-		if status != exitPeer || report.GetRank() != 2 || report.GetCause() == "" || !strings.Contains(err.Error(), "rank 2 is lost") {
+		if status != exitAgain || report.GetRank() != 2 || report.GetCause() == "" || !strings.Contains(err.Error(), "rank 2 is lost") {
 			t.Errorf("rank %d: %v, exit status %d, report %v; want one of rank 2", rank, err, status, report)
 		}
 	}
@@ -188,8 +188,10 @@ func TestJobThroughLossAndEviction(t *testing.T) {
 	slow := cfg
 	slow.stepDelay = 2 * time.Millisecond // the notice needs a moment to arrive
 	out = output{}
-	if err := errors.Join(launch(t, second, 2, slow, dir, nil, &out, &diag)...); err != nil {
-		t.Fatalf("evicted: %v\n%s", err, diag.String())
+	for rank, err := range launch(t, second, 2, slow, dir, nil, &out, &diag) {
+		if exitStatus(err, rank) != exitAgain || !errors.Is(err, errStopped) {
+			t.Fatalf("evicted: rank %d: %v\n%s", rank, err, diag.String())
+		}
 	}
 	if line := lastLine([]byte(out.String())); !strings.HasPrefix(line, "stopped after step ") {
 		t.Errorf("evicted: last line %q", line)

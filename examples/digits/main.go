@@ -19,11 +19,18 @@ var zippedDigits []byte
 
 // Exit statuses.
 const (
-	exitOK     = 0 // trained, or stopped on request with a checkpoint
+	exitOK     = 0 // trained
 	exitFailed = 1
 	exitUsage  = 2
-	exitPeer   = 75 // another rank was lost: EX_TEMPFAIL of sysexits.h, "try again"
+	// exitAgain is EX_TEMPFAIL of sysexits.h, "try again": another rank was
+	// lost, or it was asked to stop and has committed a checkpoint. A training
+	// that is not done must not end with 0: whoever asked may have been a stray
+	// signal, and the job would count as succeeded.
+	exitAgain = 75
 )
+
+// errStopped ends a training that was asked to stop before it was done.
+var errStopped = errors.New("asked to stop before the training was done")
 
 func main() { os.Exit(start()) }
 
@@ -49,7 +56,7 @@ func start() int {
 	stop := newStopper()
 	defer watchSignals(stop)()
 	err = run(context.Background(), env, cfg, stop, os.Stdout, os.Stderr)
-	if err != nil {
+	if err != nil && !errors.Is(err, errStopped) { // rank 0 has told of a stop
 		fmt.Fprintf(os.Stderr, "digits: rank %d of %d: %v\n", env.Rank, env.WorldSize, err)
 	}
 	return exitStatus(err, env.Rank)
@@ -60,8 +67,8 @@ func exitStatus(err error, rank int) int {
 	if err == nil {
 		return exitOK
 	}
-	if _, ok := lostPeer(err, rank); ok {
-		return exitPeer
+	if _, ok := lostPeer(err, rank); ok || errors.Is(err, errStopped) {
+		return exitAgain
 	}
 	return exitFailed
 }

@@ -28,7 +28,7 @@ const (
 )
 
 // run is the life of one worker. It prints what a person wants to follow to out, on rank 0 only, and what went wrong to diag.
-// A wish to stop ends it early, without an error, once a checkpoint is committed.
+// A wish to stop ends it early, with errStopped, once a checkpoint is committed.
 func run(ctx context.Context, env workerclient.Environment, cfg config, stop *stopper, out, diag io.Writer) error {
 	// 1. The data, and the agent, whose notices are wishes to stop.
 	data, err := model.Parse(zippedDigits)

@@ -155,6 +155,9 @@ func (t *trainer) save(ctx context.Context) (bool, error) {
 		},
 	})
 	if failed, err := t.agree(ctx, "write its shard", mine); failed > 0 || err != nil {
+		if rank == 0 && err == nil {
+			t.collect(ctx) // perhaps the disk is full
+		}
 		return false, err
 	}
 	if rank == 0 {
@@ -209,6 +212,15 @@ func (t *trainer) commit(ctx context.Context) error {
 	if err := t.client.ReportCheckpoint(reportCtx, report); err != nil {
 		t.warnf("the checkpoint is committed, but the agent does not know: %v", err)
 	}
+	t.collect(ctx)
+	return nil
+}
+
+// collect removes checkpoints beyond those to keep, and what earlier epochs
+// left half-written. Rank 0 calls it: after a commit; when the training
+// begins, all ranks having read what they resume from; and when a disk was
+// full, since nothing else would ever make room again.
+func (t *trainer) collect(ctx context.Context) {
 	collected, err := t.saver.store.Collect(ctx, checkpoint.CollectRequest{Epoch: t.saver.epoch, Keep: t.saver.keep})
 	if err != nil {
 		t.warnf("remove old checkpoints from %s: %v", t.saver.path, err)
@@ -216,5 +228,4 @@ func (t *trainer) commit(ctx context.Context) error {
 	for _, s := range collected.Skipped {
 		t.warnf("checkpoint %s is damaged: %v", s.Ref, s.Err)
 	}
-	return nil
 }

@@ -58,10 +58,13 @@ func newTrainer(cfg config, data *model.Dataset, group *allreduce.Group, saver *
 // train runs from the present step to the last, or until some rank is asked to stop.
 func (t *trainer) train(ctx context.Context) error {
 	t.begin()
-	for t.step < t.total {
+	for first := t.step; t.step < t.total; {
 		stopping, err := t.doStep(ctx)
 		if err != nil {
 			return err
+		}
+		if t.step == first+1 && t.saver != nil && t.group.Rank() == 0 {
+			t.collect(ctx) // the step's sum proves that every rank has read what it resumes from
 		}
 		if t.step%t.plan.StepsPerEpoch() == 0 {
 			t.endDataEpoch()
@@ -83,7 +86,7 @@ func (t *trainer) train(ctx context.Context) error {
 				reason = "another rank was asked"
 			}
 			t.printf("stopped after step %d/%d (%s); newest checkpoint: step %d", t.step, t.total, reason, t.savedStep)
-			return nil
+			return errStopped
 		}
 		if !last {
 			t.pause(ctx)
