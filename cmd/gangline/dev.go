@@ -105,7 +105,7 @@ func (a *app) dev(ctx context.Context, cfg devConfig) error {
 func (a *app) welcome(cfg devConfig, api, metrics string) {
 	fmt.Fprintf(a.out, "Gangline runs here until you interrupt it. State is kept in %s.\n\n  API            %s\n", cfg.dir, api)
 	if metrics != "" {
-		fmt.Fprintf(a.out, "  server metrics http://%s/metrics\n", metrics)
+		fmt.Fprintf(a.out, "  status page    http://%s/\n  server metrics http://%s/metrics\n", metrics, metrics)
 	}
 	if cfg.agentMetrics != "" {
 		fmt.Fprintf(a.out, "  agent metrics  http://%s/metrics\n", cfg.agentMetrics)
