@@ -88,12 +88,7 @@ func wait(ctx context.Context, d time.Duration) {
 func (l *leader) step(ctx context.Context) bool {
 	s := l.replica.State()
 	t, ahead := l.clock.now()
-	now, leases := cluster.Time(t.UnixNano()), control.Leases(l.hub.Leases())
-	if ahead > 0 { // leases are by this server's own clock
-		for id, until := range leases {
-			leases[id] = until.Add(ahead)
-		}
-	}
+	now, leases := cluster.Time(t.UnixNano()), control.Leases(l.hub.Leases()).Shift(s, ahead) // the hub's are by this server's own clock
 	began := time.Now()
 	cmds := control.Step(s, leases, now, l.cfg.Control)
 	l.metrics.stepSeconds.Observe(time.Since(began).Seconds())

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/codes"
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
-	"github.com/gangline/gangline/scheduler/cluster"
 )
 
 func TestConflict(t *testing.T) {
@@ -63,43 +62,6 @@ func TestCheckHello(t *testing.T) {
 		c.edit(h)
 		err := checkHello(h, "c1")
 		t.Run(name, func(t *testing.T) { wantStatus(t, err, c.code, c.want...) })
-	}
-}
-
-func TestKnown(t *testing.T) {
-	t.Parallel()
-	m := newModel(t)
-	m.node("a", 2)
-	id := m.submit(nil)
-	m.start(id, "a:0", "a:1")
-	for name, c := range map[string]struct {
-		edit func(h *agentv1.Hello)
-		want bool
-	}{
-		"unchanged":        {func(*agentv1.Hello) {}, true},
-		"new incarnation":  {func(h *agentv1.Hello) { h.Incarnation++ }, false},
-		"moved":            {func(h *agentv1.Hello) { h.Address = "elsewhere" }, false},
-		"a GPU fell ill":   {func(h *agentv1.Hello) { h.Gpus[1].Healthy = false }, false},
-		"a GPU vanished":   {func(h *agentv1.Hello) { h.Gpus = h.Gpus[:1] }, false},
-		"a GPU more":       {func(h *agentv1.Hello) { h.Gpus = append(h.Gpus, &agentv1.GPU{Uuid: "x"}) }, false},
-		"a label":          {func(h *agentv1.Hello) { h.Labels = map[string]string{"rack": "1"} }, false},
-		"its own worker":   {func(h *agentv1.Hello) { h.Workers = []*agentv1.WorkerStatus{runs(1, 1, 0)} }, true},
-		"a worker too old": {func(h *agentv1.Hello) { h.Workers = []*agentv1.WorkerStatus{runs(1, 0, 0)} }, false},
-	} {
-		h := hello("a", 2)
-		c.edit(h)
-		n, refs := nodeOf(h), running(h.GetWorkers())
-		if got := known(m.State(), &n, refs); got != c.want {
-			t.Errorf("%s: known is %t", name, got)
-		}
-		// Whatever is not known is known once it was registered.
-		fork := m.State().Snapshot()
-		if r := fork.Apply(fork.Index()+1, fork.Now(), &cluster.RegisterNode{Node: n, Running: refs}); r.Code != cluster.OK {
-			t.Fatalf("%s: %s", name, r.Message)
-		}
-		if !known(fork, &n, refs) {
-			t.Errorf("%s: not known after it was registered", name)
-		}
 	}
 }
 

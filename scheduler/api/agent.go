@@ -14,6 +14,7 @@ import (
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
 )
 
 // Bounds of one agent's stream.
@@ -46,6 +47,7 @@ type agent struct {
 
 	// Owned by serve.
 	workers []*agentv1.WorkerStatus // the agent's last word on all of its workers
+	told    []control.WorkerStatus  // the same, as control reads it
 	dirty   bool                    // the state may not say the same as workers
 	unsure  bool                    // whether the node was registered is not known
 	sent    *agentv1.Desired        // the last order
@@ -198,14 +200,19 @@ func (a *agent) introduce(hello *agentv1.Hello) error {
 	if err := a.hub.join(a, hello); err != nil {
 		return err
 	}
-	a.workers, a.dirty = hello.GetWorkers(), true
+	a.hear(hello.GetWorkers())
 	return a.register()
+}
+
+// hear notes the agent's newest word on all of its workers.
+func (a *agent) hear(workers []*agentv1.WorkerStatus) {
+	a.workers, a.told, a.dirty = workers, statusesFromProto(workers), true
 }
 
 // register makes the state know the node, if it does not.
 func (a *agent) register() error {
-	node, runs := nodeOf(a.hello), running(a.workers)
-	if known(a.hub.cfg.Replica.State(), &node, runs) {
+	node, runs := nodeOf(a.hello), control.Running(a.told)
+	if !control.NeedsRegistration(a.hub.cfg.Replica.State(), &node, runs) {
 		a.dirty = a.dirty || a.unsure // what was told meanwhile met a state without the node
 		a.unsure = false
 		return nil
@@ -232,10 +239,9 @@ func (a *agent) look() error {
 		if err := checkWorkers(report.GetWorkers()); err != nil {
 			return err
 		}
-		a.workers, a.dirty = report.GetWorkers(), true
+		a.hear(report.GetWorkers())
 	}
-	n := a.hub.cfg.Replica.State().Node(a.id)
-	if (n == nil || n.State == cluster.NodeLost || n.Incarnation != a.hello.GetIncarnation() || a.unsure) && a.hub.leased(a) {
+	if (a.unsure || control.Unregistered(a.hub.cfg.Replica.State(), a.id, a.hello.GetIncarnation())) && a.hub.leased(a) {
 		if err := a.register(); err != nil {
 			return err
 		}
@@ -255,7 +261,7 @@ func (a *agent) look() error {
 func (a *agent) tell() error {
 	st := a.hub.cfg.Replica.State()
 	a.hub.gather(a.id, a.workers)
-	cmds := news(st, a.id, a.workers, a.hub.Progress)
+	cmds := control.News(st, a.id, a.told, a.hub.Progress)
 	if len(cmds) == 0 {
 		return nil
 	}
@@ -301,12 +307,8 @@ func (a *agent) propose(cmds ...cluster.Command) (written bool, err error) {
 // order queues what should run on the node, if it differs from the last order.
 // Only what is committed is ever ordered: State is that.
 func (a *agent) order() {
-	st := a.hub.cfg.Replica.State()
-	if n := st.Node(a.id); n == nil || n.State == cluster.NodeLost {
-		return // until it is registered again its workers may still be its own
-	}
-	d := desiredFor(st, a.id, a.workers, a.hub.peers, a.reign.term)
-	if a.sent != nil && sameOrder(a.sent, d) {
+	d := desiredFor(a.hub.cfg.Replica.State(), a.id, a.told, a.hub.peers, a.reign.term)
+	if d == nil || (a.sent != nil && sameOrder(a.sent, d)) {
 		return
 	}
 	a.sent = d

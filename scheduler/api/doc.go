@@ -11,6 +11,6 @@
 // telemetry of the present leader; losing it costs a few seconds, never a job.
 //
 // Read next: replica.go (what is needed below), forward.go (how a call finds
-// the leader), desired.go and news.go (pure: state to orders, reports to
-// commands), hub.go, agent.go (one agent's stream), then scheduler/replica.
+// the leader), hub.go, agent.go (one agent's stream), desired.go and news.go
+// (what control decides, to and from protobuf), then scheduler/replica.
 package api

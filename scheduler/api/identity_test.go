@@ -14,6 +14,7 @@ import (
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
 )
 
 // strangersStream is a stream of which nothing but the caller is looked at.
@@ -69,7 +70,7 @@ func TestWorkersTextSteersNoTerminal(t *testing.T) {
 	w.Message = "boom\x1b[2J\nat line 3"
 	w.Checkpoint = &agentv1.Checkpoint{Step: 1, Path: "/c/\x1b[2J"}
 	w.Progress = &agentv1.Progress{Metrics: map[string]float64{"a\n": 1, "b": 2}}
-	cmds := news(m.State(), "a", []*agentv1.WorkerStatus{w}, func(cluster.JobID, cluster.Epoch) *cluster.Progress { return nil })
+	cmds := control.News(m.State(), "a", statusesFromProto([]*agentv1.WorkerStatus{w}), nil)
 	if len(cmds) != 1 {
 		t.Fatalf("got %v, want a report without a checkpoint", cmds)
 	}

@@ -6,6 +6,7 @@ import (
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
 )
 
 // meeting gathers the addresses at which the ranks of one epoch await each
@@ -34,7 +35,7 @@ func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 	for _, s := range workers {
 		k := s.GetKey()
 		j := st.Job(cluster.JobID(k.GetJobId()))
-		if workerOn(j, node, k) == nil {
+		if control.WorkerOn(st, node, keyOf(k)) == nil {
 			continue
 		}
 		if k.GetRank() == 0 && s.GetProgress() != nil {
