@@ -7,6 +7,7 @@ import (
 
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
 )
 
 // Delays of an agent.
@@ -69,7 +70,7 @@ func (a *agent) dial() {
 	}
 	a.connected = true
 	a.session++
-	h := hello{node: describeNode(a), running: a.running(), workers: a.statuses(), number: a.changes}
+	h := hello{node: describeNode(a), workers: a.statuses(), number: a.changes}
 	session := a.session
 	a.toLeader(session, func() { a.w.leader.connect(a, h) })
 }
@@ -90,7 +91,7 @@ func (a *agent) disconnect() {
 	a.connected = false
 	a.session++
 	a.w.leader.conns[a.i] = conn{}
-	a.w.leader.pulses[a.id] = a.w.leader.clock()
+	a.w.leader.pulses[a.id] = a.w.leader.own()
 	if a.up && !a.cut {
 		a.redial(a.w.upTo(redialDelay))
 	}
@@ -184,27 +185,19 @@ func (a *agent) add(p *proc) {
 	a.procs = slices.Insert(a.procs, i, p)
 }
 
-// running lists the workers that hold GPUs, for the leader's record.
-func (a *agent) running() []cluster.WorkerRef {
-	var out []cluster.WorkerRef
-	for _, p := range a.procs {
-		if p.alive() {
-			out = append(out, refOf(p.key, p.gpus))
-		}
-	}
-	return out
-}
-
 // statuses lists the workers that have started or ended, and are not acknowledged.
-func (a *agent) statuses() []status {
-	var out []status
+func (a *agent) statuses() []control.WorkerStatus {
+	var out []control.WorkerStatus
 	for _, p := range a.procs {
 		if p.phase == launching || p.acked {
 			continue
 		}
-		st := status{key: p.key, state: cluster.WorkerRunning, step: p.step, gpus: p.gpus}
+		st := control.WorkerStatus{Key: keyFor(p.key), State: cluster.WorkerRunning, GPUs: p.gpus}
 		if p.phase == ended {
-			st.state, st.code, st.signal, st.peerLost, st.stopped = p.end, p.code, p.signal, p.peerLost, p.stopped
+			st.State, st.ExitCode, st.Signal, st.PeerLost, st.Stopped = p.end, p.code, p.signal, p.peerLost, p.stopped
+		}
+		if p.step > 0 {
+			st.Checkpoint = &cluster.Checkpoint{Step: p.step, Path: "/checkpoints", Bytes: 1 << 30}
 		}
 		out = append(out, st)
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/control"
 )
@@ -38,18 +37,20 @@ type conn struct {
 	up         bool
 	registered bool
 	node       cluster.Node // as the agent introduced it
-	reported   []status
+	reported   []control.WorkerStatus
+	number     uint64 // of that report
 	heard      uint64 // number of the last report taken in
 	orderDue   bool
 }
 
 // leader is the server that leads: it proposes, decides, and talks with the agents. It stands for scheduler's leader
-// loop and scheduler/api's hub, and decides nothing of its own: that is control.Step.
+// loop and scheduler/api's hub, and decides nothing of its own: control does.
 type leader struct {
 	w        *world
 	term     uint64
 	up       bool
-	skew     time.Duration // of its clock
+	skew     time.Duration   // of its server's own clock: another one each time, as if it had been set
+	clocks   []control.Clock // by server
 	queue    []*proposal
 	commitAt cluster.Time
 	conns    []conn
@@ -59,7 +60,7 @@ type leader struct {
 }
 
 func newLeader(w *world) *leader {
-	return &leader{w: w, conns: make([]conn, len(w.agents)), pulses: map[cluster.NodeID]cluster.Time{}}
+	return &leader{w: w, clocks: make([]control.Clock, w.cfg.Servers), conns: make([]conn, len(w.agents)), pulses: map[cluster.NodeID]cluster.Time{}}
 }
 
 // rise makes a server the leader. All leases begin anew: nothing is known of the nodes.
@@ -106,8 +107,16 @@ func (l *leader) fall() {
 	w.clock.after(w.upTo(electionDelay), func() { l.rise(next) })
 }
 
-// clock is the time by the leading server's own clock.
-func (l *leader) clock() cluster.Time { return l.w.clock.now.Add(l.skew) }
+// own is the time by the leading server's own clock.
+func (l *leader) own() cluster.Time { return l.w.clock.now.Add(l.skew) }
+
+// clock is the time by which the leader stamps and decides.
+func (l *leader) clock() cluster.Time {
+	c := &l.clocks[l.w.servers.leader]
+	now, next := c.Read(l.own(), l.w.clock.elapsed(), l.w.servers.state().Now())
+	*c = next
+	return now
+}
 
 // propose puts commands on their way. Proposals are committed in order, each as one entry.
 func (l *leader) propose(p *proposal) {
@@ -203,22 +212,23 @@ func (l *leader) decide() {
 	if l.deciding || s.Version() == 0 {
 		return
 	}
-	leases := l.leases()
-	cmds := control.Step(s, leases, l.clock(), l.w.cfg.Control)
+	now := l.clock()
+	leases := l.leases().Shift(s, now.Sub(l.own()))
+	cmds := control.Step(s, leases, now, l.w.cfg.Control)
 	if len(cmds) == 0 {
-		l.lookBy(l.deadline(s, leases))
+		l.look(l.deadline(s, leases, now).Sub(now))
 		return
 	}
 	l.deciding = true
 	l.propose(&proposal{cmds: cmds, base: s.Index(), done: func(outcome, []cluster.Result) { l.deciding = false }})
 }
 
-// leases says until when each node is believed alive. A node with a stream sends a heartbeat each second; here, its
+// leases says until when each node is believed alive, by the server's own clock. A node with a stream sends a heartbeat each second; here, its
 // lease is simply full.
 func (l *leader) leases() control.Leases {
 	out := control.Leases{}
 	l.w.servers.state().EachNode(func(n *cluster.Node) bool {
-		heard := l.clock()
+		heard := l.own()
 		if a := l.w.byNode[n.ID]; a == nil || a.id != n.ID || !l.conns[a.i].up {
 			if _, known := l.pulses[n.ID]; !known {
 				l.pulses[n.ID] = heard
@@ -233,8 +243,7 @@ func (l *leader) leases() control.Leases {
 
 // deadline is when Step may decide something else although nothing has changed. The servers look four times a
 // second instead; here that would be most of the work.
-func (l *leader) deadline(s *cluster.State, leases control.Leases) cluster.Time {
-	now := max(l.clock(), s.Now())
+func (l *leader) deadline(s *cluster.State, leases control.Leases, now cluster.Time) cluster.Time {
 	next := now.Add(time.Hour)
 	soon := func(t cluster.Time) {
 		if t > now && t < next {
@@ -263,57 +272,5 @@ func (l *leader) deadline(s *cluster.State, leases control.Leases) cluster.Time 
 		}
 		return true
 	})
-	// By the world's clock, and never at once: the leader's own clock may be behind the state's.
-	return max(next.Add(-l.skew), l.w.clock.now.Add(decideDelay))
-}
-
-// changed notes whom a change concerns.
-func (l *leader) changed(ch cluster.Change) {
-	if ch.Node != "" {
-		l.dueAt(ch.Node)
-	}
-	if j := l.w.servers.state().Job(ch.Job); j != nil {
-		for _, n := range j.NodeRanks {
-			l.dueAt(n)
-		}
-	}
-}
-
-func (l *leader) dueAt(id cluster.NodeID) {
-	a := l.w.byNode[id]
-	if a == nil || a.id != id {
-		return
-	}
-	if n := l.w.servers.state().Node(id); n != nil && n.State == cluster.NodeLost && l.conns[a.i].registered {
-		l.registerAgain(a)
-		return
-	}
-	l.due(a)
-}
-
-// due sends an agent a new order soon: all that should run on its node by then.
-func (l *leader) due(a *agent) {
-	c := &l.conns[a.i]
-	if !l.up || !c.registered || c.orderDue {
-		return
-	}
-	c.orderDue = true
-	session := a.session
-	l.w.clock.after(decideDelay, func() {
-		if a.session != session {
-			return
-		}
-		c.orderDue = false
-		o := orderFor(l.w, a, c, reconcile.Fence{Term: l.term, Index: l.w.servers.state().Index()})
-		a.toAgent(session, func() { a.obey(o) })
-		if l.w.happens(l.w.cfg.Rates.OrderRepeated) {
-			l.w.faults.OrdersRepeated++
-			id := a.id
-			l.w.clock.after(l.w.upTo(l.w.cfg.Rates.RepeatDelay), func() {
-				if a.id == id {
-					a.obey(o)
-				}
-			})
-		}
-	})
+	return max(next, now.Add(decideDelay))
 }

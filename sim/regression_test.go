@@ -31,6 +31,19 @@ func TestLeaderClockWrong(t *testing.T) {
 	}
 }
 
+// TestTimeGoesOn: behind a state whose clock is hours ahead, as an earlier leader's was, back-offs and limits still end. (Not a day:
+// requests are remembered for so long.)
+func TestTimeGoesOn(t *testing.T) {
+	t.Parallel()
+	for seed := uint64(1); seed <= 5; seed++ {
+		cfg := small(seed)
+		cfg.Rates.LeaderClockSkew = 20 * time.Hour
+		if _, err := Run(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestHolderThatCannotFit: a job whose shape no live node has must not keep GPUs free that others could use.
 func TestHolderThatCannotFit(t *testing.T) {
 	t.Parallel()

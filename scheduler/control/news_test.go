@@ -98,6 +98,10 @@ func TestNewsOfStaleWorkers(t *testing.T) {
 	if got := st.tell(t, both...); len(got) != 0 {
 		t.Errorf("they still run: %v", got)
 	}
+	node := machine("a", 4)
+	if NeedsRegistration(st.s, &node, Running(both)) || !NeedsRegistration(st.s, &node, Running(both[:1])) {
+		t.Error("a node is known with its stale workers, and only with all of them")
+	}
 	want := []cluster.WorkerReport{
 		{Job: 1, Epoch: 1, Rank: 0, State: cluster.WorkerExited, ExitCode: 7},
 		{Job: 1, Epoch: 1, Rank: 1, State: cluster.WorkerLost, Message: msgVanished},
