@@ -119,7 +119,9 @@ func (d *directory) close() error {
 		errs = append(errs, d.wal.Close())
 	}
 	if d.lock != nil {
-		errs = append(errs, d.lock.Close())
+		// Released by name: a child that this process is just forking has a copy
+		// of the descriptor, and would hold the lock until it executes.
+		errs = append(errs, syscall.Flock(int(d.lock.Fd()), syscall.LOCK_UN), d.lock.Close())
 	}
 	d.wal, d.lock = nil, nil // a start that fails late closes twice
 	return errors.Join(errs...)
