@@ -105,7 +105,15 @@ func (l *leader) changed(ch cluster.Change) {
 	if ch.Node != "" {
 		l.dueAt(ch.Node)
 	}
-	if j := l.w.servers.state().Job(ch.Job); j != nil {
+	j := l.w.servers.state().Job(ch.Job)
+	key := control.OrderKeyOf(j)
+	if l.keys[ch.Job] == key {
+		return
+	}
+	if l.keys[ch.Job] = key; key == (control.OrderKey{}) {
+		delete(l.keys, ch.Job)
+	}
+	if j != nil {
 		for _, n := range j.NodeRanks {
 			l.dueAt(n)
 		}

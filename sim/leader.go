@@ -54,6 +54,7 @@ type leader struct {
 	queue    []*proposal
 	commitAt cluster.Time
 	conns    []conn
+	keys     map[cluster.JobID]control.OrderKey
 	pulses   map[cluster.NodeID]cluster.Time // when a node without a stream was last heard
 	deciding bool                            // its own commands are on their way
 	lookAt   cluster.Time                    // next planned look at the state; 0: none
@@ -69,6 +70,11 @@ func (l *leader) rise(server int) {
 	l.term++
 	l.up = true
 	l.pulses = map[cluster.NodeID]cluster.Time{}
+	l.keys = map[cluster.JobID]control.OrderKey{}
+	l.w.servers.state().EachHolding(func(j *cluster.Job) bool {
+		l.keys[j.ID] = control.OrderKeyOf(j)
+		return true
+	})
 	if limit := int64(l.w.cfg.Rates.LeaderClockSkew); l.w.cfg.Faults && limit > 0 {
 		l.skew = time.Duration(l.w.chance.Int64N(2*limit+1) - limit)
 	}

@@ -15,6 +15,7 @@ import (
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
 )
 
 // Defaults of HubConfig.
@@ -56,7 +57,7 @@ type Hub struct {
 	meetings  map[cluster.JobID]*meeting
 	progress  map[cluster.JobID]lastProgress
 	lastLook  time.Time // when the leases were last looked at
-	orderKeys map[cluster.JobID]orderKey
+	orderKeys map[cluster.JobID]control.OrderKey
 }
 
 // reign is one leadership of this server.
@@ -96,7 +97,7 @@ func (h *Hub) forget() {
 	h.pulses = map[cluster.NodeID]*pulse{}
 	h.meetings = map[cluster.JobID]*meeting{}
 	h.progress = map[cluster.JobID]lastProgress{}
-	h.orderKeys = map[cluster.JobID]orderKey{}
+	h.orderKeys = map[cluster.JobID]control.OrderKey{}
 }
 
 // Connect serves one agent's stream until either end leaves or the leadership

@@ -7,6 +7,7 @@ import (
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
 )
 
 // errReignOver ends the streams when leadership ends.
@@ -38,7 +39,7 @@ func (h *Hub) Lead(ctx context.Context, term uint64) {
 	h.mu.Lock()
 	h.forget()
 	st.EachHolding(func(j *cluster.Job) bool {
-		h.orderKeys[j.ID] = orderKeyOf(j)
+		h.orderKeys[j.ID] = control.OrderKeyOf(j)
 		return true
 	})
 	h.reign = r
@@ -105,20 +106,6 @@ func (h *Hub) wakeSince(from uint64) uint64 {
 	}
 }
 
-// orderKey is what of a job decides its orders. Other changes, such as each
-// worker's start, need no new orders: in a gang of a thousand nodes they would
-// make a million.
-type orderKey struct {
-	epoch   cluster.Epoch
-	holding bool
-	stop    cluster.StopCause
-	reason  string
-}
-
-func orderKeyOf(j *cluster.Job) orderKey {
-	return orderKey{epoch: j.Epoch, holding: j.State.Holding(), stop: j.Stop, reason: j.StopReason}
-}
-
 // wakeFor wakes the agents that one change concerns. The caller holds mu.
 func (h *Hub) wakeFor(e Event) {
 	switch {
@@ -134,12 +121,11 @@ func (h *Hub) wakeFor(e Event) {
 		h.dropJob(e.GoneJob)
 	case e.Job != nil:
 		j := e.Job
-		key := orderKeyOf(j)
-		old, had := h.orderKeys[j.ID]
-		if (had && old == key) || (!had && !key.holding) {
+		key := control.OrderKeyOf(j)
+		if h.orderKeys[j.ID] == key {
 			return
 		}
-		if h.orderKeys[j.ID] = key; !key.holding {
+		if h.orderKeys[j.ID] = key; key == (control.OrderKey{}) {
 			h.dropJob(j.ID)
 		}
 		for _, id := range j.NodeRanks {

@@ -75,6 +75,24 @@ func OrderFor(s *cluster.State, node cluster.NodeID, reported []WorkerStatus) (O
 	return o, true
 }
 
+// OrderKey is what of a job decides the orders of its gang's nodes: they need
+// new ones when it differs from before. Other changes, such as each worker's
+// start, need none: in a gang of a thousand nodes they would make a million.
+// The zero OrderKey is that of a job that holds nothing.
+type OrderKey struct {
+	epoch  cluster.Epoch
+	stop   cluster.StopCause
+	reason string
+}
+
+// OrderKeyOf returns a job's OrderKey; j may be nil.
+func OrderKeyOf(j *cluster.Job) OrderKey {
+	if j == nil || !j.State.Holding() {
+		return OrderKey{}
+	}
+	return OrderKey{epoch: j.Epoch, stop: j.Stop, reason: j.StopReason}
+}
+
 // holdersOn lists the jobs that hold GPUs of a node, by id.
 func holdersOn(s *cluster.State, n *cluster.Node) []*cluster.Job {
 	var ids []cluster.JobID

@@ -181,3 +181,35 @@ func TestAcknowledged(t *testing.T) {
 	st.must(t, &cluster.ReportWorkers{Node: "a", Workers: []cluster.WorkerReport{{Job: 1, Epoch: 1, Rank: 0, State: cluster.WorkerExited}}})
 	check("recorded", exited(1, 1, 0, 1), true)
 }
+
+// TestOrderKey: what changes a gang's orders changes its key; a worker's start does not.
+func TestOrderKey(t *testing.T) {
+	t.Parallel()
+	if OrderKeyOf(nil) != (OrderKey{}) {
+		t.Error("a job that is gone has a key")
+	}
+	st := gang(t, "a/0", "b/0")
+	key := OrderKeyOf(st.s.Job(1))
+	same := func(why string, want bool) {
+		t.Helper()
+		now := OrderKeyOf(st.s.Job(1))
+		if (now == key) != want {
+			t.Errorf("%s: the key is %v, was %v", why, now, key)
+		}
+		key = now
+	}
+	if key == (OrderKey{}) {
+		t.Error("a job that starts has no key")
+	}
+	st.became(t, cluster.WorkerRunning, 0, 0)
+	same("one worker runs", true)
+	st.became(t, cluster.WorkerRunning, 0, 1)
+	same("all run", true)
+	st.became(t, cluster.WorkerExited, 1, 1)
+	same("one failed, the others stop", false)
+	st.became(t, cluster.WorkerExited, 0, 0)
+	same("all have ended", false)
+	if key != (OrderKey{}) {
+		t.Error("a job that waits has a key")
+	}
+}
