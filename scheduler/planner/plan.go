@@ -8,9 +8,9 @@ import (
 
 // Config tunes the planner.
 type Config struct {
-	// HoldAfter is how long the first blocked job waits before jobs behind it
-	// may no longer take GPUs that it could use. Too small: small jobs wait
-	// although GPUs are idle; too large: large gangs starve. Default 5 min.
+	// HoldAfter is how long the first blocked job waits before nodes are kept
+	// free for it. Too small: small jobs wait although GPUs are idle; too
+	// large: large gangs starve. Default 5 min.
 	HoldAfter time.Duration
 	// MaxStarts bounds the gangs of one plan, so that a plan's log entries stay
 	// few; what is left starts with the next plan. Default 4096.
@@ -45,7 +45,8 @@ type Plan struct {
 
 // Make plans once over all pending jobs of the state, in order: priority, then
 // age. A gang is placed whole or not at all. A job that does not fit is passed
-// over and jobs behind it may start, until it has waited cfg.HoldAfter.
+// over and jobs behind it may start; once it has waited cfg.HoldAfter, they may
+// start only where it will not (see keepFree).
 // Cost: pending jobs x log + (starts + distinct refused shapes) x nodes.
 func Make(s *cluster.State, now cluster.Time, cfg Config) Plan {
 	var plan Plan
@@ -65,10 +66,6 @@ func Make(s *cluster.State, now cluster.Time, cfg Config) Plan {
 		if len(plan.Starts) >= cfg.MaxStarts {
 			break
 		}
-		if holder != nil && holder != j && competes(holder.Spec, j.Spec) {
-			plan.Reasons = append(plan.Reasons, Reason{j.ID, waitsBehind})
-			continue
-		}
 		key := shapeOf(j.Spec)
 		why, known := refused[key]
 		if !known {
@@ -77,11 +74,14 @@ func Make(s *cluster.State, now cluster.Time, cfg Config) Plan {
 				plan.Starts = append(plan.Starts, Start{Job: j.ID, Epoch: j.Epoch + 1, Workers: workers})
 				continue
 			}
+			if holder != nil && competes(holder.Spec, j.Spec) {
+				why = waitsBehind
+			}
 			refused[key] = why
 		}
 		plan.Reasons = append(plan.Reasons, Reason{j.ID, why})
 		if holder == nil && now.Sub(j.PendingAt) >= cfg.HoldAfter && !hopeless[key] {
-			if hopeless[key] = !pool.couldEver(j.Spec); !hopeless[key] {
+			if hopeless[key] = !pool.keepFree(j.Spec); !hopeless[key] {
 				holder, waitsBehind = j, behind(j)
 			}
 		}

@@ -107,22 +107,3 @@ func (p *pool) allowed(spec *cluster.JobSpec) []string {
 	}
 	return spec.GPUTypes
 }
-
-// couldEver reports whether the gang would fit on the live nodes if all jobs
-// ended. A job that could not does not hold back the jobs behind it.
-func (p *pool) couldEver(spec *cluster.JobSpec) bool {
-	for _, name := range p.allowed(spec) {
-		t := p.byType[name]
-		if t == nil || t.alive < spec.GPUs {
-			continue
-		}
-		room := int32(0)
-		for _, l := range t.live {
-			room += cluster.Room(l.node, spec, l.gpus)
-		}
-		if room >= spec.GPUs {
-			return true
-		}
-	}
-	return false
-}
