@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/user"
 	"strings"
 	"time"
 
@@ -144,6 +145,9 @@ func userName() string {
 		if u := os.Getenv(v); u != "" {
 			return u
 		}
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
 	}
 	return "unknown"
 }
