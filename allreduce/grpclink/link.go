@@ -130,9 +130,15 @@ type dialer struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	mu   sync.Mutex
-	last error // why the last try did not work
+	mu      sync.Mutex
+	last    error // why the last try did not work
+	refused error // what the neighbour itself last answered, if it ever did
 }
+
+// refusedError is the neighbour's own word on why it does not take this rank.
+type refusedError struct{ cause string }
+
+func (e *refusedError) Error() string { return e.cause }
 
 // redialPause is short beside a worker's start, and long enough that waiting
 // for a rank costs nothing.
@@ -152,9 +158,7 @@ func (d *dialer) run(l *link) {
 			l.attach(nil, err) // we are the late one, no waiting helps
 			return
 		}
-		d.mu.Lock()
-		d.last = err
-		d.mu.Unlock()
+		d.note(err)
 		pause := time.NewTimer(redialPause)
 		select {
 		case <-pause.C:
@@ -187,7 +191,7 @@ func (d *dialer) try() (stream, error) {
 	}
 	cancel()
 	if h.Kind == allreduce.KindRefuse && h.Job == d.cfg.Job && h.Epoch == d.cfg.Epoch {
-		return nil, errors.New(h.Cause)
+		return nil, &refusedError{h.Cause}
 	}
 	return nil, &allreduce.FencedError{
 		Job: h.Job, Epoch: h.Epoch,
@@ -217,8 +221,26 @@ func (d *dialer) finish(l *link) {
 	_ = d.conn.Close() // only says that it was closed before
 }
 
+// note remembers why a try did not work, unless it was our own Close.
+func (d *dialer) note(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx.Err() != nil {
+		return
+	}
+	d.last = err
+	if refused := (*refusedError)(nil); errors.As(err, &refused) {
+		d.refused = err
+	}
+}
+
+// lastError says why the neighbour was not reached: by its own word if there
+// is one, since a rank that gave up before us can only be found absent.
 func (d *dialer) lastError() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.refused != nil {
+		return d.refused
+	}
 	return d.last
 }
