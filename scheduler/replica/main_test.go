@@ -125,7 +125,13 @@ func (w *world) stopAll() {
 			w.stop(s.ID)
 		}
 	}
+	// Raft's Shutdown does not wait for a leadership transfer under way, whose
+	// call to a server that is gone ends by its own time-out of 5 s. Virtual time.
+	time.Sleep(raftCallsEnd)
 }
+
+// raftCallsEnd is longer than any time-out of the library's own.
+const raftCallsEnd = time.Minute
 
 // leader waits for a ready leader among the given servers, or all.
 func (w *world) leader(among ...string) *Replica {
