@@ -3,7 +3,6 @@ package scheduler
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -95,7 +94,6 @@ func (l *leader) step(ctx context.Context) bool {
 	if len(cmds) == 0 {
 		return false
 	}
-	explainOversized(cmds)
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
 	results, _, err := l.replica.Propose(ctx, cmds...)
@@ -117,31 +115,4 @@ func (l *leader) step(ctx context.Context) bool {
 		}
 	}
 	return changed
-}
-
-// maxPlacementBytes is what one worker or one GPU takes at most in a StartJob.
-const maxPlacementBytes = cluster.MaxNameLen + 16
-
-// explainOversized puts a reason in the place of each gang's start that no log
-// entry can hold (very long GPU ids, say): proposed, it would be refused
-// together with all other commands, in this step and in every later one.
-func explainOversized(cmds []cluster.Command) {
-	for i, c := range cmds {
-		start, ok := c.(*cluster.StartJob)
-		if !ok {
-			continue
-		}
-		parts := 2
-		for _, w := range start.Workers {
-			parts += 1 + len(w.GPUs)
-		}
-		if parts*maxPlacementBytes <= replica.MaxCommandBytes {
-			continue // the usual case, without encoding it
-		}
-		if n := len(cluster.AppendCommand(nil, start)); n > replica.MaxCommandBytes {
-			cmds[i] = &cluster.ExplainJob{Job: start.Job, Reason: fmt.Sprintf(
-				"cannot start: where its %d workers go takes %d bytes, a log entry holds %d: ask for fewer GPUs, or use launch: per-node",
-				len(start.Workers), n, replica.MaxCommandBytes)}
-		}
-	}
 }

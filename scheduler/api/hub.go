@@ -221,17 +221,3 @@ func (h *Hub) Agents() int {
 	defer h.mu.Unlock()
 	return len(h.agents)
 }
-
-// NodeSamples returns the utilisation 0..1 of each GPU that reports any, by
-// node and UUID: for metrics and dashboards. The inner maps are not to be edited.
-func (h *Hub) NodeSamples() map[cluster.NodeID]map[string]float64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	out := make(map[cluster.NodeID]map[string]float64, len(h.pulses))
-	for id, p := range h.pulses {
-		if len(p.load) > 0 {
-			out[id] = p.load
-		}
-	}
-	return out
-}

@@ -182,15 +182,16 @@ type Change struct {
 
 // Bounds of the state. Each keeps memory and log entries finite.
 const (
-	MaxRequestID  = 128              // bytes
-	RequestWindow = 24 * time.Hour   // how long a request id is remembered
-	MaxRequests   = 1 << 20          // how many are, at most
-	MaxLiveJobs   = 1 << 20          // jobs that are not final
-	MaxReason     = 1024             // bytes of a reason; longer ones are cut
-	MaxHistory    = 8                // ended epochs that a job remembers
-	MaxMetrics    = 32               // of one progress report
-	MaxNodes      = 1 << 16          // nodes, lost ones too
-	MaxNodeGPUs   = 1024             // GPUs of one node
-	maxStaleRefs  = 4096             // workers given up but still running, of one node
-	maxRequeueGap = 30 * time.Second // longest back-off after lost nodes
+	MaxRequestID    = 128              // bytes
+	RequestWindow   = 24 * time.Hour   // how long a request id is remembered
+	MaxRequests     = 1 << 20          // how many are, at most
+	MaxLiveJobs     = 1 << 20          // jobs that are not final
+	MaxCommandBytes = 1<<20 - 128      // of one encoded command: what a log entry of 1 MiB holds
+	MaxReason       = 1024             // bytes of a reason; longer ones are cut
+	MaxHistory      = 8                // ended epochs that a job remembers
+	MaxMetrics      = 32               // of one progress report
+	MaxNodes        = 1 << 16          // nodes, lost ones too
+	MaxNodeGPUs     = 1024             // GPUs of one node
+	maxStaleRefs    = 4096             // workers given up but still running, of one node
+	maxRequeueGap   = 30 * time.Second // longest back-off after lost nodes
 )

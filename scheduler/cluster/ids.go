@@ -25,9 +25,3 @@ func (t Time) Add(d time.Duration) Time { return t + Time(d) }
 
 // Sub returns the duration from u to t.
 func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
-
-// MilliGPU counts GPUs in thousandths.
-type MilliGPU int64
-
-// WholeGPU is one GPU in thousandths.
-const WholeGPU MilliGPU = 1000

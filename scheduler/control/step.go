@@ -98,7 +98,14 @@ func plan(s *cluster.State, now cluster.Time, cfg Config) []cluster.Command {
 	p := planner.Make(s, now, cfg.Planner)
 	cmds := make([]cluster.Command, 0, len(p.Starts))
 	for _, st := range p.Starts {
-		cmds = append(cmds, &cluster.StartJob{Job: st.Job, Epoch: st.Epoch, Workers: st.Workers})
+		start := &cluster.StartJob{Job: st.Job, Epoch: st.Epoch, Workers: st.Workers}
+		why := oversized(start)
+		switch {
+		case why == "":
+			cmds = append(cmds, start)
+		case s.Job(st.Job).Reason != why:
+			cmds = append(cmds, &cluster.ExplainJob{Job: st.Job, Reason: why})
+		}
 	}
 	explains := 0
 	for _, r := range p.Reasons {
@@ -111,6 +118,28 @@ func plan(s *cluster.State, now cluster.Time, cfg Config) []cluster.Command {
 		}
 	}
 	return cmds
+}
+
+// maxPlacementBytes is what one worker or one GPU takes at most in a StartJob.
+const maxPlacementBytes = cluster.MaxNameLen + 16
+
+// oversized says why no log entry can hold a gang's start (very long GPU ids,
+// say), or nothing. Proposed, it would be refused together with all other
+// commands, in this step and in every later one.
+func oversized(start *cluster.StartJob) string {
+	parts := 2
+	for _, w := range start.Workers {
+		parts += 1 + len(w.GPUs)
+	}
+	if parts*maxPlacementBytes <= cluster.MaxCommandBytes {
+		return "" // the usual case, without encoding it
+	}
+	n := len(cluster.AppendCommand(nil, start))
+	if n <= cluster.MaxCommandBytes {
+		return ""
+	}
+	return fmt.Sprintf("cannot start: where its %d workers go takes %d bytes, a log entry holds %d: ask for fewer GPUs, or use launch: per-node",
+		len(start.Workers), n, cluster.MaxCommandBytes)
 }
 
 func forget(s *cluster.State, now cluster.Time, cfg Config) []cluster.Command {

@@ -7,5 +7,5 @@
 //
 // It must not read a clock, keep anything between calls, or depend on the
 // order of a map. Read next: order.go (who is next), place.go (where it fits),
-// reason.go (why not), then scheduler/control.
+// hold.go (what is kept free), reason.go (why not), then scheduler/control.
 package planner

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/gangline/gangline/scheduler/cluster"
 )
 
 // Server is one member of the cluster.
@@ -56,8 +58,8 @@ type Config struct {
 	segmentBytes int // of the log's files; 0: the library's 64 MiB
 }
 
-// MaxCommandBytes is the largest encoded command that Propose takes.
-const MaxCommandBytes = maxEntryBytes - commandOverhead - entryOverhead
+// An entry holds the largest command that the state allows, or this does not compile.
+const _ = uint(maxEntryBytes - commandOverhead - entryOverhead - cluster.MaxCommandBytes)
 
 // Bounds of the package that are not settings.
 const (

@@ -57,8 +57,8 @@ func newProposal(cmds []cluster.Command) (*proposal, error) {
 	p.open.Store(1)
 	for i, c := range cmds {
 		p.commands[i] = cluster.AppendCommand(nil, c)
-		if n := len(p.commands[i]); n > MaxCommandBytes {
-			return nil, fmt.Errorf("command %d of %d (%T) takes %d bytes, more than the %d that one log entry holds: make it smaller", i+1, len(cmds), c, n, MaxCommandBytes)
+		if n := len(p.commands[i]); n > cluster.MaxCommandBytes {
+			return nil, fmt.Errorf("command %d of %d (%T) takes %d bytes, more than the %d that one log entry holds: make it smaller", i+1, len(cmds), c, n, cluster.MaxCommandBytes)
 		}
 	}
 	return p, nil
