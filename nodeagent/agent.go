@@ -142,6 +142,7 @@ func (a *Agent) open(ctx context.Context) error {
 		return err
 	}
 	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Logger: a.log})
+	a.recallNotes()
 	alive := slices.ContainsFunc(a.workers.Workers(), func(st worker.Status) bool { return st.State != worker.Exited })
 	a.gpus, err = open.Prober(ctx, cfg.GPUs, open.Config{
 		Node: cfg.Name, Busy: a.holds, Now: cfg.Clock, NVML: nvml.Config{Command: cfg.GPUProbe}, Log: a.log,
@@ -168,6 +169,14 @@ func (a *Agent) open(ctx context.Context) error {
 		a.metricsListener, err = listen("metrics", cfg.MetricsListen)
 	}
 	return err
+}
+
+// recallNotes reads what the adopted workers said to a former agent, before the first report can go out: an end told
+// without the checkpoint before it would cost that work.
+func (a *Agent) recallNotes() {
+	for _, st := range a.workers.Workers() {
+		a.sockets.Track(reconcile.Key(st.Key), a.files(st))
+	}
 }
 
 // listen explains a taken port.

@@ -193,6 +193,7 @@ func (r *reconciler) openSockets(statuses []worker.Status) {
 			}
 			if !r.ended[key] {
 				r.ended[key] = true
+				_ = os.Remove(st.Labels[labelSocket]) // one that a killed agent left and this one had no time to serve
 				r.metrics.Exited(exitOf(st))
 			}
 			continue

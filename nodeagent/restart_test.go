@@ -2,6 +2,8 @@ package nodeagent
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,9 +121,10 @@ func TestRestartedAgentAdopts(t *testing.T) {
 	if w := s.awaitWorker("1-1-0", isExited); w.GetExitCode() != 7 || w.GetCheckpoint().GetStep() != 10 {
 		t.Errorf("%v", w)
 	}
-	if _, err := os.Stat(socket); err == nil {
-		t.Error("the socket of a worker that has ended is still there")
-	}
+	s.await("removal of the ended worker's socket", func() bool {
+		_, err := os.Stat(socket)
+		return errors.Is(err, fs.ErrNotExist)
+	})
 	contains(t, third.log.String(), "incarnation=3")
 }
 
