@@ -1,6 +1,9 @@
 package cluster
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Apply changes the state by one command and says what it did. It is a pure
 // function of the state, index, time and command: equal states stay equal.
@@ -41,6 +44,14 @@ func (s *State) Apply(index uint64, at Time, cmd Command) Result {
 		return s.applyForgetJobs(c)
 	case *ForgetNode:
 		return s.applyForgetNode(c)
+	case *SetPolicy:
+		return s.applyPolicy(c)
+	case *DrainNode:
+		return s.applyDrain(c)
+	case *KeepNodes:
+		return s.applyKeep(c)
+	case *ExplainJobs:
+		return s.applyExplainJobs(c)
 	default:
 		// The codec refuses kinds it does not know before they get here.
 		panic(fmt.Sprintf("cluster: Apply was given a %T: a kind of command that this release does not have", cmd))
@@ -75,21 +86,53 @@ func (s *State) applySubmit(c *SubmitJob) Result {
 	if err := c.Spec.Validate(); err != nil {
 		return refuse(Invalid, "%s", err)
 	}
-	if live := s.pending.Len() + s.holding.Len(); live >= MaxLiveJobs {
-		return refuse(TooMany, "the cluster holds %d unfinished jobs, its most: wait until some have ended", live)
+	members := c.Spec.Array.Count()
+	if live := s.pending.Len() + s.holding.Len(); live+int(members) > MaxLiveJobs {
+		return refuse(TooMany, "the cluster holds %d unfinished jobs of at most %d: wait until some have ended", live, MaxLiveJobs)
 	}
-	if err := s.CanEverFit(c.Spec); err != nil {
+	if err := s.admits(c.Spec); err != nil {
 		return refuse(NeverFits, "%s", err)
 	}
-	s.nextJob++
 	s.reqSeq++
-	j := &Job{
-		ID: s.nextJob, Spec: c.Spec, User: c.User, RequestID: c.RequestID,
-		State: Pending, Reason: "waits for the scheduler's next pass",
-		SubmittedAt: s.now, PendingAt: s.now,
+	first := s.nextJob + 1
+	s.putRequest(&Request{ID: c.RequestID, Job: first, At: s.now, Seq: s.reqSeq})
+	res := Result{Job: first}
+	for i := range members {
+		s.nextJob++
+		j := &Job{
+			ID: s.nextJob, Spec: c.Spec, User: c.User, RequestID: c.RequestID,
+			State: Pending, Reason: "waits for the scheduler's next pass",
+			SubmittedAt: s.now, PendingAt: s.now,
+		}
+		if c.Spec.Array.Step > 0 {
+			j.Array, j.ArrayIndex = first, c.Spec.Array.First+i*c.Spec.Array.Step
+		}
+		s.putJob(j)
+		res.Changes = append(res.Changes, Change{Job: j.ID})
 	}
-	s.putRequest(&Request{ID: c.RequestID, Job: j.ID, At: s.now, Seq: s.reqSeq})
-	return s.put(j)
+	return res
+}
+
+// admits returns an error for people if the policy or the cluster can never
+// start such a job.
+func (s *State) admits(spec *JobSpec) error {
+	p := s.Policy()
+	if len(p.Queues) > 0 {
+		q := p.Queue(spec.Queue)
+		switch {
+		case q == nil:
+			return fmt.Errorf("queue %s is not in the cluster's policy: submit to one of those that `gangline queues` lists", spec.Queue)
+		case q.Closed:
+			return fmt.Errorf("queue %s is closed: it takes no new jobs", spec.Queue)
+		}
+		if err := p.withinLimits(spec); err != nil {
+			return err
+		}
+	}
+	if l := spec.Topology.Level; l != "" && l != "node" && !slices.ContainsFunc(p.Levels, func(x Level) bool { return x.Name == l }) {
+		return fmt.Errorf("topology level %q is not one of the cluster's (%s)", l, p.levelNames())
+	}
+	return s.CanEverFit(spec)
 }
 
 func (s *State) applyCancel(c *CancelJob) Result {
@@ -139,12 +182,84 @@ func (s *State) applyEvict(c *EvictJob) Result {
 		return refuse(NotFound, "job %d does not exist", c.Job)
 	case old.Epoch != c.Epoch || (old.State != Starting && old.State != Running):
 		return refuse(Conflict, "job %d is %s in epoch %d: not to be evicted from epoch %d", c.Job, old.State, old.Epoch, c.Epoch)
-	case c.Cause != StopTimeLimit && c.Cause != StopLaunchStuck && c.Cause != StopPreempt:
+	case c.Cause != StopTimeLimit && c.Cause != StopLaunchStuck && !c.Cause.yields():
 		return refuse(Invalid, "cause %d is not a cause of eviction", c.Cause)
 	}
 	j := *old
 	s.beginStop(&j, c.Cause, c.Reason)
 	return s.put(&j, s.settle(&j)...)
+}
+
+func (s *State) applyExplainJobs(c *ExplainJobs) Result {
+	if len(c.Jobs) > maxExplained {
+		return refuse(Invalid, "%d jobs are explained at once, at most %d", len(c.Jobs), maxExplained)
+	}
+	reason := cut(c.Reason)
+	var res Result
+	for _, id := range c.Jobs {
+		old := s.Job(id)
+		if old == nil || old.State != Pending || old.Reason == reason {
+			continue
+		}
+		j := *old
+		j.Reason = reason
+		s.putJob(&j)
+		res.Changes = append(res.Changes, Change{Job: id})
+	}
+	return res
+}
+
+func (s *State) applyPolicy(c *SetPolicy) Result {
+	if !c.Any && c.Was != s.policyAt {
+		return refuse(Conflict, "the policy was changed meanwhile (at index %d, not %d): look at it again", s.policyAt, c.Was)
+	}
+	if c.Policy == nil {
+		return refuse(Invalid, "no policy is given")
+	}
+	if err := c.Policy.Validate(); err != nil {
+		return refuse(Invalid, "%s", err)
+	}
+	s.rescale(s.Policy(), c.Policy)
+	s.policy, s.policyAt = c.Policy, s.index
+	s.touch(Change{Policy: true})
+	return Result{Changes: []Change{{Policy: true}}}
+}
+
+func (s *State) applyDrain(c *DrainNode) Result {
+	old := s.Node(c.Node)
+	if old == nil {
+		return refuse(NotFound, "node %s is not registered", c.Node)
+	}
+	if c.Deadline < 0 {
+		return refuse(Invalid, "a drain's deadline is a time, or 0 for none")
+	}
+	n := *old
+	if n.Drain = nil; !c.Off {
+		n.Drain = &Drain{Reason: cut(c.Reason), By: cut(c.By), Since: s.now, Deadline: c.Deadline}
+		if old.Drain != nil {
+			n.Drain.Since = old.Drain.Since
+		}
+	} else if old.Drain == nil {
+		return Result{}
+	}
+	n.ChangedAt = s.now
+	s.putNode(&n)
+	return Result{Changes: []Change{{Node: n.ID}}}
+}
+
+func (s *State) applyKeep(c *KeepNodes) Result {
+	old := s.Job(c.Job)
+	switch {
+	case old == nil || old.State != Pending:
+		return refuse(Conflict, "job %d is not pending: nothing can be kept for it", c.Job)
+	case len(c.Nodes) > MaxGPUs:
+		return refuse(Invalid, "%d nodes are kept for a job, at most %d", len(c.Nodes), MaxGPUs)
+	}
+	j := *old
+	if j.Kept = nil; len(c.Nodes) > 0 {
+		j.Kept = &Kept{Nodes: c.Nodes, At: c.At, Made: s.now}
+	}
+	return s.put(&j)
 }
 
 func (s *State) applyCheckpoint(c *RecordCheckpoint) Result {

@@ -1,22 +1,25 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Check returns every broken invariant of the state, joined, or nil. It runs
 // after each command in tests and in the simulator.
 //
-//  1. A GPU is held by at most one job, and exactly by the workers of jobs that hold GPUs.
-//  2. Gangs are whole: a holding job has all its workers, with as many GPUs as it asked for.
+//  1. A GPU is given out once at most, whole or in shares, and exactly by the workers of jobs that hold GPUs.
+//  2. Gangs are whole: a holding job has all its workers, with as many GPUs as it asked for (an elastic one within its range).
 //  3. A node's reserved CPUs and memory are the sum of its holders'.
 //  4. Every remembered request names an existing id below the next one.
-//  5. The derived maps agree with the jobs and nodes; a GPU is of one node.
+//  5. An account is charged what its jobs hold.
+//  6. The derived maps agree with the jobs and nodes; a GPU is of one node.
 func (s *State) Check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	held := map[string]JobID{} // by UUID, from the jobs' side
+	held := map[string][]Share{} // by UUID, from the jobs' side
 	s.EachJob(func(j *Job) bool {
 		if err := s.checkJob(j, held); err != nil {
 			errs = append(errs, err)
@@ -38,11 +41,11 @@ func (s *State) Check() error {
 		}
 		return true
 	})
-	errs = append(errs, s.checkDerived())
+	errs = append(errs, s.checkDerived(), s.checkAccounts())
 	return errors.Join(errs...)
 }
 
-func (s *State) checkJob(j *Job, held map[string]JobID) error {
+func (s *State) checkJob(j *Job, held map[string][]Share) error {
 	var errs []error
 	bad := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("job %d (%s, epoch %d): %s", j.ID, j.State, j.Epoch, fmt.Sprintf(format, args...)))
@@ -66,15 +69,19 @@ func (s *State) checkJob(j *Job, held map[string]JobID) error {
 			ended++
 		}
 		for _, uuid := range w.GPUs {
-			if other, taken := held[uuid]; taken {
-				bad("GPU %s is held by job %d too", uuid, other)
+			milli := j.Spec.Share()
+			for _, h := range held[uuid] {
+				milli += h.Milli
 			}
-			held[uuid] = j.ID
+			if milli > WholeGPU {
+				bad("GPU %s is given out %d thousandths: %v hold it too", uuid, milli, held[uuid])
+			}
+			held[uuid] = append(held[uuid], Share{Job: j.ID, Epoch: j.Epoch, Milli: j.Spec.Share()})
 			gpus++
 		}
 	}
-	if gpus != int(j.Spec.GPUs) || len(j.Workers) != j.Spec.WorldSize(len(j.NodeRanks)) {
-		bad("gang of %d workers with %d GPUs is not whole: wants %d GPUs", len(j.Workers), gpus, j.Spec.GPUs)
+	if gpus < int(j.Spec.Least()) || gpus > int(j.Spec.GPUs) || len(j.Workers) != j.Spec.worldSize(len(j.NodeRanks), gpus) {
+		bad("gang of %d workers with %d GPUs is not whole: wants %s", len(j.Workers), gpus, j.Spec.Wants())
 	}
 	if ended == len(j.Workers) {
 		bad("all workers have ended but the epoch has not")
@@ -82,27 +89,65 @@ func (s *State) checkJob(j *Job, held map[string]JobID) error {
 	return errors.Join(errs...)
 }
 
-func (s *State) checkNode(n *Node, held map[string]JobID) error {
+func (s *State) checkNode(n *Node, held map[string][]Share) error {
 	var errs []error
 	cpu, mem := int64(0), int64(0)
 	for i := range n.GPUs {
 		g := &n.GPUs[i]
-		if held[g.UUID] != g.Job {
-			errs = append(errs, fmt.Errorf("node %s: GPU %s says it is held by job %d, jobs say %d", n.Name, g.UUID, g.Job, held[g.UUID]))
-		}
-		if g.Job == 0 {
+		if err := s.checkHolders(n, g, held[g.UUID]); err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		j := s.Job(g.Job)
-		if j == nil || j.Epoch != g.Epoch {
-			errs = append(errs, fmt.Errorf("node %s: GPU %s is held by epoch %d of job %d, which is not current", n.Name, g.UUID, g.Epoch, g.Job))
-			continue
-		}
-		cpu += j.Spec.CPUPerGPU
-		mem += j.Spec.MemPerGPU
+		g.EachHolder(func(id JobID, _ Epoch) {
+			cpu += s.Job(id).Spec.CPUPerGPU
+			mem += s.Job(id).Spec.MemPerGPU
+		})
 	}
 	if cpu != n.CPUUsed || mem != n.MemUsed {
 		errs = append(errs, fmt.Errorf("node %s: reserves %d mCPU and %d bytes, holders sum to %d and %d", n.Name, n.CPUUsed, n.MemUsed, cpu, mem))
+	}
+	return errors.Join(errs...)
+}
+
+// checkHolders compares what a GPU says of its holders with what the jobs say.
+func (s *State) checkHolders(n *Node, g *GPU, held []Share) error {
+	var says []Share
+	g.EachHolder(func(id JobID, e Epoch) {
+		milli := int32(WholeGPU)
+		for _, h := range g.Shares {
+			if h.Job == id {
+				milli = h.Milli
+			}
+		}
+		says = append(says, Share{Job: id, Epoch: e, Milli: milli})
+	})
+	slices.SortFunc(held, func(a, b Share) int { return cmp.Compare(a.Job, b.Job) })
+	if !slices.Equal(says, held) {
+		return fmt.Errorf("node %s: GPU %s says it is held by %v, jobs say %v", n.Name, g.UUID, says, held)
+	}
+	return nil
+}
+
+// checkAccounts: accounts are charged for what the jobs hold.
+func (s *State) checkAccounts() error {
+	rates := map[string]int64{}
+	s.EachHolding(func(j *Job) bool {
+		rates[accountKey(j.Spec.Queue, j.User)] += j.Rate
+		return true
+	})
+	var errs []error
+	s.EachAccount(func(a *Account) bool {
+		key := accountKey(a.Queue, a.User)
+		if rates[key] != a.Rate || a.Used < 0 {
+			errs = append(errs, fmt.Errorf("account of %s in %s is charged %d milli-GPUs, its jobs hold %d; used %d", a.User, a.Queue, a.Rate, rates[key], a.Used))
+		}
+		delete(rates, key)
+		return true
+	})
+	for _, rate := range rates { // any order: one error for all
+		if rate != 0 {
+			return errors.Join(append(errs, errors.New("a job that holds GPUs has no account"))...)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -238,6 +238,14 @@ func newCommand(k Kind) Command {
 		return &ForgetJobs{}
 	case KindForgetNode:
 		return &ForgetNode{}
+	case KindSetPolicy:
+		return &SetPolicy{}
+	case KindDrainNode:
+		return &DrainNode{}
+	case KindKeepNodes:
+		return &KeepNodes{}
+	case KindExplainJobs:
+		return &ExplainJobs{}
 	default:
 		return nil
 	}

@@ -47,11 +47,22 @@ func (s *State) Encode(write func([]byte) error) error {
 	if err != nil {
 		return err
 	}
+	s.accounts.Scan(func(_ string, a *Account) bool {
+		a.code(&c)
+		err = flush(chunkBytes)
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
 	return flush(1)
 }
 
+// sizes are the numbers of objects that follow the header.
+type sizes struct{ jobs, nodes, requests, accounts uint64 }
+
 // codeHeader codes what is not an object, and how many objects follow.
-func (s *State) codeHeader(c *coder) (jobs, nodes, requests uint64) {
+func (s *State) codeHeader(c *coder) sizes {
 	codeUint(c, &s.version)
 	c.str(&s.clusterID)
 	c.u64(&s.index)
@@ -59,11 +70,17 @@ func (s *State) codeHeader(c *coder) (jobs, nodes, requests uint64) {
 	codeUint(c, &s.nextJob)
 	c.u64(&s.finishSeq)
 	c.u64(&s.reqSeq)
-	jobs, nodes, requests = uint64(s.jobs.Len()), uint64(s.nodes.Len()), uint64(s.requests.Len())
-	c.u64(&jobs)
-	c.u64(&nodes)
-	c.u64(&requests)
-	return jobs, nodes, requests
+	n := sizes{uint64(s.jobs.Len()), uint64(s.nodes.Len()), uint64(s.requests.Len()), uint64(s.accounts.Len())}
+	c.u64(&n.jobs)
+	c.u64(&n.nodes)
+	c.u64(&n.requests)
+	if c.version < 2 {
+		return n
+	}
+	c.u64(&n.accounts)
+	codePolicyPtr(c, &s.policy)
+	c.u64(&s.policyAt)
+	return n
 }
 
 // Decode reads a state that Encode wrote with the given encoding version.
@@ -74,8 +91,8 @@ func Decode(b []byte, version uint32) (*State, error) {
 	}
 	c := coder{buf: b, reading: true, version: version}
 	s := &State{}
-	jobs, nodes, requests := s.codeHeader(&c)
-	for i := uint64(0); i < jobs && c.err == nil; i++ {
+	n := s.codeHeader(&c)
+	for i := uint64(0); i < n.jobs && c.err == nil; i++ {
 		j := &Job{}
 		j.code(&c)
 		if c.err == nil && (j.State < Pending || j.State > Cancelled) {
@@ -85,15 +102,20 @@ func Decode(b []byte, version uint32) (*State, error) {
 			s.putJob(j)
 		}
 	}
-	for i := uint64(0); i < nodes && c.err == nil; i++ {
-		n := &Node{}
-		n.code(&c)
-		s.putNode(n)
+	for i := uint64(0); i < n.nodes && c.err == nil; i++ {
+		node := &Node{}
+		node.code(&c)
+		s.putNode(node)
 	}
-	for i := uint64(0); i < requests && c.err == nil; i++ {
+	for i := uint64(0); i < n.requests && c.err == nil; i++ {
 		r := &Request{}
 		r.code(&c)
 		s.putRequest(r)
+	}
+	for i := uint64(0); i < n.accounts && c.err == nil; i++ {
+		a := &Account{}
+		a.code(&c)
+		s.accounts.Set(accountKey(a.Queue, a.User), a)
 	}
 	if c.err == nil && len(c.buf) > 0 {
 		c.fail("%d bytes after the state", len(c.buf))

@@ -19,6 +19,24 @@ func (s *JobSpec) code(c *coder) {
 	c.dur(&s.Warn)
 	c.dur(&s.Grace)
 	c.i32(&s.KeepCkpts)
+	if c.version < 2 {
+		return
+	}
+	c.i32(&s.MinGPUs)
+	c.i32(&s.GPUMilli)
+	c.str(&s.Topology.Level)
+	c.bool(&s.Topology.Required)
+	codeList(c, &s.Selector, codeLabel)
+	codeList(c, &s.Tolerations, codeStr)
+	c.i32(&s.Array.First)
+	c.i32(&s.Array.Last)
+	c.i32(&s.Array.Step)
+	c.i32(&s.Array.Parallel)
+}
+
+func codeLabel(c *coder, l *Label) {
+	c.str(&l.Key)
+	c.str(&l.Value)
 }
 
 func codeSpec(c *coder, s **JobSpec) {
@@ -80,6 +98,21 @@ func (j *Job) code(c *coder) {
 	codeInt(c, &j.FinishedAt)
 	c.u64(&j.FinishSeq)
 	codeList(c, &j.History, func(c *coder, l *Launch) { l.code(c) })
+	if c.version < 2 {
+		return
+	}
+	codeUint(c, &j.Array)
+	c.i32(&j.ArrayIndex)
+	c.i64(&j.Attained)
+	c.i64(&j.Rate)
+	c.i32(&j.Preemptions)
+	codeInt(c, &j.PreemptedAt)
+	codeList(c, &j.Avoid, codeNodeID)
+	codePtr(c, &j.Kept, func(c *coder, k *Kept) {
+		codeList(c, &k.Nodes, codeNodeID)
+		codeInt(c, &k.At)
+		codeInt(c, &k.Made)
+	})
 }
 
 func (l *Launch) code(c *coder) {
@@ -100,6 +133,15 @@ func (g *GPU) code(c *coder) {
 	c.str(&g.Reason)
 	codeUint(c, &g.Job)
 	codeUint(c, &g.Epoch)
+	if c.version < 2 {
+		return
+	}
+	codeList(c, &g.Shares, func(c *coder, h *Share) {
+		codeUint(c, &h.Job)
+		codeUint(c, &h.Epoch)
+		c.i32(&h.Milli)
+	})
+	c.i32(&g.Island)
 }
 
 func codeWorkerRef(c *coder, w *WorkerRef) {
@@ -124,10 +166,20 @@ func (n *Node) code(c *coder) {
 	c.i64(&n.MemBytes)
 	c.i64(&n.CPUUsed)
 	c.i64(&n.MemUsed)
-	codeList(c, &n.Labels, func(c *coder, l *Label) { c.str(&l.Key); c.str(&l.Value) })
+	codeList(c, &n.Labels, codeLabel)
 	codeList(c, &n.Stale, codeWorkerRef)
 	codeInt(c, &n.RegisteredAt)
 	codeInt(c, &n.ChangedAt)
+	if c.version < 2 {
+		return
+	}
+	codeList(c, &n.Taints, func(c *coder, t *Taint) { c.str(&t.Key); c.str(&t.Value) })
+	codePtr(c, &n.Drain, func(c *coder, d *Drain) {
+		c.str(&d.Reason)
+		c.str(&d.By)
+		codeInt(c, &d.Since)
+		codeInt(c, &d.Deadline)
+	})
 }
 
 func (r *Request) code(c *coder) {

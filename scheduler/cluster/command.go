@@ -29,6 +29,10 @@ const (
 	KindRecordCheckpoint Kind = 10
 	KindForgetJobs       Kind = 11
 	KindForgetNode       Kind = 12
+	KindSetPolicy        Kind = 13
+	KindDrainNode        Kind = 14
+	KindKeepNodes        Kind = 15
+	KindExplainJobs      Kind = 16
 )
 
 // Init gives an empty state its identity. The first leader proposes it.
@@ -134,6 +138,44 @@ type ForgetNode struct {
 	Node NodeID
 }
 
+// SetPolicy replaces the policy.
+type SetPolicy struct {
+	Policy *Policy
+	By     string
+	// Was is the PolicyIndex that the admin saw; another one is a Conflict. 0
+	// and Any: whatever holds now.
+	Was uint64
+	Any bool
+}
+
+// DrainNode lets a node take no new jobs, or lets it take jobs again.
+type DrainNode struct {
+	Node     NodeID
+	Reason   string
+	By       string
+	Deadline Time // jobs still there then are moved away; 0: they may end by themselves
+	Off      bool // the drain ends
+}
+
+// KeepNodes replaces what is kept free for a Pending job. It holds until the
+// job starts, ends, or is given another.
+type KeepNodes struct {
+	Job   JobID
+	Nodes []NodeID // none: nothing is kept any more
+	At    Time     // when it is expected to start
+}
+
+// ExplainJobs records why Pending jobs wait, one reason for all. Jobs that are
+// no longer pending are passed over.
+type ExplainJobs struct {
+	Jobs   []JobID
+	Reason string
+}
+
+func (*SetPolicy) kind() Kind        { return KindSetPolicy }
+func (*DrainNode) kind() Kind        { return KindDrainNode }
+func (*KeepNodes) kind() Kind        { return KindKeepNodes }
+func (*ExplainJobs) kind() Kind      { return KindExplainJobs }
 func (*Init) kind() Kind             { return KindInit }
 func (*SubmitJob) kind() Kind        { return KindSubmitJob }
 func (*CancelJob) kind() Kind        { return KindCancelJob }
@@ -174,10 +216,14 @@ type Result struct {
 	Changes   []Change
 }
 
-// Change names one object that a command replaced, made or dropped.
+// Change names one object that a command replaced, made or dropped. Exactly
+// one of its parts is set.
 type Change struct {
-	Job  JobID  // 0 if a node changed
-	Node NodeID // "" if a job changed
+	Job    JobID
+	Node   NodeID
+	Queue  string // with User: an account
+	User   string
+	Policy bool
 }
 
 // Bounds of the state. Each keeps memory and log entries finite.
@@ -192,6 +238,9 @@ const (
 	MaxMetrics      = 32               // of one progress report
 	MaxNodes        = 1 << 16          // nodes, lost ones too
 	MaxNodeGPUs     = 1024             // GPUs of one node
+	MaxAvoid        = 8                // nodes that a job remembers to keep away from
+	MaxAccounts     = 1 << 16          // pairs of queue and user whose use is remembered
+	maxExplained    = 4096             // jobs of one ExplainJobs
 	maxStaleRefs    = 4096             // workers given up but still running, of one node
 	maxRequeueGap   = 30 * time.Second // longest back-off after lost nodes
 )

@@ -13,7 +13,7 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 	perNode := map[NodeID]int32{}
 	seen := map[string]bool{}
 	gpuType := ""
-	total := int32(0)
+	total, share := int32(0), spec.Share()
 	for i, p := range workers {
 		n := s.Node(p.Node)
 		switch {
@@ -33,7 +33,7 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 		}
 		for _, uuid := range p.GPUs {
 			g := n.FindGPU(uuid)
-			if g < 0 || !n.Usable(g) || seen[uuid] {
+			if g < 0 || n.UsableMilli(g) < share || seen[uuid] {
 				return nil, fmt.Errorf("GPU %s on node %s is not free", uuid, n.Name)
 			}
 			if gpuType == "" {
@@ -47,11 +47,19 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 			total++
 		}
 	}
-	if total != spec.GPUs {
+	if total < spec.Least() || total > spec.GPUs {
 		return nil, fmt.Errorf("the plan has %d of %d GPUs", total, spec.GPUs)
+	}
+	if t := &spec.Topology; t.Required {
+		if err := s.checkDomain(t.Level, nodes); err != nil {
+			return nil, err
+		}
 	}
 	for _, id := range nodes {
 		n, k := s.Node(id), perNode[id]
+		if lacks := n.Admits(spec); lacks != "" {
+			return nil, fmt.Errorf("node %s is not for the job, which needs %s", n.Name, lacks)
+		}
 		if spec.GPUsPerNode > 0 && k != spec.GPUsPerNode {
 			return nil, fmt.Errorf("node %s gets %d GPUs, not gpus_per_node %d", n.Name, k, spec.GPUsPerNode)
 		}
@@ -60,6 +68,41 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 		}
 	}
 	return nodes, nil
+}
+
+// checkDomain returns an error if nodes are not all in one domain of a level.
+func (s *State) checkDomain(level string, nodes []NodeID) error {
+	p := s.Policy()
+	first := p.Domain(s.Node(nodes[0]), level)
+	for _, id := range nodes {
+		if d := p.Domain(s.Node(id), level); d == "" || d != first {
+			return fmt.Errorf("nodes %s and %s are not in one %s", s.Node(nodes[0]).Name, s.Node(id).Name, level)
+		}
+	}
+	return nil
+}
+
+// Domain is the name of the domain of a level that a node is in: the values of
+// the level's label and of those above it, joined by slashes. It is empty if
+// the policy has no such level, or the node lacks the level's own label. At
+// level "node" each node is a domain of its own.
+func (p *Policy) Domain(n *Node, level string) string {
+	if level == "node" {
+		return string(n.ID)
+	}
+	path := ""
+	for _, l := range p.Levels {
+		v := n.Label(l.Label)
+		path += v
+		if l.Name == level {
+			if v == "" {
+				return ""
+			}
+			return path
+		}
+		path += "/"
+	}
+	return ""
 }
 
 // AllowsType reports whether a job may run on GPUs of this type.
@@ -108,6 +151,7 @@ func (s *State) CanEverFit(spec *JobSpec) error {
 	total := map[string]int32{} // GPUs, by type
 	s.EachNode(func(n *Node) bool {
 		here := map[string]int32{}
+		admits := n.Admits(spec) == ""
 		for i := range n.GPUs {
 			t := n.GPUs[i].Type
 			if total[t] == 0 {
@@ -117,19 +161,21 @@ func (s *State) CanEverFit(spec *JobSpec) error {
 			here[t]++
 		}
 		for _, t := range types {
-			room[t] += Room(n, spec, here[t])
+			if admits {
+				room[t] += Room(n, spec, here[t])
+			}
 		}
 		return true
 	})
 	slices.Sort(types)
 	var have []string
 	for _, t := range types {
-		if AllowsType(spec, t) && room[t] >= spec.GPUs {
+		if AllowsType(spec, t) && room[t] >= spec.Least() {
 			return nil
 		}
 		has := fmt.Sprintf("%d of type %s", total[t], t)
 		if AllowsType(spec, t) && room[t] < total[t] {
-			has += fmt.Sprintf(" (%d with the CPUs, memory and shape asked for)", room[t])
+			has += fmt.Sprintf(" (%d with the CPUs, memory, shape and labels asked for)", room[t])
 		}
 		have = append(have, has)
 	}
@@ -145,6 +191,12 @@ func (s *State) CanEverFit(spec *JobSpec) error {
 func (s *JobSpec) Wants() string {
 	out := plural(int(s.GPUs), "GPU")
 	switch {
+	case s.Shared():
+		out = fmt.Sprintf("%g of a GPU", float64(s.GPUMilli)/WholeGPU)
+	case s.Elastic():
+		out = fmt.Sprintf("%d to %d GPUs", s.MinGPUs, s.GPUs)
+	}
+	switch {
 	case len(s.GPUTypes) > 0:
 		out += " of type " + strings.Join(s.GPUTypes, " or ")
 	case s.GPUs > 1:
@@ -152,6 +204,9 @@ func (s *JobSpec) Wants() string {
 	}
 	if s.GPUsPerNode > 0 && s.GPUs > 1 {
 		out += fmt.Sprintf(", %d on each node", s.GPUsPerNode)
+	}
+	if s.Topology.Required {
+		out += ", within one " + s.Topology.Level
 	}
 	return out
 }

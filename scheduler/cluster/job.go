@@ -129,7 +129,16 @@ const (
 	StopNodeLost    StopCause = 4 // one of its nodes was lost
 	StopLaunchStuck StopCause = 5 // its workers did not all start in time
 	StopPreempt     StopCause = 6 // another job needs the GPUs
+	StopResize      StopCause = 7 // it starts again at once with more or fewer GPUs
+	StopMove        StopCause = 8 // it starts again elsewhere, so that another job fits where it was
+	StopDrain       StopCause = 9 // its node is being emptied
 )
+
+// yields reports whether the job did nothing wrong: it gave its GPUs back
+// because it was asked to, and waits for new ones.
+func (c StopCause) yields() bool {
+	return c == StopPreempt || c == StopResize || c == StopMove || c == StopDrain
+}
 
 // Launch is an epoch that has ended: where it ran, so that its output can be
 // found, and how it ended.
@@ -194,6 +203,46 @@ type Job struct {
 	FinishedAt  Time
 	FinishSeq   uint64   // order among final jobs
 	History     []Launch // ended epochs, oldest first, at most MaxHistory
+
+	Array       JobID    // the array's first member, or 0
+	ArrayIndex  int32    // GANGLINE_ARRAY_INDEX
+	Attained    int64    // milli-GPU-milliseconds that its ended epochs have held
+	Rate        int64    // weighted milli-GPUs that it charges its account while it holds them
+	Preemptions int32    // epochs that ended because another job needed the GPUs
+	PreemptedAt Time     // when the last of these was asked to stop
+	Avoid       []NodeID // nodes on which it failed of itself or that were lost under it, newest last, at most MaxAvoid
+	Kept        *Kept    // what is kept free for it, or nil
+}
+
+// Kept is the reservation of a Pending job: nodes whose free GPUs are kept for
+// it. Jobs that end before At may still use them.
+type Kept struct {
+	Nodes []NodeID
+	At    Time // when it is expected to start
+	Made  Time // when the reservation was made
+}
+
+// Held is the number of GPUs that the job's workers have, ended ones included.
+func (j *Job) Held() int32 {
+	n := 0
+	for i := range j.Workers {
+		n += len(j.Workers[i].GPUs)
+	}
+	return int32(n) //nolint:gosec // at most MaxGPUs
+}
+
+// AttainedAt is the service that the job has had until now, in
+// milli-GPU-milliseconds: all epochs, from the moment each got its GPUs.
+func (j *Job) AttainedAt(now Time) int64 {
+	if !j.State.Holding() {
+		return j.Attained
+	}
+	return j.Attained + service(j, now)
+}
+
+// service is what the current epoch has held, in milli-GPU-milliseconds.
+func service(j *Job, now Time) int64 {
+	return max(now.Sub(j.StartedAt).Milliseconds(), 0) * int64(j.Held()) * int64(j.Spec.Share())
 }
 
 // Back-off after a failed epoch: 1 s, 2 s, 4 s ... 5 min. Chosen so that a job
@@ -215,10 +264,10 @@ func backoff(failures int32) time.Duration {
 	return min(d, backoffMax)
 }
 
-// WorldSize is the number of workers that spec makes on the given number of nodes.
-func (s *JobSpec) WorldSize(nodes int) int {
+// worldSize is the number of workers that spec makes on the given numbers of nodes and GPUs.
+func (s *JobSpec) worldSize(nodes, gpus int) int {
 	if s.Launch == LaunchPerNode {
 		return nodes
 	}
-	return int(s.GPUs)
+	return gpus
 }

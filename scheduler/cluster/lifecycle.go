@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,13 +28,15 @@ func (s *State) applyStart(c *StartJob) Result {
 	j.State, j.Epoch = Starting, c.Epoch
 	j.StartedAt, j.RunningAt, j.NotBefore = s.now, 0, 0
 	j.Stop, j.StopReason, j.Blamed = 0, "", false
-	j.Progress = nil
+	j.Progress, j.Kept = nil, nil
 	j.NodeRanks = nodes
 	j.Workers = make([]Worker, len(c.Workers))
 	for i, p := range c.Workers {
 		j.Workers[i] = Worker{Rank: p.Rank, Node: p.Node, GPUs: p.GPUs, State: WorkerAssigned}
 	}
 	j.Reason = fmt.Sprintf("starts %s on %s", plural(len(j.Workers), "worker"), plural(len(nodes), "node"))
+	j.Rate = int64(j.Held()) * int64(j.Spec.Share()) * s.Policy().WeightOf(s.typeOf(c.Workers[0])) / 1000
+	s.charge(&j, j.Rate)
 	var changes []Change
 	for _, n := range nodes {
 		s.hold(&j, n)
@@ -51,13 +54,29 @@ func (s *State) hold(j *Job, id NodeID) {
 			continue
 		}
 		for _, uuid := range j.Workers[i].GPUs {
-			g := n.FindGPU(uuid)
-			n.GPUs[g].Job, n.GPUs[g].Epoch = j.ID, j.Epoch
+			g := &n.GPUs[n.FindGPU(uuid)]
+			if j.Spec.Shared() {
+				g.Shares = insertShare(g.Shares, Share{Job: j.ID, Epoch: j.Epoch, Milli: j.Spec.GPUMilli})
+			} else {
+				g.Job, g.Epoch = j.ID, j.Epoch
+			}
 			n.CPUUsed += j.Spec.CPUPerGPU
 			n.MemUsed += j.Spec.MemPerGPU
 		}
 	}
 	s.putNode(&n)
+}
+
+// insertShare returns the shares with one more, in order of jobs.
+func insertShare(old []Share, add Share) []Share {
+	i, _ := slices.BinarySearchFunc(old, add.Job, func(h Share, id JobID) int { return cmp.Compare(h.Job, id) })
+	return slices.Insert(slices.Clone(old), i, add)
+}
+
+// typeOf is the type of a planned worker's first GPU.
+func (s *State) typeOf(p Placement) string {
+	n := s.Node(p.Node)
+	return n.GPUs[n.FindGPU(p.GPUs[0])].Type
 }
 
 // release frees all GPUs that the job holds and returns the nodes it touched.
@@ -72,8 +91,7 @@ func (s *State) release(j *Job) []Change {
 		n.GPUs = slices.Clone(n.GPUs)
 		touched := false
 		for i := range n.GPUs {
-			if g := &n.GPUs[i]; g.Job == j.ID {
-				g.Job, g.Epoch = 0, 0
+			if g := &n.GPUs[i]; g.letGo(j.ID) {
 				n.CPUUsed -= j.Spec.CPUPerGPU
 				n.MemUsed -= j.Spec.MemPerGPU
 				touched = true
@@ -88,6 +106,22 @@ func (s *State) release(j *Job) []Change {
 	return changes
 }
 
+// letGo takes a job off the GPU and reports whether it held any of it.
+func (g *GPU) letGo(id JobID) bool {
+	if g.Job == id {
+		g.Job, g.Epoch = 0, 0
+		return true
+	}
+	i := slices.IndexFunc(g.Shares, func(h Share) bool { return h.Job == id })
+	if i < 0 {
+		return false
+	}
+	if g.Shares = slices.Delete(slices.Clone(g.Shares), i, i+1); len(g.Shares) == 0 {
+		g.Shares = nil
+	}
+	return true
+}
+
 // beginStop asks a job's workers to stop. A stop that is under way keeps its
 // cause, but a cancel overrides every other one.
 func (s *State) beginStop(j *Job, cause StopCause, reason string) {
@@ -95,6 +129,9 @@ func (s *State) beginStop(j *Job, cause StopCause, reason string) {
 		return
 	}
 	j.State, j.Stop, j.StopReason = Stopping, cause, cut(reason)
+	if cause == StopPreempt {
+		j.PreemptedAt = s.now
+	}
 	j.Reason = cut("stops: " + reason)
 }
 
@@ -115,6 +152,10 @@ func (s *State) settle(j *Job) []Change {
 		failed = failed || w.failed()
 	}
 	changes := s.release(j)
+	j.Attained += service(j, s.now)
+	s.charge(j, -j.Rate)
+	j.Rate = 0
+	s.avoid(j)
 	switch {
 	case j.Stop == StopCancel:
 		s.finish(j, Cancelled, j.StopReason)
@@ -124,7 +165,7 @@ func (s *State) settle(j *Job) []Change {
 		s.finish(j, Succeeded, "all workers exited with 0")
 	case j.Stop == StopLaunchStuck:
 		s.fail(j)
-	case lost, j.Stop == StopNodeLost, j.Stop == StopPreempt, !j.Blamed:
+	case lost, j.Stop == StopNodeLost, j.Stop.yields(), !j.Blamed:
 		// Not the job's fault: a node or a link was lost, or another job came first.
 		s.requeue(j)
 	default:
@@ -151,6 +192,23 @@ func (s *State) remember(j *Job) {
 	j.History = append(slices.Clone(keep), l)
 }
 
+// avoid remembers the nodes that cost the job its epoch: those of workers that
+// failed of themselves or were lost. Another node may do better.
+func (s *State) avoid(j *Job) {
+	if j.Stop != StopFailure && j.Stop != StopNodeLost && j.Stop != StopLaunchStuck {
+		return
+	}
+	keep := slices.Clone(j.Avoid)
+	for i := range j.Workers {
+		w := &j.Workers[i]
+		if bad := w.Blamed || w.State == WorkerLost || (j.Stop == StopLaunchStuck && w.State == WorkerAssigned); !bad || slices.Contains(keep, w.Node) {
+			continue
+		}
+		keep = append(keep, w.Node)
+	}
+	j.Avoid = keep[max(len(keep)-MaxAvoid, 0):]
+}
+
 // fail counts a failure of the job's own and starts it again if it may.
 func (s *State) fail(j *Job) {
 	j.Failures++
@@ -166,9 +224,15 @@ func (s *State) fail(j *Job) {
 
 // requeue puts the job back to Pending without blame.
 func (s *State) requeue(j *Job) {
-	j.Requeues++
 	wait := time.Duration(0)
-	if j.Requeues > 1 {
+	switch {
+	case j.Stop == StopPreempt:
+		j.Preemptions++
+	case j.Stop.yields():
+	default:
+		j.Requeues++
+	}
+	if !j.Stop.yields() && j.Requeues > 1 {
 		wait = min(backoff(j.Requeues-1), maxRequeueGap)
 	}
 	j.State, j.PendingAt, j.NotBefore = Pending, s.now, s.now.Add(wait)
@@ -178,7 +242,7 @@ func (s *State) requeue(j *Job) {
 func (s *State) finish(j *Job, st JobState, reason string) {
 	s.finishSeq++
 	j.State, j.Reason, j.FinishedAt, j.FinishSeq = st, cut(reason), s.now, s.finishSeq
-	j.NotBefore = 0
+	j.NotBefore, j.Kept = 0, nil
 }
 
 // describeEnd says how a worker failed, for people.

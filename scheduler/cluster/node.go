@@ -32,9 +32,56 @@ type GPU struct {
 	Type     string // in a word, such as "h100"
 	MemBytes int64
 	Healthy  bool
-	Reason   string // why not healthy
-	Job      JobID  // holder, or 0
-	Epoch    Epoch  // holder's epoch
+	Reason   string  // why not healthy
+	Job      JobID   // holder of all of it, or 0
+	Epoch    Epoch   // holder's epoch
+	Shares   []Share // holders of parts of it, by job; none while Job holds all
+	Island   int32   // NVLink island of the node, 0 up; GPUs of one island reach each other fastest
+}
+
+// Share is a part of a GPU that a job holds.
+type Share struct {
+	Job   JobID
+	Epoch Epoch
+	Milli int32 // thousandths of the GPU
+}
+
+// FreeMilli is how much of the GPU no job holds, in thousandths.
+func (g *GPU) FreeMilli() int32 {
+	if g.Job != 0 {
+		return 0
+	}
+	free := int32(WholeGPU)
+	for i := range g.Shares {
+		free -= g.Shares[i].Milli
+	}
+	return free
+}
+
+// Held reports whether a job holds the GPU or a share of it.
+func (g *GPU) Held() bool { return g.Job != 0 || len(g.Shares) > 0 }
+
+// EachHolder calls f for each job that holds the GPU or a share of it.
+func (g *GPU) EachHolder(f func(JobID, Epoch)) {
+	if g.Job != 0 {
+		f(g.Job, g.Epoch)
+	}
+	for i := range g.Shares {
+		f(g.Shares[i].Job, g.Shares[i].Epoch)
+	}
+}
+
+// Taint keeps jobs off a node that do not bear it.
+type Taint struct {
+	Key, Value string
+}
+
+// Drain says that a node takes no new jobs, and when it is to be empty.
+type Drain struct {
+	Reason   string
+	By       string
+	Since    Time
+	Deadline Time // jobs still there are moved away then, through the stop handshake; 0: they may end by themselves
 }
 
 // WorkerRef names a worker on a node with the GPUs it holds.
@@ -62,6 +109,8 @@ type Node struct {
 	CPUUsed     int64   // reserved by the jobs whose GPUs are held here, thousandths
 	MemUsed     int64   // likewise, bytes
 	Labels      []Label // sorted by key
+	Taints      []Taint // sorted by key
+	Drain       *Drain  // nil: it takes jobs
 	// Stale are workers of older epochs that still run here although the state
 	// has given them up (the node was lost meanwhile). Their GPUs are not free
 	// until the agent has reported their end.
@@ -92,16 +141,57 @@ func (n *Node) stale(uuid string) bool {
 	return false
 }
 
-// Usable reports whether GPU i can be given to a job now.
-func (n *Node) Usable(i int) bool {
+// Usable reports whether all of GPU i can be given to a job now.
+func (n *Node) Usable(i int) bool { return n.UsableMilli(i) == WholeGPU }
+
+// UsableMilli is how much of GPU i can be given to a job now, in thousandths.
+func (n *Node) UsableMilli(i int) int32 {
 	g := &n.GPUs[i]
-	return n.State == NodeReady && g.Healthy && g.Job == 0 && (len(n.Stale) == 0 || !n.stale(g.UUID))
+	if n.State != NodeReady || n.Drain != nil || !g.Healthy || (len(n.Stale) > 0 && n.stale(g.UUID)) {
+		return 0
+	}
+	return g.FreeMilli()
 }
 
 // Holds reports whether a job holds a GPU of the node.
 func (n *Node) Holds() bool {
 	for i := range n.GPUs {
-		if n.GPUs[i].Job != 0 {
+		if n.GPUs[i].Held() {
+			return true
+		}
+	}
+	return false
+}
+
+// Label returns the value of a label, or "".
+func (n *Node) Label(key string) string {
+	for i := range n.Labels {
+		if n.Labels[i].Key == key {
+			return n.Labels[i].Value
+		}
+	}
+	return ""
+}
+
+// Admits returns why the node is not for a job whatever is free on it: a label
+// that it lacks or a taint that the job does not bear. Empty: it is.
+func (n *Node) Admits(spec *JobSpec) string {
+	for _, want := range spec.Selector {
+		if n.Label(want.Key) != want.Value {
+			return "label " + want.Key + "=" + want.Value
+		}
+	}
+	for _, t := range n.Taints {
+		if !spec.bears(t) {
+			return "a toleration of taint " + t.Key + "=" + t.Value
+		}
+	}
+	return ""
+}
+
+func (s *JobSpec) bears(t Taint) bool {
+	for _, tol := range s.Tolerations {
+		if tol == t.Key || tol == t.Key+"="+t.Value {
 			return true
 		}
 	}

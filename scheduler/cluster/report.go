@@ -141,7 +141,7 @@ func (s *State) applyRegister(c *RegisterNode) Result {
 	held := n.GPUs
 	n.ID, n.Name, n.State, n.Reason = in.ID, in.Name, NodeReady, ""
 	n.Address, n.Host, n.BootID, n.Incarnation, n.Version = in.Address, in.Host, in.BootID, in.Incarnation, in.Version
-	n.CPUMilli, n.MemBytes, n.Labels, n.ChangedAt = in.CPUMilli, in.MemBytes, in.Labels, s.now
+	n.CPUMilli, n.MemBytes, n.Labels, n.Taints, n.ChangedAt = in.CPUMilli, in.MemBytes, in.Labels, in.Taints, s.now
 	n.GPUs = mergeGPUs(held, in.GPUs)
 	n.Stale = s.staleWorkers(n.ID, c.Running)
 	s.putNode(&n)
@@ -159,11 +159,13 @@ func (s *State) checkGPUs(in *Node) error {
 			continue
 		}
 		n := s.Node(id)
-		switch holder := n.GPUs[n.FindGPU(uuid)].Job; {
+		switch g := &n.GPUs[n.FindGPU(uuid)]; {
 		case n.State != NodeLost:
 			return fmt.Errorf("node %s has GPU %s, which is node %s's (id %s, agent at %s): let only one agent on a machine have its GPUs, stop the other one",
 				in.Name, uuid, n.Name, n.ID, n.Address)
-		case holder != 0:
+		case g.Held():
+			holder := JobID(0)
+			g.EachHolder(func(id JobID, _ Epoch) { holder = id })
 			return fmt.Errorf("node %s has GPU %s, which job %d still holds on the lost node %s: it is free when all workers of the job have ended",
 				in.Name, uuid, holder, n.Name)
 		}
@@ -210,14 +212,14 @@ func validateNode(n *Node) error {
 func mergeGPUs(old, inventory []GPU) []GPU {
 	out := make([]GPU, 0, len(inventory))
 	for _, g := range inventory {
-		g.Job, g.Epoch = 0, 0
+		g.Job, g.Epoch, g.Shares = 0, 0, nil
 		if i := slices.IndexFunc(old, func(o GPU) bool { return o.UUID == g.UUID }); i >= 0 {
-			g.Job, g.Epoch = old[i].Job, old[i].Epoch
+			g.Job, g.Epoch, g.Shares = old[i].Job, old[i].Epoch, old[i].Shares
 		}
 		out = append(out, g)
 	}
 	for _, o := range old {
-		if o.Job != 0 && !slices.ContainsFunc(inventory, func(g GPU) bool { return g.UUID == o.UUID }) {
+		if o.Held() && !slices.ContainsFunc(inventory, func(g GPU) bool { return g.UUID == o.UUID }) {
 			o.Healthy, o.Reason = false, reasonVanished
 			out = append(out, o)
 		}
@@ -229,7 +231,7 @@ const reasonVanished = "the agent no longer finds this GPU"
 
 // dropMissing removes free GPUs that the agent no longer finds.
 func dropMissing(gpus []GPU) []GPU {
-	return slices.DeleteFunc(gpus, func(g GPU) bool { return g.Job == 0 && g.Reason == reasonVanished })
+	return slices.DeleteFunc(gpus, func(g GPU) bool { return !g.Held() && g.Reason == reasonVanished })
 }
 
 // staleWorkers lists those running workers that the state has given up.
@@ -266,9 +268,11 @@ func (s *State) applyLose(c *LoseNode) Result {
 	res := Result{Changes: []Change{{Node: n.ID}}}
 	var jobs []JobID
 	for i := range n.GPUs {
-		if id := n.GPUs[i].Job; id != 0 && !slices.Contains(jobs, id) {
-			jobs = append(jobs, id)
-		}
+		n.GPUs[i].EachHolder(func(id JobID, _ Epoch) {
+			if !slices.Contains(jobs, id) {
+				jobs = append(jobs, id)
+			}
+		})
 	}
 	for _, id := range jobs {
 		res.Changes = append(res.Changes, s.loseWorkers(id, &n)...)

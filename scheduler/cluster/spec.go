@@ -29,6 +29,13 @@ const (
 	maxTimeLimit   = 10 * 365 * 24 * time.Hour
 	maxMemPerGPU   = 1 << 50
 	maxMilliPerGPU = 1 << 30
+	// WholeGPU is a GPU in the unit of shares.
+	WholeGPU = 1000
+	// MaxArray bounds the members of one array: they are made by one command.
+	MaxArray        = 10_000
+	maxSelectors    = 32
+	maxTolerations  = 32
+	maxLevelNameLen = 64
 )
 
 // LaunchMode says how many processes a node starts for a job.
@@ -51,7 +58,9 @@ type JobSpec struct {
 	Name        string        // 1..MaxNameLen bytes
 	Queue       string        // path such as "research/vision"
 	Priority    int32         // MinPriority..MaxPriority, higher first
-	GPUs        int32         // size of the gang, 1..MaxGPUs
+	GPUs        int32         // size of the gang, 1..MaxGPUs; of an elastic one, its largest
+	MinGPUs     int32         // smallest size of an elastic gang, 1..GPUs; 0: rigid, always GPUs
+	GPUMilli    int32         // share of one GPU in thousandths, 1..999, with GPUs 1; 0: whole GPUs
 	GPUsPerNode int32         // exactly this many on each node; 0: the planner chooses
 	GPUTypes    []string      // acceptable types, preferred first; empty: any. A gang is of one type
 	CPUPerGPU   int64         // thousandths of a CPU; 0: none reserved
@@ -66,7 +75,55 @@ type JobSpec struct {
 	Warn        time.Duration // warning signal to SIGTERM
 	Grace       time.Duration // SIGTERM to SIGKILL
 	KeepCkpts   int32         // checkpoints to keep; 0: the library's default
+	Topology    TopologyWish
+	Selector    []Label  // labels that each node must have
+	Tolerations []string // taints that it bears, each "key" or "key=value"
+	Array       ArraySpec
 }
+
+// TopologyWish asks for a gang within one domain of a level, such as one rack.
+type TopologyWish struct {
+	Level    string // a level of the policy's topology, or "node"; empty: no wish
+	Required bool   // true: it waits for such a place; false: it prefers one
+}
+
+// ArraySpec makes one job for each index First, First+Step ... up to Last. The
+// members share the spec and are scheduled independently. The zero ArraySpec
+// makes a single job.
+type ArraySpec struct {
+	First, Last, Step int32 // Step 0: not an array
+	Parallel          int32 // members that may hold GPUs at once; 0: no bound
+}
+
+// Count is the number of jobs that the spec makes.
+func (a *ArraySpec) Count() int32 {
+	if a.Step <= 0 || a.Last < a.First {
+		return 1
+	}
+	return (a.Last-a.First)/a.Step + 1
+}
+
+// Elastic reports whether the gang may have fewer GPUs than it would like.
+func (s *JobSpec) Elastic() bool { return s.MinGPUs > 0 && s.MinGPUs < s.GPUs }
+
+// Least is the smallest number of GPUs with which the job may start.
+func (s *JobSpec) Least() int32 {
+	if s.Elastic() {
+		return s.MinGPUs
+	}
+	return s.GPUs
+}
+
+// Share is what the job takes of each of its GPUs, in thousandths.
+func (s *JobSpec) Share() int32 {
+	if s.GPUMilli > 0 {
+		return s.GPUMilli
+	}
+	return WholeGPU
+}
+
+// Shared reports whether the job takes less than a whole GPU.
+func (s *JobSpec) Shared() bool { return s.GPUMilli > 0 && s.GPUMilli < WholeGPU }
 
 // Normalize fills in the defaults that a client may leave out.
 func (s *JobSpec) Normalize() {
@@ -98,6 +155,7 @@ func (s *JobSpec) Validate() error {
 	if s.GPUsPerNode < 0 || (s.GPUsPerNode > 0 && s.GPUs%s.GPUsPerNode != 0) {
 		bad("gpus_per_node: %d does not divide gpus %d", s.GPUsPerNode, s.GPUs)
 	}
+	errs = append(errs, s.validateSize(), s.validatePlace())
 	if len(s.GPUTypes) > maxGPUTypes {
 		bad("gpu_type: %d types, at most %d", len(s.GPUTypes), maxGPUTypes)
 	}
@@ -113,6 +171,65 @@ func (s *JobSpec) Validate() error {
 		bad("retries: %d is not in 0..%d", s.Retries, MaxRetries)
 	}
 	return errors.Join(append(errs, s.validateResources(), s.validateCommand())...)
+}
+
+// validateSize checks what makes a gang other than rigid, whole and single.
+func (s *JobSpec) validateSize() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if s.MinGPUs < 0 || s.MinGPUs > s.GPUs {
+		bad("gpus: min %d is not in 1..max %d", s.MinGPUs, s.GPUs)
+	} else if s.MinGPUs > 0 && s.GPUsPerNode > 0 && s.MinGPUs%s.GPUsPerNode != 0 {
+		bad("gpus: gpus_per_node %d does not divide min %d", s.GPUsPerNode, s.MinGPUs)
+	}
+	switch {
+	case s.GPUMilli < 0 || s.GPUMilli > WholeGPU:
+		bad("gpu_share: %g is not in 0.001..1", float64(s.GPUMilli)/WholeGPU)
+	case s.Shared() && s.GPUs != 1:
+		bad("gpu_share: a gang of %d GPUs takes whole GPUs: a share is of one GPU", s.GPUs)
+	}
+	a := &s.Array
+	if a.Step < 0 || a.First < 0 || a.Parallel < 0 || (a.Step > 0 && a.Last < a.First) || (a.Step == 0 && *a != ArraySpec{}) {
+		bad("array: %d-%d:%d%%%d is not a range such as 0-99 or 0-99:2%%8", a.First, a.Last, a.Step, a.Parallel)
+	} else if int64(a.Last)-int64(a.First) >= MaxArray*int64(max(a.Step, 1)) {
+		bad("array: more than %d members: submit it in several parts", MaxArray)
+	}
+	return errors.Join(errs...)
+}
+
+// validatePlace checks the wishes for where a gang goes.
+func (s *JobSpec) validatePlace() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if l := s.Topology.Level; len(l) > maxLevelNameLen || strings.ContainsFunc(l, control) || (l == "" && s.Topology.Required) {
+		bad("topology: level %.*q is not a name such as rack", maxLevelNameLen, l)
+	}
+	if len(s.Selector) > maxSelectors {
+		bad("node_selector: %d labels, at most %d", len(s.Selector), maxSelectors)
+	}
+	for _, l := range s.Selector {
+		if err := validateLabel(l.Key, l.Value); err != nil {
+			bad("node_selector: %s", err)
+		}
+	}
+	if len(s.Tolerations) > maxTolerations {
+		bad("tolerations: %d, at most %d", len(s.Tolerations), maxTolerations)
+	}
+	for _, t := range s.Tolerations {
+		key, value, _ := strings.Cut(t, "=")
+		if err := validateLabel(key, value); err != nil {
+			bad("tolerations: %s", err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func validateLabel(key, value string) error {
+	if key == "" || len(key) > MaxNameLen || len(value) > MaxNameLen || strings.ContainsFunc(key+value, control) {
+		return fmt.Errorf("%.*q=%.*q: key and value must be at most %d bytes without control characters, and the key not empty",
+			MaxNameLen, key, MaxNameLen, value, MaxNameLen)
+	}
+	return nil
 }
 
 // control reports whether a character steers a terminal instead of being

@@ -8,7 +8,7 @@ import (
 
 // Version is the newest encoding of commands and state that this release
 // knows. A server proposes only what the cluster's version allows.
-const Version uint32 = 1
+const Version uint32 = 2
 
 // State is everything that the servers agree on. The zero State is empty and
 // ready. One goroutine owns a State and calls Apply and Snapshot; the
@@ -25,6 +25,9 @@ type State struct {
 	jobs     btree.Map[JobID, *Job]
 	nodes    btree.Map[NodeID, *Node]
 	requests btree.Map[string, *Request]
+	accounts btree.Map[string, *Account] // by accountKey
+	policy   *Policy                     // nil: DefaultPolicy
+	policyAt uint64                      // index of the command that set it
 
 	// Derived from the above by putJob, putNode and putRequest; never encoded.
 	pending  btree.Map[JobID, *Job]
@@ -34,6 +37,7 @@ type State struct {
 	gpus     btree.Map[string, NodeID] // by UUID
 	reqOrder btree.Map[uint64, string] // by Seq
 	counts   [8]int                    // jobs by state
+	journal  journal
 }
 
 // Request remembers which job a client's request id made.
@@ -51,6 +55,8 @@ func (s *State) Snapshot() *State {
 	c.jobs = *s.jobs.Copy()
 	c.nodes = *s.nodes.Copy()
 	c.requests = *s.requests.Copy()
+	c.accounts = *s.accounts.Copy()
+	c.journal = s.journal.fork()
 	c.pending = *s.pending.Copy()
 	c.holding = *s.holding.Copy()
 	c.finished = *s.finished.Copy()
@@ -92,6 +98,20 @@ func (s *State) NodeByName(name string) *Node {
 	}
 	return s.Node(id)
 }
+
+// Policy is the policy in force. It is never nil, and not to be edited.
+func (s *State) Policy() *Policy {
+	if s.policy == nil {
+		return defaultPolicy
+	}
+	return s.policy
+}
+
+// defaultPolicy is shared: a Policy is never edited.
+var defaultPolicy = DefaultPolicy() //nolint:gochecknoglobals // a constant, but for its type
+
+// PolicyIndex is the log index at which the policy was set, or 0 if it never was.
+func (s *State) PolicyIndex() uint64 { return s.policyAt }
 
 // Request returns what is remembered of a request id, or nil.
 func (s *State) Request(id string) *Request {
@@ -147,6 +167,7 @@ func (s *State) EachNode(f func(*Node) bool) {
 // putJob stores a new version of a job and keeps the derived maps in step.
 func (s *State) putJob(j *Job) {
 	old, had := s.jobs.Set(j.ID, j)
+	s.touch(Change{Job: j.ID})
 	if had {
 		s.counts[old.State]--
 		if old.State.Holding() && !j.State.Holding() {
@@ -169,12 +190,14 @@ func (s *State) putJob(j *Job) {
 
 func (s *State) dropJob(j *Job) {
 	s.jobs.Delete(j.ID)
+	s.touch(Change{Job: j.ID})
 	s.finished.Delete(j.FinishSeq)
 	s.counts[j.State]--
 }
 
 func (s *State) putNode(n *Node) {
 	old, had := s.nodes.Set(n.ID, n)
+	s.touch(Change{Node: n.ID})
 	if had && old.Name != n.Name {
 		s.names.Delete(old.Name)
 	}
@@ -193,6 +216,7 @@ func (s *State) putNode(n *Node) {
 
 func (s *State) dropNode(n *Node) {
 	s.nodes.Delete(n.ID)
+	s.touch(Change{Node: n.ID})
 	s.names.Delete(n.Name)
 	s.dropGPUs(n)
 }

@@ -97,9 +97,7 @@ func OrderKeyOf(j *cluster.Job) OrderKey {
 func holdersOn(s *cluster.State, n *cluster.Node) []*cluster.Job {
 	var ids []cluster.JobID
 	for i := range n.GPUs {
-		if id := n.GPUs[i].Job; id != 0 {
-			ids = append(ids, id)
-		}
+		n.GPUs[i].EachHolder(func(id cluster.JobID, _ cluster.Epoch) { ids = append(ids, id) })
 	}
 	slices.Sort(ids)
 	var jobs []*cluster.Job

@@ -32,7 +32,7 @@ func NeedsRegistration(s *cluster.State, in *cluster.Node, running []cluster.Wor
 	n := s.Node(in.ID)
 	if n == nil || n.State != cluster.NodeReady || n.Name != in.Name || n.Address != in.Address || n.Host != in.Host ||
 		n.BootID != in.BootID || n.Incarnation != in.Incarnation || n.Version != in.Version ||
-		n.CPUMilli != in.CPUMilli || n.MemBytes != in.MemBytes || !slices.Equal(n.Labels, in.Labels) {
+		n.CPUMilli != in.CPUMilli || n.MemBytes != in.MemBytes || !slices.Equal(n.Labels, in.Labels) || !slices.Equal(n.Taints, in.Taints) {
 		return true
 	}
 	if !sameGPUs(n.GPUs, in.GPUs) {
@@ -61,13 +61,13 @@ func sameGPUs(have, inventory []cluster.GPU) bool {
 		g := have[i]
 		if i >= len(inventory) {
 			// Kept beyond the inventory: only what vanished while it was held.
-			if g.Job == 0 || g.Healthy {
+			if !g.Held() || g.Healthy {
 				return false
 			}
 			continue
 		}
-		g.Job, g.Epoch = 0, 0
-		if g != inventory[i] {
+		in := inventory[i]
+		if g.UUID != in.UUID || g.Type != in.Type || g.MemBytes != in.MemBytes || g.Healthy != in.Healthy || g.Reason != in.Reason || g.Island != in.Island {
 			return false
 		}
 	}

@@ -1,0 +1,409 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Policy is what the cluster's admins have decided: who may have how much, who
+// comes first, and what may be stopped for it. It is part of the state, and
+// replaced as a whole by SetPolicy. A Policy is never edited once it is in a
+// command. docs/policy.md explains every field with an example.
+type Policy struct {
+	Order      OrderName
+	HalfLife   time.Duration // after which past use counts half in fair share
+	Weights    []TypeWeight  // of GPU types in fair share; a type not named weighs 1
+	Queues     []QueuePolicy // sorted by path
+	Levels     []Level       // of the topology, widest first; "node" is always the narrowest and not named
+	Preemption Preemption
+	Backfill   Backfill
+	Defrag     Defrag
+	Windows    []Window // advance reservations and maintenance, sorted by name
+	Score      ScoreName
+}
+
+// OrderName names an order in which pending jobs are tried.
+type OrderName string
+
+// Orders that a policy may name. sjf and srtf need exact lengths, so only the
+// simulator has them.
+const (
+	OrderGangline OrderName = "gangline" // priority, then learned service, fair share and age
+	OrderFIFO     OrderName = "fifo"     // priority, then age
+	OrderLAS      OrderName = "las"      // priority, then least attained service in levels
+	OrderQSSF     OrderName = "qssf"     // priority, then shortest predicted GPU time
+	OrderSJF      OrderName = "sjf"      // priority, then shortest exact length
+	OrderSRTF     OrderName = "srtf"     // priority, then shortest exact remaining GPU time
+)
+
+// ScoreName names how nodes are chosen among those where a gang fits.
+type ScoreName string
+
+// Scores that a policy may name.
+const (
+	ScoreGangline ScoreName = "gangline"
+	ScoreFGD      ScoreName = "fgd"
+	ScoreBestFit  ScoreName = "bestfit"
+)
+
+// TypeWeight says how much an hour of a GPU type counts.
+type TypeWeight struct {
+	Type  string
+	Milli int64 // thousandths, 1..1,000,000
+}
+
+// TypeCount is a number of GPUs of a type.
+type TypeCount struct {
+	Type string // empty: of all types together
+	GPUs int64
+}
+
+// QueuePolicy is one node of the tree of queues. Its parent is the path
+// without the last name, and must be named too. Jobs may wait in any of them.
+type QueuePolicy struct {
+	Path   string
+	Quota  []TypeCount // guaranteed; unused quota is lent, and taken back when jobs of the queue need it
+	Limit  []TypeCount // never more than this, lent GPUs included; none named: no limit
+	Weight int64       // of its share beside its siblings, thousandths, 1..1,000,000
+	// UserLimit is how many GPUs one user's jobs may hold in this queue and
+	// those below it; 0: no limit.
+	UserLimit int64
+	Closed    bool // takes no new jobs; those in it go on
+}
+
+// Level is one level of the topology: nodes with an equal value of the label
+// (and of those above it) are one domain.
+type Level struct {
+	Name  string // such as "rack"
+	Label string // such as "topology.gangline.dev/rack"
+}
+
+// Preemption says what may be stopped so that another job can start.
+type Preemption struct {
+	Off         bool
+	MinRuntime  time.Duration // a job that has run for less since its start is not stopped for another
+	RestartCost time.Duration // what a restart costs each of the job's GPUs
+	MaxPerJob   int32         // after so many preemptions a job is no longer a victim but for reclaimed quota
+	MinGain     int64         // for service levels: a victim's key must be worse by this many thousandths of a level
+}
+
+// Backfill says how blocked jobs keep their place.
+type Backfill struct {
+	Off       bool          // strict: what cannot start blocks all behind it
+	Reserve   int32         // blocked jobs that get a reservation each
+	HoldAfter time.Duration // how long a job waits before nodes are kept for it
+}
+
+// Defrag moves cheap jobs to make room for a blocked gang.
+type Defrag struct {
+	On         bool
+	MaxPerHour int32         // moves
+	MaxCost    time.Duration // GPU time lost by one move, at most
+}
+
+// Window keeps nodes free of other jobs for a time.
+type Window struct {
+	Name        string
+	Start, End  Time
+	Nodes       []string // by name
+	Selector    []Label  // nodes with all of these labels; none and no Nodes: all nodes
+	Queue       string   // whose jobs may run there meanwhile; empty: nobody's (maintenance)
+	Maintenance bool
+}
+
+// Limits of a policy.
+const (
+	MaxQueues      = 10_000
+	MaxWindows     = 256
+	maxLevels      = 8
+	maxTypeCounts  = 64
+	maxWeightMilli = 1_000_000
+	maxQuotaGPUs   = 1 << 24
+	maxPolicySpan  = 10 * 365 * 24 * time.Hour
+)
+
+// DefaultPolicy is what holds until SetPolicy: one queue for all, the gangline
+// order, preemption of jobs that allow it, and backfill.
+func DefaultPolicy() *Policy {
+	return &Policy{
+		Order: OrderGangline, Score: ScoreGangline, HalfLife: 7 * 24 * time.Hour,
+		Levels: []Level{
+			{Name: "block", Label: "topology.gangline.dev/block"},
+			{Name: "rack", Label: "topology.gangline.dev/rack"},
+		},
+		Preemption: Preemption{MinRuntime: 5 * time.Minute, RestartCost: time.Minute, MaxPerJob: 16, MinGain: 1000},
+		Backfill:   Backfill{Reserve: 8, HoldAfter: 5 * time.Minute},
+		Defrag:     Defrag{MaxPerHour: 10, MaxCost: 30 * time.Minute},
+	}
+}
+
+// Queue returns the policy of a queue, or nil.
+func (p *Policy) Queue(path string) *QueuePolicy {
+	i, ok := slices.BinarySearchFunc(p.Queues, path, func(q QueuePolicy, want string) int { return strings.Compare(q.Path, want) })
+	if !ok {
+		return nil
+	}
+	return &p.Queues[i]
+}
+
+// WeightOf is the weight of a GPU type in fair share, in thousandths.
+func (p *Policy) WeightOf(gpuType string) int64 {
+	for i := range p.Weights {
+		if p.Weights[i].Type == gpuType {
+			return p.Weights[i].Milli
+		}
+	}
+	return 1000
+}
+
+// ParentQueue returns the path of a queue's parent, or "" at the top.
+func ParentQueue(path string) string {
+	i := strings.LastIndexByte(path, '/')
+	return path[:max(i, 0)]
+}
+
+// Validate returns every problem of the policy at once, joined, or nil. It
+// knows nothing of the cluster; Warnings does.
+func (p *Policy) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	switch p.Order {
+	case OrderGangline, OrderFIFO, OrderLAS, OrderQSSF, OrderSJF, OrderSRTF:
+	default:
+		bad("order: %q is not one of gangline, fifo, las, qssf (and sjf, srtf in the simulator)", p.Order)
+	}
+	switch p.Score {
+	case ScoreGangline, ScoreFGD, ScoreBestFit:
+	default:
+		bad("score: %q is not one of gangline, fgd, bestfit", p.Score)
+	}
+	if p.HalfLife < time.Minute || p.HalfLife > maxPolicySpan {
+		bad("fair_share.half_life: %s is not in 1m..10 years", p.HalfLife)
+	}
+	for i, w := range p.Weights {
+		if err := validateType(w.Type); err != nil {
+			bad("fair_share.gpu_weights: %s", err)
+		}
+		if w.Milli < 1 || w.Milli > maxWeightMilli {
+			bad("fair_share.gpu_weights: %s: %g is not in 0.001..1000", w.Type, float64(w.Milli)/1000)
+		}
+		if i > 0 && p.Weights[i-1].Type >= w.Type {
+			bad("fair_share.gpu_weights: %s is named twice", w.Type)
+		}
+	}
+	errs = append(errs, p.validateLevels(), p.validateKnobs(), p.validateWindows())
+	if len(p.Queues) > MaxQueues {
+		bad("queues: %d, at most %d", len(p.Queues), MaxQueues)
+		return errors.Join(errs...)
+	}
+	for i := range p.Queues {
+		errs = append(errs, p.validateQueue(i))
+	}
+	return errors.Join(append(errs, p.validateSums())...)
+}
+
+func validateType(t string) error {
+	if t == "" || len(t) > maxGPUTypeLen || strings.ContainsFunc(t, control) {
+		return fmt.Errorf("%.*q is not a GPU type such as h100", maxGPUTypeLen, t)
+	}
+	return nil
+}
+
+func (p *Policy) validateLevels() error {
+	var errs []error
+	if len(p.Levels) > maxLevels {
+		errs = append(errs, fmt.Errorf("topology: %d levels, at most %d", len(p.Levels), maxLevels))
+	}
+	seen := map[string]bool{"node": true}
+	for _, l := range p.Levels {
+		if l.Name == "" || len(l.Name) > maxLevelNameLen || strings.ContainsFunc(l.Name, control) {
+			errs = append(errs, fmt.Errorf("topology: %.*q is not a name of a level such as rack", maxLevelNameLen, l.Name))
+		}
+		if seen[l.Name] {
+			errs = append(errs, fmt.Errorf("topology: level %q is named twice (node is always there)", l.Name))
+		}
+		seen[l.Name] = true
+		if err := validateLabel(l.Label, ""); err != nil {
+			errs = append(errs, fmt.Errorf("topology: level %s: label %w", l.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Policy) validateKnobs() error {
+	var errs []error
+	span := func(name string, d time.Duration) {
+		if d < 0 || d > maxPolicySpan {
+			errs = append(errs, fmt.Errorf("%s: %s is not in 0..10 years", name, d))
+		}
+	}
+	count := func(name string, n int64) {
+		if n < 0 || n > 1_000_000 {
+			errs = append(errs, fmt.Errorf("%s: %d is not in 0..1000000", name, n))
+		}
+	}
+	span("preemption.min_runtime", p.Preemption.MinRuntime)
+	span("preemption.restart_cost", p.Preemption.RestartCost)
+	count("preemption.max_per_job", int64(p.Preemption.MaxPerJob))
+	count("preemption.min_gain", p.Preemption.MinGain)
+	span("backfill.hold_after", p.Backfill.HoldAfter)
+	if p.Backfill.Reserve < 0 || p.Backfill.Reserve > 64 {
+		errs = append(errs, fmt.Errorf("backfill.reserve: %d is not in 0..64", p.Backfill.Reserve))
+	}
+	count("defragmentation.max_per_hour", int64(p.Defrag.MaxPerHour))
+	span("defragmentation.max_cost", p.Defrag.MaxCost)
+	return errors.Join(errs...)
+}
+
+func (p *Policy) validateWindows() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(p.Windows) > MaxWindows {
+		bad("reservations: %d, at most %d", len(p.Windows), MaxWindows)
+	}
+	for i := range p.Windows {
+		w := &p.Windows[i]
+		if w.Name == "" || len(w.Name) > MaxNameLen || strings.ContainsFunc(w.Name, control) {
+			bad("reservations: %.*q is not a name", MaxNameLen, w.Name)
+		}
+		if i > 0 && p.Windows[i-1].Name >= w.Name {
+			bad("reservations: %s is named twice", w.Name)
+		}
+		if w.Start <= 0 || w.End <= w.Start {
+			bad("reservations: %s: must end after it starts", w.Name)
+		}
+		if w.Maintenance == (w.Queue != "") {
+			bad("reservations: %s: name either the queue that it is for, or maintenance: true", w.Name)
+		}
+		if w.Queue != "" {
+			if err := validateQueue(w.Queue); err != nil {
+				bad("reservations: %s: %s", w.Name, err)
+			} else if p.Queue(w.Queue) == nil {
+				bad("reservations: %s: queue %s is not in the policy", w.Name, w.Queue)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Policy) validateQueue(i int) error {
+	var errs []error
+	q := &p.Queues[i]
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("queue %s: %s", q.Path, fmt.Sprintf(format, args...)))
+	}
+	if err := validateQueue(q.Path); err != nil {
+		return err
+	}
+	if i > 0 && p.Queues[i-1].Path >= q.Path {
+		bad("is named twice")
+	}
+	if parent := ParentQueue(q.Path); parent != "" && p.Queue(parent) == nil {
+		bad("its parent %s is not in the policy", parent)
+	}
+	if q.Weight < 1 || q.Weight > maxWeightMilli {
+		bad("weight: %g is not in 0.001..1000", float64(q.Weight)/1000)
+	}
+	if q.UserLimit < 0 || q.UserLimit > maxQuotaGPUs {
+		bad("user_limit: %d is not in 0..%d", q.UserLimit, maxQuotaGPUs)
+	}
+	for _, list := range []struct {
+		name  string
+		items []TypeCount
+	}{{"quota", q.Quota}, {"limit", q.Limit}} {
+		if len(list.items) > maxTypeCounts {
+			bad("%s: %d types, at most %d", list.name, len(list.items), maxTypeCounts)
+		}
+		for k, c := range list.items {
+			if c.Type != "" && validateType(c.Type) != nil {
+				bad("%s: %s", list.name, validateType(c.Type))
+			}
+			if c.GPUs < 0 || c.GPUs > maxQuotaGPUs {
+				bad("%s: %d GPUs of type %q is not in 0..%d", list.name, c.GPUs, c.Type, maxQuotaGPUs)
+			}
+			if k > 0 && list.items[k-1].Type >= c.Type {
+				bad("%s: type %q is named twice", list.name, c.Type)
+			}
+		}
+	}
+	for _, c := range q.Quota {
+		if l, ok := CountOf(q.Limit, c.Type); ok && l < c.GPUs {
+			bad("limit of %d is below its quota of %d GPUs of type %q", l, c.GPUs, c.Type)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CountOf returns the number for a type in a list, and whether it is named.
+func CountOf(list []TypeCount, gpuType string) (int64, bool) {
+	for i := range list {
+		if list[i].Type == gpuType {
+			return list[i].GPUs, true
+		}
+	}
+	return 0, false
+}
+
+// validateSums checks that no queue promises its children more than it has.
+func (p *Policy) validateSums() error {
+	var errs []error
+	for i := range p.Queues {
+		parent := &p.Queues[i]
+		if len(parent.Quota) == 0 {
+			continue // it promises nothing itself: its children's quotas add up to its own
+		}
+		for _, c := range parent.Quota {
+			sum := int64(0)
+			for k := range p.Queues {
+				if ParentQueue(p.Queues[k].Path) == parent.Path {
+					n, _ := CountOf(p.Queues[k].Quota, c.Type)
+					sum += n
+				}
+			}
+			if sum > c.GPUs {
+				errs = append(errs, fmt.Errorf("queue %s: its children's quotas of type %q add up to %d GPUs, more than its own %d", parent.Path, c.Type, sum, c.GPUs))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// withinLimits returns an error for people if a gang is larger than what its
+// queue, or one above it, may ever hold.
+func (p *Policy) withinLimits(spec *JobSpec) error {
+	need := int64(spec.Least())
+	for path := spec.Queue; path != ""; path = ParentQueue(path) {
+		q := p.Queue(path)
+		if q == nil {
+			continue
+		}
+		if q.UserLimit > 0 && need > q.UserLimit {
+			return fmt.Errorf("a gang of %s is larger than what one user may hold in queue %s (user_limit %d): ask for fewer GPUs", spec.Wants(), path, q.UserLimit)
+		}
+		if l, ok := CountOf(q.Limit, ""); ok && need > l {
+			return fmt.Errorf("a gang of %s is larger than the limit of queue %s (%d GPUs): ask for fewer GPUs, or another queue", spec.Wants(), path, l)
+		}
+		fits := len(spec.GPUTypes) == 0
+		most := int64(0)
+		for _, t := range spec.GPUTypes {
+			l, ok := CountOf(q.Limit, t)
+			fits = fits || !ok || l >= need
+			most = max(most, l)
+		}
+		if !fits {
+			return fmt.Errorf("a gang of %s is larger than the limit of queue %s (%d GPUs of these types): ask for fewer GPUs, another type, or another queue", spec.Wants(), path, most)
+		}
+	}
+	return nil
+}
+
+func (p *Policy) levelNames() string {
+	names := make([]string, 0, len(p.Levels)+1)
+	for _, l := range p.Levels {
+		names = append(names, l.Name)
+	}
+	return strings.Join(append(names, "node"), ", ")
+}
