@@ -302,7 +302,9 @@ type GPU struct {
 	// Whether the agent thinks it usable.
 	Healthy bool `protobuf:"varint,4,opt,name=healthy,proto3" json:"healthy,omitempty"`
 	// Why not.
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Island of the node in which it lies, 0 up: GPUs of one island reach each other fastest.
+	Island        int32 `protobuf:"varint,6,opt,name=island,proto3" json:"island,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -372,6 +374,13 @@ func (x *GPU) GetReason() string {
 	return ""
 }
 
+func (x *GPU) GetIsland() int32 {
+	if x != nil {
+		return x.Island
+	}
+	return 0
+}
+
 // Hello introduces a node.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -387,7 +396,7 @@ type Hello struct {
 	Address string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
 	// Address at which workers of other nodes reach this node's workers.
 	Host string `protobuf:"bytes,6,opt,name=host,proto3" json:"host,omitempty"`
-	// GPUs.
+	// GPUs; instances of a GPU in MIG mode stand in its place.
 	Gpus []*GPU `protobuf:"bytes,7,rep,name=gpus,proto3" json:"gpus,omitempty"`
 	// CPUs in thousandths.
 	CpuMilli int64 `protobuf:"varint,8,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"`
@@ -402,7 +411,9 @@ type Hello struct {
 	// Highest order that the agent has obeyed.
 	Fence *Fence `protobuf:"bytes,13,opt,name=fence,proto3" json:"fence,omitempty"`
 	// All workers on the node, running or exited and not yet acknowledged.
-	Workers       []*WorkerStatus `protobuf:"bytes,14,rep,name=workers,proto3" json:"workers,omitempty"`
+	Workers []*WorkerStatus `protobuf:"bytes,14,rep,name=workers,proto3" json:"workers,omitempty"`
+	// Taints: jobs that do not tolerate each of them stay away.
+	Taints        map[string]string `protobuf:"bytes,15,rep,name=taints,proto3" json:"taints,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -531,6 +542,13 @@ func (x *Hello) GetFence() *Fence {
 func (x *Hello) GetWorkers() []*WorkerStatus {
 	if x != nil {
 		return x.Workers
+	}
+	return nil
+}
+
+func (x *Hello) GetTaints() map[string]string {
+	if x != nil {
+		return x.Taints
 	}
 	return nil
 }
@@ -1322,7 +1340,7 @@ type Assignment struct {
 	Env map[string]string `protobuf:"bytes,12,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Working directory; empty: the worker's own.
 	Dir string `protobuf:"bytes,13,opt,name=dir,proto3" json:"dir,omitempty"`
-	// Port on the first node, reserved for MASTER_PORT.
+	// Port on the first node, reserved for MASTER_PORT. 0 for a share of a GPU: its one worker's agent chooses a port.
 	MasterPort int32 `protobuf:"varint,14,opt,name=master_port,json=masterPort,proto3" json:"master_port,omitempty"`
 	// Starts before this epoch, for TORCHELASTIC_RESTART_COUNT.
 	Restarts int32 `protobuf:"varint,15,opt,name=restarts,proto3" json:"restarts,omitempty"`
@@ -1335,7 +1353,11 @@ type Assignment struct {
 	// Set when the workers are to stop.
 	Stop *Stop `protobuf:"bytes,19,opt,name=stop,proto3" json:"stop,omitempty"`
 	// Address of each rank; empty until all ranks have asked for their rendezvous.
-	Peers         []string `protobuf:"bytes,20,rep,name=peers,proto3" json:"peers,omitempty"`
+	Peers []string `protobuf:"bytes,20,rep,name=peers,proto3" json:"peers,omitempty"`
+	// First member of the array that the job is of; 0: of none.
+	ArrayJobId uint64 `protobuf:"varint,21,opt,name=array_job_id,json=arrayJobId,proto3" json:"array_job_id,omitempty"`
+	// The job's index in its array.
+	ArrayIndex    int32 `protobuf:"varint,22,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1510,6 +1532,20 @@ func (x *Assignment) GetPeers() []string {
 	return nil
 }
 
+func (x *Assignment) GetArrayJobId() uint64 {
+	if x != nil {
+		return x.ArrayJobId
+	}
+	return 0
+}
+
+func (x *Assignment) GetArrayIndex() int32 {
+	if x != nil {
+		return x.ArrayIndex
+	}
+	return 0
+}
+
 // AssignedWorker is one worker of an assignment.
 type AssignedWorker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1518,7 +1554,9 @@ type AssignedWorker struct {
 	// Rank on this node.
 	LocalRank int32 `protobuf:"varint,2,opt,name=local_rank,json=localRank,proto3" json:"local_rank,omitempty"`
 	// UUIDs of its GPUs.
-	GpuUuids      []string `protobuf:"bytes,3,rep,name=gpu_uuids,json=gpuUuids,proto3" json:"gpu_uuids,omitempty"`
+	GpuUuids []string `protobuf:"bytes,3,rep,name=gpu_uuids,json=gpuUuids,proto3" json:"gpu_uuids,omitempty"`
+	// What it may use of each of them, in thousandths; 0: all.
+	GpuMilli      int32 `protobuf:"varint,4,opt,name=gpu_milli,json=gpuMilli,proto3" json:"gpu_milli,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1572,6 +1610,13 @@ func (x *AssignedWorker) GetGpuUuids() []string {
 		return x.GpuUuids
 	}
 	return nil
+}
+
+func (x *AssignedWorker) GetGpuMilli() int32 {
+	if x != nil {
+		return x.GpuMilli
+	}
+	return 0
 }
 
 // GangNode is one node of a gang.
@@ -1835,13 +1880,14 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\awelcome\x18\x01 \x01(\v2\x1a.gangline.agent.v1.WelcomeH\x00R\awelcome\x126\n" +
 	"\adesired\x18\x02 \x01(\v2\x1a.gangline.agent.v1.DesiredH\x00R\adesired\x129\n" +
 	"\bredirect\x18\x03 \x01(\v2\x1b.gangline.agent.v1.RedirectH\x00R\bredirectB\t\n" +
-	"\amessage\"\x82\x01\n" +
+	"\amessage\"\x9a\x01\n" +
 	"\x03GPU\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12!\n" +
 	"\fmemory_bytes\x18\x03 \x01(\x03R\vmemoryBytes\x12\x18\n" +
 	"\ahealthy\x18\x04 \x01(\bR\ahealthy\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xa6\x04\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06island\x18\x06 \x01(\x05R\x06island\"\x9f\x05\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
@@ -1858,8 +1904,12 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\f \x01(\tR\tclusterId\x12.\n" +
 	"\x05fence\x18\r \x01(\v2\x18.gangline.agent.v1.FenceR\x05fence\x129\n" +
-	"\aworkers\x18\x0e \x03(\v2\x1f.gangline.agent.v1.WorkerStatusR\aworkers\x1a9\n" +
+	"\aworkers\x18\x0e \x03(\v2\x1f.gangline.agent.v1.WorkerStatusR\aworkers\x12<\n" +
+	"\x06taints\x18\x0f \x03(\v2$.gangline.agent.v1.Hello.TaintsEntryR\x06taints\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vTaintsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"1\n" +
 	"\x05Fence\x12\x12\n" +
@@ -1921,7 +1971,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\aDesired\x12.\n" +
 	"\x05fence\x18\x01 \x01(\v2\x18.gangline.agent.v1.FenceR\x05fence\x12?\n" +
 	"\vassignments\x18\x02 \x03(\v2\x1d.gangline.agent.v1.AssignmentR\vassignments\x12@\n" +
-	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\"\xd0\x05\n" +
+	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\"\x93\x06\n" +
 	"\n" +
 	"Assignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
@@ -1947,15 +1997,20 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"resumeFrom\x12'\n" +
 	"\x0fcheckpoint_keep\x18\x12 \x01(\x05R\x0echeckpointKeep\x12+\n" +
 	"\x04stop\x18\x13 \x01(\v2\x17.gangline.agent.v1.StopR\x04stop\x12\x14\n" +
-	"\x05peers\x18\x14 \x03(\tR\x05peers\x1a6\n" +
+	"\x05peers\x18\x14 \x03(\tR\x05peers\x12 \n" +
+	"\farray_job_id\x18\x15 \x01(\x04R\n" +
+	"arrayJobId\x12\x1f\n" +
+	"\varray_index\x18\x16 \x01(\x05R\n" +
+	"arrayIndex\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"}\n" +
 	"\x0eAssignedWorker\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x1d\n" +
 	"\n" +
 	"local_rank\x18\x02 \x01(\x05R\tlocalRank\x12\x1b\n" +
-	"\tgpu_uuids\x18\x03 \x03(\tR\bgpuUuids\"L\n" +
+	"\tgpu_uuids\x18\x03 \x03(\tR\bgpuUuids\x12\x1b\n" +
+	"\tgpu_milli\x18\x04 \x01(\x05R\bgpuMilli\"L\n" +
 	"\bGangNode\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04gpus\x18\x02 \x01(\x05R\x04gpus\x12\x18\n" +
@@ -1995,7 +2050,7 @@ func file_gangline_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_gangline_agent_v1_agent_proto_goTypes = []any{
 	(WorkerState)(0),         // 0: gangline.agent.v1.WorkerState
 	(*ConnectRequest)(nil),   // 1: gangline.agent.v1.ConnectRequest
@@ -2020,8 +2075,9 @@ var file_gangline_agent_v1_agent_proto_goTypes = []any{
 	(*ReadLogsRequest)(nil),  // 20: gangline.agent.v1.ReadLogsRequest
 	(*ReadLogsResponse)(nil), // 21: gangline.agent.v1.ReadLogsResponse
 	nil,                      // 22: gangline.agent.v1.Hello.LabelsEntry
-	nil,                      // 23: gangline.agent.v1.Progress.MetricsEntry
-	nil,                      // 24: gangline.agent.v1.Assignment.EnvEntry
+	nil,                      // 23: gangline.agent.v1.Hello.TaintsEntry
+	nil,                      // 24: gangline.agent.v1.Progress.MetricsEntry
+	nil,                      // 25: gangline.agent.v1.Assignment.EnvEntry
 }
 var file_gangline_agent_v1_agent_proto_depIdxs = []int32{
 	4,  // 0: gangline.agent.v1.ConnectRequest.hello:type_name -> gangline.agent.v1.Hello
@@ -2034,30 +2090,31 @@ var file_gangline_agent_v1_agent_proto_depIdxs = []int32{
 	22, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
 	5,  // 8: gangline.agent.v1.Hello.fence:type_name -> gangline.agent.v1.Fence
 	7,  // 9: gangline.agent.v1.Hello.workers:type_name -> gangline.agent.v1.WorkerStatus
-	6,  // 10: gangline.agent.v1.WorkerStatus.key:type_name -> gangline.agent.v1.WorkerKey
-	0,  // 11: gangline.agent.v1.WorkerStatus.state:type_name -> gangline.agent.v1.WorkerState
-	8,  // 12: gangline.agent.v1.WorkerStatus.checkpoint:type_name -> gangline.agent.v1.Checkpoint
-	9,  // 13: gangline.agent.v1.WorkerStatus.progress:type_name -> gangline.agent.v1.Progress
-	23, // 14: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
-	11, // 15: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
-	7,  // 16: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
-	5,  // 17: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
-	16, // 18: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
-	6,  // 19: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
-	17, // 20: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
-	18, // 21: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
-	24, // 22: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
-	19, // 23: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
-	6,  // 24: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
-	1,  // 25: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
-	20, // 26: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
-	2,  // 27: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
-	21, // 28: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
-	27, // [27:29] is the sub-list for method output_type
-	25, // [25:27] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	23, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
+	6,  // 11: gangline.agent.v1.WorkerStatus.key:type_name -> gangline.agent.v1.WorkerKey
+	0,  // 12: gangline.agent.v1.WorkerStatus.state:type_name -> gangline.agent.v1.WorkerState
+	8,  // 13: gangline.agent.v1.WorkerStatus.checkpoint:type_name -> gangline.agent.v1.Checkpoint
+	9,  // 14: gangline.agent.v1.WorkerStatus.progress:type_name -> gangline.agent.v1.Progress
+	24, // 15: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
+	11, // 16: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
+	7,  // 17: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
+	5,  // 18: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
+	16, // 19: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
+	6,  // 20: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
+	17, // 21: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
+	18, // 22: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
+	25, // 23: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
+	19, // 24: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
+	6,  // 25: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
+	1,  // 26: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
+	20, // 27: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
+	2,  // 28: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
+	21, // 29: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
+	28, // [28:30] is the sub-list for method output_type
+	26, // [26:28] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_gangline_agent_v1_agent_proto_init() }
@@ -2081,7 +2138,7 @@ func file_gangline_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_agent_v1_agent_proto_rawDesc), len(file_gangline_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
