@@ -18,7 +18,7 @@ import (
 // Bounds of a Hello.
 const (
 	maxAddress    = 256 // bytes of an address or host
-	maxLabels     = 64
+	maxLabels     = 64  // and as many taints
 	maxLabelBytes = 256 // key and value together
 )
 
@@ -41,21 +41,17 @@ func checkHello(h *agentv1.Hello, clusterID string) error {
 		return bad("address, host, boot_id and version must be at most %d bytes", maxAddress)
 	case len(h.GetGpus()) > cluster.MaxNodeGPUs:
 		return bad("%d GPUs, at most %d", len(h.GetGpus()), cluster.MaxNodeGPUs)
-	case len(h.GetLabels()) > maxLabels:
-		return bad("%d labels, at most %d", len(h.GetLabels()), maxLabels)
 	}
 	for _, text := range []string{h.GetNodeId(), h.GetName(), h.GetAddress(), h.GetHost(), h.GetBootId(), h.GetVersion()} {
 		if strings.ContainsFunc(text, unicode.IsControl) {
 			return bad("%q holds a control character", text)
 		}
 	}
-	for k, v := range h.GetLabels() {
-		if strings.ContainsFunc(k+v, unicode.IsControl) {
-			return bad("label %.64q=%.64q holds a control character", k, v)
-		}
-		if len(k)+len(v) > maxLabelBytes {
-			return bad("label %.32q is longer than %d bytes", k, maxLabelBytes)
-		}
+	if why := badPairs("label", h.GetLabels()); why != "" {
+		return bad("%s", why)
+	}
+	if why := badPairs("taint", h.GetTaints()); why != "" {
+		return bad("%s", why)
 	}
 	for _, g := range h.GetGpus() {
 		if len(g.GetUuid()) > cluster.MaxNameLen || len(g.GetType()) > cluster.MaxNameLen {
@@ -64,8 +60,29 @@ func checkHello(h *agentv1.Hello, clusterID string) error {
 		if strings.ContainsFunc(g.GetUuid()+g.GetType(), unicode.IsControl) {
 			return bad("GPU %q of type %q: holds a control character", g.GetUuid(), g.GetType())
 		}
+		if g.GetIsland() < 0 || g.GetIsland() >= cluster.MaxNodeGPUs {
+			return bad("GPU %q: island %d is not in 0..%d", g.GetUuid(), g.GetIsland(), cluster.MaxNodeGPUs-1)
+		}
 	}
 	return checkWorkers(h.GetWorkers())
+}
+
+// badPairs returns what is wrong with a node's labels or taints, or "".
+func badPairs(what string, pairs map[string]string) string {
+	if len(pairs) > maxLabels {
+		return fmt.Sprintf("%d %ss, at most %d", len(pairs), what, maxLabels)
+	}
+	for _, k := range slices.Sorted(maps.Keys(pairs)) {
+		switch v := pairs[k]; {
+		case k == "":
+			return fmt.Sprintf("%s =%.64s has no key", what, v)
+		case strings.ContainsFunc(k+v, unicode.IsControl):
+			return fmt.Sprintf("%s %.64q=%.64q holds a control character", what, k, v)
+		case len(k)+len(v) > maxLabelBytes:
+			return fmt.Sprintf("%s %.32q is longer than %d bytes", what, k, maxLabelBytes)
+		}
+	}
+	return ""
 }
 
 // checkWorkers bounds a list of workers.
@@ -118,11 +135,14 @@ func nodeOf(h *agentv1.Hello) cluster.Node {
 	for _, g := range h.GetGpus() {
 		n.GPUs = append(n.GPUs, cluster.GPU{
 			UUID: g.GetUuid(), Type: g.GetType(), MemBytes: g.GetMemoryBytes(),
-			Healthy: g.GetHealthy(), Reason: cutText(g.GetReason(), cluster.MaxReason),
+			Healthy: g.GetHealthy(), Reason: cutText(g.GetReason(), cluster.MaxReason), Island: g.GetIsland(),
 		})
 	}
 	for _, k := range slices.Sorted(maps.Keys(h.GetLabels())) {
 		n.Labels = append(n.Labels, cluster.Label{Key: k, Value: h.GetLabels()[k]})
+	}
+	for _, k := range slices.Sorted(maps.Keys(h.GetTaints())) {
+		n.Taints = append(n.Taints, cluster.Taint{Key: k, Value: h.GetTaints()[k]})
 	}
 	return n
 }

@@ -5,9 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+	"github.com/gangline/gangline/scheduler/cluster"
 )
 
 func TestConflict(t *testing.T) {
@@ -53,6 +55,10 @@ func TestCheckHello(t *testing.T) {
 		"escape in name":  {func(h *agentv1.Hello) { h.Name = "a\x1b[2J" }, codes.InvalidArgument, []string{"control character"}},
 		"escape in type":  {func(h *agentv1.Hello) { h.Gpus[0].Type = "h100\u009b" }, codes.InvalidArgument, []string{"control character"}},
 		"escape in label": {func(h *agentv1.Hello) { h.Labels = map[string]string{"rack": "1\n"} }, codes.InvalidArgument, []string{"control character"}},
+		"escape in taint": {func(h *agentv1.Hello) { h.Taints = map[string]string{"a\x07": ""} }, codes.InvalidArgument, []string{"taint", "control character"}},
+		"label of no key": {func(h *agentv1.Hello) { h.Labels = map[string]string{"": "1"} }, codes.InvalidArgument, []string{"no key"}},
+		"long taint":      {func(h *agentv1.Hello) { h.Taints = map[string]string{"a": strings.Repeat("b", 256)} }, codes.InvalidArgument, []string{"longer than"}},
+		"odd island":      {func(h *agentv1.Hello) { h.Gpus[0].Island = -1 }, codes.InvalidArgument, []string{"island -1"}},
 		"long name":       {func(h *agentv1.Hello) { h.Name = strings.Repeat("n", 200) }, codes.InvalidArgument, []string{"name"}},
 		"many workers": {func(h *agentv1.Hello) {
 			h.Workers = make([]*agentv1.WorkerStatus, maxWorkersReported+1)
@@ -62,6 +68,24 @@ func TestCheckHello(t *testing.T) {
 		c.edit(h)
 		err := checkHello(h, "c1")
 		t.Run(name, func(t *testing.T) { wantStatus(t, err, c.code, c.want...) })
+	}
+}
+
+func TestNodeOf(t *testing.T) {
+	t.Parallel()
+	h := hello("a", 2)
+	h.Gpus[1].Island = 1
+	h.Labels = map[string]string{"zone": "z", "topology.gangline.dev/rack": "r1"}
+	h.Taints = map[string]string{"team": "vision", "broken": ""}
+	n := nodeOf(h)
+	if n.GPUs[0].Island != 0 || n.GPUs[1].Island != 1 {
+		t.Errorf("islands of %+v, want 0 and 1", n.GPUs)
+	}
+	if diff := cmp.Diff([]cluster.Label{{Key: "topology.gangline.dev/rack", Value: "r1"}, {Key: "zone", Value: "z"}}, n.Labels); diff != "" {
+		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]cluster.Taint{{Key: "broken"}, {Key: "team", Value: "vision"}}, n.Taints); diff != "" {
+		t.Errorf("taints (-want +got):\n%s", diff)
 	}
 }
 

@@ -41,6 +41,7 @@ func assignmentToProto(in *control.Assignment) *agentv1.Assignment {
 		MasterPort: clamp32(in.MasterPort),
 		Restarts:   clamp32(in.Restarts), MaxRestarts: j.Spec.Retries,
 		CheckpointKeep: j.Spec.KeepCkpts,
+		ArrayJobId:     uint64(j.Array), ArrayIndex: j.ArrayIndex,
 	}
 	if in.Resume != nil {
 		a.ResumeFrom = in.Resume.Path
@@ -58,7 +59,11 @@ func assignmentToProto(in *control.Assignment) *agentv1.Assignment {
 		a.Nodes = append(a.Nodes, &agentv1.GangNode{Host: n.Host, Gpus: clamp32(n.GPUs), Workers: clamp32(n.Workers)})
 	}
 	for _, w := range in.Workers {
-		a.Workers = append(a.Workers, &agentv1.AssignedWorker{Rank: int32(w.Rank), LocalRank: clamp32(w.LocalRank), GpuUuids: w.GPUs})
+		aw := &agentv1.AssignedWorker{Rank: int32(w.Rank), LocalRank: clamp32(w.LocalRank), GpuUuids: w.GPUs}
+		if w.Milli < cluster.WholeGPU {
+			aw.GpuMilli = w.Milli
+		}
+		a.Workers = append(a.Workers, aw)
 	}
 	return a
 }

@@ -77,6 +77,44 @@ func TestDesiredOfAGang(t *testing.T) {
 	}
 }
 
+// TestDesiredOfArrayMembersWithShares: two members of an array share a GPU.
+func TestDesiredOfArrayMembersWithShares(t *testing.T) {
+	t.Parallel()
+	m := newModel(t)
+	m.node("a", 1)
+	first := m.submit(func(s *cluster.JobSpec) {
+		s.GPUs, s.GPUMilli, s.Array = 1, 400, cluster.ArraySpec{First: 3, Last: 5, Step: 2}
+	})
+	m.start(first, "a:0")
+	m.start(first+1, "a:0")
+	got := desiredFor(m.State(), "a", nil, noPeers, 1).GetAssignments()
+	if len(got) != 2 {
+		t.Fatalf("got %v, want two assignments", got)
+	}
+	for i, a := range got {
+		want := &agentv1.AssignedWorker{GpuUuids: []string{"a-gpu0"}, GpuMilli: 400}
+		if diff := cmp.Diff([]*agentv1.AssignedWorker{want}, a.GetWorkers(), protocmp.Transform()); diff != "" {
+			t.Errorf("member %d: workers (-want +got):\n%s", i, diff)
+		}
+		if a.GetArrayJobId() != uint64(first) || a.GetArrayIndex() != int32(3+2*i) || a.GetMasterPort() != 0 || a.GetWorldSize() != 1 {
+			t.Errorf("member %d is %v", i, a)
+		}
+	}
+}
+
+// TestDesiredOfAnElasticGang: the world is as large as the allocation.
+func TestDesiredOfAnElasticGang(t *testing.T) {
+	t.Parallel()
+	m := newModel(t)
+	m.node("a", 4)
+	id := m.submit(func(s *cluster.JobSpec) { s.GPUs, s.MinGPUs = 4, 1 })
+	m.start(id, "a:1", "a:2")
+	a := desiredFor(m.State(), "a", nil, noPeers, 1).GetAssignments()[0]
+	if a.GetWorldSize() != 2 || len(a.GetWorkers()) != 2 || a.GetNodes()[0].GetGpus() != 2 || a.GetArrayJobId() != 0 {
+		t.Errorf("got %v, want a world of 2", a)
+	}
+}
+
 func TestDesiredStop(t *testing.T) {
 	t.Parallel()
 	m := newModel(t)

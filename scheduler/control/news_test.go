@@ -129,6 +129,8 @@ func TestNeedsRegistration(t *testing.T) {
 		"a GPU vanished":   {func(n *cluster.Node) { n.GPUs = n.GPUs[:3] }, nil, true},
 		"a GPU more":       {func(n *cluster.Node) { n.GPUs = append(n.GPUs, cluster.GPU{UUID: "x"}) }, nil, true},
 		"a label":          {func(n *cluster.Node) { n.Labels = []cluster.Label{{Key: "rack", Value: "1"}} }, nil, true},
+		"a taint":          {func(n *cluster.Node) { n.Taints = []cluster.Taint{{Key: "broken"}} }, nil, true},
+		"another island":   {func(n *cluster.Node) { n.GPUs[3].Island = 1 }, nil, true},
 		"its own worker":   {func(*cluster.Node) {}, Running([]WorkerStatus{runs(1, 1, 0)}), false},
 		"a worker too old": {func(*cluster.Node) {}, Running([]WorkerStatus{runs(1, 0, 0)}), true},
 	} {

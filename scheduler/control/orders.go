@@ -9,7 +9,8 @@ import (
 )
 
 // masterPortBase is the first of the ports for MASTER_PORT. To it is added the
-// index of rank 0's first GPU on its node: GPUs are exclusive, so are the ports.
+// index of rank 0's first GPU on its node: whole GPUs are exclusive, so are the
+// ports. A node has at most cluster.MaxNodeGPUs of them.
 const masterPortBase = 29500
 
 // Order is all that should run on one node, and which ends its agent need not
@@ -25,7 +26,7 @@ type Assignment struct {
 	Workers    []AssignedWorker    // of this node, by rank, without those that have ended
 	Nodes      []GangNode          // all of the gang's, in order of their ranks
 	NodeRank   int                 // this node's place in Nodes
-	MasterPort int                 // on the gang's first node, for the framework's own rendezvous
+	MasterPort int                 // on the gang's first node, for the framework's own rendezvous; 0: the agent of the only worker chooses
 	Restarts   int                 // launches before this one
 	Resume     *cluster.Checkpoint // to go on from, nil: none; not to be edited
 	Stop       *Stop               // how the workers are to stop, nil: they are not
@@ -36,6 +37,7 @@ type AssignedWorker struct {
 	Rank      cluster.Rank
 	LocalRank int      // among the job's workers of this node
 	GPUs      []string // UUIDs; the state's own, not to be edited
+	Milli     int32    // what it may use of each of them, thousandths: 1..cluster.WholeGPU
 }
 
 // GangNode is what other nodes must know of one node of a gang.
@@ -133,7 +135,7 @@ func assignment(s *cluster.State, j *cluster.Job, node cluster.NodeID) Assignmen
 			continue
 		}
 		if !w.State.Ended() {
-			a.Workers = append(a.Workers, AssignedWorker{Rank: w.Rank, LocalRank: local, GPUs: w.GPUs})
+			a.Workers = append(a.Workers, AssignedWorker{Rank: w.Rank, LocalRank: local, GPUs: w.GPUs, Milli: j.Spec.Share()})
 		}
 		local++
 	}
@@ -146,14 +148,40 @@ func stopOrder(j *cluster.Job) *Stop {
 	if j.State != cluster.Stopping {
 		return nil
 	}
-	stop := &Stop{Reason: j.StopReason, Warn: j.Spec.Warn, Grace: j.Spec.Grace}
+	stop := &Stop{Reason: stopReason(j), Warn: j.Spec.Warn, Grace: j.Spec.Grace}
 	if j.Stop == cluster.StopFailure || j.Stop == cluster.StopNodeLost {
 		stop.Warn = 0
 	}
 	return stop
 }
 
+// stopReason is what the workers are told: the reason that came with the
+// decision, or else what its cause means.
+func stopReason(j *cluster.Job) string {
+	switch {
+	case j.StopReason != "":
+		return j.StopReason
+	case j.Stop == cluster.StopPreempt:
+		return "preempted: another job needs the GPUs"
+	case j.Stop == cluster.StopResize:
+		return "resized: the job starts again at once with more or fewer GPUs"
+	case j.Stop == cluster.StopMove:
+		return "moved: the job starts again elsewhere, so that another one fits here"
+	case j.Stop == cluster.StopDrain:
+		return "drained: the node is being emptied"
+	default:
+		return "asked to stop"
+	}
+}
+
+// masterPort is the port for MASTER_PORT on the gang's first node. Shares of
+// one GPU have nothing of their own to number them by that stays while others
+// come and go; but such a gang is one worker, so that nobody but its agent,
+// which knows the node's ports, has to know the port.
 func masterPort(s *cluster.State, j *cluster.Job) int {
+	if j.Spec.Shared() {
+		return 0
+	}
 	if len(j.Workers) == 0 || len(j.Workers[0].GPUs) == 0 {
 		return masterPortBase
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,7 +87,7 @@ func TestOrderOfAGang(t *testing.T) {
 	st.must(t, &cluster.RecordCheckpoint{Job: 1, Epoch: 1, Step: 10, Path: "/ckpt/10"})
 	j := st.s.Job(1)
 	want := Order{Assignments: []Assignment{{
-		Job: j, Workers: []AssignedWorker{{Rank: 2, LocalRank: 0, GPUs: []string{"b/0"}}},
+		Job: j, Workers: []AssignedWorker{{Rank: 2, LocalRank: 0, GPUs: []string{"b/0"}, Milli: cluster.WholeGPU}},
 		Nodes: []GangNode{{"host-a", 2, 2}, {"host-b", 1, 1}}, NodeRank: 1, MasterPort: masterPortBase + 2, Resume: j.Checkpoint,
 	}}}
 	if diff := cmp.Diff(want, orderOf(t, st, "b")); diff != "" {
@@ -95,7 +96,7 @@ func TestOrderOfAGang(t *testing.T) {
 	// A worker that has ended is not to be started again; its neighbour keeps its local rank.
 	st.became(t, cluster.WorkerExited, 0, 0)
 	got := orderOf(t, st, "a", exited(1, 1, 0, 0), runs(1, 1, 1))
-	if diff := cmp.Diff([]AssignedWorker{{Rank: 1, LocalRank: 1, GPUs: []string{"a/3"}}}, got.Assignments[0].Workers); diff != "" {
+	if diff := cmp.Diff([]AssignedWorker{{Rank: 1, LocalRank: 1, GPUs: []string{"a/3"}, Milli: cluster.WholeGPU}}, got.Assignments[0].Workers); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]WorkerKey{{1, 1, 0}}, got.Acknowledged); diff != "" {
@@ -135,6 +136,9 @@ func TestStopOrder(t *testing.T) {
 		"cancel":       {func(t *testing.T, st *story) { st.must(t, &cluster.CancelJob{Job: 1}) }, cluster.DefaultWarn},
 		"time limit":   {evict(cluster.StopTimeLimit), cluster.DefaultWarn},
 		"preempt":      {evict(cluster.StopPreempt), cluster.DefaultWarn},
+		"resize":       {evict(cluster.StopResize), cluster.DefaultWarn},
+		"move":         {evict(cluster.StopMove), cluster.DefaultWarn},
+		"drain":        {evict(cluster.StopDrain), cluster.DefaultWarn},
 		"launch stuck": {evict(cluster.StopLaunchStuck), cluster.DefaultWarn},
 		"failure":      {func(t *testing.T, st *story) { st.became(t, cluster.WorkerExited, 1, 1) }, 0},
 		"node lost": {func(t *testing.T, st *story) {
@@ -153,8 +157,28 @@ func TestStopOrder(t *testing.T) {
 			continue
 		}
 		want := &Stop{Reason: st.s.Job(1).StopReason, Warn: c.warn, Grace: cluster.DefaultGrace}
+		if want.Reason == "" {
+			t.Errorf("%s: the workers are not told why", name)
+		}
 		if diff := cmp.Diff(want, o.Assignments[0].Stop); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestStopReason: a stop that was decided without a word still tells its workers why.
+func TestStopReason(t *testing.T) {
+	t.Parallel()
+	for cause, want := range map[cluster.StopCause]string{
+		cluster.StopPreempt: "another job needs the GPUs", cluster.StopResize: "more or fewer GPUs",
+		cluster.StopMove: "elsewhere", cluster.StopDrain: "node is being emptied", cluster.StopTimeLimit: "asked to stop",
+	} {
+		st := gang(t, "a/0")
+		st.became(t, cluster.WorkerRunning, 0, 0)
+		st.must(t, &cluster.EvictJob{Job: 1, Epoch: 1, Cause: cause})
+		got := orderOf(t, st, "a").Assignments[0].Stop
+		if got == nil || !strings.Contains(got.Reason, want) {
+			t.Errorf("cause %d: the workers are told %v, want %q", cause, got, want)
 		}
 	}
 }
