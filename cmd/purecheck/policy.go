@@ -32,6 +32,7 @@ func (p policy) importPath() string { return modulePath + "/" + p.dir }
 const (
 	clusterPath = modulePath + "/scheduler/cluster"
 	plannerPath = modulePath + "/scheduler/planner"
+	fleetPath   = plannerPath + "/fleet"
 	btreePath   = "github.com/tidwall/btree"
 )
 
@@ -41,8 +42,9 @@ const (
 //nolint:gochecknoglobals // table, never written
 var policies = []policy{
 	{dir: "scheduler/cluster", level: pure, allow: []string{btreePath}},
-	{dir: "scheduler/planner", level: pure, allow: []string{clusterPath, btreePath}},
-	{dir: "scheduler/control", level: pure, allow: []string{clusterPath, plannerPath, btreePath}},
+	{dir: "scheduler/planner", level: pure, allow: []string{clusterPath, fleetPath, btreePath}},
+	{dir: "scheduler/planner/fleet", level: pure, allow: []string{clusterPath, btreePath}},
+	{dir: "scheduler/control", level: pure, allow: []string{clusterPath, plannerPath, fleetPath, btreePath}},
 	{dir: "nodeagent/reconcile", level: pure},
 	{dir: "sim", level: deterministic},
 }
