@@ -49,6 +49,8 @@ type Query struct {
 	Queue string
 	End   cluster.Time     // when the gang will be gone; 0: unknown, so never
 	Avoid []cluster.NodeID // used only if there is no other way
+	Types []string         // only these GPU types, of those that the shape allows; nil: all of them
+	Any   bool             // as if no node were kept for anyone
 }
 
 // Part is what a gang takes of one node.
@@ -71,9 +73,12 @@ func New(score cluster.ScoreName, levels []cluster.Level) *Fleet {
 }
 
 // Put tells what a node is now. Whatever Place and Give pretended of it is
-// forgotten. Not to be called between Mark and Undo.
-func (f *Fleet) Put(n *cluster.Node) {
+// forgotten. Grew reports whether something may fit now that did not before;
+// counted, whether the numbers of Sum other than what is free may have changed.
+// Not to be called between Mark and Undo.
+func (f *Fleet) Put(n *cluster.Node) (grew, counted bool) {
 	x := f.nodes[n.ID]
+	grew, counted = true, true
 	if x == nil {
 		x = &node{}
 		f.nodes[n.ID] = x
@@ -85,6 +90,7 @@ func (f *Fleet) Put(n *cluster.Node) {
 	for i := range n.GPUs {
 		x.free[i] = n.UsableMilli(i)
 	}
+	return grew, counted
 }
 
 // Drop forgets a node. Not to be called between Mark and Undo.
@@ -116,6 +122,9 @@ func (h *Hold) opens(q *Query) bool {
 }
 
 func (x *node) open(q *Query) bool {
+	if q.Any {
+		return true
+	}
 	for i := range x.holds {
 		if !x.holds[i].opens(q) {
 			return false

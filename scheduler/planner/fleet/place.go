@@ -68,7 +68,7 @@ func (f *Fleet) May(sh *Shape, size int32) bool {
 // requires it.
 func (f *Fleet) Most(sh *Shape, q *Query) int32 {
 	most := int32(0)
-	for _, t := range f.allowed(sh) {
+	for _, t := range f.allowed(sh, q) {
 		if sh.Shared() {
 			if x, _ := f.shared(sh, q, t, false); x != nil {
 				return 1
@@ -127,7 +127,7 @@ func (f *Fleet) Place(sh *Shape, size int32, q *Query) []Part {
 		}
 		var best []room
 		var bestType string
-		for _, t := range f.allowed(sh) {
+		for _, t := range f.allowed(sh, q) {
 			if sh.Shared() {
 				if x, g := f.shared(sh, q, t, avoid); x != nil {
 					return []Part{f.take(x, sh, []int32{g})}
@@ -154,11 +154,21 @@ func (f *Fleet) Place(sh *Shape, size int32, q *Query) []Part {
 	return nil
 }
 
-func (f *Fleet) allowed(sh *Shape) []string {
-	if len(sh.Types) > 0 {
-		return sh.Types
+// allowed returns the GPU types that a query may use, preferred first.
+func (f *Fleet) allowed(sh *Shape, q *Query) []string {
+	types := sh.Types
+	if len(types) == 0 {
+		types = f.Types()
 	}
-	return f.Types()
+	if q.Types == nil {
+		return types
+	}
+	return slices.DeleteFunc(slices.Clone(types), func(t string) bool { return !slices.Contains(q.Types, t) })
+}
+
+// TypeOf is the GPU type of what Place took.
+func (f *Fleet) TypeOf(parts []Part) string {
+	return f.nodes[parts[0].Node].is.GPUs[parts[0].Taken[0]].Type
 }
 
 // tighter compares two ways to place one gang: fewer nodes, then less left over.

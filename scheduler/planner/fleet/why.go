@@ -40,11 +40,14 @@ type Obstacle struct {
 	Keeper Hold   // LackKept: the most common hold on the nodes with room
 }
 
+// Fits reports whether the gang fits.
+func (o *Obstacle) Fits() bool { return o.Lack == LackNothing }
+
 // Why says why Place finds nothing for a gang.
 func (f *Fleet) Why(sh *Shape, size int32, q *Query) Obstacle {
 	worst := Obstacle{Size: size, Lack: LackType}
 	first := true
-	for _, t := range f.allowed(sh) {
+	for _, t := range f.allowed(sh, q) {
 		o := f.whyType(sh, size, q, t)
 		if first || o.Lack > worst.Lack || o.Lack == LackNothing || (o.Lack == worst.Lack && o.Left > worst.Left) {
 			worst = o
