@@ -5,5 +5,5 @@
 // flag. Errors name the line, the column and what is allowed. The package
 // only converts: whether a spec makes sense is cluster.JobSpec.Validate's
 // question, asked by the server. It must not talk to a server. Read next:
-// fields.go (the table of fields), units.go, docs/job-file.md.
+// fields.go (the table of fields), package yamlfile, docs/job-file.md.
 package jobfile

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
+	"github.com/gangline/gangline/scheduler/yamlfile"
 )
 
 // Field is one field of a job file, and the flag of the same name (with
@@ -54,31 +55,14 @@ var planned = map[string]string{ //nolint:gochecknoglobals // table
 	"env_compat": "environments of other launchers",
 }
 
-// fieldError is a problem at one place of a file.
-type fieldError struct {
-	line, column int
-	text         string
-}
-
-func at(n *yaml.Node, format string, args ...any) error {
-	return &fieldError{n.Line, n.Column, fmt.Sprintf(format, args...)}
-}
-
-func (e *fieldError) Error() string {
-	if e.line == 0 {
-		return e.text
-	}
-	return fmt.Sprintf("line %d, column %d: %s", e.line, e.column, e.text)
-}
-
 // scalar makes a setter from a function on the text of a plain value.
 func scalar(set func(*schedulerv1.JobSpec, string) error) func(*schedulerv1.JobSpec, *yaml.Node) error {
 	return func(s *schedulerv1.JobSpec, n *yaml.Node) error {
 		if n.Kind != yaml.ScalarNode {
-			return at(n, "expected one value, not a %s", kindName(n))
+			return yamlfile.At(n, "expected one value, not a %s", yamlfile.Kind(n))
 		}
 		if err := set(s, n.Value); err != nil {
-			return at(n, "%s", err)
+			return yamlfile.At(n, "%s", err)
 		}
 		return nil
 	}
@@ -97,7 +81,7 @@ func integer(field func(*schedulerv1.JobSpec) *int32) func(*schedulerv1.JobSpec,
 
 func duration(set func(s *schedulerv1.JobSpec, ms int64)) func(*schedulerv1.JobSpec, *yaml.Node) error {
 	return scalar(func(s *schedulerv1.JobSpec, v string) error {
-		d, err := parseDuration(v)
+		d, err := yamlfile.ParseDuration(v)
 		set(s, d.Milliseconds())
 		return err
 	})
@@ -123,13 +107,13 @@ func strs(n *yaml.Node) ([]string, error) {
 		var out []string
 		for _, c := range n.Content {
 			if c.Kind != yaml.ScalarNode {
-				return nil, at(c, "expected a word, not a %s", kindName(c))
+				return nil, yamlfile.At(c, "expected a word, not a %s", yamlfile.Kind(c))
 			}
 			out = append(out, c.Value)
 		}
 		return out, nil
 	default:
-		return nil, at(n, "expected a list such as [a, b], not a %s", kindName(n))
+		return nil, yamlfile.At(n, "expected a list such as [a, b], not a %s", yamlfile.Kind(n))
 	}
 }
 
@@ -145,7 +129,7 @@ func setPriority(s *schedulerv1.JobSpec, v string) error {
 
 func setGPUs(s *schedulerv1.JobSpec, n *yaml.Node) error {
 	if n.Kind == yaml.MappingNode {
-		return at(n, "elastic gangs {min, max} are not supported by this release: give one number")
+		return yamlfile.At(n, "elastic gangs {min, max} are not supported by this release: give one number")
 	}
 	return scalar(func(s *schedulerv1.JobSpec, v string) error {
 		g, err := strconv.ParseInt(v, 10, 32)
@@ -167,7 +151,7 @@ func setCPUs(s *schedulerv1.JobSpec, v string) error {
 }
 
 func setMemory(s *schedulerv1.JobSpec, v string) error {
-	b, err := parseBytes(v)
+	b, err := yamlfile.ParseBytes(v)
 	s.MemoryBytesPerGpu = b
 	return err
 }
@@ -198,11 +182,11 @@ func setPreemptible(s *schedulerv1.JobSpec, v string) error {
 
 func setCommand(s *schedulerv1.JobSpec, n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode {
-		return at(n, `expected a list such as [python, train.py]; for a shell script use "script"`)
+		return yamlfile.At(n, `expected a list such as [python, train.py]; for a shell script use "script"`)
 	}
 	words, err := strs(n)
 	if err == nil && len(words) == 0 {
-		return at(n, "is empty: give the program to run and its arguments")
+		return yamlfile.At(n, "is empty: give the program to run and its arguments")
 	}
 	s.Command = words
 	return err
@@ -218,12 +202,12 @@ func setScript(s *schedulerv1.JobSpec, v string) error {
 
 func setEnv(s *schedulerv1.JobSpec, n *yaml.Node) error {
 	if n.Kind != yaml.MappingNode {
-		return at(n, `expected NAME: "value" pairs, not a %s`, kindName(n))
+		return yamlfile.At(n, `expected NAME: "value" pairs, not a %s`, yamlfile.Kind(n))
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		if v.Kind != yaml.ScalarNode {
-			return at(v, "env %s: expected a value, not a %s", k.Value, kindName(v))
+			return yamlfile.At(v, "env %s: expected a value, not a %s", k.Value, yamlfile.Kind(v))
 		}
 		setVar(s, k.Value, v.Value)
 	}
@@ -247,29 +231,16 @@ func setVar(s *schedulerv1.JobSpec, name, value string) {
 
 func setCheckpoint(s *schedulerv1.JobSpec, n *yaml.Node) error {
 	if n.Kind != yaml.MappingNode {
-		return at(n, "expected {keep: N}, not a %s", kindName(n))
+		return yamlfile.At(n, "expected {keep: N}, not a %s", yamlfile.Kind(n))
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		if k.Value != "keep" {
-			return at(k, "unknown field %q of checkpoint: allowed is keep", k.Value)
+			return yamlfile.At(k, "unknown field %q of checkpoint: allowed is keep", k.Value)
 		}
 		if err := integer(func(s *schedulerv1.JobSpec) *int32 { return &s.CheckpointKeep })(s, v); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func kindName(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
-		return "map"
-	case yaml.SequenceNode:
-		return "list"
-	case yaml.ScalarNode:
-		return "single value"
-	default:
-		return "document"
-	}
 }

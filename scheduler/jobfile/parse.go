@@ -3,12 +3,12 @@ package jobfile
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
+	"github.com/gangline/gangline/scheduler/yamlfile"
 )
 
 // MaxBytes bounds a job file: larger ones are surely something else.
@@ -20,21 +20,20 @@ func Parse(name string, data []byte) (*schedulerv1.JobSpec, error) {
 	if len(data) > MaxBytes {
 		return nil, fmt.Errorf("%s: is %d bytes, a job file has at most %d", name, len(data), MaxBytes)
 	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, fmt.Errorf("%s: not valid YAML: %w", name, err)
+	root, err := yamlfile.Document(data)
+	if err != nil && !errors.Is(err, yamlfile.ErrEmpty) {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
+	if err != nil || root.Kind != yaml.MappingNode {
 		return nil, fmt.Errorf("%s: not a job file: expected fields such as \"gpus: 8\" and \"command: [python, train.py]\"", name)
 	}
 	spec := &schedulerv1.JobSpec{}
 	var errs []error
 	seen := map[string]int{}
-	root := doc.Content[0]
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
 		if line, twice := seen[key.Value]; twice {
-			errs = append(errs, fmt.Errorf("%s: %w", name, at(key, "field %q is given twice, first on line %d", key.Value, line)))
+			errs = append(errs, fmt.Errorf("%s: %w", name, yamlfile.At(key, "field %q is given twice, first on line %d", key.Value, line)))
 			continue
 		}
 		seen[key.Value] = key.Line
@@ -57,18 +56,18 @@ func setField(spec *schedulerv1.JobSpec, key, value *yaml.Node) error {
 			continue
 		}
 		if err := f.set(spec, value); err != nil {
-			var fe *fieldError
+			var fe *yamlfile.Error
 			if errors.As(err, &fe) {
-				return &fieldError{fe.line, fe.column, f.Name + ": " + fe.text}
+				return &yamlfile.Error{Line: fe.Line, Column: fe.Column, Text: f.Name + ": " + fe.Text}
 			}
 			return err
 		}
 		return nil
 	}
 	if what, ok := planned[key.Value]; ok {
-		return at(key, "field %q (%s) is not supported by this release: remove it", key.Value, what)
+		return yamlfile.At(key, "field %q (%s) is not supported by this release: remove it", key.Value, what)
 	}
-	return at(key, "unknown field %q%s: allowed are %s", key.Value, suggest(key.Value), strings.Join(names(), ", "))
+	return yamlfile.Unknown(key, "field", names())
 }
 
 func names() []string {
@@ -77,40 +76,6 @@ func names() []string {
 		out = append(out, f.Name)
 	}
 	return out
-}
-
-// suggest returns ` (did you mean "x"?)` for a near miss.
-func suggest(word string) string {
-	best, bestD := "", 3
-	for _, n := range names() {
-		if d := editDistance(word, n); d < bestD {
-			best, bestD = n, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %q?)", best)
-}
-
-// editDistance is Levenshtein's distance of two short words.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		prev := slices.Clone(row)
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(prev[j+1]+1, row[j]+1, prev[j]+cost)
-		}
-	}
-	return row[len(b)]
 }
 
 // IsFlag reports whether the field can be given as one flag with one value.

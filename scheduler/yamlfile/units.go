@@ -1,4 +1,4 @@
-package jobfile
+package yamlfile
 
 import (
 	"fmt"
@@ -23,9 +23,9 @@ var byteUnits = []struct { //nolint:gochecknoglobals // table
 	{"TB", 1e12},
 }
 
-// parseBytes reads sizes such as 64GiB, 1.5TB or 1024MiB. A bare number is
+// ParseBytes reads sizes such as 64GiB, 1.5TB or 1024MiB. A bare number is
 // refused: nobody agrees on its unit.
-func parseBytes(v string) (int64, error) {
+func ParseBytes(v string) (int64, error) {
 	for _, u := range byteUnits {
 		num, ok := strings.CutSuffix(v, u.suffix)
 		if !ok {
@@ -39,8 +39,9 @@ func parseBytes(v string) (int64, error) {
 	return 0, fmt.Errorf("%q is not a size with a unit: write it like 64GiB (allowed units: KiB MiB GiB TiB, KB MB GB TB)", v)
 }
 
-// parseDuration reads durations such as 90s, 15m, 24h or 2d12h.
-func parseDuration(v string) (time.Duration, error) {
+// ParseDuration reads durations such as 90s, 15m, 24h or 2d12h. They are never
+// negative, and a bare number is refused: nobody agrees on its unit.
+func ParseDuration(v string) (time.Duration, error) {
 	rest, days := v, 0.0
 	if i := strings.Index(v, "d"); i > 0 {
 		n, err := strconv.ParseFloat(v[:i], 64)
@@ -65,4 +66,17 @@ func parseDuration(v string) (time.Duration, error) {
 
 func badDuration(v string) error {
 	return fmt.Errorf("%q is not a duration with a unit: write it like 90s, 15m, 24h or 2d (allowed units: ms s m h d)", v)
+}
+
+// FormatDuration writes a duration so that ParseDuration reads the same one:
+// 168h, 5m, 90s, 1h30m, 500ms.
+func FormatDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
