@@ -33,6 +33,7 @@ const (
 	clusterPath = modulePath + "/scheduler/cluster"
 	plannerPath = modulePath + "/scheduler/planner"
 	fleetPath   = plannerPath + "/fleet"
+	quotaPath   = plannerPath + "/quota"
 	btreePath   = "github.com/tidwall/btree"
 )
 
@@ -42,9 +43,10 @@ const (
 //nolint:gochecknoglobals // table, never written
 var policies = []policy{
 	{dir: "scheduler/cluster", level: pure, allow: []string{btreePath}},
-	{dir: "scheduler/planner", level: pure, allow: []string{clusterPath, fleetPath, btreePath}},
+	{dir: "scheduler/planner", level: pure, allow: []string{clusterPath, fleetPath, quotaPath, btreePath}},
 	{dir: "scheduler/planner/fleet", level: pure, allow: []string{clusterPath, btreePath}},
-	{dir: "scheduler/control", level: pure, allow: []string{clusterPath, plannerPath, fleetPath, btreePath}},
+	{dir: "scheduler/planner/quota", level: pure, allow: []string{clusterPath, btreePath}},
+	{dir: "scheduler/control", level: pure, allow: []string{clusterPath, plannerPath, fleetPath, quotaPath, btreePath}},
 	{dir: "nodeagent/reconcile", level: pure},
 	{dir: "sim", level: deterministic},
 }

@@ -1,6 +1,9 @@
 package cluster
 
-import "math/bits"
+import (
+	"math/bits"
+	"time"
+)
 
 // Account is what one user has used of the cluster through one queue, for fair
 // share. An Account in a State is replaced, never edited.
@@ -46,6 +49,10 @@ func decay(used, periods int64) int64 {
 
 // periodLength is one decay period in nanoseconds.
 func (p *Policy) periodLength() int64 { return max(int64(p.HalfLife)/periodsPerHalfLife, 1) }
+
+// DecayPeriod is how long use keeps its worth: after each such period, a 64th
+// of the half-life, all of it counts 2^(-1/64) as much.
+func (p *Policy) DecayPeriod() time.Duration { return time.Duration(p.periodLength()) }
 
 // UsedAt returns the account's decayed use at a time, in weighted
 // milli-GPU-milliseconds, with what it holds counted up to then. Now must not

@@ -1,0 +1,214 @@
+package quota
+
+import "github.com/gangline/gangline/scheduler/cluster"
+
+// usage is what one user does in one queue.
+type usage struct {
+	milli   int64 // held
+	pending int   // jobs that wait
+	account *cluster.Account
+	use     use
+}
+
+func (u *usage) idle() bool { return u.milli == 0 && u.pending == 0 && u.account == nil }
+
+// use is how much of the cluster was and is used. It can be added up.
+type use struct {
+	base wide  // see clock
+	rate int64 // weighted milli-GPUs that accounts are charged for
+	held int64 // milli-GPUs x thousandths of weight
+}
+
+func (u *use) add(o use, sign int64) {
+	if sign < 0 {
+		u.base = u.base.minus(o.base)
+	} else {
+		u.base = u.base.plus(o.base)
+	}
+	u.rate += sign * o.rate
+	u.held += sign * o.held
+}
+
+// shares is a queue's part in fair share.
+type shares struct {
+	all    use   // here and below
+	own    use   // here, not below
+	kids   int64 // children that take part
+	weight int64 // of these children together
+}
+
+// active reports whether the queue takes part in fair share: someone waits,
+// holds or has used through it or a queue below.
+func (q *Queue) active() bool { return len(q.users) > 0 || q.shares.kids > 0 }
+
+// usage returns what a user does in a queue, made if need be. Call settle when
+// it has been changed.
+func (q *Queue) usage(user string) *usage {
+	u := q.users[user]
+	if u == nil {
+		u = &usage{}
+		q.users[user] = u
+	}
+	return u
+}
+
+// settle forgets a user who does nothing any more, and tells the queues above
+// whether the queue takes part, if that has changed.
+func (q *Queue) settle(user string, was bool) {
+	if q.users[user].idle() {
+		delete(q.users, user)
+	}
+	for x := q; x.parent != nil && x.active() != was; x = x.parent {
+		up := x.parent
+		next := up.active()
+		if was {
+			up.shares.kids, up.shares.weight = up.shares.kids-1, up.shares.weight-x.weight
+		} else {
+			up.shares.kids, up.shares.weight = up.shares.kids+1, up.shares.weight+x.weight
+		}
+		was = next
+	}
+}
+
+// charge adds to the use of a user and a queue and of all above.
+func (q *Queue) charge(u *usage, o use, sign int64) {
+	u.use.add(o, sign)
+	q.shares.own.add(o, sign)
+	for x := q; x != nil; x = x.parent {
+		x.shares.all.add(o, sign)
+	}
+}
+
+// weigh notes what a user holds more.
+func (t *Tree) weigh(q *Queue, user string, milli, weighted int64) {
+	was, u := q.active(), q.usage(user)
+	u.milli += milli
+	q.charge(u, use{held: weighted}, 1)
+	q.settle(user, was)
+}
+
+// Pend notes that so many more jobs of a user wait in a queue; fewer if
+// negative. Who neither waits nor holds nor has used has no part in fair share.
+func (t *Tree) Pend(q *Queue, user string, jobs int) {
+	was, u := q.active(), q.usage(user)
+	u.pending += jobs
+	q.settle(user, was)
+}
+
+// SetAccount takes over an account as it is now, or forgets it if gone.
+func (t *Tree) SetAccount(a *cluster.Account, gone bool) {
+	q := t.Queue(a.Queue)
+	was, u := q.active(), q.usage(a.User)
+	if u.account != nil && t.clock.ready {
+		q.charge(u, use{base: u.use.base, rate: u.use.rate}, -1)
+	}
+	u.account = nil
+	if !gone && (a.Used > 0 || a.Rate > 0) {
+		if u.account = a; t.clock.ready {
+			q.charge(u, use{base: t.clock.base(a, t.policy), rate: a.Rate}, 1)
+		}
+	}
+	q.settle(a.User, was)
+}
+
+// Factor says how much more a user in a queue has had than its fair part, in
+// thousandths of a doubling: 1000 is twice, -1000 half as much, 0 is fair, or
+// alone. It is the sum over the levels of the path and over the users of the
+// queue, each within -3000..3000. On each level it compares the queue's part of
+// its siblings' use with its part of their weights.
+//
+// Use is what the accounts say at the next full 10 s, and for what is held now
+// an hour's use, so that a burst counts at once. Each level is taken to have
+// had one GPU-hour more, fairly parted, so that the first seconds of an idle
+// cluster decide nothing. Factor depends on nothing but the accounts, what is
+// held and waits, and now to 10 s; not on what the tree was asked before.
+func (t *Tree) Factor(q *Queue, user string, now cluster.Time) int64 {
+	t.tick(moment(now))
+	mine, users := use{}, int64(len(q.users))
+	if u := q.users[user]; u != nil {
+		mine = u.use
+	} else {
+		users++
+	}
+	factor := t.excess(mine, q.shares.own, 1, users)
+	for x := q; x.parent != nil; x = x.parent {
+		siblings, weight := x.parent.shares.all, x.parent.shares.weight
+		siblings.add(x.parent.shares.own, -1)
+		if !x.active() {
+			weight += x.weight
+		}
+		factor += t.excess(x.shares.all, siblings, x.weight, weight)
+	}
+	return factor
+}
+
+const maxExcess = 3000
+
+// excess is the binary logarithm, in thousandths, of one's part of all use
+// divided by one's part of all weight.
+func (t *Tree) excess(mine, all use, weight, weights int64) int64 {
+	if weight == weights {
+		return 0
+	}
+	part, whole := t.worth(mine), t.worth(all)
+	fair := t.clock.hour(oneGPU)
+	whole = whole.plus(fair)
+	if n := whole.length(); n > 62 { // weights take up to 34 bits more
+		shift := uint(n - 62) //nolint:gosec // positive
+		part, whole, fair = part.shr(shift), whole.shr(shift), fair.shr(shift)
+	}
+	part = part.times(weights).plus(fair.times(weight))
+	whole = whole.times(weight)
+	if part == (wide{}) {
+		return -maxExcess
+	}
+	log := (part.log2() - whole.log2()) * 1000 / (1 << logBits)
+	return min(max(log, -maxExcess), maxExcess)
+}
+
+// worth is use at the clock's moment.
+func (t *Tree) worth(u use) wide {
+	return u.base.plus(t.clock.grown.times(u.rate)).plus(t.clock.hour(u.held)).atLeast0()
+}
+
+// oneGPU is a GPU of weight 1: milli-GPUs x thousandths of weight.
+const oneGPU = cluster.WholeGPU * 1000
+
+// hour is what an hour of so many milli-GPUs x thousandths of weight is worth
+// at the clock's moment.
+func (c *clock) hour(held int64) wide {
+	const nanos = 3_600_000_000_000 / 1000 // an hour, and whole weights
+	return product(max(held, 0), nanos).times(c.weight)
+}
+
+// tick moves the clock, and makes the sums anew if that leaves their block.
+func (t *Tree) tick(at cluster.Time) {
+	c := &t.clock
+	if c.ready && c.at == at {
+		return
+	}
+	period := int64(at) / c.length
+	if block := period / blockSize; !c.ready || block != c.block {
+		c.block, c.ready = block, true
+		t.resum()
+	}
+	c.at, c.weight, c.grown = at, c.weightOf(period), c.growth(at)
+}
+
+// resum makes the sums of all accounts anew, in units of the clock's block.
+func (t *Tree) resum() {
+	drop := func(u *use) { u.base, u.rate = wide{}, 0 }
+	drop(&t.root.shares.all)
+	for _, q := range t.queues {
+		drop(&q.shares.all)
+		drop(&q.shares.own)
+	}
+	for _, q := range t.queues {
+		for _, u := range q.users { // any order: sums of whole numbers
+			drop(&u.use)
+			if a := u.account; a != nil {
+				q.charge(u, use{base: t.clock.base(a, t.policy), rate: a.Rate}, 1)
+			}
+		}
+	}
+}
