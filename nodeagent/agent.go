@@ -63,7 +63,7 @@ type Agent struct {
 	wake   chan struct{} // the loop is to look again
 	news   chan struct{} // the leader should hear of a change
 
-	heldGPUs atomic.Pointer[map[string]bool] // written by the loop, never changed once stored
+	heldGPUs atomic.Pointer[map[string]int] // written by the loop, never changed once stored
 
 	mu        sync.Mutex
 	connected bool
@@ -303,11 +303,12 @@ func poke(c chan struct{}) {
 	}
 }
 
-// holds tells whether a living worker has the GPU.
-func (a *Agent) holds(uuid string) bool { return a.held()[uuid] }
+// holds tells whether a living worker has the GPU or a share of it.
+func (a *Agent) holds(uuid string) bool { return a.held()[uuid] > 0 }
 
-// held has true for each GPU of a living worker, as of the loop's last look. The map is shared: read, never write.
-func (a *Agent) held() map[string]bool {
+// held has the thousandths of each GPU that living workers hold, as of the loop's last look. The map is shared: read,
+// never write.
+func (a *Agent) held() map[string]int {
 	if held := a.heldGPUs.Load(); held != nil {
 		return *held
 	}
@@ -316,11 +317,11 @@ func (a *Agent) held() map[string]bool {
 
 // setHeld works out held anew.
 func (a *Agent) setHeld(statuses []worker.Status) {
-	held := map[string]bool{}
+	held := map[string]int{}
 	for _, st := range statuses {
 		if st.State != worker.Exited {
 			for _, uuid := range st.GPUs {
-				held[uuid] = true
+				held[uuid] += shareOf(st)
 			}
 		}
 	}

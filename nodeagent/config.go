@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/gangline/gangline/nodeagent/gpu"
 )
@@ -16,8 +19,15 @@ import (
 const (
 	// maxName is the longest node name that the scheduler takes.
 	maxName = 256
-	// maxLabels bounds what each Hello carries.
-	maxLabels = 64
+	// maxLabels bounds what each Hello carries of labels, and of taints; maxLabelBytes each key with its value.
+	maxLabels     = 64
+	maxLabelBytes = 256
+)
+
+// Labels by which the scheduler's default policy knows where a node stands.
+const (
+	LabelRack  = "topology.gangline.dev/rack"
+	LabelBlock = "topology.gangline.dev/block"
 )
 
 // Config is all that an agent needs to know. DefaultConfig fills in what most nodes want.
@@ -40,8 +50,10 @@ type Config struct {
 	// CheckpointRoot is the folder, shared by all nodes, in which each job has its folder job-ID. Default:
 	// StateDir/checkpoints, which only jobs on one node can use.
 	CheckpointRoot string
-	// Labels describe the node to the scheduler, such as rack=r12. At most 64.
+	// Labels describe the node to the scheduler, such as topology.gangline.dev/rack=r12. At most 64, each of 256 bytes.
 	Labels map[string]string
+	// Taints keep jobs off the node that do not tolerate each of them. Bounds as of Labels.
+	Taints map[string]string
 	// CPUMilli is the CPU to offer, in thousandths; 0: all that the process may use.
 	CPUMilli int64
 	// MemoryBytes is the memory to offer; 0: all that the machine, or the agent's cgroup, has.
@@ -130,9 +142,7 @@ func (c Config) Validate() error {
 	if c.CheckpointRoot != "" && !filepath.IsAbs(c.CheckpointRoot) {
 		wrong("checkpoint root %q: want an absolute path on storage that all nodes share", c.CheckpointRoot)
 	}
-	if len(c.Labels) > maxLabels {
-		wrong("labels: %d given, at most %d are allowed", len(c.Labels), maxLabels)
-	}
+	errs = append(errs, checkPairs("label", c.Labels), checkPairs("taint", c.Taints))
 	if c.CPUMilli < 0 || c.MemoryBytes < 0 {
 		wrong("cpu and memory must not be negative, got %d and %d", c.CPUMilli, c.MemoryBytes)
 	}
@@ -149,6 +159,21 @@ func (c Config) Validate() error {
 		return fmt.Errorf("agent configuration: %w", err)
 	}
 	return nil
+}
+
+// checkPairs refuses labels or taints that the scheduler would refuse.
+func checkPairs(what string, pairs map[string]string) error {
+	var errs []error
+	if len(pairs) > maxLabels {
+		errs = append(errs, fmt.Errorf("%ss: %d given, at most %d are allowed", what, len(pairs), maxLabels))
+	}
+	for _, key := range slices.Sorted(maps.Keys(pairs)) {
+		value := pairs[key]
+		if key == "" || len(key)+len(value) > maxLabelBytes || strings.ContainsFunc(key+value, unicode.IsControl) {
+			errs = append(errs, fmt.Errorf("%s %.64q=%.64q: want a key, at most %d bytes together and no control characters", what, key, value, maxLabelBytes))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // withDerived fills in what follows from other fields.

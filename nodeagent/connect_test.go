@@ -236,8 +236,8 @@ func TestDamagedIdentityIsExplained(t *testing.T) {
 
 func TestValidateReportsAll(t *testing.T) {
 	t.Parallel()
-	err := Config{Servers: []string{"nowhere"}, Listen: "x", GPUs: "fake:0xH100", TLS: TLS{CertFile: "a"}}.Validate()
-	contains(t, err.Error(), "name", "state dir", `server "nowhere"`, `listen "x"`, "fake:0xH100", "supervisor", "log limits", "tls")
+	err := Config{Servers: []string{"nowhere"}, Listen: "x", GPUs: "fake:0xH100", TLS: TLS{CertFile: "a"}, Labels: map[string]string{"": "x"}, Taints: map[string]string{"gpu": "bro\nken"}}.Validate()
+	contains(t, err.Error(), "name", "state dir", `server "nowhere"`, `listen "x"`, "fake:0xH100", "supervisor", "log limits", "tls", `label ""="x"`, `taint "gpu"="bro\nken"`)
 	cfg := DefaultConfig()
 	cfg.Name, cfg.StateDir, cfg.Servers = "n1", "/var/lib/gangline", []string{"h:1"}
 	if err := cfg.Validate(); err != nil {

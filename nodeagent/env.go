@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gangline/gangline/nodeagent/gpu"
+	"github.com/gangline/gangline/nodeagent/reconcile"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
 
@@ -19,9 +21,6 @@ import (
 var inherited = []string{
 	"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH",
 }
-
-// arrayIndex is set by the scheduler, in the assignment's environment, for the tasks of an array alone.
-const arrayIndex = "GANGLINE_ARRAY_INDEX"
 
 // defaultPath is the PATH of a worker if neither the user nor the agent has one.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -34,6 +33,8 @@ type launchPlace struct {
 	CheckpointRoot string
 	// Socket is the worker's agent socket, Hostfile its host file.
 	Socket, Hostfile string
+	// MasterPort is the worker's MASTER_PORT.
+	MasterPort int32
 }
 
 // workerEnv returns the whole environment of one worker of a, sorted. Who wins, from weak to strong: the agent's own
@@ -55,7 +56,7 @@ func workerEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchPla
 		env["OMP_NUM_THREADS"] = "1"
 	}
 	for name, value := range a.GetEnv() {
-		if !strings.HasPrefix(name, "GANGLINE_") || name == arrayIndex {
+		if !strings.HasPrefix(name, "GANGLINE_") {
 			env[name] = value
 		}
 	}
@@ -64,9 +65,9 @@ func workerEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchPla
 	}
 	maps.Copy(env, ganglineEnv(a, w, place))
 	if a.GetPerNode() {
-		maps.Copy(env, launcherEnv(a))
+		maps.Copy(env, launcherEnv(a, place.MasterPort))
 	} else {
-		maps.Copy(env, rankEnv(a, w))
+		maps.Copy(env, rankEnv(a, w, place.MasterPort))
 	}
 	out := make([]string, 0, len(env))
 	for name, value := range env {
@@ -115,19 +116,28 @@ func ganglineEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchP
 	if keep := a.GetCheckpointKeep(); keep > 0 {
 		env["GANGLINE_CHECKPOINT_KEEP"] = number(keep)
 	}
+	if first := a.GetArrayJobId(); first != 0 {
+		env["GANGLINE_ARRAY_JOB_ID"] = strconv.FormatUint(first, 10)
+		env["GANGLINE_ARRAY_INDEX"] = number(a.GetArrayIndex())
+	}
+	if milli := reconcile.Share(int(w.GetGpuMilli())); milli < reconcile.WholeGPU {
+		env["GANGLINE_GPU_SHARE"] = strconv.FormatFloat(float64(milli)/reconcile.WholeGPU, 'g', -1, 64)
+		env["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = strconv.Itoa(max(milli*100/reconcile.WholeGPU, 1))
+	}
 	return env
 }
 
 // visibleGPUs are the GPUs that CUDA shows to a worker. Where each rank has one GPU, all of the gang's on this node are
 // shown, in the order of local ranks: programs written for torchrun pick theirs by LOCAL_RANK, and NCCL sees its peers.
-// Otherwise a worker sees its own. GANGLINE_GPU_UUIDS always names its own alone.
+// Otherwise a worker sees its own; so it does with MIG instances, because CUDA uses only the first of those that it is
+// shown, and all ranks would land on one. GANGLINE_GPU_UUIDS always names its own alone.
 func visibleGPUs(a *agentv1.Assignment, w *agentv1.AssignedWorker) []string {
 	local := slices.SortedFunc(slices.Values(a.GetWorkers()), func(x, y *agentv1.AssignedWorker) int {
 		return int(x.GetLocalRank() - y.GetLocalRank())
 	})
 	var all []string
 	for i, peer := range local {
-		if len(peer.GetGpuUuids()) != 1 || int(peer.GetLocalRank()) != i {
+		if len(peer.GetGpuUuids()) != 1 || int(peer.GetLocalRank()) != i || gpu.IsInstance(peer.GetGpuUuids()[0]) {
 			return w.GetGpuUuids()
 		}
 		all = append(all, peer.GetGpuUuids()[0])
@@ -136,7 +146,7 @@ func visibleGPUs(a *agentv1.Assignment, w *agentv1.AssignedWorker) []string {
 }
 
 // rankEnv is the torchrun contract, complete: frameworks change behaviour on a single one of these names.
-func rankEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker) map[string]string {
+func rankEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, port int32) map[string]string {
 	world := number(a.GetWorldSize())
 	return map[string]string{
 		"RANK":                         number(w.GetRank()),
@@ -149,7 +159,7 @@ func rankEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker) map[string]string
 		"ROLE_WORLD_SIZE":              world,
 		"ROLE_NAME":                    "default",
 		"MASTER_ADDR":                  a.GetNodes()[0].GetHost(),
-		"MASTER_PORT":                  number(a.GetMasterPort()),
+		"MASTER_PORT":                  number(port),
 		"TORCHELASTIC_RESTART_COUNT":   number(a.GetRestarts()),
 		"TORCHELASTIC_MAX_RESTARTS":    number(a.GetMaxRestarts()),
 		"TORCHELASTIC_RUN_ID":          runID(a),
@@ -165,8 +175,8 @@ func localWorldSize(a *agentv1.Assignment) int32 {
 
 // launcherEnv gives torchrun its flags, so that a bare `torchrun train.py` works. The static rendezvous keeps torchrun's
 // group ranks equal to our node ranks; torchrun itself restarts nothing, because Gangline starts the gang again whole.
-func launcherEnv(a *agentv1.Assignment) map[string]string {
-	master, port := a.GetNodes()[0].GetHost(), number(a.GetMasterPort())
+func launcherEnv(a *agentv1.Assignment, masterPort int32) map[string]string {
+	master, port := a.GetNodes()[0].GetHost(), number(masterPort)
 	return map[string]string{
 		"PET_NNODES":         strconv.Itoa(len(a.GetNodes())),
 		"PET_NPROC_PER_NODE": number(max(1, a.GetNodes()[a.GetNodeRank()].GetGpus())),

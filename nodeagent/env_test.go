@@ -26,6 +26,7 @@ func envOf(t *testing.T, a *agentv1.Assignment, w int) map[string]string {
 	t.Helper()
 	entries, err := workerEnv(a, a.GetWorkers()[w], launchPlace{
 		Agent: []string{"PATH=/bin", "HOME=/root", "SECRET=x", "LANG=C"}, CheckpointRoot: "/ck", Socket: "/s", Hostfile: "/h",
+		MasterPort: 29501,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -96,19 +97,50 @@ func TestUserEnvironment(t *testing.T) {
 	a.Env = map[string]string{
 		"OMP_NUM_THREADS": "8", "PATH": "/opt/bin", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0", "MINE": "a=b\nc", // theirs
 		"RANK": "0", "CUDA_VISIBLE_DEVICES": "7", "GANGLINE_EPOCH": "1", "GANGLINE_FUTURE": "x", // ours
-		"GANGLINE_ARRAY_INDEX": "5", // the scheduler's, for tasks of an array
+		"GANGLINE_ARRAY_INDEX": "5", "GANGLINE_GPU_SHARE": "1", // the scheduler's
 	}
 	env := envOf(t, a, 1)
 	for name, want := range map[string]string{
 		"OMP_NUM_THREADS": "8", "PATH": "/opt/bin", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0", "MINE": "a=b\nc",
-		"RANK": "2", "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b", "GANGLINE_EPOCH": "3", "GANGLINE_ARRAY_INDEX": "5",
+		"RANK": "2", "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b", "GANGLINE_EPOCH": "3",
 	} {
 		if env[name] != want {
 			t.Errorf("%s=%q, want %q", name, env[name], want)
 		}
 	}
-	if _, ok := env["GANGLINE_FUTURE"]; ok {
-		t.Error("a user can set names of the contract")
+	for _, name := range []string{"GANGLINE_FUTURE", "GANGLINE_ARRAY_INDEX", "GANGLINE_GPU_SHARE"} {
+		if _, ok := env[name]; ok {
+			t.Errorf("a user can set %s, a name of the contract", name)
+		}
+	}
+}
+
+func TestEnvironmentOfAnArrayMember(t *testing.T) {
+	t.Parallel()
+	a := testAssignment()
+	if env := envOf(t, a, 0); env["GANGLINE_ARRAY_JOB_ID"]+env["GANGLINE_ARRAY_INDEX"] != "" {
+		t.Errorf("no array, yet index %q of %q", env["GANGLINE_ARRAY_INDEX"], env["GANGLINE_ARRAY_JOB_ID"])
+	}
+	a.ArrayJobId, a.ArrayIndex = 42, 0
+	if env := envOf(t, a, 0); env["GANGLINE_ARRAY_JOB_ID"] != "42" || env["GANGLINE_ARRAY_INDEX"] != "0" {
+		t.Errorf("first member: index %q of %q", env["GANGLINE_ARRAY_INDEX"], env["GANGLINE_ARRAY_JOB_ID"])
+	}
+}
+
+func TestEnvironmentOfAShare(t *testing.T) {
+	t.Parallel()
+	for milli, want := range map[int32][2]string{
+		0: {"", ""}, 1000: {"", ""}, 500: {"0.5", "50"}, 335: {"0.335", "33"}, 999: {"0.999", "99"}, 1: {"0.001", "1"},
+	} {
+		a := testAssignment()
+		a.Workers = []*agentv1.AssignedWorker{{GpuUuids: []string{"GPU-a"}, GpuMilli: milli}}
+		env := envOf(t, a, 0)
+		if got := [2]string{env["GANGLINE_GPU_SHARE"], env["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"]}; got != want {
+			t.Errorf("%d thousandths: share and percentage %q, want %q", milli, got, want)
+		}
+		if env["CUDA_VISIBLE_DEVICES"] != "GPU-a" {
+			t.Errorf("%d thousandths: sees %q", milli, env["CUDA_VISIBLE_DEVICES"])
+		}
 	}
 }
 
@@ -147,5 +179,10 @@ func TestVisibleGPUs(t *testing.T) {
 	a.Workers[0].GpuUuids = []string{"GPU-b", "GPU-c"} // not one for each rank: LOCAL_RANK picks nothing
 	if got := visibleGPUs(a, a.GetWorkers()[0]); !slices.Equal(got, []string{"GPU-b", "GPU-c"}) {
 		t.Errorf("got %v", got)
+	}
+	a = testAssignment() // CUDA would put both ranks on the first instance that it sees
+	a.Workers[0].GpuUuids, a.Workers[1].GpuUuids = []string{"MIG-b"}, []string{"MIG-a"}
+	if got := visibleGPUs(a, a.GetWorkers()[0]); !slices.Equal(got, []string{"MIG-b"}) {
+		t.Errorf("a rank on a MIG instance sees %v, want its own alone", got)
 	}
 }

@@ -24,14 +24,19 @@ const (
 	labelJob    = "job_name"
 	labelUser   = "user"
 	labelQueue  = "queue"
+	// labelShare and labelPort are set for a worker that shares its GPU: thousandths of it, and its MASTER_PORT. An
+	// agent that adopts the worker reads them.
+	labelShare = "gpu_milli"
+	labelPort  = "master_port"
 
 	// launchFailed is the exit code reported for a worker that could not be started: the shell's code for a command
 	// that does not exist. The message tells it from a program's own 127.
 	launchFailed = 127
 )
 
-// launch prepares one worker's folder and socket, then starts it. It runs in a goroutine of its own.
-func (a *Agent) launch(key reconcile.Key, ordered orderedWorker) (err error) {
+// launch prepares one worker's folder and socket, then starts it with port as its MASTER_PORT. It runs in a goroutine of
+// its own.
+func (a *Agent) launch(key reconcile.Key, ordered orderedWorker, port int32) (err error) {
 	defer func() {
 		if err != nil {
 			a.sockets.Forget(key)
@@ -48,6 +53,7 @@ func (a *Agent) launch(key reconcile.Key, ordered orderedWorker) (err error) {
 	}
 	place := launchPlace{
 		Agent: os.Environ(), CheckpointRoot: a.cfg.CheckpointRoot, Socket: path, Hostfile: filepath.Join(dir, hostfileName),
+		MasterPort: port,
 	}
 	env, err := workerEnv(as, ordered.worker, place)
 	if err != nil {
@@ -72,12 +78,18 @@ func (a *Agent) launch(key reconcile.Key, ordered orderedWorker) (err error) {
 		return err
 	}
 	a.sockets.SetPeers(key, as.GetPeers())
+	labels := map[string]string{
+		labelSocket: path, labelJob: as.GetJobName(), labelUser: as.GetUser(), labelQueue: as.GetQueue(),
+	}
+	if milli := ordered.worker.GetGpuMilli(); milli > 0 {
+		labels[labelShare] = number(milli)
+	}
+	if as.GetMasterPort() == 0 {
+		labels[labelPort] = number(port)
+	}
 	return a.workers.Launch(worker.Spec{
 		Key: worker.Key(key), Command: as.GetCommand(), Env: env, Dir: work, GPUs: ordered.worker.GetGpuUuids(),
-		Labels: map[string]string{
-			labelSocket: path, labelJob: as.GetJobName(), labelUser: as.GetUser(), labelQueue: as.GetQueue(),
-		},
-		MaxLogBytes: a.cfg.MaxLogBytes,
+		Labels: labels, MaxLogBytes: a.cfg.MaxLogBytes,
 	})
 }
 

@@ -34,8 +34,9 @@ type reconciler struct {
 	// told is the tightest stop that each worker was told since the agent started; until holds its deadlines.
 	told  map[reconcile.Key]reconcile.Stop
 	until map[reconcile.Key]socket.Stop
-	// busy are keys with an action under way.
-	busy map[reconcile.Key]reconcile.Action
+	// busy are keys with an action under way; ports are those that launches among them have taken.
+	busy  map[reconcile.Key]reconcile.Action
+	ports map[reconcile.Key]int32
 	// ended are exits already counted.
 	ended map[reconcile.Key]bool
 
@@ -55,7 +56,7 @@ func (a *Agent) loop(ctx context.Context) error {
 	r := &reconciler{
 		Agent: a,
 		told:  map[reconcile.Key]reconcile.Stop{}, until: map[reconcile.Key]socket.Stop{},
-		busy: map[reconcile.Key]reconcile.Action{}, ended: map[reconcile.Key]bool{},
+		busy: map[reconcile.Key]reconcile.Action{}, ports: map[reconcile.Key]int32{}, ended: map[reconcile.Key]bool{},
 		results: make(chan result, maxActions), // so that no action ever waits for the loop
 		retry:   time.NewTimer(retryAfter),
 	}
@@ -157,7 +158,7 @@ func (r *reconciler) known(statuses []worker.Status) []reconcile.Worker {
 	seen := map[reconcile.Key]bool{}
 	for _, st := range statuses {
 		w := reconcile.Worker{
-			Key: reconcile.Key(st.Key), GPUs: st.GPUs, Alive: st.State != worker.Exited, Acknowledged: st.Acked,
+			Key: reconcile.Key(st.Key), GPUs: st.GPUs, Milli: shareOf(st), Alive: st.State != worker.Exited, Acknowledged: st.Acked,
 		}
 		if stop, ok := r.told[w.Key]; ok {
 			w.Stopping = &stop
@@ -173,7 +174,7 @@ func (r *reconciler) known(statuses []worker.Status) []reconcile.Worker {
 	}
 	for key, action := range r.busy {
 		if action.Kind == reconcile.Launch && !seen[key] {
-			known = append(known, reconcile.Worker{Key: key, GPUs: action.GPUs, Alive: true})
+			known = append(known, reconcile.Worker{Key: key, GPUs: action.GPUs, Milli: action.Milli, Alive: true})
 		}
 	}
 	return known
@@ -218,7 +219,13 @@ func (r *reconciler) start(action reconcile.Action, statuses []worker.Status) {
 	switch action.Kind {
 	case reconcile.Launch:
 		ordered := r.order.by[action.Key]
-		act = func() error { return r.launch(action.Key, ordered) }
+		port, err := r.choosePort(action.Key, ordered.assignment, statuses)
+		act = func() error {
+			if err != nil {
+				return err
+			}
+			return r.launch(action.Key, ordered, port)
+		}
 	case reconcile.Halt:
 		r.tell(action, statuses)
 		stop := worker.Stop{Warn: action.Stop.Warn, Grace: action.Stop.Grace, Reason: action.Stop.Why}
@@ -278,6 +285,7 @@ func earlier(a, b time.Time) time.Time {
 func (r *reconciler) finish(res result) {
 	key := res.action.Key
 	delete(r.busy, key)
+	delete(r.ports, key) // a worker that lives has it in its labels
 	switch res.action.Kind {
 	case reconcile.Launch:
 		r.launched(res)

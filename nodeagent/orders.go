@@ -66,7 +66,7 @@ func newOrder(d *agentv1.Desired) *order {
 			}
 		}
 		for _, w := range a.GetWorkers() {
-			as.Workers = append(as.Workers, reconcile.Slot{Rank: int(w.GetRank()), GPUs: w.GetGpuUuids()})
+			as.Workers = append(as.Workers, reconcile.Slot{Rank: int(w.GetRank()), GPUs: w.GetGpuUuids(), Milli: int(w.GetGpuMilli())})
 			key := reconcile.Key{Job: a.GetJobId(), Epoch: a.GetEpoch(), Rank: int(w.GetRank())}
 			o.by[key] = orderedWorker{assignment: a, worker: w}
 		}

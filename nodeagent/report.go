@@ -119,7 +119,7 @@ func (a *Agent) hello() *agentv1.Hello {
 	return &agentv1.Hello{
 		NodeId: record.NodeID, Name: a.cfg.Name, BootId: a.machine.bootID, Incarnation: record.Incarnation,
 		Address: a.Address(), Host: a.cfg.AdvertiseHost, Gpus: inventory(a.monitor.Latest()),
-		CpuMilli: a.machine.cpuMilli, MemoryBytes: a.machine.memoryBytes, Labels: a.cfg.Labels, Version: a.cfg.Version,
+		CpuMilli: a.machine.cpuMilli, MemoryBytes: a.machine.memoryBytes, Labels: a.cfg.Labels, Taints: a.cfg.Taints, Version: a.cfg.Version,
 		ClusterId: record.ClusterID, Fence: &agentv1.Fence{Term: fence.Term, Index: fence.Index}, Workers: a.statuses(),
 	}
 }
@@ -129,6 +129,7 @@ func inventory(r gpu.Reading) []*agentv1.GPU {
 	for _, g := range r.GPUs {
 		out = append(out, &agentv1.GPU{
 			Uuid: g.UUID, Type: g.Type, MemoryBytes: g.MemBytes, Healthy: g.Health.Healthy, Reason: g.Health.Reason,
+			Island: int32(g.Island), //nolint:gosec // a node has few
 		})
 	}
 	return out

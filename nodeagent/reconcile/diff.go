@@ -14,7 +14,8 @@ import (
 //
 //   - A worker that the node knows, alive or ended, or whose end is acknowledged, is never launched (again).
 //   - A worker of an epoch older than the job's newest, wanted or known here, is never launched.
-//   - A launch waits while a living worker holds one of its GPUs.
+//   - A launch waits while living workers hold so much of one of its GPUs that its own share does not fit beside them.
+//     A worker without a share holds all of its GPUs.
 //   - A living worker that is not desired, or of an older epoch than its job's desired one, is fenced: stopped
 //     without a warning.
 //   - A stop is repeated only if it is tighter than what the worker was told.
@@ -38,9 +39,10 @@ func Diff(desired *Desired, workers []Worker) []Action {
 
 // slotOf is one desired worker with its assignment's stop.
 type slotOf struct {
-	key  Key
-	gpus []string
-	stop *Stop
+	key   Key
+	gpus  []string
+	milli int
+	stop  *Stop
 }
 
 // diff is the two sides, indexed. No map is ever walked.
@@ -52,7 +54,7 @@ type diff struct {
 	seen    map[uint64]uint64 // newest epoch of a job, desired or known here
 	known   map[Key]bool
 	acked   map[Key]bool
-	busy    map[string]bool // GPUs of living workers
+	busy    map[string]int // thousandths of GPUs that living workers hold
 }
 
 func newDiff(desired *Desired, workers []Worker) *diff {
@@ -63,14 +65,14 @@ func newDiff(desired *Desired, workers []Worker) *diff {
 		seen:    map[uint64]uint64{},
 		known:   map[Key]bool{},
 		acked:   map[Key]bool{},
-		busy:    map[string]bool{},
+		busy:    map[string]int{},
 	}
 	for _, a := range desired.Assignments {
 		d.newest[a.Job] = max(d.newest[a.Job], a.Epoch)
 		d.seen[a.Job] = max(d.seen[a.Job], a.Epoch)
 		for _, s := range a.Workers {
 			key := Key{Job: a.Job, Epoch: a.Epoch, Rank: s.Rank}
-			d.slots = append(d.slots, slotOf{key: key, gpus: s.GPUs, stop: a.Stop})
+			d.slots = append(d.slots, slotOf{key: key, gpus: s.GPUs, milli: s.Milli, stop: a.Stop})
 			d.wanted[key] = a.Stop
 		}
 	}
@@ -82,7 +84,7 @@ func newDiff(desired *Desired, workers []Worker) *diff {
 		d.seen[w.Key.Job] = max(d.seen[w.Key.Job], w.Key.Epoch)
 		d.known[w.Key] = true
 		if w.Alive {
-			d.take(w.GPUs)
+			d.take(w.GPUs, w.Milli)
 		}
 	}
 	return d
@@ -103,7 +105,7 @@ func (d *diff) stopFor(w Worker) (Stop, bool) {
 	return *stop, true
 }
 
-// starts returns a launch for each new slot whose GPUs are free, and a decline for each new slot that is to stop.
+// starts returns a launch for each new slot whose GPUs have room for it, and a decline for each new slot that is to stop.
 func (d *diff) starts() []Action {
 	var out []Action
 	for _, s := range d.slots {
@@ -112,23 +114,32 @@ func (d *diff) starts() []Action {
 		}
 		if s.stop != nil {
 			d.known[s.key] = true
-			out = append(out, Action{Kind: Decline, Key: s.key, GPUs: s.gpus, Stop: *s.stop})
+			out = append(out, Action{Kind: Decline, Key: s.key, GPUs: s.gpus, Milli: s.milli, Stop: *s.stop})
 			continue
 		}
-		if slices.ContainsFunc(s.gpus, func(uuid string) bool { return d.busy[uuid] }) {
+		if slices.ContainsFunc(s.gpus, func(uuid string) bool { return d.busy[uuid]+Share(s.milli) > WholeGPU }) {
 			continue
 		}
 		d.known[s.key] = true
-		d.take(s.gpus)
-		out = append(out, Action{Kind: Launch, Key: s.key, GPUs: s.gpus})
+		d.take(s.gpus, s.milli)
+		out = append(out, Action{Kind: Launch, Key: s.key, GPUs: s.gpus, Milli: s.milli})
 	}
 	return out
 }
 
-func (d *diff) take(gpus []string) {
+func (d *diff) take(gpus []string, milli int) {
 	for _, uuid := range gpus {
-		d.busy[uuid] = true
+		d.busy[uuid] += Share(milli)
 	}
+}
+
+// Share is how much of a GPU a Milli stands for: 1..WholeGPU. What is not a share takes all, so that an order or a
+// worker of which too little is known never shares a GPU by mistake.
+func Share(milli int) int {
+	if milli <= 0 || milli > WholeGPU {
+		return WholeGPU
+	}
+	return milli
 }
 
 // Listed returns the keys of all desired workers in order, launched or not. The agent keeps what it knows of them,

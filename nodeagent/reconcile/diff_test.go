@@ -23,6 +23,10 @@ func assign(job, epoch uint64, slots ...reconcile.Slot) reconcile.Assignment {
 
 func slot(rank int, gpus ...string) reconcile.Slot { return reconcile.Slot{Rank: rank, GPUs: gpus} }
 
+func part(rank, milli int, gpu string) reconcile.Slot {
+	return reconcile.Slot{Rank: rank, GPUs: []string{gpu}, Milli: milli}
+}
+
 func stopping(a reconcile.Assignment, warn, grace time.Duration) reconcile.Assignment {
 	a.Stop = &reconcile.Stop{Why: "preempted", Warn: warn, Grace: grace}
 	return a
@@ -32,6 +36,10 @@ func want(as ...reconcile.Assignment) *reconcile.Desired { return &reconcile.Des
 
 func alive(k reconcile.Key, gpus ...string) reconcile.Worker {
 	return reconcile.Worker{Key: k, GPUs: gpus, Alive: true}
+}
+
+func aliveOn(k reconcile.Key, milli int, gpu string) reconcile.Worker {
+	return reconcile.Worker{Key: k, GPUs: []string{gpu}, Milli: milli, Alive: true}
 }
 
 func TestDiff(t *testing.T) {
@@ -80,6 +88,38 @@ func TestDiff(t *testing.T) {
 			}, nil, nil,
 		},
 		{"an older epoch than the node knows is never launched", want(assign(1, 1, slot(0, "a"))), []reconcile.Worker{{Key: key(1, 2, 0)}}, nil},
+		{
+			"shares lie on one GPU side by side", want(assign(1, 1, part(0, 500, "a")), assign(2, 1, part(0, 300, "a")), assign(3, 1, part(0, 200, "a"))),
+			nil, []string{"launch 1-1-0", "launch 2-1-0", "launch 3-1-0"},
+		},
+		{
+			"a share waits until there is room for it", want(assign(1, 1, part(0, 700, "a")), assign(2, 1, part(0, 301, "a")), assign(3, 1, part(0, 300, "a"))),
+			[]reconcile.Worker{aliveOn(key(1, 1, 0), 700, "a")}, []string{"launch 3-1-0"},
+		},
+		{
+			"a share waits for who holds the whole GPU", want(assign(1, 1, slot(0, "a")), assign(2, 1, part(0, 1, "a"))),
+			[]reconcile.Worker{alive(key(1, 1, 0), "a")}, nil,
+		},
+		{
+			"a whole GPU waits for the last share", want(assign(1, 1, part(0, 1, "a")), assign(2, 1, slot(0, "a"))),
+			[]reconcile.Worker{aliveOn(key(1, 1, 0), 1, "a")}, nil,
+		},
+		{
+			"all of a GPU as a share is a whole one", want(assign(1, 1, part(0, 1000, "a")), assign(2, 1, part(0, 1, "a"))),
+			nil, []string{"launch 1-1-0"},
+		},
+		{
+			"the next epoch of a share waits for the older one's room", want(assign(1, 2, part(0, 600, "a")), assign(2, 1, part(0, 400, "a"))),
+			[]reconcile.Worker{aliveOn(key(1, 1, 0), 600, "a")}, []string{"halt 1-1-0 0s+5s", "launch 2-1-0"},
+		},
+		{
+			"a stale worker's share counts", want(assign(2, 1, part(0, 500, "a"))),
+			[]reconcile.Worker{aliveOn(key(1, 1, 0), 600, "a")}, []string{"halt 1-1-0 0s+5s"},
+		},
+		{
+			"a share beyond the GPU is all of it", want(assign(1, 1, part(0, 1001, "a")), assign(2, 1, part(0, -5, "b"))),
+			[]reconcile.Worker{aliveOn(key(9, 1, 0), 1, "b")}, []string{"halt 9-1-0 0s+5s", "launch 1-1-0"},
+		},
 		{"CPU workers wait for nobody", want(assign(1, 1, slot(0)), assign(2, 1, slot(0))), nil, []string{"launch 1-1-0", "launch 2-1-0"}},
 	}
 	for _, c := range cases {
@@ -129,12 +169,20 @@ func (n *node) do(t *rapid.T, a reconcile.Action) {
 		if n.launched[a.Key]++; n.launched[a.Key] > 1 {
 			t.Fatalf("%v was launched twice", a.Key)
 		}
+		held := map[string]int{}
 		for _, w := range n.workers {
-			if w.Alive && slices.ContainsFunc(w.GPUs, func(g string) bool { return slices.Contains(a.GPUs, g) }) {
-				t.Fatalf("%v launched on a GPU that %v holds", a.Key, w.Key)
+			for _, g := range w.GPUs {
+				if w.Alive {
+					held[g] += reconcile.Share(w.Milli)
+				}
 			}
 		}
-		n.workers[a.Key] = alive(a.Key, a.GPUs...)
+		for _, g := range a.GPUs {
+			if held[g]+reconcile.Share(a.Milli) > reconcile.WholeGPU {
+				t.Fatalf("%v launched with %d of GPU %s, of which %d are held", a.Key, a.Milli, g, held[g])
+			}
+		}
+		n.workers[a.Key] = reconcile.Worker{Key: a.Key, GPUs: a.GPUs, Milli: a.Milli, Alive: true}
 	case reconcile.Decline:
 		n.workers[a.Key] = reconcile.Worker{Key: a.Key}
 	case reconcile.Halt:
@@ -171,19 +219,20 @@ func (l *leader) step(t *rapid.T) {
 	job := rapid.Uint64Range(1, 4).Draw(t, "job")
 	switch a := l.jobs[job]; {
 	case a == nil:
-		used := map[string]bool{}
+		used := map[string]int{}
 		for _, o := range l.jobs {
 			for _, s := range o.Workers {
 				for _, g := range s.GPUs {
-					used[g] = true
+					used[g] += reconcile.Share(s.Milli)
 				}
 			}
 		}
 		l.last[job]++
 		fresh := assign(job, l.last[job])
+		milli := rapid.SampledFrom([]int{0, 0, 1, 333, 500, 999, 1000}).Draw(t, "milli")
 		for rank, g := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "d"}), 1, 4, rapid.ID).Draw(t, "gpus") {
-			if !used[g] {
-				fresh.Workers = append(fresh.Workers, slot(rank, g))
+			if used[g]+reconcile.Share(milli) <= reconcile.WholeGPU {
+				fresh.Workers = append(fresh.Workers, part(rank, milli, g))
 			}
 		}
 		l.jobs[job] = &fresh

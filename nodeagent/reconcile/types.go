@@ -64,11 +64,16 @@ func (s Stop) Tighter(o Stop) bool {
 	return s.Warn < o.Warn || s.Warn+s.Grace < o.Warn+o.Grace
 }
 
+// WholeGPU is all of a GPU in the unit of shares, thousandths.
+const WholeGPU = 1000
+
 // Slot is one worker of an assignment.
 type Slot struct {
 	Rank int
 	// GPUs are the UUIDs that it will hold; empty for a worker on CPUs alone.
 	GPUs []string
+	// Milli is what it takes of each of them, in thousandths; 0, or more than WholeGPU: all.
+	Milli int
 }
 
 // Assignment is what one job should have on this node in one epoch.
@@ -92,6 +97,8 @@ type Worker struct {
 	Key Key
 	// GPUs are the UUIDs that it holds while Alive.
 	GPUs []string
+	// Milli is what it holds of each of them; see Slot.
+	Milli int
 	// Alive: its processes run, or are being started or stopped. False: its end is known.
 	Alive bool
 	// Acknowledged: the leader has its end on record.
@@ -134,8 +141,9 @@ func (k Kind) String() string {
 type Action struct {
 	Kind Kind
 	Key  Key
-	// GPUs are those of the slot; for Launch and Decline.
-	GPUs []string
+	// GPUs and Milli are those of the slot; for Launch and Decline.
+	GPUs  []string
+	Milli int
 	// Stop says how and why; for Halt and Decline.
 	Stop Stop
 }

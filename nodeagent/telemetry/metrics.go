@@ -20,7 +20,7 @@ type Metrics struct {
 
 // gauges describe what a scrape computes from the snapshot.
 type gauges struct {
-	util, memUsed, memTotal, power, temp, smClock, healthy *prometheus.Desc
+	util, memUsed, memTotal, power, temp, smClock, healthy, held *prometheus.Desc
 
 	gpus, workers, connected *prometheus.Desc
 }
@@ -73,7 +73,8 @@ func newGauges(constant prometheus.Labels) gauges {
 		temp:     perGPU("temperature_celsius", "Temperature of the GPU die, in degrees Celsius."),
 		smClock:  perGPU("sm_clock_hertz", "Clock of the streaming multiprocessors, in hertz."),
 		healthy:  perGPU("healthy", "1 if new work may use the GPU, 0 if not."),
-		gpus:     perNode("node_gpus", "GPUs of the node by state: free, held by a worker, or unhealthy and not held.", "state"),
+		held:     perGPU("held_ratio", "Part of the GPU that workers on the node hold, from 0 to 1."),
+		gpus:     perNode("node_gpus", "GPUs of the node by state: free, held by a worker in whole or in part, or unhealthy and not held.", "state"),
 		workers:  perNode("agent_workers", "Workers on the node by state: running, stopping, exited and not yet acknowledged, lost.", "state"),
 		connected: perNode("agent_connected",
 			"1 if the agent's stream to the scheduler is up, 0 if not."),
@@ -93,7 +94,7 @@ type collector struct{ m *Metrics }
 func (c collector) Describe(out chan<- *prometheus.Desc) {
 	g := c.m.gauges
 	for _, d := range []*prometheus.Desc{
-		g.util, g.memUsed, g.memTotal, g.power, g.temp, g.smClock, g.healthy, g.gpus, g.workers, g.connected,
+		g.util, g.memUsed, g.memTotal, g.power, g.temp, g.smClock, g.healthy, g.held, g.gpus, g.workers, g.connected,
 	} {
 		out <- d
 	}
@@ -115,6 +116,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		seen[card.UUID] = true
 		states[stateOf(card, s.Held)]++
 		g.collectGPU(out, card, samples[card.UUID])
+		gauge(out, g.held, float64(s.Held[card.UUID])/1000, card.UUID, strconv.Itoa(card.Index), card.Type)
 	}
 	for _, state := range gpuStates {
 		gauge(out, g.gpus, float64(states[state]), state)
@@ -151,9 +153,9 @@ func (g gauges) collectGPU(out chan<- prometheus.Metric, card gpu.GPU, sample gp
 	}
 }
 
-func stateOf(card gpu.GPU, held map[string]bool) string {
+func stateOf(card gpu.GPU, held map[string]int) string {
 	switch {
-	case held[card.UUID]:
+	case held[card.UUID] > 0:
 		return gpuHeld
 	case !card.Health.Healthy:
 		return gpuUnhealthy

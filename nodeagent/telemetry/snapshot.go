@@ -69,8 +69,8 @@ type Snapshot struct {
 	GPUs []gpu.GPU
 	// Samples are the latest readings; a GPU without one has no load series.
 	Samples []gpu.Sample
-	// Held has true for the UUID of each GPU that a worker holds.
-	Held map[string]bool
+	// Held has the thousandths that workers hold of each GPU, by UUID; 1000 is all of it.
+	Held map[string]int
 	// Workers counts the workers by state; an absent state counts 0, a state outside the closed set is ignored.
 	Workers map[WorkerState]int
 	// Connected tells whether the stream to the scheduler is up.

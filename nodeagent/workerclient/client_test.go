@@ -192,7 +192,7 @@ func TestRefusalsAreNotRetried(t *testing.T) {
 func TestWorldOfOne(t *testing.T) {
 	t.Parallel()
 	env, err := fromEnv(func(string) string { return "" })
-	if err != nil || env.WorldSize != 1 || env.ArrayIndex != -1 || env.NumNodes != 1 {
+	if err != nil || env.WorldSize != 1 || env.ArrayIndex != -1 || env.GPUShare != 1 || env.NumNodes != 1 {
 		t.Fatalf("%+v, %v", env, err)
 	}
 	c, err := New(env)
@@ -216,12 +216,14 @@ func TestFromEnv(t *testing.T) {
 		"GANGLINE_JOB_ID": "42", "GANGLINE_JOB_NAME": "digits", "GANGLINE_EPOCH": "3", "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8",
 		"GANGLINE_NODE_RANK": "2", "GANGLINE_NUM_NODES": "4", "GANGLINE_GPU_UUIDS": "GPU-a,GPU-b", "GANGLINE_CHECKPOINT_DIR": "/ck",
 		"GANGLINE_RESUME_FROM": "/ck/7", "GANGLINE_CHECKPOINT_KEEP": "3", "GANGLINE_AGENT_SOCKET": "/s", "GANGLINE_ARRAY_INDEX": "9",
+		"GANGLINE_ARRAY_JOB_ID": "33", "GANGLINE_GPU_SHARE": "0.25",
 	}
 	get := func(name string) string { return vars[name] }
 	env, err := fromEnv(get)
 	want := Environment{
 		JobID: 42, JobName: "digits", Epoch: 3, Rank: 5, LocalRank: 1, WorldSize: 8, NodeRank: 2, NumNodes: 4, GPUs: []string{"GPU-a", "GPU-b"},
 		CheckpointDir: "/ck", ResumeFrom: "/ck/7", CheckpointKeep: 3, Socket: "/s", ArrayIndex: 9,
+		ArrayJobID: 33, GPUShare: 0.25,
 	}
 	if d := cmp.Diff(want, env); d != "" || err != nil {
 		t.Error(d, err)
@@ -234,6 +236,11 @@ func TestFromEnv(t *testing.T) {
 	vars["RANK"], vars["WORLD_SIZE"], vars["GANGLINE_EPOCH"] = "x", "-1", "y"
 	if _, err = fromEnv(get); err == nil || strings.Count(err.Error(), "is not a number") != 3 {
 		t.Errorf("three broken numbers: %v", err)
+	}
+	for _, share := range []string{"0", "1.5", "NaN", "half"} {
+		if _, err := fromEnv(func(n string) string { return map[string]string{"GANGLINE_GPU_SHARE": share}[n] }); err == nil || !strings.Contains(err.Error(), "GANGLINE_GPU_SHARE") {
+			t.Errorf("a share of %s: %v", share, err)
+		}
 	}
 	alone := map[string]string{"RANK": "0", "WORLD_SIZE": "2"}
 	if _, err = fromEnv(func(n string) string { return alone[n] }); err == nil || !strings.Contains(err.Error(), "GANGLINE_AGENT_SOCKET") {

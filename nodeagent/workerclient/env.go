@@ -32,8 +32,11 @@ type Environment struct {
 	CheckpointKeep int
 	// Socket is the agent socket's path; "" outside Gangline.
 	Socket string
-	// ArrayIndex is the index in a job array, or -1.
+	// ArrayIndex is the index in a job array, or -1; ArrayJobID the array's first job, or 0.
 	ArrayIndex int
+	ArrayJobID uint64
+	// GPUShare is what this worker may use of its one GPU, above 0 and at most 1; 1 for whole GPUs, of any number.
+	GPUShare float64
 }
 
 // FromEnv reads this process's environment. It fails if a number is broken, or if the program was started as one of
@@ -53,6 +56,8 @@ func fromEnv(get func(string) string) (Environment, error) {
 		CheckpointKeep: r.integer("GANGLINE_CHECKPOINT_KEEP", 0),
 		Socket:         get("GANGLINE_AGENT_SOCKET"),
 		ArrayIndex:     r.integer("GANGLINE_ARRAY_INDEX", -1),
+		ArrayJobID:     r.number("GANGLINE_ARRAY_JOB_ID", 0),
+		GPUShare:       r.share("GANGLINE_GPU_SHARE"),
 	}
 	if uuids := get("GANGLINE_GPU_UUIDS"); uuids != "" {
 		env.GPUs = strings.Split(uuids, ",")
@@ -90,6 +95,20 @@ func (r *reader) number(name string, missing uint64) uint64 {
 		r.errs = append(r.errs, fmt.Errorf("%s=%q is not a number >= 0", name, text))
 	}
 	return n
+}
+
+// share reads a part of a GPU; all of it if nothing is said.
+func (r *reader) share(name string) float64 {
+	text := r.get(name)
+	if text == "" {
+		return 1
+	}
+	part, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(part > 0 && part <= 1) {
+		r.errs = append(r.errs, fmt.Errorf("%s=%q is not a number above 0 and at most 1", name, text))
+		return 1
+	}
+	return part
 }
 
 func (r *reader) integer(name string, missing int) int {
