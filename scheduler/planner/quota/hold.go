@@ -48,22 +48,25 @@ func (t *Tree) hold(q *Queue, user, gpuType string, milli int64) {
 	t.weigh(q, user, milli, milli*t.types[id].weight)
 }
 
-// Cause says which kind of limit blocks.
+// Cause says what stands against taking more.
 type Cause uint8
 
 // Causes of a refusal. The zero Cause is that of none.
 const (
-	CauseLimit Cause = 1 // the queue's limit of the type
-	CauseTotal Cause = 2 // the queue's limit of all types together
-	CauseUser  Cause = 3 // the queue's limit of one user, all types together
+	TypeLimit  Cause = 1 // the queue's limit of the type
+	TotalLimit Cause = 2 // the queue's limit of all types together
+	UserLimit  Cause = 3 // the queue's limit of one user, all types together
+	// OwnQuota is never Check's: the planner gives it when a job that may not
+	// be stopped would hold borrowed GPUs.
+	OwnQuota Cause = 4
 )
 
 // Verdict says whether a user may take more through a queue.
 type Verdict struct {
 	OK bool // no limit is in the way
-	// Guaranteed: the quota of the queue, or of one above it, covers all that
-	// it would hold then. By is the lowest that does. What is not guaranteed
-	// is borrowed, and may be reclaimed.
+	// Guaranteed: the queue, or one above it, names a quota that covers all that
+	// it would hold then. By is the lowest that does. What is not guaranteed is
+	// borrowed, and may be reclaimed.
 	Guaranteed bool
 	By         *Queue
 	// Blocker is the queue whose limit leaves the least room, if not OK; of
@@ -84,7 +87,7 @@ func (t *Tree) Check(q *Queue, user, gpuType string, milli int64) Verdict {
 	if v.OK = milli <= v.Have || milli <= 0; v.OK {
 		v.Blocker, v.Cause, v.Limit = nil, 0, 0
 	}
-	v.By = covering(q, nil, id, milli)
+	v.By = covering(q, id, milli)
 	v.Guaranteed = v.By != nil
 	return v
 }
@@ -108,13 +111,13 @@ func (t *Tree) tightest(q *Queue, user string, id int) Verdict {
 	}
 	for x := q; x.parent != nil; x = x.parent {
 		if id < len(x.limit.of) && x.limit.of[id] >= 0 {
-			bound(x, CauseLimit, x.limit.of[id], x.all.at(id))
+			bound(x, TypeLimit, x.limit.of[id], x.all.at(id))
 		}
 		if x.limit.total >= 0 {
-			bound(x, CauseTotal, x.limit.total, x.all.total)
+			bound(x, TotalLimit, x.limit.total, x.all.total)
 		}
 		if x.user > 0 {
-			bound(x, CauseUser, x.user, x.below[user])
+			bound(x, UserLimit, x.user, x.below[user])
 		}
 	}
 	return v

@@ -1,5 +1,7 @@
 package quota
 
+import "github.com/gangline/gangline/scheduler/cluster"
+
 // How lending works. A queue's quota is a promise: what it holds up to it is
 // guaranteed, what it holds beyond is borrowed. Anyone may borrow what is idle,
 // up to the limits. When a queue needs its quota and nothing is idle, it takes
@@ -32,15 +34,66 @@ func (q *Queue) quotaOf(id int) (quota, held int64) {
 	}
 }
 
-// covering returns the lowest queue on the way from q to below end whose quota
-// covers so much more of a type, or nil.
-func covering(q, end *Queue, id int, milli int64) *Queue {
-	for x := q; x != end && x.parent != nil; x = x.parent {
+// covering returns the lowest queue from q up that names a quota which covers
+// so much more of a type, or nil. What a queue has only because its children
+// name it is theirs.
+func covering(q *Queue, id int, milli int64) *Queue {
+	for x := q; x.parent != nil; x = x.parent {
+		if !x.names {
+			continue
+		}
 		if quota, held := x.quotaOf(id); quota > 0 && held+milli <= quota {
 			return x
 		}
 	}
 	return nil
+}
+
+// HasQuota reports whether any queue of the policy has a quota. Without one,
+// nothing is guaranteed and nothing is borrowed.
+func (t *Tree) HasQuota() bool { return t.promises }
+
+// EachAffected calls f for every queue whose jobs Check may now call
+// guaranteed where it did not, or the other way round, after what q holds has
+// changed: those below a queue on q's way up whose quota has another rest than
+// when EachAffected looked there last. Where the rest was and is nothing, or
+// more than any gang needs, nobody is concerned. Call it after every change of
+// what q holds that is not undone.
+func (t *Tree) EachAffected(q *Queue, f func(*Queue)) {
+	var top *Queue
+	for x := q; x.parent != nil; x = x.parent {
+		if x.names && x.restChanged() {
+			top = x
+		}
+	}
+	if top != nil {
+		top.each(f)
+	}
+}
+
+// restChanged notes what is left of the quota, and reports whether that is
+// news to any gang.
+func (q *Queue) restChanged() bool {
+	const most = cluster.MaxGPUs * cluster.WholeGPU
+	changed := false
+	for i := range q.rest {
+		quota, held := q.quota.total, q.all.total
+		if !q.quota.ofAny {
+			quota, held = q.quota.of[i], q.all.at(i)
+		}
+		rest := min(max(quota-held, 0), most)
+		changed = changed || rest != q.rest[i]
+		q.rest[i] = rest
+	}
+	return changed
+}
+
+// each calls f for a queue and all below.
+func (q *Queue) each(f func(*Queue)) {
+	f(q)
+	for _, child := range q.children {
+		child.each(f)
+	}
 }
 
 // Quota returns what a queue is promised of a type in milli-GPUs. A queue that

@@ -1,7 +1,7 @@
 package quota
 
 import (
-	"strings"
+	"slices"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 )
@@ -17,6 +17,8 @@ type Tree struct {
 	ids    map[string]int
 	types  []gpuType // by id
 	clock  clock
+
+	promises bool // some queue has a quota
 }
 
 // gpuType is what the tree knows of a type of GPU.
@@ -31,13 +33,17 @@ type Queue struct {
 	Path string
 	ID   int // dense, from 0, in order of making: an index for tables, not an order
 
-	parent *Queue // nil only at the root
-	depth  int
-	known  bool
-	weight int64 // thousandths
-	quota  promise
-	limit  bounds
-	user   int64 // limit of one user, milli-GPUs; 0: none
+	parent   *Queue // nil only at the root
+	children []*Queue
+	depth    int
+	known    bool
+	weight   int64 // thousandths
+	quota    promise
+	names    bool    // the quota is its own, not what its children have
+	rest     []int64 // of its own quota, by type or one for all, as EachAffected last saw it
+
+	limit bounds
+	user  int64 // limit of one user, milli-GPUs; 0: none
 
 	all    counts            // held here and below
 	own    counts            // held here, not below
@@ -75,12 +81,18 @@ func New(p *cluster.Policy) *Tree {
 			n.below = map[string]int64{}
 		}
 		n.limit = t.limits(q.Limit)
-		n.quota = t.promised(q.Quota)
+		n.quota, n.names = t.promised(q.Quota), len(q.Quota) > 0
+		if n.rest = slices.Clone(n.quota.of); n.quota.ofAny {
+			n.rest = []int64{0}
+		}
+		n.restChanged()
 	}
 	for i := len(t.queues) - 1; i >= 0; i-- { // children before parents
 		if q := t.queues[i]; len(p.Queues[i].Quota) == 0 {
-			q.quota = t.promisedBelow(q)
+			q.quota = promisedBelow(q)
 		}
+		quota, _ := t.Quota(t.queues[i], "")
+		t.promises = t.promises || quota > 0
 	}
 	return t
 }
@@ -90,6 +102,7 @@ func (t *Tree) add(path string, parent *Queue, weight int64) *Queue {
 		Path: path, ID: len(t.queues), parent: parent, depth: parent.depth + 1, weight: max(weight, 1),
 		limit: bounds{total: -1}, users: map[string]*usage{},
 	}
+	parent.children = append(parent.children, q)
 	t.queues = append(t.queues, q)
 	t.byPath[path] = q
 	return q
@@ -129,15 +142,9 @@ func (t *Tree) promised(list []cluster.TypeCount) promise {
 
 // promisedBelow is the quota of a queue that names none: what its children
 // have. If one of them has a quota of any type, so has the queue.
-func (t *Tree) promisedBelow(q *Queue) promise {
+func promisedBelow(q *Queue) promise {
 	var p promise
-	for _, child := range t.queues[q.ID+1:] {
-		if !strings.HasPrefix(child.Path, q.Path) {
-			break // sorted by path: those below come next
-		}
-		if child.parent != q {
-			continue
-		}
+	for _, child := range q.children {
 		p.ofAny = p.ofAny || child.quota.ofAny
 		p.total += child.quota.total
 		for id, milli := range child.quota.of {
