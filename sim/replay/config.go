@@ -1,0 +1,124 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
+)
+
+// Config is how a trace is replayed. Equal configs and traces give equal reports.
+type Config struct {
+	Policy *cluster.Policy   // nil: the default one. Never edited
+	Order  cluster.OrderName // in place of the policy's; empty: the policy's
+	// Strict is the published anchors' way: what cannot start blocks all behind it, nothing is stopped for another job,
+	// and nodes are chosen by best fit.
+	Strict bool
+	// Partitions lets the jobs of queue Q run only on nodes of rack "vc-Q", each such part as a cluster of its own.
+	Partitions bool
+	// Quotas makes the policy's queues: queue Q is guaranteed the GPUs of rack "vc-Q" on any node, and lends them.
+	Quotas bool
+	// RestartCost is what a job that was stopped runs longer in its next epoch. What it had done is kept: it was asked
+	// to write a checkpoint first. Default 0.
+	RestartCost time.Duration
+	// Grace is how long a job that is stopped keeps its GPUs. Default 0.
+	Grace time.Duration
+	// Until ends the replay at a virtual time; 0: when the last job has ended.
+	Until time.Duration
+	// Check verifies the whole state after every moment. Slow.
+	Check   bool
+	Control control.Config
+}
+
+// DefaultConfig returns the defaults named in Config.
+func DefaultConfig() Config { return Config{Control: control.DefaultConfig()} }
+
+// partitionPrefix makes the rack of a queue's nodes.
+const partitionPrefix = "vc-"
+
+// maxWeight is the largest weight that a policy may give a queue.
+const maxWeight = 1000
+
+// Validate returns every problem of the config at once, joined, or nil.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Partitions && c.Quotas {
+		bad("partitions and quotas: a queue has nodes of its own or a part of one pool, not both")
+	}
+	for _, span := range []struct {
+		name string
+		d    time.Duration
+	}{{"restart cost", c.RestartCost}, {"grace", c.Grace}, {"until", c.Until}} {
+		if span.d < 0 || span.d > maxSeconds*time.Second {
+			bad("%s: %s is not in 0..%d s", span.name, span.d, int64(maxSeconds))
+		}
+	}
+	if c.Policy != nil {
+		errs = append(errs, c.Policy.Validate())
+	}
+	p := cluster.DefaultPolicy()
+	if p.Order = c.Order; c.Order != "" {
+		errs = append(errs, p.Validate())
+	}
+	return errors.Join(errs...)
+}
+
+// policy is what the admins of the replayed cluster have decided.
+func (c *Config) policy(jobs []Job, nodes []Node) (*cluster.Policy, error) {
+	p := cluster.DefaultPolicy()
+	if c.Policy != nil {
+		own := *c.Policy
+		p = &own
+	}
+	if c.Order != "" {
+		p.Order = c.Order
+	}
+	if c.Strict {
+		p.Backfill.Off, p.Preemption.Off, p.Score = true, true, cluster.ScoreBestFit
+	}
+	if c.Quotas {
+		p.Queues = quotas(jobs, nodes)
+	}
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("the replay's policy: %w", err)
+	}
+	return p, nil
+}
+
+// quotas makes a queue of every queue that jobs name, and of those above it, with the GPUs of its racks as its quota.
+func quotas(jobs []Job, nodes []Node) []cluster.QueuePolicy {
+	own := map[string]int64{}
+	for i := range nodes {
+		if q, ok := strings.CutPrefix(nodes[i].Rack, partitionPrefix); ok {
+			own[q] += int64(nodes[i].GPUs)
+		}
+	}
+	below := func(top string) (n int64) { // GPUs of a queue and of those below it
+		for q, gpus := range own { // any order: a sum
+			if q == top || strings.HasPrefix(q, top+"/") {
+				n += gpus
+			}
+		}
+		return n
+	}
+	seen := map[string]bool{}
+	var out []cluster.QueuePolicy
+	for i := range jobs {
+		for q := jobs[i].Queue; q != "" && !seen[q]; q = cluster.ParentQueue(q) {
+			seen[q] = true
+			qp := cluster.QueuePolicy{Path: q, Weight: milli}
+			if own[q] > 0 {
+				qp.Quota = []cluster.TypeCount{{GPUs: below(q)}}
+				qp.Weight = min(below(q), maxWeight) * milli
+			}
+			out = append(out, qp)
+		}
+	}
+	slices.SortFunc(out, func(a, b cluster.QueuePolicy) int { return strings.Compare(a.Path, b.Path) })
+	return out
+}

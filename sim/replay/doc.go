@@ -1,0 +1,13 @@
+// Package replay plays a recorded workload through the scheduler's own core under a virtual clock, as fast as the core
+// decides, and says what would have happened.
+//
+// The main function is [Run]: it submits the jobs of a [Trace], lets the leader's judgement (scheduler/control) start
+// and stop them, answers for the agents at once, and makes a [Report]. [Place] does the same for placement alone. Unlike
+// the world of package sim there are no faults, messages or leaders, so that a trace of years takes seconds.
+//
+// The package must not read a clock, start a goroutine or open a connection; equal inputs give equal reports, byte for
+// byte. It decides nothing of its own: a rule that only a replay has would make its figures worthless.
+//
+// Read next: trace.go and csv.go (inputs), run.go (the loop), world.go (what agents and workers would do), partition.go,
+// report.go, then scheduler/control.
+package replay

@@ -1,0 +1,42 @@
+package replay
+
+import "github.com/gangline/gangline/scheduler/cluster"
+
+// span is a part of virtual time.
+type span struct{ from, to cluster.Time }
+
+// within is how many seconds of the span lie in another.
+func (s span) within(o span) float64 {
+	return max(min(s.to, o.to).Sub(max(s.from, o.from)).Seconds(), 0)
+}
+
+// meter adds up GPU time.
+type meter struct {
+	window span    // in which jobs arrive: capacity is judged there, not while the last long jobs run out
+	held   float64 // GPU-seconds held within the window
+	wasted float64 // of these, without work that counted: restarts and grace
+	lost   float64 // wasted ones, within the window or not
+}
+
+// epoch takes in an epoch that has ended: it held some GPUs (thousandths) for a span, and worked in a part of it.
+func (m *meter) epoch(milliGPUs int64, all, worked span) {
+	gpus := float64(milliGPUs) / milli
+	worked = span{min(max(worked.from, all.from), all.to), min(max(worked.to, all.from), all.to)} // it may have been planned further
+	m.held += gpus * all.within(m.window)
+	m.wasted += gpus * (all.within(m.window) - worked.within(m.window))
+	m.lost += gpus * (all.within(all) - worked.within(all))
+}
+
+func (m *meter) add(o *meter) {
+	m.held += o.held
+	m.wasted += o.wasted
+	m.lost += o.lost
+}
+
+// windowOf is the span in which jobs arrive.
+func windowOf(jobs []Job) span {
+	if len(jobs) == 0 {
+		return span{genesis, genesis}
+	}
+	return span{genesis.Add(jobs[0].Submit), genesis.Add(jobs[len(jobs)-1].Submit)}
+}

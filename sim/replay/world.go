@@ -1,0 +1,243 @@
+package replay
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// genesis is the virtual time at which every trace begins: 2026-01-01 00:00 UTC. Not zero, because the zero
+// cluster.Time means "never".
+const genesis = cluster.Time(1_767_225_600_000_000_000)
+
+// rackLabel is where the default policy's topology looks for a node's rack.
+const rackLabel = "topology.gangline.dev/rack"
+
+// attempt is a job of the trace and what has become of it.
+type attempt struct {
+	job     *Job
+	id      cluster.JobID // 0: not submitted, or refused
+	left    time.Duration // work to do, without restart costs
+	owed    time.Duration // restart cost that the next epoch begins with
+	held    int64         // GPUs of the present epoch, in thousandths
+	epoch   cluster.Epoch // the present one, or the last
+	workers []cluster.Placement
+	began   cluster.Time // the present epoch; 0: it holds nothing
+	worked  span         // work done in the present epoch, as far as it is known
+	ended   cluster.Time // 0: not yet
+	stops   int32        // epochs that were stopped for another job
+	stopped bool         // the present epoch
+	refused bool
+}
+
+// world is a cluster that obeys: nodes that never fail, and agents that answer in no time.
+type world struct {
+	cfg     *Config
+	state   cluster.State
+	index   uint64
+	now     cluster.Time
+	sched   scheduler
+	jobs    []attempt
+	byID    []int32 // index among jobs, by id - 1
+	events  heap
+	seq     uint64
+	fired   uint64
+	specs   map[shape]*cluster.JobSpec
+	largest int32 // most GPUs of one node
+	meter   meter
+	running int
+	report  cluster.ReportWorkers // reused: Apply keeps nothing of it
+	one     [1]cluster.WorkerReport
+}
+
+// shape is what jobs with one spec have in common.
+type shape struct {
+	queue, types string
+	gpus, milli  int32
+	cpu, mem     int64
+}
+
+func newWorld(cfg *Config, jobs []Job, nodes []Node) (*world, error) {
+	policy, err := cfg.policy(jobs, nodes)
+	if err != nil {
+		return nil, err
+	}
+	w := &world{cfg: cfg, now: genesis, specs: map[shape]*cluster.JobSpec{}}
+	w.jobs = make([]attempt, len(jobs))
+	for i := range jobs {
+		w.jobs[i] = attempt{job: &jobs[i], left: jobs[i].Length}
+	}
+	commands := []cluster.Command{
+		&cluster.Init{ClusterID: "replay", Version: cluster.Version},
+		&cluster.SetPolicy{Policy: policy, By: "replay", Any: true},
+	}
+	for i := range nodes {
+		commands = append(commands, &cluster.RegisterNode{Node: register(&nodes[i], i)})
+		w.largest = max(w.largest, nodes[i].GPUs)
+	}
+	for _, c := range commands {
+		if r := w.apply(c); r.Code != cluster.OK {
+			return nil, fmt.Errorf("set up the replay: %s", r.Message)
+		}
+	}
+	return w, nil
+}
+
+// register introduces a node. Ids follow the order of the file, so that ties between nodes do too.
+func register(n *Node, i int) cluster.Node {
+	id := fmt.Sprintf("n%06d", i)
+	out := cluster.Node{
+		ID: cluster.NodeID(id), Name: n.Name, Address: "replay", Host: "replay", Incarnation: 1,
+		CPUMilli: n.CPU, MemBytes: n.Mem,
+	}
+	if n.CPU == 0 {
+		out.CPUMilli = maxCPUs * milli
+	}
+	if n.Mem == 0 {
+		out.MemBytes = maxMiB * mebibyte
+	}
+	if n.Rack != "" {
+		out.Labels = []cluster.Label{{Key: rackLabel, Value: n.Rack}}
+	}
+	for g := range n.GPUs {
+		out.GPUs = append(out.GPUs, cluster.GPU{UUID: id + "-" + strconv.Itoa(int(g)), Type: n.Type, Healthy: true})
+	}
+	return out
+}
+
+// spec is what the job would have asked for. A gang that fits on one node is on one node, and a larger one that is a
+// multiple of a node has whole nodes, as in all the published replays.
+func (w *world) spec(j *Job) *cluster.JobSpec {
+	key := shape{queue: j.Queue, types: strings.Join(j.Types, "|"), gpus: j.GPUs, milli: j.Milli, cpu: j.CPU, mem: j.Mem}
+	if s := w.specs[key]; s != nil {
+		return s
+	}
+	gpus := int64(j.GPUs)
+	s := &cluster.JobSpec{
+		Name: "replayed", Queue: j.Queue, Priority: cluster.DefaultPrio, GPUs: j.GPUs, GPUTypes: j.Types,
+		CPUPerGPU: (j.CPU + gpus - 1) / gpus, MemPerGPU: (j.Mem + gpus - 1) / gpus,
+		Launch: cluster.LaunchPerNode, Command: []string{"replayed"}, Preemptible: true,
+	}
+	switch {
+	case j.Milli < cluster.WholeGPU:
+		s.GPUMilli = j.Milli
+	case j.GPUs <= w.largest:
+		s.GPUsPerNode = j.GPUs
+	case j.GPUs%w.largest == 0:
+		s.GPUsPerNode = w.largest
+	}
+	w.specs[key] = s
+	return s
+}
+
+func (w *world) apply(c cluster.Command) cluster.Result {
+	w.index++
+	return w.state.Apply(w.index, w.now, c)
+}
+
+// submit hands in a job. What the cluster refuses (a gang larger than all of it) never runs.
+func (w *world) submit(i int32) {
+	a := &w.jobs[i]
+	if w.largest == 0 { // a part without nodes: the state, which hopes for some, would let it wait for ever
+		a.refused = true
+		return
+	}
+	r := w.apply(&cluster.SubmitJob{RequestID: strconv.Itoa(int(i)), User: a.job.User, Spec: w.spec(a.job)})
+	if r.Code != cluster.OK {
+		a.refused = true
+		return
+	}
+	a.id = r.Job
+	w.byID = append(w.byID, i)
+}
+
+// attemptOf finds the job that a command names.
+func (w *world) attemptOf(id cluster.JobID) (int32, *attempt) {
+	i := w.byID[id-1]
+	return i, &w.jobs[i]
+}
+
+// length is the guessed service time of a job, for the orders that need one.
+func (w *world) length(id cluster.JobID) time.Duration {
+	_, a := w.attemptOf(id)
+	return a.job.Guess
+}
+
+// obey does what a command of the scheduler has asked the agents for.
+func (w *world) obey(c cluster.Command) {
+	switch c := c.(type) {
+	case *cluster.StartJob:
+		w.started(c)
+	case *cluster.EvictJob:
+		w.evicted(c)
+	}
+}
+
+// started lets the workers of a new epoch run at once.
+func (w *world) started(c *cluster.StartJob) {
+	i, a := w.attemptOf(c.Job)
+	a.epoch, a.workers, a.began, a.stopped, a.held = c.Epoch, c.Workers, w.now, false, 0
+	for k := range c.Workers {
+		a.held += int64(len(c.Workers[k].GPUs)) * int64(a.job.Milli)
+	}
+	a.worked = span{w.now.Add(a.owed), w.now.Add(a.owed + a.left)}
+	w.running++
+	w.tell(a, cluster.WorkerRunning)
+	w.plan(event{at: a.worked.to, job: i, epoch: a.epoch})
+}
+
+// evicted begins the end of an epoch: the job writes a checkpoint of all that it has done, and is gone after its grace.
+func (w *world) evicted(c *cluster.EvictJob) {
+	i, a := w.attemptOf(c.Job)
+	a.worked.to = max(min(w.now, a.worked.to), a.worked.from)
+	a.left -= a.worked.to.Sub(a.worked.from)
+	a.owed, a.stopped = w.cfg.RestartCost, true
+	if c.Cause == cluster.StopPreempt {
+		a.stops++
+	}
+	w.apply(&cluster.RecordCheckpoint{Job: a.id, Epoch: a.epoch, Step: int64((a.job.Length - a.left) / time.Second), Path: "replay"})
+	if e := (event{at: w.now.Add(w.cfg.Grace), job: i, epoch: a.epoch, stop: true}); w.cfg.Grace > 0 {
+		w.plan(e)
+	} else {
+		w.fire(&e)
+	}
+}
+
+func (w *world) plan(e event) {
+	w.seq++
+	e.seq = w.seq
+	w.events.push(e)
+}
+
+// fire ends an epoch. An event of an epoch that has ended otherwise, or of work that is no longer done, is void.
+func (w *world) fire(e *event) {
+	a := &w.jobs[e.job]
+	if a.began == 0 || a.epoch != e.epoch || a.stopped != e.stop {
+		return
+	}
+	w.measure(a)
+	w.running--
+	if !e.stop {
+		a.ended, a.left = w.now, 0
+	}
+	w.tell(a, cluster.WorkerExited)
+	a.began, a.workers = 0, nil
+}
+
+// measure adds up a job's epoch until now.
+func (w *world) measure(a *attempt) {
+	w.meter.epoch(a.held, span{a.began, w.now}, a.worked)
+}
+
+// tell reports all workers of a job's epoch, node by node.
+func (w *world) tell(a *attempt, st cluster.WorkerState) {
+	for k := range a.workers {
+		p := &a.workers[k]
+		w.one[0] = cluster.WorkerReport{Job: a.id, Epoch: a.epoch, Rank: p.Rank, State: st, Stopped: a.stopped}
+		w.report.Node, w.report.Workers = p.Node, w.one[:]
+		w.apply(&w.report)
+	}
+}
