@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -21,6 +22,14 @@ func specFromProto(p *schedulerv1.JobSpec) *cluster.JobSpec {
 		Command: slices.Clone(p.GetCommand()), Dir: p.GetDir(),
 		Retries: p.GetRetries(), Preemptible: p.GetPreemptible(),
 		Warn: cluster.DefaultWarn, Grace: cluster.DefaultGrace, KeepCkpts: p.GetCheckpointKeep(),
+		MinGPUs: p.GetMinGpus(), GPUMilli: p.GetGpuMilli(), Tolerations: slices.Clone(p.GetTolerations()),
+		Topology: cluster.TopologyWish{Level: p.GetTopology().GetLevel(), Required: p.GetTopology().GetRequired()},
+		Array: cluster.ArraySpec{
+			First: p.GetArray().GetFirst(), Last: p.GetArray().GetLast(), Step: p.GetArray().GetStep(), Parallel: p.GetArray().GetParallel(),
+		},
+	}
+	for _, k := range slices.Sorted(maps.Keys(p.GetNodeSelector())) {
+		s.Selector = append(s.Selector, cluster.Label{Key: k, Value: p.GetNodeSelector()[k]})
 	}
 	if p != nil && p.Priority != nil {
 		s.Priority = p.GetPriority()
@@ -62,6 +71,19 @@ func specToProto(s *cluster.JobSpec) *schedulerv1.JobSpec {
 		TimeLimitMs: s.TimeLimit.Milliseconds(), Launch: schedulerv1.LaunchMode(s.Launch),
 		Command: s.Command, Dir: s.Dir, Retries: s.Retries, Preemptible: s.Preemptible,
 		WarnMs: &warn, GraceMs: &grace, CheckpointKeep: s.KeepCkpts,
+		MinGpus: s.MinGPUs, GpuMilli: s.GPUMilli, Tolerations: s.Tolerations,
+	}
+	if t := s.Topology; t.Level != "" {
+		p.Topology = &schedulerv1.TopologyWish{Level: t.Level, Required: t.Required}
+	}
+	if a := s.Array; a != (cluster.ArraySpec{}) {
+		p.Array = &schedulerv1.ArraySpec{First: a.First, Last: a.Last, Step: a.Step, Parallel: a.Parallel}
+	}
+	if len(s.Selector) > 0 {
+		p.NodeSelector = make(map[string]string, len(s.Selector))
+	}
+	for _, l := range s.Selector {
+		p.NodeSelector[l.Key] = l.Value
 	}
 	for _, e := range s.Env {
 		p.Env = append(p.Env, &schedulerv1.EnvVar{Name: e.Name, Value: e.Value})
@@ -69,9 +91,10 @@ func specToProto(s *cluster.JobSpec) *schedulerv1.JobSpec {
 	return p
 }
 
-// jobToProto converts a job without its workers. The result shares strings and
-// lists with the state: it is to be sent, not edited.
-func jobToProto(j *cluster.Job) *schedulerv1.Job {
+// jobToProto converts a job as lists show it, without its workers. Now is for
+// what it holds. The result shares strings and lists with the state: it is to
+// be sent, not edited.
+func jobToProto(j *cluster.Job, now cluster.Time) *schedulerv1.Job {
 	p := &schedulerv1.Job{
 		Id: uint64(j.ID), Spec: specToProto(j.Spec), User: j.User,
 		State: schedulerv1.JobState(j.State), Reason: j.Reason, Epoch: uint64(j.Epoch),
@@ -79,6 +102,11 @@ func jobToProto(j *cluster.Job) *schedulerv1.Job {
 		SubmittedUnixNs: int64(j.SubmittedAt), PendingUnixNs: int64(j.PendingAt),
 		StartedUnixNs: int64(j.StartedAt), FinishedUnixNs: int64(j.FinishedAt),
 		Failures: j.Failures, NotBeforeUnixNs: int64(j.NotBefore), Requeues: j.Requeues,
+		Array: uint64(j.Array), ArrayIndex: j.ArrayIndex, AttainedGpuSeconds: float64(j.AttainedAt(now)) / 1e6,
+		Preemptions: j.Preemptions, PreemptedUnixNs: int64(j.PreemptedAt),
+	}
+	if j.State.Holding() {
+		p.HeldGpus = j.Held()
 	}
 	if c := j.Checkpoint; c != nil {
 		p.Checkpoint = &schedulerv1.Checkpoint{
@@ -88,9 +116,10 @@ func jobToProto(j *cluster.Job) *schedulerv1.Job {
 	return p
 }
 
-// wholeJobToProto converts a job with its workers and its ended epochs.
-func wholeJobToProto(st *cluster.State, j *cluster.Job) *schedulerv1.Job {
-	p := jobToProto(j)
+// wholeJobToProto converts a job with its workers, its ended epochs and the
+// nodes that it has to do with.
+func wholeJobToProto(st *cluster.State, j *cluster.Job, now cluster.Time) *schedulerv1.Job {
+	p := jobToProto(j, now)
 	p.Workers = make([]*schedulerv1.Worker, len(j.Workers))
 	for i := range j.Workers {
 		w := &j.Workers[i]
@@ -110,7 +139,24 @@ func wholeJobToProto(st *cluster.State, j *cluster.Job) *schedulerv1.Job {
 		}
 		p.History = append(p.History, past)
 	}
+	if k := j.Kept; k != nil {
+		p.Kept = &schedulerv1.Kept{Nodes: nodeNames(st, k.Nodes), StartUnixNs: int64(k.At), MadeUnixNs: int64(k.Made)}
+	}
+	p.AvoidedNodes = nodeNames(st, j.Avoid)
 	return p
+}
+
+// nodeNames names nodes; one that was forgotten is named by its id.
+func nodeNames(st *cluster.State, ids []cluster.NodeID) []string {
+	var names []string
+	for _, id := range ids {
+		name := string(id)
+		if n := st.Node(id); n != nil {
+			name = n.Name
+		}
+		names = append(names, name)
+	}
+	return names
 }
 
 func progressToProto(p *cluster.Progress) *schedulerv1.Progress {
@@ -143,11 +189,23 @@ func nodeToProto(n *cluster.Node, t Telemetry) *schedulerv1.Node {
 	for _, l := range n.Labels {
 		p.Labels[l.Key] = l.Value
 	}
+	if len(n.Taints) > 0 {
+		p.Taints = make(map[string]string, len(n.Taints))
+	}
+	for _, t := range n.Taints {
+		p.Taints[t.Key] = t.Value
+	}
+	if d := n.Drain; d != nil {
+		p.Drain = &schedulerv1.Drain{Reason: d.Reason, By: d.By, SinceUnixNs: int64(d.Since), DeadlineUnixNs: int64(d.Deadline)}
+	}
 	for i := range n.GPUs {
 		g := &n.GPUs[i]
 		out := &schedulerv1.GPU{
 			Uuid: g.UUID, Type: g.Type, MemoryBytes: g.MemBytes, Healthy: g.Healthy, Reason: g.Reason,
-			JobId: uint64(g.Job), Epoch: uint64(g.Epoch),
+			JobId: uint64(g.Job), Epoch: uint64(g.Epoch), Island: g.Island,
+		}
+		for _, sh := range g.Shares {
+			out.Shares = append(out.Shares, &schedulerv1.GPUShare{JobId: uint64(sh.Job), Epoch: uint64(sh.Epoch), Milli: sh.Milli})
 		}
 		if u, ok := t.Utilization[g.UUID]; ok {
 			out.Utilization = &u

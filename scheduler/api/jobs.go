@@ -40,7 +40,7 @@ func (s *Service) SubmitJob(ctx context.Context, req *schedulerv1.SubmitJobReque
 			if j == nil {
 				return nil, status.Errorf(codes.NotFound, "job %d, which this request_id made, ended so long ago that it was forgotten", res.Job)
 			}
-			return &schedulerv1.SubmitJobResponse{Job: wholeJobToProto(st, j), Duplicate: res.Duplicate, Index: index}, nil
+			return &schedulerv1.SubmitJobResponse{Job: wholeJobToProto(st, j, s.now()), Duplicate: res.Duplicate, Index: index}, nil
 		},
 		func(ctx context.Context, c schedulerv1.SchedulerServiceClient) (*schedulerv1.SubmitJobResponse, error) {
 			fwd := proto.CloneOf(req)
@@ -69,7 +69,7 @@ func (s *Service) CancelJob(ctx context.Context, req *schedulerv1.CancelJobReque
 			if j == nil {
 				return nil, noJob(cmd.Job)
 			}
-			return &schedulerv1.CancelJobResponse{Job: wholeJobToProto(st, j)}, nil
+			return &schedulerv1.CancelJobResponse{Job: wholeJobToProto(st, j, s.now())}, nil
 		},
 		func(ctx context.Context, c schedulerv1.SchedulerServiceClient) (*schedulerv1.CancelJobResponse, error) {
 			fwd := proto.CloneOf(req)
@@ -108,7 +108,7 @@ func (s *Service) GetJob(ctx context.Context, req *schedulerv1.GetJobRequest) (*
 		if j == nil {
 			return nil, noJob(cluster.JobID(req.GetId()))
 		}
-		out := wholeJobToProto(st, j)
+		out := wholeJobToProto(st, j, s.now())
 		s.addProgress(out, j)
 		return &schedulerv1.GetJobResponse{Job: out, Index: st.Index()}, nil
 	}

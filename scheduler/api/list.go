@@ -66,7 +66,7 @@ func (s *Service) page(st *cluster.State, req *schedulerv1.ListJobsRequest, befo
 			out.NextPageToken = encodePageToken(req, cluster.JobID(out.Jobs[len(out.Jobs)-1].GetId()))
 			return false
 		}
-		p := jobToProto(j)
+		p := jobToProto(j, s.now())
 		s.addProgress(p, j)
 		bytes += proto.Size(p)
 		out.Jobs = append(out.Jobs, p)
@@ -80,6 +80,9 @@ func matches(j *cluster.Job, req *schedulerv1.ListJobsRequest) bool {
 		return false
 	}
 	if q := req.GetQueue(); q != "" && j.Spec.Queue != q && !strings.HasPrefix(j.Spec.Queue, q+"/") {
+		return false
+	}
+	if a := cluster.JobID(req.GetArray()); a != 0 && j.Array != a {
 		return false
 	}
 	return (req.GetUser() == "" || j.User == req.GetUser()) && strings.HasPrefix(j.Spec.Name, req.GetNamePrefix())
@@ -115,6 +118,7 @@ func filterSum(req *schedulerv1.ListJobsRequest) uint64 {
 	for _, st := range slices.Compact(states) {
 		_, _ = h.Write([]byte{clampByte(st)}) // a hash never fails
 	}
+	_, _ = h.Write(binary.BigEndian.AppendUint64(nil, req.GetArray()))
 	for _, f := range []string{req.GetQueue(), req.GetUser(), req.GetNamePrefix()} {
 		_, _ = h.Write([]byte{0})
 		_, _ = h.Write([]byte(f))

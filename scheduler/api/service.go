@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
+	"github.com/gangline/gangline/scheduler/cluster"
 )
 
 // Bounds of one server's API.
@@ -95,6 +96,9 @@ func (s *Service) Close() {
 	s.streams.Wait()
 	s.peers.close()
 }
+
+// now is this server's time.
+func (s *Service) now() cluster.Time { return cluster.Time(s.cfg.Clock().UnixNano()) }
 
 // openStream admits one more stream. The context ends with the stream or with
 // Close; the caller must call done.

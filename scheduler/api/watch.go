@@ -123,7 +123,8 @@ func (w *watch) catchUp(ctx context.Context) (ok bool, err error) {
 					return true, err
 				}
 			}
-			last = &schedulerv1.WatchJobsResponse{Index: e.Index, Job: wholeJobToProto(w.replica.State(), e.Job)}
+			st := w.replica.State()
+			last = &schedulerv1.WatchJobsResponse{Index: e.Index, Job: wholeJobToProto(st, e.Job, st.Now())}
 		}
 		if last != nil {
 			// All changes of an index come together: up to here nothing is missing.
@@ -157,7 +158,7 @@ func (w *watch) dump(ctx context.Context, reset bool) error {
 	var err error
 	st.EachJob(func(j *cluster.Job) bool {
 		if w.wants(j.ID) {
-			err = w.out.put(ctx, &schedulerv1.WatchJobsResponse{Job: wholeJobToProto(st, j), Reset_: reset})
+			err = w.out.put(ctx, &schedulerv1.WatchJobsResponse{Job: wholeJobToProto(st, j, st.Now()), Reset_: reset})
 		}
 		return err == nil
 	})

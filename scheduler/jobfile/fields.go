@@ -27,11 +27,16 @@ func Fields() []Field {
 		{"name", "name for people (default: the command's name)", scalar(func(s *schedulerv1.JobSpec, v string) error { s.Name = v; return nil }), true},
 		{"queue", `queue path such as research/vision (default "default")`, scalar(func(s *schedulerv1.JobSpec, v string) error { s.Queue = v; return nil }), true},
 		{"priority", "0..100, higher starts first (default 50)", scalar(setPriority), true},
-		{"gpus", "size of the gang in GPUs (default 1)", setGPUs, true},
+		{"gpus", "size of the gang in GPUs, or 8..32: elastic, at least 8 and at most 32 (default 1)", setGPUs, true},
+		{"gpu_share", "share of one GPU such as 0.5, with gpus 1 (default: whole GPUs)", scalar(setShare), true},
 		{"gpus_per_node", "exactly this many GPUs on each node (default: the scheduler chooses)", integer(func(s *schedulerv1.JobSpec) *int32 { return &s.GpusPerNode }), true},
 		{"gpu_type", "acceptable GPU types, preferred first, such as h100,a100 (default: any)", list(func(s *schedulerv1.JobSpec) *[]string { return &s.GpuTypes }), true},
 		{"cpus_per_gpu", "CPUs reserved for each GPU, such as 8 or 0.5 (default: none)", scalar(setCPUs), true},
 		{"memory_per_gpu", "memory reserved for each GPU, such as 64GiB (default: none)", scalar(setMemory), true},
+		{"topology", "level of the topology within which the gang is to be, such as rack (preferred) or rack:required", setTopology, true},
+		{"node_selector", "labels that each node must have, such as zone=a,disk=nvme", setSelector, true},
+		{"tolerations", "taints of nodes that the job bears, such as maintenance or team=vision", list(func(s *schedulerv1.JobSpec) *[]string { return &s.Tolerations }), true},
+		{"array", "make a job for each index, such as 0-99, 0-99:2 (every second) or 0-99%8 (8 at a time)", scalar(setArray), true},
 		{"time_limit", "longest run of one epoch, such as 24h (default: no limit)", duration(func(s *schedulerv1.JobSpec, ms int64) { s.TimeLimitMs = ms }), true},
 		{"launch", "per-gpu: a process for each GPU; per-node: one launcher for each node (default per-gpu)", scalar(setLaunch), true},
 		{"command", "program and arguments of a worker", setCommand, false},
@@ -49,8 +54,6 @@ func Fields() []Field {
 // planned are the fields of the job file's format that this release refuses
 // rather than ignores.
 var planned = map[string]string{ //nolint:gochecknoglobals // table
-	"topology":   "placement by rack or block",
-	"array":      "job arrays",
 	"after":      "dependencies between jobs",
 	"env_compat": "environments of other launchers",
 }
@@ -125,20 +128,6 @@ func setPriority(s *schedulerv1.JobSpec, v string) error {
 	p32 := int32(p)
 	s.Priority = &p32
 	return nil
-}
-
-func setGPUs(s *schedulerv1.JobSpec, n *yaml.Node) error {
-	if n.Kind == yaml.MappingNode {
-		return yamlfile.At(n, "elastic gangs {min, max} are not supported by this release: give one number")
-	}
-	return scalar(func(s *schedulerv1.JobSpec, v string) error {
-		g, err := strconv.ParseInt(v, 10, 32)
-		if err != nil || g < 1 {
-			return fmt.Errorf("%q is not a whole number of GPUs, 1 or more", v)
-		}
-		s.Gpus = int32(g)
-		return nil
-	})(s, n)
 }
 
 func setCPUs(s *schedulerv1.JobSpec, v string) error {

@@ -48,6 +48,67 @@ checkpoint: {keep: 3}
 	}
 }
 
+// TestPlacement reads where and in which sizes a gang may run, as a file and as flags.
+func TestPlacement(t *testing.T) {
+	t.Parallel()
+	got, err := Parse("job.yaml", []byte(`
+gpus: {min: 8, max: 32}
+topology: {level: rack, mode: required}
+node_selector: {zone: a, disk: nvme}
+tolerations: [maintenance, team=vision]
+array: 0-99:2%8
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &schedulerv1.JobSpec{
+		MinGpus: 8, Gpus: 32, Topology: &schedulerv1.TopologyWish{Level: "rack", Required: true},
+		NodeSelector: map[string]string{"zone": "a", "disk": "nvme"}, Tolerations: []string{"maintenance", "team=vision"},
+		Array: &schedulerv1.ArraySpec{First: 0, Last: 99, Step: 2, Parallel: 8},
+	}
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Fatal(diff)
+	}
+	flags := &schedulerv1.JobSpec{}
+	values := map[string]string{
+		"gpus": "8..32", "topology": "rack:required", "node_selector": "zone=a, disk=nvme", "tolerations": "maintenance,team=vision", "array": "0-99:2%8",
+	}
+	for _, f := range Fields() {
+		if v, ok := values[f.Name]; ok {
+			if err := f.Set(flags, v); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if diff := cmp.Diff(want, flags, protocmp.Transform()); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func TestShortForms(t *testing.T) {
+	t.Parallel()
+	for file, want := range map[string]*schedulerv1.JobSpec{
+		"gpus: 4":                 {Gpus: 4},
+		"gpus: 8..32":             {MinGpus: 8, Gpus: 32},
+		"gpu_share: 0.5":          {GpuMilli: 500},
+		"gpu_share: 0.125":        {GpuMilli: 125},
+		"gpu_share: 1":            {},
+		"topology: rack":          {Topology: &schedulerv1.TopologyWish{Level: "rack"}},
+		"topology: {level: rack}": {Topology: &schedulerv1.TopologyWish{Level: "rack"}},
+		"array: 0-3":              {Array: &schedulerv1.ArraySpec{Last: 3, Step: 1}},
+		"array: 7":                {Array: &schedulerv1.ArraySpec{First: 7, Last: 7, Step: 1}},
+		"array: 1-9%2":            {Array: &schedulerv1.ArraySpec{First: 1, Last: 9, Step: 1, Parallel: 2}},
+	} {
+		got, err := Parse("f", []byte(file))
+		if err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+			t.Errorf("%s:\n%s", file, diff)
+		}
+	}
+}
+
 func TestParseScript(t *testing.T) {
 	t.Parallel()
 	got, err := Parse("job.yaml", []byte("gpus: 1\nscript: |\n  echo a\n  echo b\n"))
@@ -60,25 +121,45 @@ func TestParseScript(t *testing.T) {
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	for file, want := range map[string]string{
-		"gpus: 8\ngpu: 3\n":                  `f: line 2, column 1: unknown field "gpu" (did you mean "gpus"?): allowed are name, queue,`,
-		"memory_per_gpu: 64\n":               `f: line 1, column 17: memory_per_gpu: "64" is not a size with a unit: write it like 64GiB`,
-		"memory_per_gpu: 64Gib\n":            `allowed units: KiB MiB`,
-		"a: 1\ntime_limit: 90\n":             `line 2, column 13: time_limit: "90" is not a duration with a unit: write it like 90s`,
-		"gpus: many\n":                       `line 1, column 7: gpus: "many" is not a whole number of GPUs, 1 or more`,
-		"gpus: {min: 1, max: 2}\n":           `elastic gangs {min, max} are not supported by this release`,
-		"array: 0-9\n":                       `field "array" (job arrays) is not supported by this release: remove it`,
-		"command: python train.py\n":         `expected a list such as [python, train.py]`,
-		"launch: both\n":                     `allowed are per-gpu and per-node`,
-		"gpus: 1\ngpus: 2\n":                 `gangline`, // replaced below: YAML itself may refuse duplicate keys
-		"priority: 101\n":                    `"101" is not a whole number in 0..100`,
-		"checkpoint: {every: 5}\n":           `unknown field "every" of checkpoint: allowed is keep`,
-		"- a\n":                              `not a job file`,
-		"gpus: [1\n":                         `not valid YAML`,
-		"command: [a]\nscript: b\n":          `either command or script`,
-		"env: [A]\n":                         `expected NAME: "value" pairs, not a list`,
-		strings.Repeat("# x\n", MaxBytes/3):  `a job file has at most`,
-		"time_limit: -5s\n":                  `is not a duration`,
-		"cpus_per_gpu: lots\nretries: 1.5\n": `line 2, column 10: retries: "1.5" is not a whole number`,
+		"gpus: 8\ngpu: 3\n":                   `f: line 2, column 1: unknown field "gpu" (did you mean "gpus"?): allowed are name, queue,`,
+		"memory_per_gpu: 64\n":                `f: line 1, column 17: memory_per_gpu: "64" is not a size with a unit: write it like 64GiB`,
+		"memory_per_gpu: 64Gib\n":             `allowed units: KiB MiB`,
+		"a: 1\ntime_limit: 90\n":              `line 2, column 13: time_limit: "90" is not a duration with a unit: write it like 90s`,
+		"gpus: many\n":                        `line 1, column 7: gpus: "many" is not a whole number of GPUs, 1 or more`,
+		"gpus: {min: 3, max: 2}\n":            `line 1, column 7: gpus: min 3 and max 2: both are at least 1, and min is at most max`,
+		"gpus: {min: 3}\n":                    `an elastic gang has a smallest and a largest size`,
+		"gpus: {miin: 3}\n":                   `unknown field "miin" (did you mean "min"?): allowed are max, min`,
+		"gpus: {min: 3, min: 4}\n":            `"min" is given twice`,
+		"gpus: 32..8\n":                       `the smallest size comes first`,
+		"gpus: 8..\n":                         `"" is not a whole number of GPUs`,
+		"gpu_share: 1.5\n":                    `line 1, column 12: gpu_share: "1.5" is not a share of a GPU above 0 and at most 1`,
+		"gpu_share: 0.0001\n":                 `at most three decimals`,
+		"gpu_share: NaN\n":                    `is not a share`,
+		"topology: {mode: required}\n":        `names no level`,
+		"topology: {level: rack, mode: no}\n": `line 1, column 31: topology: "no" is not a mode: allowed are preferred and required`,
+		"topology: [rack]\n":                  `expected {level: rack, mode: preferred}, not a list`,
+		"topology: rack:must\n":               `"must" is not a mode`,
+		"node_selector: {a: [b]}\n":           `line 1, column 20: node_selector: a: expected a value, not a list`,
+		"node_selector: {a: 1, a: 2}\n":       `label a is given twice`,
+		"node_selector: zone\n":               `"zone" is not of the form LABEL=VALUE`,
+		"tolerations: {a: b}\n":               `expected a list`,
+		"array: 9-0\n":                        `the last index is below the first`,
+		"array: 0-9:0\n":                      `is not a range of indices such as 0-99, 0-99:2 (every second)`,
+		"array: 1,2\n":                        `is not a range of indices`,
+		"after: [ok:1]\n":                     `field "after" (dependencies between jobs) is not supported by this release: remove it`,
+		"env_compat: [slurm]\n":               `field "env_compat"`,
+		"command: python train.py\n":          `expected a list such as [python, train.py]`,
+		"launch: both\n":                      `allowed are per-gpu and per-node`,
+		"gpus: 1\ngpus: 2\n":                  `gangline`, // replaced below: YAML itself may refuse duplicate keys
+		"priority: 101\n":                     `"101" is not a whole number in 0..100`,
+		"checkpoint: {every: 5}\n":            `unknown field "every" of checkpoint: allowed is keep`,
+		"- a\n":                               `not a job file`,
+		"gpus: [1\n":                          `not valid YAML`,
+		"command: [a]\nscript: b\n":           `either command or script`,
+		"env: [A]\n":                          `expected NAME: "value" pairs, not a list`,
+		strings.Repeat("# x\n", MaxBytes/3):   `a job file has at most`,
+		"time_limit: -5s\n":                   `is not a duration`,
+		"cpus_per_gpu: lots\nretries: 1.5\n":  `line 2, column 10: retries: "1.5" is not a whole number`,
 	} {
 		_, err := Parse("f", []byte(file))
 		if file == "gpus: 1\ngpus: 2\n" {

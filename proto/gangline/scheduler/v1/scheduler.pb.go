@@ -411,8 +411,20 @@ type JobSpec struct {
 	GraceMs *int64 `protobuf:"varint,17,opt,name=grace_ms,json=graceMs,proto3,oneof" json:"grace_ms,omitempty"`
 	// How many checkpoints the job keeps; 0: the library's default.
 	CheckpointKeep int32 `protobuf:"varint,18,opt,name=checkpoint_keep,json=checkpointKeep,proto3" json:"checkpoint_keep,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Smallest size of an elastic gang, whose largest is gpus; 0: always gpus.
+	MinGpus int32 `protobuf:"varint,19,opt,name=min_gpus,json=minGpus,proto3" json:"min_gpus,omitempty"`
+	// Share of one GPU in thousandths, with gpus 1; 0: whole GPUs.
+	GpuMilli int32 `protobuf:"varint,20,opt,name=gpu_milli,json=gpuMilli,proto3" json:"gpu_milli,omitempty"`
+	// Wish for a gang within one domain of the topology.
+	Topology *TopologyWish `protobuf:"bytes,21,opt,name=topology,proto3" json:"topology,omitempty"`
+	// Labels that each of its nodes must have.
+	NodeSelector map[string]string `protobuf:"bytes,22,rep,name=node_selector,json=nodeSelector,proto3" json:"node_selector,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Taints that it bears, each "key" or "key=value".
+	Tolerations []string `protobuf:"bytes,23,rep,name=tolerations,proto3" json:"tolerations,omitempty"`
+	// Makes one job for each index; unset: a single job.
+	Array         *ArraySpec `protobuf:"bytes,24,opt,name=array,proto3" json:"array,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobSpec) Reset() {
@@ -571,6 +583,176 @@ func (x *JobSpec) GetCheckpointKeep() int32 {
 	return 0
 }
 
+func (x *JobSpec) GetMinGpus() int32 {
+	if x != nil {
+		return x.MinGpus
+	}
+	return 0
+}
+
+func (x *JobSpec) GetGpuMilli() int32 {
+	if x != nil {
+		return x.GpuMilli
+	}
+	return 0
+}
+
+func (x *JobSpec) GetTopology() *TopologyWish {
+	if x != nil {
+		return x.Topology
+	}
+	return nil
+}
+
+func (x *JobSpec) GetNodeSelector() map[string]string {
+	if x != nil {
+		return x.NodeSelector
+	}
+	return nil
+}
+
+func (x *JobSpec) GetTolerations() []string {
+	if x != nil {
+		return x.Tolerations
+	}
+	return nil
+}
+
+func (x *JobSpec) GetArray() *ArraySpec {
+	if x != nil {
+		return x.Array
+	}
+	return nil
+}
+
+// TopologyWish asks for a gang within one domain of a level, such as one rack.
+type TopologyWish struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A level of the policy's topology, or "node"; empty: no wish.
+	Level string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	// Whether the job waits for such a place; else it only prefers one.
+	Required      bool `protobuf:"varint,2,opt,name=required,proto3" json:"required,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopologyWish) Reset() {
+	*x = TopologyWish{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopologyWish) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopologyWish) ProtoMessage() {}
+
+func (x *TopologyWish) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopologyWish.ProtoReflect.Descriptor instead.
+func (*TopologyWish) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TopologyWish) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *TopologyWish) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+// ArraySpec makes one job for each index first, first + step ... up to last.
+type ArraySpec struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First index, 0 or more.
+	First int32 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	// Last index that may be made, not below first.
+	Last int32 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	// From one index to the next, 1 or more; 0: not an array.
+	Step int32 `protobuf:"varint,3,opt,name=step,proto3" json:"step,omitempty"`
+	// Members that may hold GPUs at once; 0: no bound.
+	Parallel      int32 `protobuf:"varint,4,opt,name=parallel,proto3" json:"parallel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArraySpec) Reset() {
+	*x = ArraySpec{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArraySpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArraySpec) ProtoMessage() {}
+
+func (x *ArraySpec) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArraySpec.ProtoReflect.Descriptor instead.
+func (*ArraySpec) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ArraySpec) GetFirst() int32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *ArraySpec) GetLast() int32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *ArraySpec) GetStep() int32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *ArraySpec) GetParallel() int32 {
+	if x != nil {
+		return x.Parallel
+	}
+	return 0
+}
+
 // Worker is one training process as the scheduler knows it.
 type Worker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -598,7 +780,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +792,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +805,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Worker) GetRank() int32 {
@@ -706,7 +888,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +900,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +913,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Checkpoint) GetStep() int64 {
@@ -779,7 +961,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +973,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +986,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Progress) GetStep() int64 {
@@ -871,14 +1053,30 @@ type Job struct {
 	// Evictions and losses not counted against the retries.
 	Requeues int32 `protobuf:"varint,16,opt,name=requeues,proto3" json:"requeues,omitempty"`
 	// Epochs that have ended, oldest first; the last few.
-	History       []*Launch `protobuf:"bytes,17,rep,name=history,proto3" json:"history,omitempty"`
+	History []*Launch `protobuf:"bytes,17,rep,name=history,proto3" json:"history,omitempty"`
+	// Number of the array's first member, or 0 if it is of no array.
+	Array uint64 `protobuf:"varint,18,opt,name=array,proto3" json:"array,omitempty"`
+	// Its index in the array.
+	ArrayIndex int32 `protobuf:"varint,19,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"`
+	// GPUs that it holds now, 0 unless it is Starting, Running or Stopping.
+	HeldGpus int32 `protobuf:"varint,20,opt,name=held_gpus,json=heldGpus,proto3" json:"held_gpus,omitempty"`
+	// GPU time that it has had so far, in all epochs, in seconds; a share counts as such.
+	AttainedGpuSeconds float64 `protobuf:"fixed64,21,opt,name=attained_gpu_seconds,json=attainedGpuSeconds,proto3" json:"attained_gpu_seconds,omitempty"`
+	// Epochs that ended because another job needed the GPUs.
+	Preemptions int32 `protobuf:"varint,22,opt,name=preemptions,proto3" json:"preemptions,omitempty"`
+	// When the last of these was asked to stop, Unix nanoseconds, or 0.
+	PreemptedUnixNs int64 `protobuf:"varint,23,opt,name=preempted_unix_ns,json=preemptedUnixNs,proto3" json:"preempted_unix_ns,omitempty"`
+	// What is kept free for it while it is Pending. Lists leave it out.
+	Kept *Kept `protobuf:"bytes,24,opt,name=kept,proto3" json:"kept,omitempty"`
+	// Names of nodes that it keeps away from: it failed there, or lost them. Lists leave them out.
+	AvoidedNodes  []string `protobuf:"bytes,25,rep,name=avoided_nodes,json=avoidedNodes,proto3" json:"avoided_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1088,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1101,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Job) GetId() uint64 {
@@ -1025,6 +1223,126 @@ func (x *Job) GetHistory() []*Launch {
 	return nil
 }
 
+func (x *Job) GetArray() uint64 {
+	if x != nil {
+		return x.Array
+	}
+	return 0
+}
+
+func (x *Job) GetArrayIndex() int32 {
+	if x != nil {
+		return x.ArrayIndex
+	}
+	return 0
+}
+
+func (x *Job) GetHeldGpus() int32 {
+	if x != nil {
+		return x.HeldGpus
+	}
+	return 0
+}
+
+func (x *Job) GetAttainedGpuSeconds() float64 {
+	if x != nil {
+		return x.AttainedGpuSeconds
+	}
+	return 0
+}
+
+func (x *Job) GetPreemptions() int32 {
+	if x != nil {
+		return x.Preemptions
+	}
+	return 0
+}
+
+func (x *Job) GetPreemptedUnixNs() int64 {
+	if x != nil {
+		return x.PreemptedUnixNs
+	}
+	return 0
+}
+
+func (x *Job) GetKept() *Kept {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
+func (x *Job) GetAvoidedNodes() []string {
+	if x != nil {
+		return x.AvoidedNodes
+	}
+	return nil
+}
+
+// Kept is the reservation of a Pending job.
+type Kept struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of the nodes whose free GPUs are kept for it.
+	Nodes []string `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// When it is expected to start, Unix nanoseconds.
+	StartUnixNs int64 `protobuf:"varint,2,opt,name=start_unix_ns,json=startUnixNs,proto3" json:"start_unix_ns,omitempty"`
+	// When the reservation was made, Unix nanoseconds.
+	MadeUnixNs    int64 `protobuf:"varint,3,opt,name=made_unix_ns,json=madeUnixNs,proto3" json:"made_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Kept) Reset() {
+	*x = Kept{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Kept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Kept) ProtoMessage() {}
+
+func (x *Kept) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Kept.ProtoReflect.Descriptor instead.
+func (*Kept) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Kept) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Kept) GetStartUnixNs() int64 {
+	if x != nil {
+		return x.StartUnixNs
+	}
+	return 0
+}
+
+func (x *Kept) GetMadeUnixNs() int64 {
+	if x != nil {
+		return x.MadeUnixNs
+	}
+	return 0
+}
+
 // Launch is an epoch of a job that has ended.
 type Launch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1044,7 +1362,7 @@ type Launch struct {
 
 func (x *Launch) Reset() {
 	*x = Launch{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1374,7 @@ func (x *Launch) String() string {
 func (*Launch) ProtoMessage() {}
 
 func (x *Launch) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1387,7 @@ func (x *Launch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Launch.ProtoReflect.Descriptor instead.
 func (*Launch) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Launch) GetEpoch() uint64 {
@@ -1122,7 +1440,7 @@ type SubmitJobRequest struct {
 
 func (x *SubmitJobRequest) Reset() {
 	*x = SubmitJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1452,7 @@ func (x *SubmitJobRequest) String() string {
 func (*SubmitJobRequest) ProtoMessage() {}
 
 func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1465,7 @@ func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{7}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SubmitJobRequest) GetRequestId() string {
@@ -1186,7 +1504,7 @@ type SubmitJobResponse struct {
 
 func (x *SubmitJobResponse) Reset() {
 	*x = SubmitJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1516,7 @@ func (x *SubmitJobResponse) String() string {
 func (*SubmitJobResponse) ProtoMessage() {}
 
 func (x *SubmitJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1529,7 @@ func (x *SubmitJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobResponse.ProtoReflect.Descriptor instead.
 func (*SubmitJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{8}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SubmitJobResponse) GetJob() *Job {
@@ -1248,7 +1566,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1578,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1591,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{9}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetJobRequest) GetId() uint64 {
@@ -1303,7 +1621,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1633,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1646,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{10}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -1361,14 +1679,16 @@ type ListJobsRequest struct {
 	// next_page_token of the page before.
 	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Read what this server has without asking the leader.
-	Stale         bool `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
+	Stale bool `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Members of this array: the number of its first member.
+	Array         uint64 `protobuf:"varint,8,opt,name=array,proto3" json:"array,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1700,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1713,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListJobsRequest) GetStates() []JobState {
@@ -1445,6 +1765,13 @@ func (x *ListJobsRequest) GetStale() bool {
 	return false
 }
 
+func (x *ListJobsRequest) GetArray() uint64 {
+	if x != nil {
+		return x.Array
+	}
+	return 0
+}
+
 // ListJobsResponse is one page.
 type ListJobsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1460,7 +1787,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1799,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1812,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -1522,7 +1849,7 @@ type WatchJobsRequest struct {
 
 func (x *WatchJobsRequest) Reset() {
 	*x = WatchJobsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1861,7 @@ func (x *WatchJobsRequest) String() string {
 func (*WatchJobsRequest) ProtoMessage() {}
 
 func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1874,7 @@ func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchJobsRequest) GetFromIndex() uint64 {
@@ -1582,7 +1909,7 @@ type WatchJobsResponse struct {
 
 func (x *WatchJobsResponse) Reset() {
 	*x = WatchJobsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1921,7 @@ func (x *WatchJobsResponse) String() string {
 func (*WatchJobsResponse) ProtoMessage() {}
 
 func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1934,7 @@ func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsResponse.ProtoReflect.Descriptor instead.
 func (*WatchJobsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchJobsResponse) GetIndex() uint64 {
@@ -1653,7 +1980,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1992,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +2005,7 @@ func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CancelJobRequest) GetId() uint64 {
@@ -1713,7 +2040,7 @@ type CancelJobResponse struct {
 
 func (x *CancelJobResponse) Reset() {
 	*x = CancelJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +2052,7 @@ func (x *CancelJobResponse) String() string {
 func (*CancelJobResponse) ProtoMessage() {}
 
 func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +2065,7 @@ func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobResponse.ProtoReflect.Descriptor instead.
 func (*CancelJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CancelJobResponse) GetJob() *Job {
@@ -1769,7 +2096,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +2108,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +2121,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StreamLogsRequest) GetJobId() uint64 {
@@ -1858,7 +2185,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +2197,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +2210,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StreamLogsResponse) GetRank() int32 {
@@ -1939,14 +2266,18 @@ type GPU struct {
 	// Epoch of that job.
 	Epoch uint64 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Utilisation 0..1, if known (leader's memory).
-	Utilization   *float64 `protobuf:"fixed64,8,opt,name=utilization,proto3,oneof" json:"utilization,omitempty"`
+	Utilization *float64 `protobuf:"fixed64,8,opt,name=utilization,proto3,oneof" json:"utilization,omitempty"`
+	// Jobs that hold parts of it, if no job holds all of it.
+	Shares []*GPUShare `protobuf:"bytes,9,rep,name=shares,proto3" json:"shares,omitempty"`
+	// NVLink island of the node; GPUs of one island reach each other fastest.
+	Island        int32 `protobuf:"varint,10,opt,name=island,proto3" json:"island,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GPU) Reset() {
 	*x = GPU{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2289,7 @@ func (x *GPU) String() string {
 func (*GPU) ProtoMessage() {}
 
 func (x *GPU) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2302,7 @@ func (x *GPU) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPU.ProtoReflect.Descriptor instead.
 func (*GPU) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GPU) GetUuid() string {
@@ -2030,6 +2361,157 @@ func (x *GPU) GetUtilization() float64 {
 	return 0
 }
 
+func (x *GPU) GetShares() []*GPUShare {
+	if x != nil {
+		return x.Shares
+	}
+	return nil
+}
+
+func (x *GPU) GetIsland() int32 {
+	if x != nil {
+		return x.Island
+	}
+	return 0
+}
+
+// GPUShare is a part of a GPU that a job holds.
+type GPUShare struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Job that holds it.
+	JobId uint64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Epoch of that job.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Size in thousandths of the GPU.
+	Milli         int32 `protobuf:"varint,3,opt,name=milli,proto3" json:"milli,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GPUShare) Reset() {
+	*x = GPUShare{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GPUShare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GPUShare) ProtoMessage() {}
+
+func (x *GPUShare) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GPUShare.ProtoReflect.Descriptor instead.
+func (*GPUShare) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GPUShare) GetJobId() uint64 {
+	if x != nil {
+		return x.JobId
+	}
+	return 0
+}
+
+func (x *GPUShare) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GPUShare) GetMilli() int32 {
+	if x != nil {
+		return x.Milli
+	}
+	return 0
+}
+
+// Drain says that a node takes no new jobs, and when it is to be empty.
+type Drain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who drains it.
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// Since when, Unix nanoseconds.
+	SinceUnixNs int64 `protobuf:"varint,3,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	// Jobs still there then are moved away, Unix nanoseconds; 0: they may end by themselves.
+	DeadlineUnixNs int64 `protobuf:"varint,4,opt,name=deadline_unix_ns,json=deadlineUnixNs,proto3" json:"deadline_unix_ns,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Drain) Reset() {
+	*x = Drain{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drain) ProtoMessage() {}
+
+func (x *Drain) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drain.ProtoReflect.Descriptor instead.
+func (*Drain) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Drain) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Drain) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Drain) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *Drain) GetDeadlineUnixNs() int64 {
+	if x != nil {
+		return x.DeadlineUnixNs
+	}
+	return 0
+}
+
 // Node is one machine with an agent.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2056,14 +2538,18 @@ type Node struct {
 	// Last heartbeat, milliseconds ago; -1 if this server does not know.
 	HeartbeatAgeMs int64 `protobuf:"varint,11,opt,name=heartbeat_age_ms,json=heartbeatAgeMs,proto3" json:"heartbeat_age_ms,omitempty"`
 	// Difference of the agent's clock to the leader's, milliseconds, positive if ahead.
-	ClockSkewMs   int64 `protobuf:"varint,12,opt,name=clock_skew_ms,json=clockSkewMs,proto3" json:"clock_skew_ms,omitempty"`
+	ClockSkewMs int64 `protobuf:"varint,12,opt,name=clock_skew_ms,json=clockSkewMs,proto3" json:"clock_skew_ms,omitempty"`
+	// Taints: they keep jobs away that do not bear them.
+	Taints map[string]string `protobuf:"bytes,13,rep,name=taints,proto3" json:"taints,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Unset: it takes jobs.
+	Drain         *Drain `protobuf:"bytes,14,opt,name=drain,proto3" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2561,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2574,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Node) GetId() string {
@@ -2175,6 +2661,20 @@ func (x *Node) GetClockSkewMs() int64 {
 	return 0
 }
 
+func (x *Node) GetTaints() map[string]string {
+	if x != nil {
+		return x.Taints
+	}
+	return nil
+}
+
+func (x *Node) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
 // ListNodesRequest asks for all nodes.
 type ListNodesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2186,7 +2686,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2698,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2711,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -2234,7 +2734,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2746,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2759,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -2291,7 +2791,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2303,7 +2803,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2316,7 +2816,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Server) GetId() string {
@@ -2349,7 +2849,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2861,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2874,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{29}
 }
 
 // GetClusterResponse is the cluster's summary.
@@ -2402,7 +2902,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2414,7 +2914,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2427,7 +2927,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetClusterResponse) GetClusterId() string {
@@ -2493,7 +2993,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"%gangline/scheduler/v1/scheduler.proto\x12\x15gangline.scheduler.v1\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x8a\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xf5\a\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1f\n" +
@@ -2513,11 +3013,28 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\vpreemptible\x18\x0f \x01(\bR\vpreemptible\x12\x1c\n" +
 	"\awarn_ms\x18\x10 \x01(\x03H\x01R\x06warnMs\x88\x01\x01\x12\x1e\n" +
 	"\bgrace_ms\x18\x11 \x01(\x03H\x02R\agraceMs\x88\x01\x01\x12'\n" +
-	"\x0fcheckpoint_keep\x18\x12 \x01(\x05R\x0echeckpointKeepB\v\n" +
+	"\x0fcheckpoint_keep\x18\x12 \x01(\x05R\x0echeckpointKeep\x12\x19\n" +
+	"\bmin_gpus\x18\x13 \x01(\x05R\aminGpus\x12\x1b\n" +
+	"\tgpu_milli\x18\x14 \x01(\x05R\bgpuMilli\x12?\n" +
+	"\btopology\x18\x15 \x01(\v2#.gangline.scheduler.v1.TopologyWishR\btopology\x12U\n" +
+	"\rnode_selector\x18\x16 \x03(\v20.gangline.scheduler.v1.JobSpec.NodeSelectorEntryR\fnodeSelector\x12 \n" +
+	"\vtolerations\x18\x17 \x03(\tR\vtolerations\x126\n" +
+	"\x05array\x18\x18 \x01(\v2 .gangline.scheduler.v1.ArraySpecR\x05array\x1a?\n" +
+	"\x11NodeSelectorEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
 	"\t_priorityB\n" +
 	"\n" +
 	"\b_warn_msB\v\n" +
-	"\t_grace_ms\"\x90\x02\n" +
+	"\t_grace_ms\"@\n" +
+	"\fTopologyWish\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\x12\x1a\n" +
+	"\brequired\x18\x02 \x01(\bR\brequired\"e\n" +
+	"\tArraySpec\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\x05R\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x05R\x04last\x12\x12\n" +
+	"\x04step\x18\x03 \x01(\x05R\x04step\x12\x1a\n" +
+	"\bparallel\x18\x04 \x01(\x05R\bparallel\"\x90\x02\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x1b\n" +
@@ -2543,7 +3060,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\ametrics\x18\x04 \x03(\v2,.gangline.scheduler.v1.Progress.MetricsEntryR\ametrics\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xbf\x05\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xe9\a\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\x04spec\x18\x02 \x01(\v2\x1e.gangline.scheduler.v1.JobSpecR\x04spec\x12\x12\n" +
@@ -2564,7 +3081,21 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\bfailures\x18\x0e \x01(\x05R\bfailures\x12+\n" +
 	"\x12not_before_unix_ns\x18\x0f \x01(\x03R\x0fnotBeforeUnixNs\x12\x1a\n" +
 	"\brequeues\x18\x10 \x01(\x05R\brequeues\x127\n" +
-	"\ahistory\x18\x11 \x03(\v2\x1d.gangline.scheduler.v1.LaunchR\ahistory\"\x9f\x01\n" +
+	"\ahistory\x18\x11 \x03(\v2\x1d.gangline.scheduler.v1.LaunchR\ahistory\x12\x14\n" +
+	"\x05array\x18\x12 \x01(\x04R\x05array\x12\x1f\n" +
+	"\varray_index\x18\x13 \x01(\x05R\n" +
+	"arrayIndex\x12\x1b\n" +
+	"\theld_gpus\x18\x14 \x01(\x05R\bheldGpus\x120\n" +
+	"\x14attained_gpu_seconds\x18\x15 \x01(\x01R\x12attainedGpuSeconds\x12 \n" +
+	"\vpreemptions\x18\x16 \x01(\x05R\vpreemptions\x12*\n" +
+	"\x11preempted_unix_ns\x18\x17 \x01(\x03R\x0fpreemptedUnixNs\x12/\n" +
+	"\x04kept\x18\x18 \x01(\v2\x1b.gangline.scheduler.v1.KeptR\x04kept\x12#\n" +
+	"\ravoided_nodes\x18\x19 \x03(\tR\favoidedNodes\"b\n" +
+	"\x04Kept\x12\x14\n" +
+	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\"\n" +
+	"\rstart_unix_ns\x18\x02 \x01(\x03R\vstartUnixNs\x12 \n" +
+	"\fmade_unix_ns\x18\x03 \x01(\x03R\n" +
+	"madeUnixNs\"\x9f\x01\n" +
 	"\x06Launch\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x19\n" +
 	"\bnode_ids\x18\x02 \x03(\tR\anodeIds\x12&\n" +
@@ -2585,7 +3116,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\"T\n" +
 	"\x0eGetJobResponse\x12,\n" +
 	"\x03job\x18\x01 \x01(\v2\x1a.gangline.scheduler.v1.JobR\x03job\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xe7\x01\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\xfd\x01\n" +
 	"\x0fListJobsRequest\x127\n" +
 	"\x06states\x18\x01 \x03(\x0e2\x1f.gangline.scheduler.v1.JobStateR\x06states\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x12\n" +
@@ -2595,7 +3126,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x06 \x01(\tR\tpageToken\x12\x14\n" +
-	"\x05stale\x18\a \x01(\bR\x05stale\"\x80\x01\n" +
+	"\x05stale\x18\a \x01(\bR\x05stale\x12\x14\n" +
+	"\x05array\x18\b \x01(\x04R\x05array\"\x80\x01\n" +
 	"\x10ListJobsResponse\x12.\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x1a.gangline.scheduler.v1.JobR\x04jobs\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
@@ -2629,7 +3161,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x128\n" +
 	"\x06stream\x18\x03 \x01(\x0e2 .gangline.scheduler.v1.LogStreamR\x06stream\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x12\x12\n" +
-	"\x04note\x18\x05 \x01(\tR\x04note\"\xe6\x01\n" +
+	"\x04note\x18\x05 \x01(\tR\x04note\"\xb7\x02\n" +
 	"\x03GPU\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12!\n" +
@@ -2638,8 +3170,20 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x15\n" +
 	"\x06job_id\x18\x06 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12%\n" +
-	"\vutilization\x18\b \x01(\x01H\x00R\vutilization\x88\x01\x01B\x0e\n" +
-	"\f_utilization\"\xe8\x03\n" +
+	"\vutilization\x18\b \x01(\x01H\x00R\vutilization\x88\x01\x01\x127\n" +
+	"\x06shares\x18\t \x03(\v2\x1f.gangline.scheduler.v1.GPUShareR\x06shares\x12\x16\n" +
+	"\x06island\x18\n" +
+	" \x01(\x05R\x06islandB\x0e\n" +
+	"\f_utilization\"M\n" +
+	"\bGPUShare\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05milli\x18\x03 \x01(\x05R\x05milli\"}\n" +
+	"\x05Drain\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\"\n" +
+	"\rsince_unix_ns\x18\x03 \x01(\x03R\vsinceUnixNs\x12(\n" +
+	"\x10deadline_unix_ns\x18\x04 \x01(\x03R\x0edeadlineUnixNs\"\x98\x05\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x126\n" +
@@ -2653,8 +3197,13 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12(\n" +
 	"\x10heartbeat_age_ms\x18\v \x01(\x03R\x0eheartbeatAgeMs\x12\"\n" +
-	"\rclock_skew_ms\x18\f \x01(\x03R\vclockSkewMs\x1a9\n" +
+	"\rclock_skew_ms\x18\f \x01(\x03R\vclockSkewMs\x12?\n" +
+	"\x06taints\x18\r \x03(\v2'.gangline.scheduler.v1.Node.TaintsEntryR\x06taints\x122\n" +
+	"\x05drain\x18\x0e \x01(\v2\x1c.gangline.scheduler.v1.DrainR\x05drain\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vTaintsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"(\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
@@ -2731,7 +3280,7 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(JobState)(0),              // 0: gangline.scheduler.v1.JobState
 	(LaunchMode)(0),            // 1: gangline.scheduler.v1.LaunchMode
@@ -2740,79 +3289,93 @@ var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(NodeState)(0),             // 4: gangline.scheduler.v1.NodeState
 	(*EnvVar)(nil),             // 5: gangline.scheduler.v1.EnvVar
 	(*JobSpec)(nil),            // 6: gangline.scheduler.v1.JobSpec
-	(*Worker)(nil),             // 7: gangline.scheduler.v1.Worker
-	(*Checkpoint)(nil),         // 8: gangline.scheduler.v1.Checkpoint
-	(*Progress)(nil),           // 9: gangline.scheduler.v1.Progress
-	(*Job)(nil),                // 10: gangline.scheduler.v1.Job
-	(*Launch)(nil),             // 11: gangline.scheduler.v1.Launch
-	(*SubmitJobRequest)(nil),   // 12: gangline.scheduler.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),  // 13: gangline.scheduler.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),      // 14: gangline.scheduler.v1.GetJobRequest
-	(*GetJobResponse)(nil),     // 15: gangline.scheduler.v1.GetJobResponse
-	(*ListJobsRequest)(nil),    // 16: gangline.scheduler.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),   // 17: gangline.scheduler.v1.ListJobsResponse
-	(*WatchJobsRequest)(nil),   // 18: gangline.scheduler.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),  // 19: gangline.scheduler.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),   // 20: gangline.scheduler.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),  // 21: gangline.scheduler.v1.CancelJobResponse
-	(*StreamLogsRequest)(nil),  // 22: gangline.scheduler.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil), // 23: gangline.scheduler.v1.StreamLogsResponse
-	(*GPU)(nil),                // 24: gangline.scheduler.v1.GPU
-	(*Node)(nil),               // 25: gangline.scheduler.v1.Node
-	(*ListNodesRequest)(nil),   // 26: gangline.scheduler.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),  // 27: gangline.scheduler.v1.ListNodesResponse
-	(*Server)(nil),             // 28: gangline.scheduler.v1.Server
-	(*GetClusterRequest)(nil),  // 29: gangline.scheduler.v1.GetClusterRequest
-	(*GetClusterResponse)(nil), // 30: gangline.scheduler.v1.GetClusterResponse
-	nil,                        // 31: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                        // 32: gangline.scheduler.v1.Node.LabelsEntry
+	(*TopologyWish)(nil),       // 7: gangline.scheduler.v1.TopologyWish
+	(*ArraySpec)(nil),          // 8: gangline.scheduler.v1.ArraySpec
+	(*Worker)(nil),             // 9: gangline.scheduler.v1.Worker
+	(*Checkpoint)(nil),         // 10: gangline.scheduler.v1.Checkpoint
+	(*Progress)(nil),           // 11: gangline.scheduler.v1.Progress
+	(*Job)(nil),                // 12: gangline.scheduler.v1.Job
+	(*Kept)(nil),               // 13: gangline.scheduler.v1.Kept
+	(*Launch)(nil),             // 14: gangline.scheduler.v1.Launch
+	(*SubmitJobRequest)(nil),   // 15: gangline.scheduler.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),  // 16: gangline.scheduler.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),      // 17: gangline.scheduler.v1.GetJobRequest
+	(*GetJobResponse)(nil),     // 18: gangline.scheduler.v1.GetJobResponse
+	(*ListJobsRequest)(nil),    // 19: gangline.scheduler.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),   // 20: gangline.scheduler.v1.ListJobsResponse
+	(*WatchJobsRequest)(nil),   // 21: gangline.scheduler.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),  // 22: gangline.scheduler.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),   // 23: gangline.scheduler.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),  // 24: gangline.scheduler.v1.CancelJobResponse
+	(*StreamLogsRequest)(nil),  // 25: gangline.scheduler.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil), // 26: gangline.scheduler.v1.StreamLogsResponse
+	(*GPU)(nil),                // 27: gangline.scheduler.v1.GPU
+	(*GPUShare)(nil),           // 28: gangline.scheduler.v1.GPUShare
+	(*Drain)(nil),              // 29: gangline.scheduler.v1.Drain
+	(*Node)(nil),               // 30: gangline.scheduler.v1.Node
+	(*ListNodesRequest)(nil),   // 31: gangline.scheduler.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),  // 32: gangline.scheduler.v1.ListNodesResponse
+	(*Server)(nil),             // 33: gangline.scheduler.v1.Server
+	(*GetClusterRequest)(nil),  // 34: gangline.scheduler.v1.GetClusterRequest
+	(*GetClusterResponse)(nil), // 35: gangline.scheduler.v1.GetClusterResponse
+	nil,                        // 36: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                        // 37: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                        // 38: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                        // 39: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
 	5,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
-	2,  // 2: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	31, // 3: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
-	6,  // 4: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
-	0,  // 5: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
-	7,  // 6: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
-	8,  // 7: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
-	9,  // 8: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
-	11, // 9: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
-	6,  // 10: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	10, // 11: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	10, // 12: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	0,  // 13: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
-	10, // 14: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
-	10, // 15: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
-	10, // 16: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	3,  // 17: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
-	3,  // 18: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
-	4,  // 19: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
-	24, // 20: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	32, // 21: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	25, // 22: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
-	28, // 23: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
-	12, // 24: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
-	14, // 25: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
-	16, // 26: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
-	18, // 27: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
-	20, // 28: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
-	22, // 29: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
-	26, // 30: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
-	29, // 31: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
-	13, // 32: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	15, // 33: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	17, // 34: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	19, // 35: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	21, // 36: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	23, // 37: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	27, // 38: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	30, // 39: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	32, // [32:40] is the sub-list for method output_type
-	24, // [24:32] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	7,  // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
+	36, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	8,  // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
+	2,  // 5: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
+	37, // 6: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	6,  // 7: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
+	0,  // 8: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
+	9,  // 9: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
+	10, // 10: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
+	11, // 11: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
+	14, // 12: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
+	13, // 13: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
+	6,  // 14: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	12, // 15: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	12, // 16: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	0,  // 17: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
+	12, // 18: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
+	12, // 19: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
+	12, // 20: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	3,  // 21: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
+	3,  // 22: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
+	28, // 23: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
+	4,  // 24: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
+	27, // 25: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
+	38, // 26: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	39, // 27: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	29, // 28: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
+	30, // 29: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
+	33, // 30: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
+	15, // 31: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
+	17, // 32: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
+	19, // 33: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
+	21, // 34: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
+	23, // 35: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
+	25, // 36: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
+	31, // 37: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
+	34, // 38: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
+	16, // 39: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	18, // 40: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	20, // 41: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	22, // 42: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	24, // 43: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	26, // 44: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	32, // 45: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	35, // 46: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	39, // [39:47] is the sub-list for method output_type
+	31, // [31:39] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_gangline_scheduler_v1_scheduler_proto_init() }
@@ -2821,15 +3384,15 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 		return
 	}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[1].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[17].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[19].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[20].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   28,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
