@@ -28,14 +28,18 @@ const (
 const MaxFakeGPUs = 256
 
 // SpecForms lists the allowed forms of a spec; errors and help texts show it.
-const SpecForms = "allowed: auto | nvml | none | fake:8xH100 | fake:4xA100+2xL4 | fake:8xH100:memory=80GiB,seed=7"
+const SpecForms = "allowed: auto | nvml | none | fake:8xH100 | fake:4xA100+2xL4 | fake:8xA100/4 (NVLink islands of 4) | " +
+	"fake:7xH100-1g.10gb (MIG instances) | fake:8xH100:memory=80GiB,seed=7"
 
 // FakeGroup is a number of equal emulated GPUs.
 type FakeGroup struct {
 	// Count is at least 1.
 	Count int
-	// Type is a lower-case type word such as "h100".
+	// Type is a lower-case type word such as "h100", or that of a MIG instance such as "h100-1g.10gb".
 	Type string
+	// Island is how many of the GPUs make one NVLink island, the last one may have fewer; 0: the group is one island.
+	// No island reaches into another group.
+	Island int
 }
 
 // Spec is a parsed --gpus value.
@@ -91,7 +95,7 @@ func parseFake(text, rest string) (Spec, error) {
 	return spec, nil
 }
 
-// parseGroup reads "8xH100".
+// parseGroup reads "8xH100" or "8xA100/4".
 func parseGroup(part string) (FakeGroup, error) {
 	countText, typeText, ok := strings.Cut(part, "x")
 	if !ok {
@@ -101,11 +105,22 @@ func parseGroup(part string) (FakeGroup, error) {
 	if err != nil || count < 1 || count > MaxFakeGPUs {
 		return FakeGroup{}, fmt.Errorf("count %q in %q is not a number from 1 to %d", countText, part, MaxFakeGPUs)
 	}
-	word := strings.ToLower(typeText)
-	if word == "" || strings.Trim(word, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-		return FakeGroup{}, fmt.Errorf("type %q in %q is not a word of letters and digits", typeText, part)
+	typeText, islandText, hasIsland := strings.Cut(typeText, "/")
+	island := 0
+	if hasIsland {
+		if island, err = strconv.Atoi(islandText); err != nil || island < 1 || island > count {
+			return FakeGroup{}, fmt.Errorf("island %q in %q is not a number of GPUs from 1 to %d", islandText, part, count)
+		}
 	}
-	return FakeGroup{Count: count, Type: word}, nil
+	word := strings.ToLower(typeText)
+	board, _, isInstance := SplitInstanceType(word)
+	if !isInstance {
+		board = word
+	}
+	if board == "" || strings.Trim(board, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+		return FakeGroup{}, fmt.Errorf("type %q in %q is not a word of letters and digits, or one of a MIG instance such as h100-1g.10gb", typeText, part)
+	}
+	return FakeGroup{Count: count, Type: word, Island: island}, nil
 }
 
 func (s *Spec) setOption(option string) error {

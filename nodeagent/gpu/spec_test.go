@@ -19,6 +19,10 @@ func TestParseSpec(t *testing.T) {
 		"fake:4xA100+2xL4": {
 			Kind: gpu.KindFake, Groups: []gpu.FakeGroup{{Count: 4, Type: "a100"}, {Count: 2, Type: "l4"}},
 		},
+		"fake:8xA100/4+2xL4/1": {
+			Kind: gpu.KindFake, Groups: []gpu.FakeGroup{{Count: 8, Type: "a100", Island: 4}, {Count: 2, Type: "l4", Island: 1}},
+		},
+		"fake:14xH100-1g.10gb": {Kind: gpu.KindFake, Groups: []gpu.FakeGroup{{Count: 14, Type: "h100-1g.10gb"}}},
 		"fake:8xH100:memory=80GiB,seed=7": {
 			Kind: gpu.KindFake, Groups: []gpu.FakeGroup{{Count: 8, Type: "h100"}}, MemBytes: 80 << 30, Seed: 7,
 		},
@@ -49,6 +53,11 @@ func TestParseSpecErrorsShowTheAllowedForms(t *testing.T) {
 		"fake:-1xH100":                         "is not a number from 1",
 		"fake:8x":                              "is not a word",
 		"fake:8xH-100":                         "is not a word",
+		"fake:8xH100-1g":                       "is not a word",
+		"fake:8x-1g.10gb":                      "is not a word",
+		"fake:8xH100/0":                        "is not a number of GPUs from 1 to 8",
+		"fake:8xH100/9":                        "is not a number of GPUs from 1 to 8",
+		"fake:8xH100/":                         "is not a number of GPUs from 1 to 8",
 		"fake:200xH100+200xL4":                 "more than 256",
 		"fake:8xH100:":                         "unknown option",
 		"fake:8xH100:memory=80":                "needs a unit",

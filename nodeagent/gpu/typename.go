@@ -1,6 +1,8 @@
 package gpu
 
 import (
+	"fmt"
+	"math"
 	"regexp"
 	"strings"
 )
@@ -36,6 +38,50 @@ func TypeFromName(name string) string {
 		return seriesType(words)
 	}
 	return strings.Join(words, "")
+}
+
+// profileWord is the name of a MIG profile in a type: 1g.10gb, 1c.3g.40gb, 1g.10gb.me.
+var profileWord = regexp.MustCompile(`^([0-9]c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb(\.[a-z0-9.]+)?$`)
+
+// InstanceType is the type of a MIG instance: that of its GPU and the profile, "h100-1g.10gb". What NVIDIA joins by a
+// plus sign to the profile (1g.10gb+me: with media engines) is joined by a dot, as in its names for Kubernetes.
+func InstanceType(gpuType, profile string) string {
+	return gpuType + "-" + strings.ReplaceAll(strings.ToLower(profile), "+", ".")
+}
+
+// SplitInstanceType returns the GPU's type and the profile of an instance's type; false if it is not one.
+func SplitInstanceType(instance string) (gpuType, profile string, ok bool) {
+	gpuType, profile, _ = strings.Cut(instance, "-")
+	if gpuType == "" || !profileWord.MatchString(profile) {
+		return "", "", false
+	}
+	return gpuType, profile, true
+}
+
+// ProfileFromName returns the MIG profile at the end of NVML's name of an instance: "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+// gives "1g.10gb"; "" if there is none, as older drivers give the GPU's name alone.
+func ProfileFromName(name string) string {
+	_, profile, found := strings.Cut(name, " MIG ")
+	if !found || !profileWord.MatchString(strings.ReplaceAll(profile, "+", ".")) {
+		return ""
+	}
+	return profile
+}
+
+// ProfileFromSlices names the profile of an instance by what NVML says of it: its compute slices, its GPU slices and
+// its memory, beside the memory of the whole GPU (both in MiB; totalMiB 0: unknown). NVIDIA names memory in eighths of
+// the GPU's, in whole GB, which is a little more than the instance has (rule of NVIDIA's go-nvlib, mig_profile.go).
+func ProfileFromSlices(compute, slices int, memMiB, totalMiB int64) string {
+	gb := (memMiB + 1023) / 1024
+	if totalMiB > 0 {
+		eighths := math.Round(float64(memMiB) * 8 / float64(totalMiB))
+		gb = int64(math.Round(eighths / 8 * float64((totalMiB+1023)/1024)))
+	}
+	profile := fmt.Sprintf("%dg.%dgb", slices, gb)
+	if compute != slices {
+		profile = fmt.Sprintf("%dc.", compute) + profile
+	}
+	return profile
 }
 
 // isBrand tells whether the word names a maker or a product line that says nothing about the chip.

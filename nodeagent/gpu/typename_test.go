@@ -53,6 +53,66 @@ func TestTypeFromName(t *testing.T) {
 	}
 }
 
+func TestInstanceTypes(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"NVIDIA H100 80GB HBM3 MIG 1g.10gb":      "h100-1g.10gb",
+		"NVIDIA A100-SXM4-40GB MIG 1c.3g.20gb":   "a100-1c.3g.20gb",
+		"NVIDIA H100 80GB HBM3 MIG 1g.10gb+me":   "h100-1g.10gb.me",
+		"NVIDIA H200 MIG 7g.141gb":               "h200-7g.141gb",
+		"NVIDIA A100-SXM4-40GB":                  "",
+		"NVIDIA A100-SXM4-40GB MIG 1g.5gb extra": "",
+	} {
+		profile := gpu.ProfileFromName(name)
+		if profile == "" {
+			if want != "" {
+				t.Errorf("%q has no profile, want type %q", name, want)
+			}
+			continue
+		}
+		typ := gpu.InstanceType(gpu.TypeFromName(name), profile)
+		if typ != want {
+			t.Errorf("type of %q = %q, want %q", name, typ, want)
+		}
+		if board, rest, ok := gpu.SplitInstanceType(typ); !ok || gpu.InstanceType(board, rest) != typ {
+			t.Errorf("%q splits into %q and %q", typ, board, rest)
+		}
+	}
+	for _, whole := range []string{"h100", "rtx6000ada", "h100-", "-1g.10gb", "h100-80gb", "gpu-1g"} {
+		if _, _, ok := gpu.SplitInstanceType(whole); ok {
+			t.Errorf("%q passes for the type of an instance", whole)
+		}
+	}
+}
+
+// TestProfileFromSlices: sizes about those of NVIDIA's tables, a little below what the profile is called by.
+func TestProfileFromSlices(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		compute, slices int
+		mem, total      int64
+		want            string
+	}{
+		{1, 1, 4864, 40960, "1g.5gb"},   // A100 40GB
+		{3, 3, 19968, 40960, "3g.20gb"}, // A100 40GB
+		{1, 3, 19968, 40960, "1c.3g.20gb"},
+		{1, 1, 9728, 81920, "1g.10gb"},     // A100 80GB
+		{1, 1, 9856, 81559, "1g.10gb"},     // H100 80GB
+		{1, 1, 19968, 81559, "1g.20gb"},    // H100 80GB
+		{7, 7, 81248, 81559, "7g.80gb"},    // H100 80GB
+		{1, 1, 16384, 143771, "1g.18gb"},   // H200
+		{1, 1, 5952, 24576, "1g.6gb"},      // A30
+		{1, 1, 23552, 183359, "1g.23gb"},   // B200
+		{2, 2, 24 << 10, 0, "2g.24gb"},     // the GPU's own memory is not known
+		{2, 2, 24<<10 - 5, 0, "2g.24gb"},   // nor here
+		{4, 4, 40 << 10, 81559, "4g.40gb"}, // H100 80GB
+	} {
+		if got := gpu.ProfileFromSlices(c.compute, c.slices, c.mem, c.total); got != c.want {
+			t.Errorf("%d, %d, %d of %d MiB = %q, want %q", c.compute, c.slices, c.mem, c.total, got, c.want)
+		}
+	}
+}
+
 func TestTypeFromNameIsAlwaysAWord(t *testing.T) {
 	t.Parallel()
 	word := regexp.MustCompile(`^[a-z0-9]+$`)

@@ -54,8 +54,9 @@ func New(cfg Config) (*Prober, error) {
 		return nil, errors.New("emulate GPUs: config needs a node name and a clock")
 	}
 	p := &Prober{busy: cfg.Busy, now: cfg.Now}
+	island := 0 // the next free number
 	for _, group := range cfg.Spec.Groups {
-		prod, known := products[group.Type]
+		prod, known := productOf(group.Type)
 		if !known && cfg.Spec.MemBytes == 0 {
 			return nil, fmt.Errorf("emulate GPUs: memory size of type %q is not known: add :memory=80GiB or use one of %s",
 				group.Type, strings.Join(Types(), " "))
@@ -67,23 +68,33 @@ func New(cfg Config) (*Prober, error) {
 		if mem == 0 {
 			mem = prod.memMiB << 20
 		}
-		for range group.Count {
-			p.gpus = append(p.gpus, newGPU(cfg, len(p.gpus), group.Type, prod.name, mem))
+		for i := range group.Count {
+			g := newGPU(cfg, len(p.gpus), group.Type, prod.name, mem)
+			if g.Island = island; group.Island > 0 {
+				g.Island += i / group.Island
+			}
+			p.gpus = append(p.gpus, g)
 		}
+		island = p.gpus[len(p.gpus)-1].Island + 1
 	}
 	return p, nil
 }
 
 func newGPU(cfg Config, index int, typ, name string, mem int64) gpu.GPU {
+	uuid := UUID(cfg.Node, cfg.Spec.Seed, index)
+	if _, _, instance := gpu.SplitInstanceType(typ); instance {
+		uuid = "MIG" + strings.TrimPrefix(uuid, "GPU")
+	}
 	return gpu.GPU{
-		UUID: UUID(cfg.Node, cfg.Spec.Seed, index), Index: index, Minor: index,
+		UUID: uuid, Index: index, Minor: index,
 		PCIBusID: fmt.Sprintf("0000:%02x:00.0", index), Type: typ, Name: name, MemBytes: mem,
 		// Two sockets, as in most 8-GPU servers: the second half of each eight hangs off the second.
 		NUMANode: index % 8 / 4, DriverVersion: driverVersion, Health: gpu.Health{Healthy: true},
 	}
 }
 
-// UUID returns the identity of an emulated GPU in NVML form, derived from node, seed and index alone.
+// UUID returns the identity of an emulated GPU in NVML form, derived from node, seed and index alone. That of an
+// emulated MIG instance begins with MIG instead of GPU.
 func UUID(node string, seed uint64, index int) string {
 	h := sha256.Sum256(fmt.Appendf(nil, "gangline emulated gpu\n%q %d %d", node, seed, index))
 	h[6] = h[6]&0x0f | 0x80 // RFC 9562 version 8: made by a rule of our own

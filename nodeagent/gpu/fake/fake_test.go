@@ -3,6 +3,7 @@ package fake_test
 import (
 	"context"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func TestInventory(t *testing.T) {
 	}
 	want := gpu.GPU{
 		UUID: fake.UUID("n1", 0, 5), Index: 5, Minor: 5, PCIBusID: "0000:05:00.0", Type: "l4", Name: "NVIDIA L4",
-		MemBytes: 23034 << 20, NUMANode: 1, DriverVersion: "emulated", Health: gpu.Health{Healthy: true},
+		MemBytes: 23034 << 20, NUMANode: 1, Island: 1, DriverVersion: "emulated", Health: gpu.Health{Healthy: true},
 	}
 	if diff := cmp.Diff(want, got[5]); diff != "" {
 		t.Errorf("GPU 5 (-want +got):\n%s", diff)
@@ -108,6 +109,48 @@ func TestMemoryOptionAndUnknownType(t *testing.T) {
 	_, err = fake.New(fake.Config{Node: "n1", Spec: spec, Now: at(0)})
 	if err == nil || !strings.Contains(err.Error(), "h100") {
 		t.Errorf("New with an unknown type = %v, want an error that lists the known types", err)
+	}
+}
+
+func TestIslands(t *testing.T) {
+	t.Parallel()
+	for spec, want := range map[string]string{
+		"fake:8xH100":          "00000000",
+		"fake:8xA100/4":        "00001111",
+		"fake:5xA100/2":        "00112",
+		"fake:4xA100/2+3xL4":   "0011222",
+		"fake:2xA100+2xL4/1":   "0012",
+		"fake:3xh100-3g.40gb":  "000",
+		"fake:1xL4/1+1xA100/1": "01",
+	} {
+		got := ""
+		for _, g := range gpus(t, open(t, spec, nil)) {
+			got += strconv.Itoa(g.Island)
+		}
+		if got != want {
+			t.Errorf("%s: islands %s, want %s", spec, got, want)
+		}
+	}
+}
+
+func TestInstances(t *testing.T) {
+	t.Parallel()
+	p := open(t, "fake:14xH100-1g.10gb", func(c *fake.Config) { c.Busy = func(string) bool { return true } })
+	got := gpus(t, p)
+	if len(got) != 14 {
+		t.Fatalf("got %d instances, want 14", len(got))
+	}
+	for _, g := range got {
+		if !gpu.IsInstance(g.UUID) || g.Type != "h100-1g.10gb" || g.MemBytes != 10<<30 || g.Name != "NVIDIA H100 80GB HBM3 MIG 1g.10gb" {
+			t.Fatalf("got %+v, want an instance of 10 GiB", g)
+		}
+	}
+	if gpu.IsInstance(gpus(t, open(t, "fake:1xH100", nil))[0].UUID) {
+		t.Error("a whole GPU passes for an instance")
+	}
+	samples, err := p.Samples(t.Context())
+	if err != nil || len(samples) != 14 || samples[0].PowerWatts != nil || samples[0].MemUsedBytes == nil {
+		t.Errorf("samples %+v, %v, want memory and no power", samples, err)
 	}
 }
 

@@ -3,6 +3,10 @@ package fake
 import (
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gangline/gangline/nodeagent/gpu"
 )
 
 // product holds the public figures of one board: name and memory as NVML reports them, board power limit and
@@ -34,6 +38,26 @@ var products = map[string]product{ //nolint:gochecknoglobals // table of real pr
 	"rtx6000ada": {"NVIDIA RTX 6000 Ada Generation", 49140, 300, 3105, 22},
 	"t4":         {"Tesla T4", 15360, 70, 1590, 10},
 	"v100":       {"Tesla V100-SXM2-32GB", 32768, 300, 1530, 42},
+}
+
+// productOf returns the figures of a type. A MIG instance has the memory that its profile names; its readings of power
+// and clock are its GPU's and so are left out, as NVML does.
+func productOf(typ string) (product, bool) {
+	if p, known := products[typ]; known {
+		return p, true
+	}
+	board, profile, instance := gpu.SplitInstanceType(typ)
+	whole, known := products[board]
+	if !instance || !known {
+		return product{}, false
+	}
+	_, rest, _ := strings.Cut(profile, "g.")
+	digits, _, _ := strings.Cut(rest, "gb")
+	gb, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || gb < 1 {
+		return product{}, false
+	}
+	return product{name: whole.name + " MIG " + profile, memMiB: gb << 10}, true
 }
 
 // Types returns the type words whose figures are known, sorted. Any other type needs an explicit memory size.

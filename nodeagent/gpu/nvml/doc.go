@@ -9,5 +9,5 @@
 // Client needs after the child's death.
 //
 // Read next: client.go (what the agent sees), child.go (one life of the child process), protocol.go (the lines),
-// probe.go (the child's loop), driver_cgo.go (the NVML calls), testdata/fakenvml (an NVML for tests).
+// probe.go (the child's loop), driver_cgo.go and mig.go (the NVML calls), island.go (which GPUs lie together), testdata/fakenvml (an NVML for tests).
 package nvml

@@ -23,14 +23,19 @@ type library struct {
 	api     lib.Interface
 	version string
 	devices []device
+	units   []*device // of the last survey: devices and instances of such
+	missing []string  // of the last survey: what is in no unit, and why
 }
 
-// device is one attached GPU.
+// device is one attached GPU, or one MIG instance of one.
 type device struct {
 	handle lib.Device
 	info   gpu.GPU
 	// missing says why the device could not be identified; empty if info is good.
 	missing string
+	// divided tells that the GPU is in MIG mode; instances are what it is divided into.
+	divided   bool
+	instances []device
 }
 
 func newDriver() driver { return &library{} }
@@ -103,7 +108,22 @@ func (l *library) attach(at func(string)) error {
 		devices = append(devices, l.identify(i))
 	}
 	l.devices = devices
+	l.placeOnIslands()
 	return nil
+}
+
+// placeOnIslands finds out which of the devices lie together.
+func (l *library) placeOnIslands() {
+	var known []*device
+	var numa []int
+	for i := range l.devices {
+		if d := &l.devices[i]; d.missing == "" {
+			known, numa = append(known, d), append(numa, d.info.NUMANode)
+		}
+	}
+	for i, island := range islands(numa, func(a, b int) bool { return l.nvlinked(known[a], known[b]) }) {
+		known[i].info.Island = island
+	}
 }
 
 // identify reads what does not change while the device is attached.
@@ -138,22 +158,16 @@ func (l *library) identify(index int) device {
 }
 
 func (l *library) gpus(at func(string)) ([]gpu.GPU, []string, error) {
-	if err := l.attach(at); err != nil {
+	if err := l.survey(at); err != nil {
 		return nil, nil, err
 	}
 	var gpus []gpu.GPU
-	var missing []string
-	for i := range l.devices {
-		d := &l.devices[i]
-		if d.missing != "" {
-			missing = append(missing, d.missing)
-			continue
-		}
+	for _, d := range l.units {
 		at(d.info.UUID)
 		d.info.Health = l.health(d)
 		gpus = append(gpus, d.info)
 	}
-	return gpus, missing, nil
+	return gpus, l.missing, nil
 }
 
 // health asks for the memory, which makes the driver talk to the device: a lost one says so.
@@ -178,16 +192,15 @@ func (l *library) health(d *device) gpu.Health {
 }
 
 func (l *library) samples(at func(string)) ([]gpu.Sample, error) {
-	if err := l.attach(at); err != nil {
-		return nil, err
+	if l.devices == nil {
+		if err := l.survey(at); err != nil {
+			return nil, err
+		}
 	}
 	var samples []gpu.Sample
-	for _, d := range l.devices {
-		if d.missing != "" {
-			continue
-		}
+	for _, d := range l.units {
 		at(d.info.UUID)
-		if s := l.sample(d); !s.Empty() {
+		if s := l.sample(*d); !s.Empty() {
 			samples = append(samples, s)
 		}
 	}

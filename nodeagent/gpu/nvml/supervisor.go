@@ -131,7 +131,16 @@ func (s *supervisor) sick(o op, err error) result {
 	return result{gpus: append([]gpu.GPU(nil), s.known...)}
 }
 
-// learn merges an inventory into what is known: a GPU that is no longer listed stays, unhealthy.
+// board is the UUID of the GPU that g is, or is an instance of.
+func board(g gpu.GPU) string {
+	if g.Parent != "" {
+		return g.Parent
+	}
+	return g.UUID
+}
+
+// learn merges an inventory into what is known: a GPU that is no longer listed stays, unhealthy, unless it is only
+// divided in another way.
 func (s *supervisor) learn(resp response) {
 	if s.failure != nil {
 		s.cfg.Log.Info("NVML answers again", "gpus", len(resp.GPUs))
@@ -141,14 +150,17 @@ func (s *supervisor) learn(resp response) {
 	next := append([]gpu.GPU(nil), resp.GPUs...)
 	s.degraded = len(resp.Missing) > 0
 	for _, g := range resp.GPUs {
-		listed[g.UUID] = true
+		listed[g.UUID], listed[board(g)] = true, true
 		s.degraded = s.degraded || !g.Health.Healthy
 	}
 	for _, g := range s.known {
-		if listed[g.UUID] {
-			continue
+		if listed[g.UUID] || listed[board(g)] {
+			continue // as it was, or its board is divided into other MIG instances now
 		}
 		reason := "the driver does not list this GPU any more: see the kernel log, drain the node and reboot it"
+		if gpu.IsInstance(g.UUID) {
+			reason = "the driver does not list this MIG instance any more"
+		}
 		if len(resp.Missing) > 0 {
 			reason += " (" + strings.Join(resp.Missing, "; ") + ")"
 		}
