@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ func (a *app) agentCmd() *cobra.Command {
 	cfg.Listen = "127.0.0.1:7411"
 	var cpus float64
 	var memory int64
+	var rack, block string
 	var insecure bool
 	var logs logFlags
 	cmd := &cobra.Command{
@@ -27,6 +29,7 @@ of its own: stopping, restarting or upgrading the agent ends no worker.
 Every setting is a flag, a variable such as GANGLINE_STATE_DIR, or a line of
 the file of --config; flags win over variables, variables over the file.`,
 		Example: `  gangline agent --server 10.0.0.1:7070,10.0.0.2:7070 --checkpoint-root /mnt/shared/checkpoints
+  gangline agent --rack r12 --block b3 --taint team=vision
   gangline agent --gpus fake:8xH100     # emulated GPUs, to try things out`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if done, err := printConfig(cmd); done {
@@ -40,6 +43,9 @@ the file of --config; flags win over variables, variables over the file.`,
 			cfg.TLS = nodeagent.TLS{CertFile: a.tls.cert, KeyFile: a.tls.key, CAFile: a.tls.ca}
 			var err error
 			if cfg.Logger, err = logs.logger(a.err); err != nil {
+				return err
+			}
+			if cfg.Labels, err = withPlace(cfg.Labels, rack, block); err != nil {
 				return err
 			}
 			if err := absolute(&cfg.StateDir, &cfg.CheckpointRoot); err != nil {
@@ -62,7 +68,10 @@ the file of --config; flags win over variables, variables over the file.`,
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", cfg.MetricsListen, `host:port for /metrics ("" for none)`)
 	f.StringVar(&cfg.GPUs, "gpus", cfg.GPUs, "where GPUs come from: "+gpu.SpecForms)
 	f.StringVar(&cfg.CheckpointRoot, "checkpoint-root", "", "directory for checkpoints, shared by all nodes (default: in --state-dir, which serves one node only)")
-	f.StringToStringVar(&cfg.Labels, "label", nil, "labels of the node, such as rack=r12")
+	f.StringToStringVar(&cfg.Labels, "label", nil, "labels of the node, such as disk=nvme, that jobs can ask for")
+	f.StringToStringVar(&cfg.Taints, "taint", nil, "taints of the node, such as team=vision: jobs that do not tolerate each of them stay away")
+	f.StringVar(&rack, "rack", "", "the rack in which the node stands: short for --label "+nodeagent.LabelRack+"=RACK")
+	f.StringVar(&block, "block", "", "the block of racks in which the node stands: short for --label "+nodeagent.LabelBlock+"=BLOCK")
 	f.Float64Var(&cpus, "cpus", 0, "CPUs to offer (0: all)")
 	f.Int64Var(&memory, "memory-bytes", 0, "memory to offer, in bytes (0: all)")
 	f.DurationVar(&cfg.LogKeepFor, "log-keep-for", cfg.LogKeepFor, "how long output of ended workers stays")
@@ -71,6 +80,26 @@ the file of --config; flags win over variables, variables over the file.`,
 	logs.register(f)
 	configFlags(cmd)
 	return cmd
+}
+
+// withPlace returns labels with those of the node's rack and block; empty ones add none.
+func withPlace(labels map[string]string, rack, block string) (map[string]string, error) {
+	out := maps.Clone(labels)
+	for _, p := range []struct{ flag, label, value string }{
+		{"rack", nodeagent.LabelRack, rack}, {"block", nodeagent.LabelBlock, block},
+	} {
+		if p.value == "" {
+			continue
+		}
+		if old, given := labels[p.label]; given && old != p.value {
+			return nil, usage("--%s %s and --label %s=%s contradict each other: give one of them", p.flag, p.value, p.label, old)
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[p.label] = p.value
+	}
+	return out, nil
 }
 
 // absolute makes paths absolute; empty ones stay empty.
