@@ -1,11 +1,16 @@
 package main
 
 import (
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/gangline/gangline/sim"
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/replay"
 )
 
 func (a *app) simCmd() *cobra.Command {
@@ -19,50 +24,46 @@ func (a *app) simCmd() *cobra.Command {
 	return cmd
 }
 
-func (a *app) simRunCmd() *cobra.Command {
-	cfg := sim.DefaultConfig()
-	var wall bool
-	cmd := &cobra.Command{
-		Use:   "run",
-		Short: "Run synthetic jobs on a synthetic cluster, with faults, and check every rule after every command",
-		Long: `Run synthetic jobs on a synthetic cluster. The same functions decide as in
-production; time is virtual; nodes fail, agents restart, networks split and
-leaders change. The rules that must hold are checked after every command, and a
-broken one ends the run with the seed that shows it.
+// secondsFlag is a time given in seconds, as traces have them ("60"), or with a unit ("1m").
+type secondsFlag struct{ d *time.Duration }
 
-Equal flags give equal output, byte for byte, on any machine.`,
-		Example: `  gangline sim run --seed 7
-  gangline sim run --seed 7 --nodes 64 --jobs 5000 --json`,
-		Args: noArgs,
-		RunE: func(_ *cobra.Command, _ []string) error {
-			if err := cfg.Validate(); err != nil {
-				return &exitError{exitUsage, err}
-			}
-			began := time.Now()
-			report, err := sim.Run(cfg)
-			if err != nil {
-				return err
-			}
-			took := time.Since(began)
-			shown := time.Duration(0)
-			if wall {
-				shown = took
-			}
-			a.statef("simulated %s of %d jobs in %s", short(time.Duration(report.VirtualSeconds*float64(time.Second))), report.Jobs, took.Round(time.Millisecond))
-			if a.json {
-				return report.WriteJSON(a.out, shown)
-			}
-			return report.WriteText(a.out, shown)
-		},
+func (f secondsFlag) String() string {
+	if f.d == nil {
+		return "0"
 	}
-	f := cmd.Flags()
-	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "number that fixes all randomness")
-	f.IntVar(&cfg.Nodes, "nodes", cfg.Nodes, "nodes of the cluster")
-	f.IntVar(&cfg.GPUsPerNode, "gpus-per-node", cfg.GPUsPerNode, "GPUs of each node")
-	f.IntVar(&cfg.Jobs, "jobs", cfg.Jobs, "jobs that arrive")
-	f.DurationVar(&cfg.Horizon, "horizon", cfg.Horizon, "virtual time in which jobs arrive and faults strike")
-	f.Float64Var(&cfg.Load, "load", cfg.Load, "GPU time that jobs ask for, as a part of what there is")
-	f.BoolVar(&cfg.Faults, "faults", cfg.Faults, "whether nodes, agents, networks and leaders fail")
-	f.BoolVar(&wall, "wall", false, "add the wall-clock time and speed, which differ from run to run")
-	return cmd
+	return strconv.FormatFloat(f.d.Seconds(), 'f', -1, 64)
+}
+
+func (f secondsFlag) Type() string { return "seconds" }
+
+// Set implements pflag.Value.
+func (f secondsFlag) Set(s string) error {
+	if x, err := strconv.ParseFloat(s, 64); err == nil && x >= 0 && x <= 1e9 {
+		*f.d = time.Duration(x * float64(time.Second))
+		return nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a time such as 60 (seconds) or 1m", s)
+	}
+	*f.d = d
+	return nil
+}
+
+// ordersText and scoresText are the names that flags accept.
+func ordersText() string {
+	return strings.Join([]string{
+		string(cluster.OrderGangline), string(cluster.OrderFIFO), string(cluster.OrderLAS), string(cluster.OrderQSSF),
+		string(cluster.OrderSJF), string(cluster.OrderSRTF),
+	}, ", ")
+}
+
+// measured is how fast something was that began at a time.
+func measured(began time.Time) *replay.Speed {
+	sp := &replay.Speed{Wall: time.Since(began)}
+	var use syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &use) == nil {
+		sp.PeakRSS = use.Maxrss << 10 // Linux counts KiB
+	}
+	return sp
 }

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/policyfile"
+	"github.com/gangline/gangline/sim"
+	"github.com/gangline/gangline/sim/replay"
+)
+
+// simRunFlags are the flags of `gangline sim run`: those of a made-up cluster, and those of a recorded one.
+type simRunFlags struct {
+	jobs, nodes string // a number or a file
+	wall        bool
+	world       sim.Config
+
+	replay            replay.Config
+	policy, estimates string // files
+	order             string
+	drop              []string
+	skipBad           bool
+}
+
+func (a *app) simRunCmd() *cobra.Command {
+	fl := &simRunFlags{world: sim.DefaultConfig(), replay: replay.DefaultConfig()}
+	fl.jobs, fl.nodes = strconv.Itoa(fl.world.Jobs), strconv.Itoa(fl.world.Nodes)
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run a recorded workload, or a made-up one with faults, through the scheduler's own functions",
+		Long: `Run a workload on a cluster under a virtual clock. The same functions decide as
+in production.
+
+With files, --jobs and --nodes replay a recorded workload: what would have
+happened, and how long would everybody have waited? Jobs are CSV, gzipped or
+not, with a heading that names job_id, submit_s, duration_s and gpus, and
+perhaps gpu_milli, gpu_type, cpu, mem_mib, user and queue; nodes are CSV with
+node, gpus, and perhaps gpu_type, cpu, mem_mib and rack. Nothing fails, and a
+job that is stopped for another keeps its work and pays --restart-cost.
+
+With numbers, they make up jobs and nodes from --seed. Nodes fail, agents
+restart, networks split and leaders change; the rules that must hold are
+checked after every command, and a broken one ends the run with the seed that
+shows it.
+
+Equal inputs give equal output, byte for byte, on any machine, but for the wall
+clock's part of it (--wall).`,
+		Example: `  gangline sim run --seed 7 --nodes 64 --jobs 5000 --json
+  gangline sim run --jobs philly.csv.gz --nodes nodes.csv --restart-cost 60
+  gangline sim run --jobs philly.csv.gz --nodes nodes.csv --strict --order fifo`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			replays, err := fl.choose(cmd.Flags())
+			switch {
+			case err != nil:
+				return err
+			case replays:
+				return a.simReplay(cmd.Flags(), fl)
+			default:
+				return a.simWorld(fl)
+			}
+		},
+	}
+	fl.register(cmd.Flags())
+	return cmd
+}
+
+// madeUp and recorded are the flags that only one of the two kinds of run has.
+var (
+	madeUp   = []string{"seed", "gpus-per-node", "horizon", "load", "faults"}                                                                                  //nolint:gochecknoglobals // table
+	recorded = []string{"policy", "order", "strict", "partitions", "quotas", "estimates", "restart-cost", "grace", "drop-queue", "until", "check", "skip-bad"} //nolint:gochecknoglobals // table
+)
+
+func (fl *simRunFlags) register(f *pflag.FlagSet) {
+	f.StringVar(&fl.jobs, "jobs", fl.jobs, "file of recorded jobs, or how many to make up")
+	f.StringVar(&fl.nodes, "nodes", fl.nodes, "file of nodes, or how many to make up")
+	f.BoolVar(&fl.wall, "wall", false, "add the wall-clock time and speed, which differ from run to run (with files: unless --wall=false)")
+
+	f.StringVar(&fl.policy, "policy", "", "file of the policy; default: the cluster's default policy")
+	f.StringVar(&fl.order, "order", "", "order in place of the policy's: "+ordersText())
+	f.BoolVar(&fl.replay.Strict, "strict", false, "the first job that cannot start blocks all others, none is stopped for another, nodes by best fit")
+	f.BoolVar(&fl.replay.Partitions, "partitions", false, "jobs of queue Q run only on nodes of rack vc-Q")
+	f.BoolVar(&fl.replay.Quotas, "quotas", false, "one pool, in which queue Q has the GPUs of rack vc-Q as its quota, lent while unused")
+	f.StringVar(&fl.estimates, "estimates", "", "file of guessed lengths (job_id, est_s) for orders that need lengths; default: the exact ones")
+	f.Var(secondsFlag{&fl.replay.RestartCost}, "restart-cost", "how much longer a stopped job runs when it starts again")
+	f.Var(secondsFlag{&fl.replay.Grace}, "grace", "how long a stopped job keeps its GPUs")
+	f.StringSliceVar(&fl.drop, "drop-queue", nil, "queues whose jobs are left out")
+	f.Var(secondsFlag{&fl.replay.Until}, "until", "virtual time at which to end; 0: when all jobs have ended")
+	f.BoolVar(&fl.replay.Check, "check", false, "check the whole state at every moment (slow)")
+	f.BoolVar(&fl.skipBad, "skip-bad", false, "pass over malformed rows of --jobs and count them")
+
+	f.Uint64Var(&fl.world.Seed, "seed", fl.world.Seed, "made-up run: number that fixes all randomness")
+	f.IntVar(&fl.world.GPUsPerNode, "gpus-per-node", fl.world.GPUsPerNode, "made-up run: GPUs of each node")
+	f.DurationVar(&fl.world.Horizon, "horizon", fl.world.Horizon, "made-up run: virtual time in which jobs arrive and faults strike")
+	f.Float64Var(&fl.world.Load, "load", fl.world.Load, "made-up run: GPU time that jobs ask for, as a part of what there is")
+	f.BoolVar(&fl.world.Faults, "faults", fl.world.Faults, "made-up run: whether nodes, agents, networks and leaders fail")
+}
+
+// choose tells which kind of run the flags ask for, and refuses a mixture.
+func (fl *simRunFlags) choose(f *pflag.FlagSet) (replays bool, err error) {
+	jobs, errJobs := strconv.Atoi(fl.jobs)
+	nodes, errNodes := strconv.Atoi(fl.nodes)
+	replays = errJobs != nil
+	if (errNodes != nil) != replays {
+		return false, usage("--jobs %s --nodes %s: give a file for both, to replay what was recorded, or a number for both", fl.jobs, fl.nodes)
+	}
+	others, kind := recorded, "needs --jobs and --nodes to be files"
+	if replays {
+		others, kind = madeUp, "is for made-up runs: --jobs and --nodes are files"
+	}
+	for _, name := range others {
+		if f.Changed(name) {
+			return false, usage("--%s %s", name, kind)
+		}
+	}
+	fl.world.Jobs, fl.world.Nodes = jobs, nodes
+	return replays, nil
+}
+
+// simWorld runs a made-up workload.
+func (a *app) simWorld(fl *simRunFlags) error {
+	if err := fl.world.Validate(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	began := time.Now()
+	report, err := sim.Run(fl.world)
+	if err != nil {
+		return err
+	}
+	took := time.Since(began)
+	shown := time.Duration(0)
+	if fl.wall {
+		shown = took
+	}
+	a.statef("simulated %s of %d jobs in %s", short(time.Duration(report.VirtualSeconds*float64(time.Second))), report.Jobs, took.Round(time.Millisecond))
+	if a.json {
+		return report.WriteJSON(a.out, shown)
+	}
+	return report.WriteText(a.out, shown)
+}
+
+// simReplay runs a recorded workload.
+func (a *app) simReplay(f *pflag.FlagSet, fl *simRunFlags) error {
+	tr, err := fl.load()
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	began := time.Now()
+	report, err := replay.Run(fl.replay, tr)
+	if err != nil {
+		return err
+	}
+	var speed *replay.Speed
+	if fl.wall || !f.Changed("wall") {
+		speed = measured(began)
+	}
+	if a.json {
+		return report.WriteJSON(a.out, speed)
+	}
+	return report.WriteText(a.out, speed)
+}
+
+// load reads all files of a replay.
+func (fl *simRunFlags) load() (*replay.Trace, error) {
+	cfg := &fl.replay
+	cfg.Order = cluster.OrderName(fl.order)
+	if fl.policy != "" {
+		data, err := os.ReadFile(fl.policy)
+		if err != nil {
+			return nil, err
+		}
+		if cfg.Policy, err = policyfile.Parse(data); err != nil {
+			return nil, fmt.Errorf("%s: %w", fl.policy, err)
+		}
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	jobs, skipped, err := replay.ReadJobs(fl.jobs, fl.skipBad)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := replay.ReadNodes(fl.nodes)
+	if err != nil {
+		return nil, err
+	}
+	tr := &replay.Trace{Jobs: jobs, Nodes: nodes, Skipped: skipped}
+	tr.Drop(fl.drop...)
+	if fl.estimates != "" {
+		estimates, err := replay.ReadEstimates(fl.estimates)
+		if err != nil {
+			return nil, err
+		}
+		tr.Estimate(estimates)
+	}
+	return tr, nil
+}
