@@ -14,6 +14,9 @@ import (
 	"github.com/gangline/gangline/scheduler/replica"
 )
 
+// judgeEvery is how often leases are compared with the clock, far below what a lease lasts.
+const judgeEvery = 100 * time.Millisecond
+
 // proposeTimeout bounds one step's commands in the log; the next step decides anew.
 const proposeTimeout = 10 * time.Second
 
@@ -25,12 +28,16 @@ type leader struct {
 	cfg     Config
 	metrics *metrics
 	log     *slog.Logger
+
+	stepper  *control.Stepper // of this term
+	judgedAt time.Time        // when the nodes' leases were last looked at
 }
 
 // lead serves the agents and decides, until leadership is lost.
 func (l *leader) lead(ctx context.Context, term uint64) error {
 	l.log.Info("leads the cluster", "term", term)
 	defer l.log.Info("no longer leads the cluster", "term", term)
+	l.stepper, l.judgedAt = control.NewStepper(l.cfg.Control), time.Time{}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		l.hub.Lead(ctx, term)
@@ -87,9 +94,14 @@ func wait(ctx context.Context, d time.Duration) {
 func (l *leader) step(ctx context.Context) bool {
 	s := l.replica.State()
 	t, ahead := l.clock.now()
-	now, leases := cluster.Time(t.UnixNano()), control.Leases(l.hub.Leases()).Shift(s, ahead) // the hub's are by this server's own clock
+	now := cluster.Time(t.UnixNano())
 	began := time.Now()
-	cmds := control.Step(s, leases, now, l.cfg.Control)
+	var leases control.Leases // nil: not looked at this time; with many nodes that takes longer than all else
+	if began.Sub(l.judgedAt) >= judgeEvery {
+		l.judgedAt = began
+		leases = control.Leases(l.hub.Leases()).Shift(s, ahead) // the hub's are by this server's own clock
+	}
+	cmds, _ := l.stepper.Step(s, leases, now)
 	l.metrics.stepSeconds.Observe(time.Since(began).Seconds())
 	if len(cmds) == 0 {
 		return false

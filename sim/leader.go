@@ -58,6 +58,7 @@ type leader struct {
 	pulses   map[cluster.NodeID]cluster.Time // when a node without a stream was last heard
 	deciding bool                            // its own commands are on their way
 	lookAt   cluster.Time                    // next planned look at the state; 0: none
+	stepper  *control.Stepper                // of this leader; the next one begins anew
 }
 
 func newLeader(w *world) *leader {
@@ -70,6 +71,7 @@ func (l *leader) rise(server int) {
 	l.term++
 	l.up = true
 	l.pulses = map[cluster.NodeID]cluster.Time{}
+	l.stepper = control.NewStepper(l.w.cfg.Control)
 	l.keys = map[cluster.JobID]control.OrderKey{}
 	l.w.servers.state().EachHolding(func(j *cluster.Job) bool {
 		l.keys[j.ID] = control.OrderKeyOf(j)
@@ -220,9 +222,9 @@ func (l *leader) decide() {
 	}
 	now := l.clock()
 	leases := l.leases().Shift(s, now.Sub(l.own()))
-	cmds := control.Step(s, leases, now, l.w.cfg.Control)
+	cmds, next := l.stepper.Step(s, leases, now)
 	if len(cmds) == 0 {
-		l.look(l.deadline(s, leases, now).Sub(now))
+		l.look(l.deadline(s, leases, now, next).Sub(now))
 		return
 	}
 	l.deciding = true
@@ -249,32 +251,17 @@ func (l *leader) leases() control.Leases {
 
 // deadline is when Step may decide something else although nothing has changed. The servers look four times a
 // second instead; here that would be most of the work.
-func (l *leader) deadline(s *cluster.State, leases control.Leases, now cluster.Time) cluster.Time {
+func (l *leader) deadline(s *cluster.State, leases control.Leases, now, stepper cluster.Time) cluster.Time {
 	next := now.Add(time.Hour)
 	soon := func(t cluster.Time) {
 		if t > now && t < next {
 			next = t
 		}
 	}
-	s.EachPending(func(j *cluster.Job) bool {
-		soon(now.Add(idleTick))
-		soon(j.NotBefore)
-		soon(j.PendingAt.Add(l.w.cfg.Control.Planner.HoldAfter))
-		return true
-	})
-	s.EachHolding(func(j *cluster.Job) bool {
-		soon(now.Add(idleTick))
-		if j.Spec.TimeLimit > 0 {
-			soon(j.StartedAt.Add(j.Spec.TimeLimit))
-		}
-		soon(j.StartedAt.Add(l.w.cfg.Control.LaunchTimeout))
-		return true
-	})
+	soon(stepper)
 	s.EachNode(func(n *cluster.Node) bool {
 		if n.State == cluster.NodeReady {
 			soon(leases[n.ID])
-		} else {
-			soon(n.ChangedAt.Add(l.w.cfg.Control.ForgetLostNodes))
 		}
 		return true
 	})

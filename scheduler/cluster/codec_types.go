@@ -101,6 +101,8 @@ func (j *Job) code(c *coder) {
 	if c.version < 2 {
 		return
 	}
+	c.i64(&j.Rank)
+	c.dur(&j.Expected)
 	codeUint(c, &j.Array)
 	c.i32(&j.ArrayIndex)
 	c.i64(&j.Attained)

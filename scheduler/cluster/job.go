@@ -204,14 +204,16 @@ type Job struct {
 	FinishSeq   uint64   // order among final jobs
 	History     []Launch // ended epochs, oldest first, at most MaxHistory
 
-	Array       JobID    // the array's first member, or 0
-	ArrayIndex  int32    // GANGLINE_ARRAY_INDEX
-	Attained    int64    // milli-GPU-milliseconds that its ended epochs have held
-	Rate        int64    // weighted milli-GPUs that it charges its account while it holds them
-	Preemptions int32    // epochs that ended because another job needed the GPUs
-	PreemptedAt Time     // when the last of these was asked to stop
-	Avoid       []NodeID // nodes on which it failed of itself or that were lost under it, newest last, at most MaxAvoid
-	Kept        *Kept    // what is kept free for it, or nil
+	Rank        int64         // its place in the order gangline while it waits: see RankOf
+	Expected    time.Duration // predicted length of its next epoch, 0: nothing is known
+	Array       JobID         // the array's first member, or 0
+	ArrayIndex  int32         // GANGLINE_ARRAY_INDEX
+	Attained    int64         // milli-GPU-milliseconds that its ended epochs have held
+	Rate        int64         // weighted milli-GPUs that it charges its account while it holds them
+	Preemptions int32         // epochs that ended because another job needed the GPUs
+	PreemptedAt Time          // when the last of these was asked to stop
+	Avoid       []NodeID      // nodes on which it failed of itself or that were lost under it, newest last, at most MaxAvoid
+	Kept        *Kept         // what is kept free for it, or nil
 }
 
 // Kept is the reservation of a Pending job: nodes whose free GPUs are kept for

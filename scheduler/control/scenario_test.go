@@ -143,6 +143,17 @@ func describe(c cluster.Command) string {
 		return fmt.Sprintf("start job %d epoch %d: %s", c.Job, c.Epoch, strings.Join(where, " "))
 	case *cluster.ExplainJob:
 		return fmt.Sprintf("explain job %d: %s", c.Job, c.Reason)
+	case *cluster.ExplainJobs:
+		var lines []string
+		for _, id := range c.Jobs {
+			lines = append(lines, fmt.Sprintf("explain job %d: %s", id, c.Reason))
+		}
+		return strings.Join(lines, "\n")
+	case *cluster.KeepNodes:
+		if len(c.Nodes) == 0 {
+			return fmt.Sprintf("keep nothing for job %d", c.Job)
+		}
+		return fmt.Sprintf("keep for job %d from %s: %v", c.Job, c.At.Sub(0), c.Nodes)
 	case *cluster.LoseNode:
 		return fmt.Sprintf("lose node %s", c.Node)
 	case *cluster.EvictJob:

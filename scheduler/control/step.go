@@ -23,38 +23,29 @@ type Config struct {
 	KeepFinal int
 	// ForgetLostNodes is how long a lost node stays listed. Default 24 h.
 	ForgetLostNodes time.Duration
+	// Thorough is how often a Stepper looks at more than what has changed: time
+	// limits, drains, reservations, preemption. Default 1 s.
+	Thorough time.Duration
 }
 
 // Bounds of one step, so that its log entries stay few; the next step does the rest.
 const (
-	maxExplains = 1024
-	maxForgets  = 256
+	maxForgets = 256
 )
 
 // DefaultConfig returns the defaults named in Config.
 func DefaultConfig() Config {
 	return Config{
 		Planner: planner.DefaultConfig(), LaunchTimeout: 5 * time.Minute,
-		KeepFinal: 10_000, ForgetLostNodes: 24 * time.Hour,
+		KeepFinal: 10_000, ForgetLostNodes: 24 * time.Hour, Thorough: time.Second,
 	}
 }
 
-// Step returns the commands that the leader should propose now, in order. It
-// is to be called again when the state has changed, and when time has passed.
+// Step returns the commands that the leader should propose now, in order, as a
+// Stepper does that has just been made.
 func Step(s *cluster.State, leases Leases, now cluster.Time, cfg Config) []cluster.Command {
-	// 1. Nodes whose lease ran out. What they held is known only once that is
-	//    committed, so nothing else is decided in the same step. Leases are of
-	//    this leader's clock, whatever clock an earlier leader had.
-	if cmds := loseNodes(s, leases, now); len(cmds) > 0 {
-		return cmds
-	}
-	now = max(now, s.Now())
-	// 2. Jobs that have outlived their time limit, or never came up.
-	cmds := evictOverdue(s, now, cfg)
-	// 3. Gangs that start now, and why the others wait.
-	cmds = append(cmds, plan(s, now, cfg)...)
-	// 4. History over its bound.
-	return append(cmds, forget(s, now, cfg)...)
+	cmds, _ := NewStepper(cfg).Step(s, leases, now)
+	return cmds
 }
 
 func loseNodes(s *cluster.State, leases Leases, now cluster.Time) []cluster.Command {
@@ -72,10 +63,17 @@ func loseNodes(s *cluster.State, leases Leases, now cluster.Time) []cluster.Comm
 	return cmds
 }
 
-func evictOverdue(s *cluster.State, now cluster.Time, cfg Config) []cluster.Command {
-	var cmds []cluster.Command
+// evictOverdue stops jobs that have outlived their time limit, or never came
+// up, and says when the next one will have.
+func evictOverdue(s *cluster.State, now cluster.Time, cfg Config) (cmds []cluster.Command, next cluster.Time) {
 	s.EachHolding(func(j *cluster.Job) bool {
 		ran := now.Sub(j.StartedAt)
+		if j.State != cluster.Stopping && j.Spec.TimeLimit > 0 {
+			next = sooner(next, j.StartedAt.Add(j.Spec.TimeLimit))
+		}
+		if j.State == cluster.Starting {
+			next = sooner(next, j.StartedAt.Add(cfg.LaunchTimeout))
+		}
 		switch {
 		case j.State == cluster.Stopping:
 		case j.Spec.TimeLimit > 0 && ran >= j.Spec.TimeLimit:
@@ -91,33 +89,7 @@ func evictOverdue(s *cluster.State, now cluster.Time, cfg Config) []cluster.Comm
 		}
 		return true
 	})
-	return cmds
-}
-
-func plan(s *cluster.State, now cluster.Time, cfg Config) []cluster.Command {
-	p := planner.Make(s, now, cfg.Planner)
-	cmds := make([]cluster.Command, 0, len(p.Starts))
-	for _, st := range p.Starts {
-		start := &cluster.StartJob{Job: st.Job, Epoch: st.Epoch, Workers: st.Workers}
-		why := oversized(start)
-		switch {
-		case why == "":
-			cmds = append(cmds, start)
-		case s.Job(st.Job).Reason != why:
-			cmds = append(cmds, &cluster.ExplainJob{Job: st.Job, Reason: why})
-		}
-	}
-	explains := 0
-	for _, r := range p.Reasons {
-		if explains >= maxExplains {
-			break
-		}
-		if s.Job(r.Job).Reason != r.Text {
-			cmds = append(cmds, &cluster.ExplainJob{Job: r.Job, Reason: r.Text})
-			explains++
-		}
-	}
-	return cmds
+	return cmds, next
 }
 
 // maxPlacementBytes is what one worker or one GPU takes at most in a StartJob.
@@ -142,22 +114,58 @@ func oversized(start *cluster.StartJob) string {
 		len(start.Workers), n, cluster.MaxCommandBytes)
 }
 
-func forget(s *cluster.State, now cluster.Time, cfg Config) []cluster.Command {
-	var cmds []cluster.Command
+// forgetJobs drops the oldest final jobs beyond the bound.
+func forgetJobs(s *cluster.State, cfg Config) []cluster.Command {
 	final := s.Count(cluster.Succeeded) + s.Count(cluster.Failed) + s.Count(cluster.Cancelled)
-	if over := min(final-cfg.KeepFinal, maxForgets); over > 0 {
-		f := &cluster.ForgetJobs{}
-		s.EachFinished(func(j *cluster.Job) bool {
-			f.Jobs = append(f.Jobs, j.ID)
-			return len(f.Jobs) < over
-		})
-		cmds = append(cmds, f)
+	over := min(final-cfg.KeepFinal, maxForgets)
+	if over <= 0 {
+		return nil
 	}
+	f := &cluster.ForgetJobs{}
+	s.EachFinished(func(j *cluster.Job) bool {
+		f.Jobs = append(f.Jobs, j.ID)
+		return len(f.Jobs) < over
+	})
+	return []cluster.Command{f}
+}
+
+// tendNodes forgets nodes that were lost long ago, and moves jobs away from
+// drained ones whose deadline has come.
+func tendNodes(s *cluster.State, now cluster.Time, cfg Config) (cmds []cluster.Command, next cluster.Time) {
+	moved := map[cluster.JobID]bool{}
 	s.EachNode(func(n *cluster.Node) bool {
-		if n.State == cluster.NodeLost && now.Sub(n.ChangedAt) >= cfg.ForgetLostNodes && !n.Holds() {
-			cmds = append(cmds, &cluster.ForgetNode{Node: n.ID})
+		if n.State == cluster.NodeLost && !n.Holds() {
+			at := n.ChangedAt.Add(cfg.ForgetLostNodes)
+			if next = sooner(next, at); now >= at {
+				cmds = append(cmds, &cluster.ForgetNode{Node: n.ID})
+			}
+		}
+		if n.Drain == nil || n.Drain.Deadline == 0 || !n.Holds() {
+			return true
+		}
+		if next = sooner(next, n.Drain.Deadline); now < n.Drain.Deadline {
+			return true
+		}
+		for i := range n.GPUs {
+			n.GPUs[i].EachHolder(func(id cluster.JobID, e cluster.Epoch) {
+				if j := s.Job(id); !moved[id] && (j.State == cluster.Starting || j.State == cluster.Running) {
+					moved[id] = true
+					cmds = append(cmds, &cluster.EvictJob{
+						Job: id, Epoch: e, Cause: cluster.StopDrain,
+						Reason: fmt.Sprintf("node %s is drained (%s) and its deadline has come", n.Name, n.Drain.Reason),
+					})
+				}
+			})
 		}
 		return true
 	})
-	return cmds
+	return cmds, next
+}
+
+// sooner is the earlier of two times of which 0 means never.
+func sooner(a, b cluster.Time) cluster.Time {
+	if a == 0 || (b != 0 && b < a) {
+		return b
+	}
+	return a
 }

@@ -1,54 +1,90 @@
 package planner
 
 import (
-	"cmp"
-	"slices"
-	"strings"
+	"math/bits"
+	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 )
 
-// pendingInOrder returns the pending jobs in the order in which they are
-// tried: higher priority first, then the earlier submission, then the lower
-// id. A job that was evicted keeps the age of its submission.
-func pendingInOrder(s *cluster.State) []*cluster.Job {
-	queue := make([]*cluster.Job, 0, s.Count(cluster.Pending))
-	s.EachPending(func(j *cluster.Job) bool {
-		queue = append(queue, j)
-		return true
-	})
-	slices.SortFunc(queue, Compare)
-	return queue
-}
+// level is the unit of keys: thousandths of a doubling of GPU time.
+const level = 1000
 
-// Compare orders jobs as the planner tries them: negative if a comes first.
-func Compare(a, b *cluster.Job) int {
-	return cmp.Or(
-		cmp.Compare(b.Spec.Priority, a.Spec.Priority),
-		cmp.Compare(a.SubmittedAt, b.SubmittedAt),
-		cmp.Compare(a.ID, b.ID),
-	)
-}
-
-// shape is what decides whether a job fits: jobs of one shape are refused together.
-type shape struct {
-	gpus, perNode int32
-	cpu, mem      int64
-	launch        cluster.LaunchMode
-	types         string
-}
-
-func shapeOf(spec *cluster.JobSpec) shape {
-	return shape{
-		gpus: spec.GPUs, perNode: spec.GPUsPerNode, cpu: spec.CPUPerGPU, mem: spec.MemPerGPU,
-		launch: spec.Launch, types: strings.Join(spec.GPUTypes, "\x00"),
+// keyOf is where a pending job stands among those of its priority: the lower
+// starts first. It does not change while the job waits.
+func (x *Index) keyOf(j *cluster.Job) int64 {
+	switch x.policy.Order {
+	case cluster.OrderLAS:
+		return lasLevel(j.Attained)
+	case cluster.OrderQSSF:
+		return doublings(int64(j.Expected/time.Millisecond) * int64(j.Spec.GPUs) * int64(j.Spec.Share()))
+	case cluster.OrderSJF:
+		return int64(x.length(j))
+	case cluster.OrderSRTF:
+		return doublings(x.remaining(j, j.Attained))
+	case cluster.OrderGangline:
+		return j.Rank
+	default:
+		return 0
 	}
 }
 
-// competes reports whether two jobs could use the same GPUs.
-func competes(a, b *cluster.JobSpec) bool {
-	if len(a.GPUTypes) == 0 || len(b.GPUTypes) == 0 {
-		return true
+// levelOf is the key that a running job would have by the service it has had.
+func (x *Index) levelOf(j *cluster.Job) int64 {
+	attained := j.AttainedAt(x.now)
+	switch x.policy.Order {
+	case cluster.OrderLAS:
+		return lasLevel(attained)
+	case cluster.OrderSRTF:
+		return doublings(x.remaining(j, attained))
+	case cluster.OrderGangline:
+		return x.state.RankOf(j.Spec, j.User, attained)
+	default:
+		return 0
 	}
-	return slices.ContainsFunc(a.GPUTypes, func(t string) bool { return slices.Contains(b.GPUTypes, t) })
+}
+
+// preemptsByLevel reports whether the order lets a job stop another of its own
+// priority that has had much more service.
+func (x *Index) preemptsByLevel() bool {
+	switch x.policy.Order {
+	case cluster.OrderLAS, cluster.OrderSRTF, cluster.OrderGangline:
+		return true
+	default:
+		return false
+	}
+}
+
+// lasLevel is the level of multi-level least attained service: thresholds of
+// 3,600 GPU-seconds x 8^k, as Tiresias (NSDI 2019) has two of.
+func lasLevel(attained int64) int64 {
+	k := int64(0)
+	for t := int64(3600) * 1000 * cluster.WholeGPU; attained >= t && k < 12; t *= 8 {
+		k++
+	}
+	return k * 3 * level
+}
+
+// doublings is log2 of a number, in thousandths, by linear interpolation
+// between powers of two: whole numbers, since replicas must agree.
+func doublings(v int64) int64 {
+	if v < 1 {
+		return 0
+	}
+	b := bits.Len64(uint64(v)) - 1
+	frac := (uint64(v) << (63 - b) << 1) >> 32 // of the mantissa, as a fraction of 2^32
+	return int64(b)*level + int64(frac*level>>32)
+}
+
+// length is the exact length of a job, which only the simulator knows.
+func (x *Index) length(j *cluster.Job) time.Duration {
+	if x.cfg.Length == nil {
+		return 0
+	}
+	return x.cfg.Length(j.ID)
+}
+
+// remaining is the exact GPU time that a job still needs.
+func (x *Index) remaining(j *cluster.Job, attained int64) int64 {
+	return max(x.length(j).Milliseconds()*int64(j.Spec.GPUs)*int64(j.Spec.Share())-attained, 0)
 }

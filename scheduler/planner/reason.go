@@ -1,36 +1,69 @@
 package planner
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/fleet"
+	"github.com/gangline/gangline/scheduler/planner/quota"
 )
 
-// why says why a gang does not fit now.
-func (p *pool) why(spec *cluster.JobSpec) string {
-	var free, alive, total int32 // of the type with the most, each
-	for _, name := range p.allowed(spec) {
-		if t := p.byType[name]; t != nil {
-			free, alive, total = max(free, t.free), max(alive, t.alive), max(total, t.total)
-		}
-	}
-	want := spec.Wants()
+// Pauses of the steps that stop jobs for the sake of others.
+const (
+	growAfter    = 10 * time.Minute // an elastic job's run before it may be stopped to grow
+	atCheckpoint = time.Minute      // how fresh its checkpoint is to be then
+	moveWindow   = time.Hour        // in which moves are counted
+)
+
+const strictText = "waits its turn: the policy starts jobs strictly in order (backfill is off)"
+
+func arrayText(spec *cluster.JobSpec) string {
+	return fmt.Sprintf("waits until another member of its array ends: at most %d run at once", spec.Array.Parallel)
+}
+
+func growText(from, to int32) string {
+	return fmt.Sprintf("grows from %d to %d GPUs, which nobody waits for", from, to)
+}
+
+// quotaText says which queue's limit a lane waits for.
+func quotaText(l *lane, r *refusal) string {
+	spec := l.jobs.top().job.Spec
+	gpus := r.Limit / cluster.WholeGPU
 	switch {
-	case total == 0:
-		return fmt.Sprintf("waits for %s: no node has joined with such GPUs", want)
-	case alive < spec.GPUs:
-		return fmt.Sprintf("waits for %s: the cluster has %d, but only %d are healthy and on live nodes", want, total, alive)
-	case free < spec.GPUs:
-		return fmt.Sprintf("waits for %s: the cluster has %d, and too few are free", want, alive)
-	case spec.GPUsPerNode > 0:
-		return fmt.Sprintf("waits for %s: enough GPUs are free, but too few nodes have %d free GPUs with the CPUs and memory for them", want, spec.GPUsPerNode)
+	case r.Cause == quota.OwnQuota:
+		return fmt.Sprintf("waits for quota of queue %s for %s: it is not preemptible, so it does not run on GPUs that its queue would borrow", l.q.Path, spec.Wants())
+	case r.Cause == quota.UserLimit:
+		return fmt.Sprintf("waits for %s: user %s may hold at most %d GPUs in queue %s", spec.Wants(), l.user, gpus, r.Blocker.Path)
+	case r.Cause == quota.TotalLimit:
+		return fmt.Sprintf("waits for %s: queue %s holds as many as its limit of %d GPUs allows", spec.Wants(), r.Blocker.Path, gpus)
 	default:
-		return fmt.Sprintf("waits for %s: enough GPUs are free, but not with the CPUs and memory for them", want)
+		return fmt.Sprintf("waits for %s: queue %s holds as many as its limit of %d GPUs of type %s allows", spec.Wants(), r.Blocker.Path, gpus, r.gpuType)
 	}
 }
 
-// behind says which job is waited for.
-func behind(holder *cluster.Job) string {
-	return fmt.Sprintf("waits behind job %d (priority %d, %s), which has waited long enough for GPUs to be kept free for it",
-		holder.ID, holder.Spec.Priority, holder.Spec.Wants())
+// heldText says for whom the GPUs are kept that a lane could use.
+func (x *Index) heldText(l *lane) string {
+	j := l.jobs.top().job
+	q := x.query(j, nil)
+	ob := x.fleet.Why(l.shape.Shape, l.shape.Least, &q)
+	if ob.Lack == fleet.LackKept && ob.Keeper.Job != 0 {
+		if holder := x.state.Job(ob.Keeper.Job); holder != nil {
+			return fmt.Sprintf("waits behind job %d (priority %d, %s), which has waited long enough for GPUs to be kept free for it",
+				holder.ID, holder.Spec.Priority, holder.Spec.Wants())
+		}
+	}
+	return ob.Text(j.Spec)
+}
+
+// anyQuery asks the fleet as if nothing were kept for anyone.
+func (x *Index) anyQuery() *fleet.Query { return &fleet.Query{Any: true} }
+
+func sortReasons(reasons []Reason) {
+	for i := range reasons {
+		slices.Sort(reasons[i].Jobs)
+	}
+	slices.SortFunc(reasons, func(a, b Reason) int { return cmp.Compare(a.Jobs[0], b.Jobs[0]) })
 }

@@ -1,0 +1,101 @@
+package control
+
+import (
+	"time"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner"
+)
+
+// Stepper decides again and again about one state that changes in between: a
+// leader has one as long as it leads. It keeps an index of the state, so that a
+// step costs what has changed. One goroutine uses it.
+type Stepper struct {
+	cfg      Config
+	index    planner.Index
+	thorough cluster.Time // when it last looked at everything
+	wake     cluster.Time // next time at which something of that is due, 0: none
+}
+
+// NewStepper returns a Stepper that knows nothing yet: its first step reads
+// the whole state.
+func NewStepper(cfg Config) *Stepper { return &Stepper{cfg: cfg} }
+
+// Step returns the commands that the leader should propose now, in order, and
+// when to step again if nothing changes until then (0: no need). It is to be
+// called whenever the state has changed. Nil leases: no node is judged in this
+// step. The state must not change during the call; a snapshot will do.
+func (st *Stepper) Step(s *cluster.State, leases Leases, now cluster.Time) (cmds []cluster.Command, next cluster.Time) {
+	// 1. Nodes whose lease ran out. What they held is known only once that is
+	//    committed, so nothing else is decided in the same step. Leases are of
+	//    this leader's clock, whatever clock an earlier leader had.
+	if cmds := loseNodes(s, leases, now); len(cmds) > 0 {
+		return cmds, now
+	}
+	now = max(now, s.Now())
+	thorough := st.thorough == 0 || now >= st.thorough.Add(st.cfg.Thorough)
+	if thorough {
+		// 2. Jobs that have outlived their time limit or never came up; nodes
+		//    to empty, or to forget.
+		st.thorough = now
+		overdue, due := evictOverdue(s, now, st.cfg)
+		nodes, at := tendNodes(s, now, st.cfg)
+		cmds, st.wake = append(overdue, nodes...), sooner(due, at)
+	}
+	// 3. Gangs that start now, those that stop for them, what is kept for whom,
+	//    and why the others wait.
+	st.index.Follow(s)
+	p := st.index.Plan(now, st.cfg.Planner, thorough)
+	cmds = append(cmds, commands(s, &p)...)
+	// 4. History over its bound.
+	cmds = append(cmds, forgetJobs(s, st.cfg)...)
+	return cmds, st.next(s, now, len(cmds) > 0)
+}
+
+// waitingTick is the longest time between two steps while a job waits: fair
+// shares move, and predictions turn out wrong.
+const waitingTick = time.Minute
+
+// next is when to step again if nothing changes.
+func (st *Stepper) next(s *cluster.State, now cluster.Time, busy bool) cluster.Time {
+	next := st.wake
+	if again := st.thorough.Add(st.cfg.Thorough); next != 0 && next < again {
+		next = again // it is looked at then, not before
+	}
+	if s.Count(cluster.Pending) > 0 {
+		next = sooner(next, now.Add(waitingTick))
+		next = sooner(next, st.index.Wake())
+	}
+	if busy {
+		next = sooner(next, now.Add(st.cfg.Thorough))
+	}
+	return next
+}
+
+// commands turns a plan into what is to be proposed. Stops come first: the
+// GPUs that they free are needed; starts need none of them.
+func commands(s *cluster.State, p *planner.Plan) []cluster.Command {
+	cmds := make([]cluster.Command, 0, len(p.Starts)+len(p.Evicts)+len(p.Keeps)+len(p.Reasons))
+	for i := range p.Evicts {
+		e := &p.Evicts[i]
+		cmds = append(cmds, &cluster.EvictJob{Job: e.Job, Epoch: e.Epoch, Cause: e.Cause, Reason: e.Reason})
+	}
+	for i := range p.Starts {
+		st := &p.Starts[i]
+		start := &cluster.StartJob{Job: st.Job, Epoch: st.Epoch, Workers: st.Workers}
+		why := oversized(start)
+		switch {
+		case why == "":
+			cmds = append(cmds, start)
+		case s.Job(st.Job).Reason != why:
+			cmds = append(cmds, &cluster.ExplainJob{Job: st.Job, Reason: why})
+		}
+	}
+	for _, k := range p.Keeps {
+		cmds = append(cmds, &cluster.KeepNodes{Job: k.Job, Nodes: k.Nodes, At: k.At})
+	}
+	for _, r := range p.Reasons {
+		cmds = append(cmds, &cluster.ExplainJobs{Jobs: r.Jobs, Reason: r.Text})
+	}
+	return cmds
+}

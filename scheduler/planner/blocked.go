@@ -1,0 +1,204 @@
+package planner
+
+import "github.com/gangline/gangline/scheduler/cluster"
+
+// firstBlocked returns the lane whose first job comes first among all that wait
+// for room, or nil. Lanes that wait for a queue's limit are not among them.
+func (x *Index) firstBlocked() *lane {
+	var best *lane
+	take := func(l *lane) {
+		if best == nil || l.before(best) {
+			best = l
+		}
+	}
+	for _, sh := range x.shapes {
+		if sh == nil {
+			continue
+		}
+		if sh.closed && sh.lanes.len() > 0 {
+			take(sh.lanes.top())
+		}
+		for _, l := range sh.held {
+			take(l)
+		}
+	}
+	return best
+}
+
+// setAside takes a pending job out of its lane for a while, so that those
+// behind it can be looked at. See bringBack.
+func (x *Index) setAside(e *entry) {
+	l := e.lane
+	if l.jobs.len() > 1 {
+		l.jobs.remove(e)
+		if l.pos >= 0 {
+			x.moveLane(l)
+		}
+		return
+	}
+	l.aside = asideIn
+	if l.held {
+		l.aside = asideHeld
+		x.dropHeld(l)
+	} else {
+		x.removeLane(l)
+	}
+	l.jobs.remove(e)
+}
+
+// bringBack undoes setAside.
+func (x *Index) bringBack(e *entry) {
+	l := e.lane
+	l.jobs.push(e)
+	switch {
+	case l.aside == asideHeld:
+		x.holdLane(l)
+	case l.aside == asideIn:
+		x.addLane(l)
+	case l.pos >= 0:
+		x.moveLane(l)
+	}
+	l.aside = asideNot
+}
+
+// holdLane takes a lane out because what it could use is kept for others.
+func (x *Index) holdLane(l *lane) {
+	l.held = true
+	x.removeLane(l)
+	l.shape.held = append(l.shape.held, l)
+	x.heldLanes++
+}
+
+func (x *Index) dropHeld(l *lane) {
+	l.held = false
+	l.shape.held = without(l.shape.held, l)
+	x.heldLanes--
+}
+
+// say notes why the jobs of a lane wait.
+func (x *Index) say(l *lane, why string) {
+	if l.blocked == why {
+		return
+	}
+	l.blocked = why
+	l.unsaid = l.unsaid[:0]
+	for _, e := range l.jobs.items {
+		if e.job.Reason != why {
+			x.unsay(e)
+		}
+	}
+}
+
+// unsay notes that a job does not say yet why it waits.
+func (x *Index) unsay(e *entry) {
+	l := e.lane
+	l.unsaid = append(l.unsaid, e)
+	if !l.listed {
+		l.listed = true
+		x.unsaid = append(x.unsaid, l)
+	}
+}
+
+// reconsider looks again why some of the closed shapes do not fit: while a shape
+// stays closed, what stands against it may have changed.
+func (x *Index) reconsider() {
+	for range min(x.claimsAtOnce(), len(x.shapes)) {
+		x.whyNext = (x.whyNext + 1) % len(x.shapes)
+		sh := x.shapes[x.whyNext]
+		if sh == nil || !sh.closed || sh.lanes.len() == 0 {
+			continue
+		}
+		ob := x.fleet.Why(sh.Shape, sh.Least, x.anyQuery())
+		if why := ob.Text(sh.lanes.top().jobs.top().job.Spec); why != sh.why && !ob.Fits() {
+			sh.why = why
+			for _, l := range sh.lanes.items {
+				x.say(l, why)
+			}
+		}
+	}
+}
+
+// explain tells jobs why they wait, where that has changed.
+func (x *Index) explain(plan *Plan, blocker *lane) {
+	if blocker != nil {
+		for _, sh := range x.open.items {
+			for _, l := range sh.lanes.items {
+				x.say(l, strictText)
+			}
+		}
+		ob := x.fleet.Why(blocker.shape.Shape, blocker.shape.Least, x.anyQuery())
+		x.say(blocker, ob.Text(blocker.jobs.top().job.Spec))
+	}
+	left := x.cfg.MaxExplained
+	rest := x.unsaid[:0]
+	texts := map[string]int{}
+	for _, l := range x.unsaid {
+		for left > 0 && len(l.unsaid) > 0 {
+			last := len(l.unsaid) - 1
+			e := l.unsaid[last]
+			l.unsaid[last] = nil
+			l.unsaid = l.unsaid[:last]
+			if e.lane != l || x.pending[e.job.ID] != e || e.job.Reason == l.blocked {
+				continue
+			}
+			i, known := texts[l.blocked]
+			if !known {
+				i = len(plan.Reasons)
+				texts[l.blocked] = i
+				plan.Reasons = append(plan.Reasons, Reason{Text: l.blocked})
+			}
+			plan.Reasons[i].Jobs = append(plan.Reasons[i].Jobs, e.job.ID)
+			left--
+		}
+		if len(l.unsaid) > 0 {
+			rest = append(rest, l)
+			continue
+		}
+		l.listed = false
+	}
+	clear(x.unsaid[len(rest):])
+	x.unsaid = rest
+	sortReasons(plan.Reasons)
+}
+
+// grow stops elastic jobs that could go on with many more GPUs, if nobody waits
+// for them: at a checkpoint, so that little is lost.
+func (x *Index) grow(plan *Plan) {
+	if x.elastic == 0 || x.firstBlocked() != nil || len(plan.Evicts) > 0 {
+		return
+	}
+	x.state.EachHolding(func(j *cluster.Job) bool {
+		if j.State != cluster.Running || !j.Spec.Elastic() || j.Held() >= j.Spec.GPUs || x.now.Sub(j.StartedAt) < growAfter {
+			return true
+		}
+		if j.Checkpoint != nil && j.Checkpoint.Epoch == j.Epoch && x.now.Sub(j.Checkpoint.RecordedAt) > atCheckpoint {
+			return true // at its next one
+		}
+		size := x.couldHave(j)
+		if size < j.Held()+max(j.Spec.GPUsPerNode, j.Held()/4, 1) {
+			return true
+		}
+		plan.Evicts = append(plan.Evicts, Evict{
+			Job: j.ID, Epoch: j.Epoch, Cause: cluster.StopResize, Reason: growText(j.Held(), size),
+		})
+		return false // one at a time: the next sees what this one has taken
+	})
+}
+
+// couldHave is how many GPUs a running job would get if it started now.
+func (x *Index) couldHave(j *cluster.Job) int32 {
+	mark := x.fleet.Mark()
+	defer x.fleet.Undo(mark)
+	x.fleet.Give(j)
+	sh := x.fleet.Shape(j.Spec)
+	q := x.query(j, nil)
+	r := x.running[j.ID]
+	x.tree.Give(r.q, j.User, r.gpuType, r.milli)
+	defer x.tree.Take(r.q, j.User, r.gpuType, r.milli)
+	most := int64(0)
+	for _, t := range x.typesOf(&shape{Shape: sh}) {
+		most = max(most, x.tree.Most(r.q, j.User, t)/int64(sh.Share))
+	}
+	size := min(int64(x.fleet.Most(sh, &q)), most)
+	return int32(size) //nolint:gosec // at most the gang's size
+}

@@ -1,0 +1,298 @@
+package planner
+
+import (
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/fleet"
+	"github.com/gangline/gangline/scheduler/planner/quota"
+)
+
+// Make plans once, from scratch. See Index.Plan.
+func Make(s *cluster.State, now cluster.Time, cfg Config) Plan {
+	var x Index
+	x.Follow(s)
+	return x.Plan(now, cfg, true)
+}
+
+// Plan plans once on the state that was last followed. The numbered steps are
+// those of docs/ARCHITECTURE.md. Thorough asks for the steps that look at more
+// than what has changed (reservations, preemption, growth, defragmentation);
+// once a second is often enough for them.
+func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
+	x.now, x.cfg = max(now, x.now), cfg
+	var plan Plan
+	// 1. What time alone has changed: back-offs that ended, reservations that
+	//    began, fair shares.
+	x.wake()
+	if thorough {
+		x.requoteAll()
+	}
+	x.refreshOffsets()
+	x.refreshWindows()
+	// 2. Jobs for which nodes are kept, so that what has come free for them is
+	//    theirs whatever their place in the order is by now.
+	x.startKept(&plan)
+	// 3. What is to be kept for those that have waited long enough.
+	x.left = 0
+	if thorough {
+		x.clearWindows(&plan)
+		x.reserve(&plan)
+	}
+	// 4. All others in order, each where it fits best.
+	blocker := x.startInOrder(&plan)
+	if thorough {
+		// 5. What may be stopped for the first that could not start.
+		x.preempt(&plan)
+		// 6. Elastic jobs that may grow into what is idle, and jobs that may
+		//    move to make room.
+		x.grow(&plan)
+		x.defragment(&plan)
+		x.reconsider()
+	}
+	// 7. Why the others wait.
+	x.explain(&plan, blocker)
+	return plan
+}
+
+// wake lines up the jobs whose back-off has ended.
+func (x *Index) wake() {
+	for x.asleep.len() > 0 {
+		e := x.asleep.top()
+		if e.job.NotBefore > x.now {
+			return
+		}
+		x.asleep.remove(e)
+		x.line(e.entry)
+	}
+}
+
+// factorPeriod is how often fair shares are computed anew for the time that
+// has passed; what starts and ends counts at once.
+const factorPeriod = 10e9
+
+// refreshOffsets moves lanes by the use that time alone has added and decayed.
+func (x *Index) refreshOffsets() {
+	at := x.now / factorPeriod
+	if at == x.factorsAt || !x.fair() {
+		return
+	}
+	x.factorsAt = at
+	for _, sh := range x.shapes {
+		if sh == nil {
+			continue
+		}
+		for _, l := range slices.Clone(sh.lanes.items) {
+			x.reoffset(l)
+		}
+	}
+}
+
+// startInOrder starts what fits, in order. It returns the lane that blocks all
+// behind it, if the policy has no backfill.
+func (x *Index) startInOrder(plan *Plan) *lane {
+	if x.policy.Backfill.Off {
+		x.openAll() // whether or not anything fits: the first one blocks
+	}
+	for len(plan.Starts) < x.cfg.MaxStarts {
+		sh := x.open.top()
+		if sh == nil {
+			return nil
+		}
+		l := sh.lanes.top()
+		if o, b := x.offsetOf(l), x.borrows(l); o != l.offset || b != l.borrow {
+			l.offset, l.borrow = o, b
+			x.moveLane(l)
+			continue
+		}
+		if !x.tryLane(l, plan) && x.policy.Backfill.Off {
+			return l
+		}
+	}
+	return nil
+}
+
+// openAll lets all lanes be tried again.
+func (x *Index) openAll() {
+	for _, sh := range x.shapes {
+		if sh != nil && (sh.closed || len(sh.held) > 0) {
+			x.openShape(sh)
+		}
+	}
+}
+
+// tryLane starts the lane's first job, or takes the lane or its whole shape
+// out until something has changed that may help.
+func (x *Index) tryLane(l *lane, plan *Plan) bool {
+	if a := x.arrays[l.array]; a != nil && l.array != 0 && a.holding >= l.jobs.top().job.Spec.Array.Parallel {
+		x.removeLane(l) // count adds it when a member ends
+		x.say(l, arrayText(l.jobs.top().job.Spec))
+		return false
+	}
+	types, blocked := x.allowed(l)
+	if blocked != nil {
+		x.park(l, blocked.key(l))
+		x.say(l, quotaText(l, blocked))
+		return false
+	}
+	e := l.jobs.top()
+	if st, ok := x.place(e, types); ok {
+		x.take(e, st, plan)
+		return true
+	}
+	sh := l.shape
+	ob := x.fleet.Why(sh.Shape, sh.Least, &fleet.Query{Any: true})
+	if ob.Fits() {
+		// It would fit but for what is kept for others, or for GPU types that
+		// its queue may not take.
+		x.holdLane(l)
+		x.say(l, x.heldText(l))
+	} else {
+		x.closeShape(sh, ob.Text(e.job.Spec))
+	}
+	x.reserveFor(e, plan)
+	return false
+}
+
+// place chooses GPUs of the given types for a job and takes them.
+func (x *Index) place(e *entry, types []string) (start, bool) {
+	j := e.job
+	sh := e.lane.shape
+	if !x.fleet.May(sh.Shape, sh.Least) {
+		return start{}, false
+	}
+	q := x.query(j, types)
+	size := sh.GPUs
+	if sh.Least < sh.GPUs {
+		size = min(x.fleet.Most(sh.Shape, &q), x.mostByLimits(e.lane, types))
+		if sh.PerNode > 0 {
+			size -= size % sh.PerNode
+		}
+		if size < sh.Least {
+			return start{}, false
+		}
+	}
+	parts := x.fleet.Place(sh.Shape, size, &q)
+	if parts == nil {
+		return start{}, false
+	}
+	return start{workers: x.fleet.Workers(parts, j.Spec.Launch), gpuType: x.fleet.TypeOf(parts)}, true
+}
+
+// start is a gang with its places.
+type start struct {
+	workers []cluster.Placement
+	gpuType string
+}
+
+func (x *Index) take(e *entry, st start, plan *Plan) {
+	plan.Starts = append(plan.Starts, Start{Job: e.job.ID, Epoch: e.job.Epoch + 1, Workers: st.workers})
+	x.planStart(e, st.gpuType, st.workers)
+}
+
+// query says who asks the fleet.
+func (x *Index) query(j *cluster.Job, types []string) fleet.Query {
+	return fleet.Query{Job: j.ID, Queue: j.Spec.Queue, End: x.endOf(j, x.now), Avoid: j.Avoid, Types: types}
+}
+
+// endOf is when a job that starts at a time will be gone, or 0 if nobody knows.
+func (x *Index) endOf(j *cluster.Job, started cluster.Time) cluster.Time {
+	d := j.Expected
+	if d > 0 {
+		d = d*2 + j.Spec.Warn + j.Spec.Grace
+	}
+	if limit := j.Spec.TimeLimit; limit > 0 && (d == 0 || limit < d) {
+		d = limit + j.Spec.Warn + j.Spec.Grace
+	}
+	if d == 0 {
+		return 0
+	}
+	return started.Add(d)
+}
+
+// refusal says why a lane's next job may not have GPUs, whatever is free.
+type refusal struct {
+	quota.Verdict
+	gpuType string
+}
+
+// key is where the lane waits.
+func (r *refusal) key(l *lane) parkKey {
+	switch {
+	case r.Cause == quota.OwnQuota:
+		return parkKey{queue: l.q.ID, gpuType: r.gpuType}
+	case r.Cause == quota.UserLimit:
+		return parkKey{queue: r.Blocker.ID, user: l.user}
+	case r.Cause == quota.TotalLimit:
+		return parkKey{queue: r.Blocker.ID}
+	default:
+		return parkKey{queue: r.Blocker.ID, gpuType: r.gpuType}
+	}
+}
+
+// allowed returns the GPU types that the lane's next job may take now by its
+// queue's limits, preferred first, or what stands against all of them.
+func (x *Index) allowed(l *lane) ([]string, *refusal) {
+	all := x.typesOf(l.shape)
+	for i, t := range all {
+		if v := x.tree.Check(l.q, l.user, t, l.need); v.OK && (v.Guaranteed || l.preemptible || !x.hasQuota) {
+			continue
+		}
+		return x.allowedSome(l, all, i)
+	}
+	return all, nil
+}
+
+// allowedSome is allowed where not every type may be taken.
+func (x *Index) allowedSome(l *lane, all []string, from int) ([]string, *refusal) {
+	types := slices.Clone(all[:from])
+	var blocked *refusal
+	for _, t := range all[from:] {
+		v := x.tree.Check(l.q, l.user, t, l.need)
+		if v.OK && (v.Guaranteed || l.preemptible || !x.hasQuota) {
+			types = append(types, t)
+			continue
+		}
+		if blocked == nil {
+			blocked = &refusal{Verdict: v, gpuType: t}
+			if v.OK { // it may not be preempted, so it may not borrow
+				blocked.Cause = quota.OwnQuota
+			}
+		}
+	}
+	if len(types) > 0 {
+		return types, nil
+	}
+	return nil, blocked
+}
+
+// typesOf are the GPU types that a shape may have, preferred first.
+func (x *Index) typesOf(sh *shape) []string {
+	if len(sh.Types) > 0 {
+		return sh.Types
+	}
+	return x.fleet.Types()
+}
+
+// borrows reports whether the lane's next job would hold more than the quota
+// of its queue, whatever type it gets.
+func (x *Index) borrows(l *lane) bool {
+	if !x.hasQuota {
+		return false
+	}
+	for _, t := range x.typesOf(l.shape) {
+		if v := x.tree.Check(l.q, l.user, t, l.need); v.OK && v.Guaranteed {
+			return false
+		}
+	}
+	return true
+}
+
+// mostByLimits is how many GPUs the lane's next job may have by its queue's limits.
+func (x *Index) mostByLimits(l *lane, types []string) int32 {
+	most := int64(0)
+	for _, t := range types {
+		most = max(most, x.tree.Most(l.q, l.user, t)/int64(l.shape.Share))
+	}
+	return int32(min(most, int64(l.shape.GPUs))) //nolint:gosec // bounded by the gang's size
+}

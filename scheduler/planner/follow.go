@@ -1,0 +1,173 @@
+package planner
+
+import (
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// settle looks what became of the last plan: a start that the state refused
+// leaves its job pending and its GPUs free.
+func (x *Index) settle(s *cluster.State) {
+	for _, id := range x.expected {
+		r := x.running[id]
+		if r == nil || r.nodes == nil {
+			continue
+		}
+		if j := s.Job(id); j != nil && j.State.Holding() && j.Epoch > r.job.Epoch {
+			continue // followJob takes it
+		}
+		x.release(r)
+		for _, n := range r.nodes {
+			x.followNode(n)
+		}
+		x.followJob(s.Job(id), id)
+	}
+	x.expected = x.expected[:0]
+}
+
+// followNode takes a node's facts, and opens what may fit now. It reports
+// whether the number of GPUs may have changed.
+func (x *Index) followNode(id cluster.NodeID) bool {
+	n := x.state.Node(id)
+	if n == nil {
+		x.fleet.Drop(id)
+		return true
+	}
+	grew, other := x.fleet.Put(n)
+	if grew {
+		for i := range n.GPUs {
+			if i == 0 || n.GPUs[i].Type != n.GPUs[i-1].Type {
+				x.reopen(n.GPUs[i].Type)
+			}
+		}
+	}
+	return other
+}
+
+// reopen opens the closed shapes that may fit now that there is more room for a type.
+func (x *Index) reopen(gpuType string) {
+	for _, key := range []string{gpuType, ""} {
+		list := x.shut[key]
+		if list == nil {
+			continue
+		}
+		list.shapes = slices.DeleteFunc(list.shapes, func(sh *shape) bool {
+			if !sh.closed {
+				return true // opened through another of its types
+			}
+			if !x.fleet.May(sh.Shape, sh.Least) {
+				return false
+			}
+			x.openShape(sh)
+			return true
+		})
+	}
+	if x.heldLanes > 0 {
+		x.reopenHeld()
+	}
+}
+
+// openShape lets the lanes of a shape be tried again.
+func (x *Index) openShape(sh *shape) {
+	sh.closed = false
+	x.unhold(sh)
+	if sh.lanes.len() > 0 && sh.pos < 0 {
+		x.open.push(sh)
+	}
+}
+
+// unhold puts back the lanes that were out because of what is kept for others.
+func (x *Index) unhold(sh *shape) {
+	held := sh.held
+	sh.held = nil
+	x.heldLanes -= len(held)
+	for _, l := range held {
+		if l.held = false; l.parked == nil {
+			x.addLane(l)
+		}
+	}
+}
+
+// reopenHeld puts back all lanes that were out because of what is kept for others.
+func (x *Index) reopenHeld() {
+	for _, sh := range x.shapes {
+		if sh != nil && len(sh.held) > 0 {
+			x.unhold(sh)
+		}
+	}
+}
+
+// closeShape takes a shape out until room grows for one of its types.
+func (x *Index) closeShape(sh *shape, why string) {
+	sh.closed = true
+	if sh.pos >= 0 {
+		x.open.remove(sh)
+	}
+	if sh.why != why {
+		sh.why = why
+		for _, l := range sh.lanes.items {
+			x.say(l, why)
+		}
+	}
+	types := sh.Types
+	if len(types) == 0 {
+		types = []string{""}
+	}
+	for _, t := range types {
+		list := x.shut[t]
+		if list == nil {
+			list = &shapeList{}
+			x.shut[t] = list
+		}
+		if !slices.Contains(list.shapes, sh) {
+			list.shapes = append(list.shapes, sh)
+		}
+	}
+}
+
+// followJob takes what the state says of a job; j is nil if it is forgotten.
+func (x *Index) followJob(j *cluster.Job, id cluster.JobID) {
+	if r := x.running[id]; r != nil {
+		if j != nil && j.State.Holding() && (r.nodes == nil) == (j.Epoch == r.job.Epoch) {
+			x.hold(r, j)
+			return
+		}
+		x.release(r)
+	}
+	if e := x.pending[id]; e != nil {
+		if j != nil && j.State == cluster.Pending && j.PendingAt == e.job.PendingAt && j.NotBefore == e.job.NotBefore {
+			x.refresh(e, j)
+			return
+		}
+		x.dequeue(e)
+	}
+	switch {
+	case j == nil:
+	case j.State == cluster.Pending:
+		x.enqueue(j)
+	case j.State.Holding():
+		x.hold(nil, j)
+	}
+}
+
+// refresh takes a new version of a pending job that has kept its place.
+func (x *Index) refresh(e *entry, j *cluster.Job) {
+	was := e.job
+	e.job = j
+	if was.Kept != j.Kept {
+		x.keep(j)
+	}
+	if e.lane != nil && j.Reason != e.lane.blocked && e.lane.blocked != "" {
+		x.unsay(e)
+	}
+}
+
+func (x *Index) followAccount(queue, user string) {
+	if a := x.state.Account(queue, user); a != nil {
+		x.tree.SetAccount(a, false)
+	} else {
+		x.tree.SetAccount(&cluster.Account{Queue: queue, User: user}, true)
+	}
+	x.reweigh(x.tree.Queue(queue))
+}

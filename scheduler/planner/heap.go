@@ -1,0 +1,87 @@
+package planner
+
+// ranked is what an ordered heap holds: it knows which of two comes first, and
+// where in its heap it is, so that it can be moved or taken out.
+type ranked[T any] interface {
+	before(T) bool
+	at() int // position in the heap, -1: in none
+	moveTo(int)
+}
+
+// heapOf is a binary heap of things that know their places. Unlike
+// container/heap it allocates nothing for a call.
+type heapOf[T ranked[T]] struct{ items []T }
+
+func (h *heapOf[T]) len() int { return len(h.items) }
+
+// top returns the first item, or the zero T.
+func (h *heapOf[T]) top() (t T) {
+	if len(h.items) > 0 {
+		return h.items[0]
+	}
+	return t
+}
+
+func (h *heapOf[T]) push(t T) {
+	h.items = append(h.items, t)
+	t.moveTo(len(h.items) - 1)
+	h.up(len(h.items) - 1)
+}
+
+// fix restores the order after an item has changed.
+func (h *heapOf[T]) fix(t T) {
+	i := t.at()
+	if !h.down(i) {
+		h.up(i)
+	}
+}
+
+func (h *heapOf[T]) remove(t T) {
+	i, last := t.at(), len(h.items)-1
+	if i != last {
+		h.swap(i, last)
+	}
+	var none T
+	h.items[last] = none
+	h.items = h.items[:last]
+	t.moveTo(-1)
+	if i != last && !h.down(i) {
+		h.up(i)
+	}
+}
+
+func (h *heapOf[T]) swap(i, j int) {
+	h.items[i], h.items[j] = h.items[j], h.items[i]
+	h.items[i].moveTo(i)
+	h.items[j].moveTo(j)
+}
+
+func (h *heapOf[T]) up(i int) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !h.items[i].before(h.items[parent]) {
+			return
+		}
+		h.swap(i, parent)
+		i = parent
+	}
+}
+
+func (h *heapOf[T]) down(i int) bool {
+	from := i
+	for {
+		child := 2*i + 1
+		if child >= len(h.items) {
+			break
+		}
+		if r := child + 1; r < len(h.items) && h.items[r].before(h.items[child]) {
+			child = r
+		}
+		if !h.items[child].before(h.items[i]) {
+			break
+		}
+		h.swap(i, child)
+		i = child
+	}
+	return i > from
+}

@@ -1,0 +1,160 @@
+package planner
+
+import (
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/fleet"
+	"github.com/gangline/gangline/scheduler/planner/quota"
+)
+
+// Index is what the planner keeps between plans: the pending jobs in lanes, the
+// running ones by what they hold, the room on the nodes, and what each queue
+// uses. It is derived from a State and follows it by the State's journal, so
+// that a plan costs what has changed and not what there is. An index built
+// anew from the same State makes the same plans.
+//
+// One goroutine uses an Index. The zero Index is ready.
+type Index struct {
+	cursor cluster.Cursor
+	policy *cluster.Policy
+	state  *cluster.State // as of the last Follow
+	now    cluster.Time   // of the plan being made
+	cfg    Config
+
+	fleet *fleet.Fleet
+	tree  *quota.Tree
+
+	pending map[cluster.JobID]*entry
+	running map[cluster.JobID]*run
+	asleep  heapOf[sleeper] // pending, in back-off
+
+	shapes      []*shape // by fleet.Shape.ID; nil: no job ever had it
+	open        heapOf[*shape]
+	shut        map[string]*shapeList // closed shapes by GPU type, "" for those that take any
+	lanes       map[laneKey]*lane
+	byQueue     map[int][]*lane // lanes by quota.Queue.ID
+	parked      map[parkKey]*waitlist
+	arrays      map[cluster.JobID]*array
+	unsaid      []*lane // lanes with something to say to their jobs
+	kept        map[cluster.JobID]*keeping
+	jobHolds    map[cluster.NodeID][]fleet.Hold // by what is kept for jobs
+	windowHolds map[cluster.NodeID][]fleet.Hold // by the policy's reservations
+	hasQuota    bool                            // some queue has been promised GPUs
+	elastic     int                             // elastic jobs that hold GPUs
+
+	expected  []cluster.JobID // started by the last plan; the state should show it by now
+	factorsAt cluster.Time    // for which the lanes' offsets were computed
+	windowsAt cluster.Time    // next time at which a reservation begins or ends
+	left      int             // reservations that this plan may still make
+	heldLanes int             // lanes in some shape's held list
+}
+
+// run is a job that holds GPUs, or is planned to.
+type run struct {
+	job     *cluster.Job
+	q       *quota.Queue
+	gpuType string
+	milli   int64
+	nodes   []cluster.NodeID // of a planned start, which the state does not show yet; else nil
+}
+
+// parkKey names what a lane waits for: the limit of a queue, or of one user in
+// it, for a GPU type.
+type parkKey struct {
+	queue   int
+	user    string
+	gpuType string
+}
+
+// array is a job array whose members may not all run at once.
+type array struct {
+	holding int32
+	lanes   []*lane
+}
+
+// shapeList is the closed shapes of one GPU type.
+type shapeList struct{ shapes []*shape }
+
+// Follow brings the index up to the state, by what has changed since the last
+// call, or from scratch if that is not known. The state must not change while
+// the index is used; a snapshot of it will do.
+func (x *Index) Follow(s *cluster.State) {
+	changes, known := s.ChangesSince(x.cursor)
+	x.cursor, x.state = s.Cursor(), s
+	if !known || x.policy != s.Policy() {
+		x.rebuild(s)
+		return
+	}
+	x.settle(s)
+	var grew bool
+	for _, c := range changes {
+		switch {
+		case c.Policy:
+		case c.Node != "":
+			grew = x.followNode(c.Node) || grew
+		case c.Job != 0:
+			x.followJob(s.Job(c.Job), c.Job)
+		default:
+			x.followAccount(c.Queue, c.User)
+		}
+	}
+	if grew {
+		x.learnCapacity()
+	}
+}
+
+// rebuild reads all of a state.
+func (x *Index) rebuild(s *cluster.State) {
+	*x = Index{
+		cursor: s.Cursor(), policy: s.Policy(), state: s,
+		fleet: fleet.New(s.Policy().Score, s.Policy().Levels), tree: quota.New(s.Policy()),
+		pending: map[cluster.JobID]*entry{}, running: map[cluster.JobID]*run{},
+		shut: map[string]*shapeList{}, lanes: map[laneKey]*lane{}, byQueue: map[int][]*lane{},
+		parked: map[parkKey]*waitlist{}, arrays: map[cluster.JobID]*array{},
+		kept: map[cluster.JobID]*keeping{}, jobHolds: map[cluster.NodeID][]fleet.Hold{}, windowHolds: map[cluster.NodeID][]fleet.Hold{},
+	}
+	x.hasQuota = slices.ContainsFunc(x.policy.Queues, func(q cluster.QueuePolicy) bool { return len(q.Quota) > 0 })
+	s.EachNode(func(n *cluster.Node) bool {
+		x.fleet.Put(n)
+		return true
+	})
+	x.learnCapacity()
+	s.EachAccount(func(a *cluster.Account) bool {
+		x.tree.SetAccount(a, false)
+		return true
+	})
+	s.EachHolding(func(j *cluster.Job) bool {
+		x.followJob(j, j.ID)
+		return true
+	})
+	s.EachPending(func(j *cluster.Job) bool {
+		x.followJob(j, j.ID)
+		return true
+	})
+}
+
+// learnCapacity tells the queues how many GPUs there are.
+func (x *Index) learnCapacity() {
+	for _, t := range x.fleet.Types() {
+		x.tree.SetCapacity(t, x.fleet.Type(t).Alive)
+	}
+}
+
+// Wake is when something that only time changes is due: the end of a back-off,
+// or a reservation of the policy that begins or ends; 0: nothing.
+func (x *Index) Wake() cluster.Time {
+	at := cluster.Time(0)
+	if x.asleep.len() > 0 {
+		at = x.asleep.top().job.NotBefore
+	}
+	for i := range x.policy.Windows {
+		w := &x.policy.Windows[i]
+		for _, t := range []cluster.Time{w.Start, w.End} {
+			if t > x.now && (at == 0 || t < at) {
+				at = t
+			}
+		}
+	}
+	return at
+}

@@ -1,0 +1,293 @@
+package planner
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/fleet"
+)
+
+// keeping is what the state says is kept for a pending job.
+type keeping struct {
+	e    cluster.JobID
+	kept *cluster.Kept
+}
+
+// keep takes what is kept for a job from the state.
+func (x *Index) keep(j *cluster.Job) {
+	x.unkeep(j.ID)
+	if j.Kept == nil {
+		return
+	}
+	x.kept[j.ID] = &keeping{e: j.ID, kept: j.Kept}
+	for _, id := range j.Kept.Nodes {
+		x.jobHolds[id] = append(x.jobHolds[id], fleet.Hold{Job: j.ID, At: j.Kept.At})
+		x.setHolds(id)
+	}
+}
+
+func (x *Index) unkeep(id cluster.JobID) {
+	k := x.kept[id]
+	if k == nil {
+		return
+	}
+	delete(x.kept, id)
+	for _, n := range k.kept.Nodes {
+		x.jobHolds[n] = slices.DeleteFunc(x.jobHolds[n], func(h fleet.Hold) bool { return h.Job == id })
+		if len(x.jobHolds[n]) == 0 {
+			delete(x.jobHolds, n)
+		}
+		x.setHolds(n)
+	}
+	x.reopenHeld()
+}
+
+// setHolds tells the fleet for whom a node is kept.
+func (x *Index) setHolds(id cluster.NodeID) {
+	holds := slices.Concat(x.jobHolds[id], x.windowHolds[id])
+	slices.SortFunc(holds, func(a, b fleet.Hold) int { return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.Queue, b.Queue)) })
+	x.fleet.SetHolds(id, holds)
+}
+
+// startKept starts the jobs for which nodes are kept as soon as they fit, the
+// longest kept first.
+func (x *Index) startKept(plan *Plan) {
+	for _, id := range x.keptInOrder() {
+		e := x.pending[id]
+		if e == nil || e.lane == nil {
+			continue // in back-off
+		}
+		types, blocked := x.allowed(e.lane)
+		if blocked != nil {
+			continue
+		}
+		if st, ok := x.place(e, types); ok {
+			x.take(e, st, plan)
+		}
+	}
+}
+
+func (x *Index) keptInOrder() []cluster.JobID {
+	ids := make([]cluster.JobID, 0, len(x.kept))
+	for id := range x.kept { // any order: sorted below
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b cluster.JobID) int {
+		return cmp.Or(cmp.Compare(x.kept[a].kept.Made, x.kept[b].kept.Made), cmp.Compare(a, b))
+	})
+	return ids
+}
+
+// rekeepAfter is how long a reservation stands before it is looked at again:
+// each look writes to the log.
+const rekeepAfter = 5 * time.Minute
+
+// reserve keeps nodes free for the first blocked jobs, in order, so that a gang
+// cannot starve behind small jobs: as few nodes as would hold it, those that
+// are expected to come free first. Jobs that end before then may still use them.
+// What is kept only grows emptier, since nothing behind the job gets any of it
+// for longer than until At.
+func (x *Index) reserve(plan *Plan) {
+	x.left = min(int(x.policy.Backfill.Reserve)-len(x.kept), x.claimsAtOnce())
+	x.dropStale(plan)
+	if x.policy.Backfill.Off {
+		x.left = 0
+	}
+	var done []*entry
+	for range 4 * max(x.left, 0) { // some of the first may be too young, or hopeless
+		l := x.firstBlocked()
+		if l == nil || x.left == 0 {
+			break
+		}
+		e := l.jobs.top()
+		x.setAside(e)
+		done = append(done, e)
+		x.reserveFor(e, plan)
+	}
+	for _, e := range done {
+		x.bringBack(e)
+	}
+}
+
+// reserveFor keeps nodes free for a job that does not fit, if it has waited
+// long enough and not too many have a reservation already.
+func (x *Index) reserveFor(e *entry, plan *Plan) {
+	j := e.job
+	if x.left <= 0 || x.kept[j.ID] != nil || x.now.Sub(j.PendingAt) < x.policy.Backfill.HoldAfter {
+		return
+	}
+	if k, ok := x.reservation(e); ok {
+		x.left--
+		plan.Keeps = append(plan.Keeps, k)
+		x.holdFor(k)
+	}
+}
+
+// claims reports whether the plan already keeps something for a job.
+func (x *Index) claims(plan *Plan, id cluster.JobID) bool {
+	return slices.ContainsFunc(plan.Keeps, func(k Keep) bool { return k.Job == id })
+}
+
+// holdFor makes a reservation count at once; the state confirms it later.
+func (x *Index) holdFor(k Keep) {
+	if e := x.pending[k.Job]; e != nil {
+		j := *e.job
+		j.Kept = &cluster.Kept{Nodes: k.Nodes, At: k.At, Made: x.now}
+		x.keep(&j)
+	}
+}
+
+// dropStale gives up reservations that hold the job back from better places:
+// of nodes that are gone, or whose time has passed without the job starting.
+func (x *Index) dropStale(plan *Plan) {
+	for _, id := range x.keptInOrder() {
+		k := x.kept[id].kept
+		lost := slices.ContainsFunc(k.Nodes, func(n cluster.NodeID) bool {
+			node := x.state.Node(n)
+			return node == nil || node.State != cluster.NodeReady || node.Drain != nil
+		})
+		if (lost || x.now > k.At) && (lost || x.now.Sub(k.Made) > rekeepAfter) && !x.claims(plan, id) {
+			e := x.pending[id]
+			if e == nil || e.lane == nil {
+				continue
+			}
+			x.unkeep(id)
+			next, ok := x.reservation(e)
+			if !ok {
+				next = Keep{Job: id}
+			}
+			plan.Keeps = append(plan.Keeps, next)
+			x.holdFor(next)
+		}
+	}
+}
+
+// reservation chooses the nodes that come free first for a job, and says when.
+func (x *Index) reservation(e *entry) (Keep, bool) {
+	sh := e.lane.shape
+	best := Keep{}
+	for _, t := range x.typesOf(sh) {
+		nodes, at := x.soonest(e, t)
+		if nodes != nil && (best.Nodes == nil || at < best.At) {
+			best = Keep{Job: e.job.ID, Nodes: nodes, At: at}
+		}
+	}
+	if best.At >= x.now.Add(farFuture) {
+		best.At = x.now // nobody knows when: it may be at any moment, so nobody else starts there
+	}
+	return best, best.Nodes != nil
+}
+
+// coming is a node and when it will have room.
+type coming struct {
+	id   cluster.NodeID
+	room int32
+	free int32
+	at   cluster.Time
+}
+
+// soonest returns the fewest nodes of a type that can hold the gang and are
+// expected to come free first, or nil if the live nodes never could.
+func (x *Index) soonest(e *entry, gpuType string) ([]cluster.NodeID, cluster.Time) {
+	sh := e.lane.shape
+	spec := e.job.Spec
+	domains := map[string][]coming{}
+	var names []string
+	x.fleet.EachNode(gpuType, func(id cluster.NodeID, free, alive int32) bool {
+		n := x.state.Node(id)
+		if n == nil || n.State != cluster.NodeReady || n.Drain != nil || n.Admits(spec) != "" || len(x.jobHolds[id]) > 0 {
+			return true
+		}
+		room := cluster.Room(n, spec, alive)
+		if room == 0 {
+			return true
+		}
+		d := ""
+		if sh.Required {
+			if d = x.policy.Domain(n, sh.Level); d == "" {
+				return true
+			}
+		}
+		if domains[d] == nil {
+			names = append(names, d)
+		}
+		domains[d] = append(domains[d], coming{id: id, room: room, free: free, at: x.clearAt(n, min(room, sh.Least))})
+		return true
+	})
+	slices.Sort(names)
+	var nodes []cluster.NodeID
+	at := cluster.Time(math.MaxInt64)
+	for _, d := range names {
+		if ns, when := earliest(domains[d], sh.Least); ns != nil && when < at {
+			nodes, at = ns, when
+		}
+	}
+	return nodes, at
+}
+
+// earliest picks nodes by how soon they have room, the roomiest of equals first.
+func earliest(all []coming, need int32) ([]cluster.NodeID, cluster.Time) {
+	slices.SortFunc(all, func(a, b coming) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(b.free, a.free), cmp.Compare(b.room, a.room), cmp.Compare(a.id, b.id))
+	})
+	if i := slices.IndexFunc(all, func(c coming) bool { return c.room >= need }); i >= 0 {
+		return []cluster.NodeID{all[i].id}, all[i].at
+	}
+	var nodes []cluster.NodeID
+	at := cluster.Time(0)
+	for _, c := range all {
+		nodes = append(nodes, c.id)
+		at = max(at, c.at)
+		if need -= c.room; need <= 0 {
+			return nodes, at
+		}
+	}
+	return nil, 0
+}
+
+// farFuture stands for an end that nobody can foretell.
+const farFuture = 30 * 24 * time.Hour
+
+// clearAt is when a node is expected to have room for so many GPUs.
+func (x *Index) clearAt(n *cluster.Node, want int32) cluster.Time {
+	free := int32(0)
+	var ends []cluster.Time
+	for i := range n.GPUs {
+		g := &n.GPUs[i]
+		switch {
+		case n.Usable(i):
+			free++
+		case g.Held() && g.Healthy:
+			end := x.now
+			g.EachHolder(func(id cluster.JobID, _ cluster.Epoch) { end = max(end, x.endsAt(id)) })
+			ends = append(ends, end)
+		}
+	}
+	if free >= want {
+		return x.now
+	}
+	slices.Sort(ends)
+	if k := int(want-free) - 1; k < len(ends) {
+		return ends[k]
+	}
+	return x.now.Add(farFuture)
+}
+
+// endsAt is when a running job is expected to be gone.
+func (x *Index) endsAt(id cluster.JobID) cluster.Time {
+	r := x.running[id]
+	if r == nil || r.job.State != cluster.Starting && r.job.State != cluster.Running {
+		return x.now
+	}
+	end := x.endOf(r.job, r.job.StartedAt)
+	if end == 0 {
+		return x.now.Add(farFuture)
+	}
+	if end <= x.now { // it has outlived what was expected: as long again as it ran
+		return x.now.Add(x.now.Sub(r.job.StartedAt))
+	}
+	return end
+}

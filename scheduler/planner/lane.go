@@ -1,0 +1,132 @@
+package planner
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/fleet"
+	"github.com/gangline/gangline/scheduler/planner/quota"
+)
+
+// entry is a pending job's place in the index.
+type entry struct {
+	job  *cluster.Job
+	lane *lane
+	key  int64 // see order.go; the lower starts first
+	pos  int32 // in the lane's heap or the back-off heap, -1: in none
+}
+
+func (e *entry) before(o *entry) bool {
+	if e.key != o.key {
+		return e.key < o.key
+	}
+	return older(e.job, o.job)
+}
+func (e *entry) at() int      { return int(e.pos) }
+func (e *entry) moveTo(i int) { e.pos = int32(i) } //nolint:gosec // at most MaxLiveJobs
+
+// older orders jobs by submission, then by id.
+func older(a, b *cluster.Job) bool {
+	if a.SubmittedAt != b.SubmittedAt {
+		return a.SubmittedAt < b.SubmittedAt
+	}
+	return a.ID < b.ID
+}
+
+// sleeper is an entry that waits for its back-off to end.
+type sleeper struct{ *entry }
+
+func (e sleeper) before(o sleeper) bool {
+	return cmp.Or(cmp.Compare(e.job.NotBefore, o.job.NotBefore), cmp.Compare(e.job.ID, o.job.ID)) < 0
+}
+
+// laneKey tells jobs apart that may be treated differently. Jobs of one lane
+// are alike to the planner but for their order.
+type laneKey struct {
+	queue, user string
+	shape       int
+	priority    int32
+	limit       time.Duration
+	array       cluster.JobID // only if the array bounds how many run at once
+	preemptible bool
+}
+
+// lane is a line of pending jobs that are alike: if its first job cannot
+// start, none can. So a long queue costs as much as it has lanes.
+type lane struct {
+	laneKey
+	q      *quota.Queue
+	shape  *shape
+	jobs   heapOf[*entry]
+	borrow bool  // it would hold more than its queue's quota
+	offset int64 // fair share: added to every key of the lane
+	pos    int32 // in the shape's heap, -1: not there
+	parked *waitlist
+	wpos   int32 // in the wait list of a queue, -1: in none
+	need   int64 // milli-GPUs that the next job takes at least
+	// blocked is why the lane's jobs wait, as the jobs say it; unsaid are
+	// those that say something else as yet.
+	blocked string
+	unsaid  []*entry
+	listed  bool // in the index's list of lanes with something unsaid
+	held    bool // free GPUs that would do are kept for others
+	aside   asideKind
+}
+
+// asideKind is where a lane was whose only job is set aside.
+type asideKind uint8
+
+const (
+	asideNot  asideKind = 0
+	asideIn   asideKind = 1
+	asideHeld asideKind = 2
+)
+
+// before orders lanes by their first jobs. What a queue has been promised comes
+// before what is borrowed, whatever the priority: otherwise a queue could wait
+// for its own GPUs behind another one's jobs.
+func (l *lane) before(o *lane) bool {
+	a, b := l.jobs.items[0], o.jobs.items[0]
+	switch {
+	case l.borrow != o.borrow:
+		return !l.borrow
+	case l.priority != o.priority:
+		return l.priority > o.priority
+	case a.key+l.offset != b.key+o.offset:
+		return a.key+l.offset < b.key+o.offset
+	default:
+		return older(a.job, b.job)
+	}
+}
+func (l *lane) at() int      { return int(l.pos) }
+func (l *lane) moveTo(i int) { l.pos = int32(i) } //nolint:gosec // few
+
+// shape holds the lanes that ask the same of the nodes.
+type shape struct {
+	*fleet.Shape
+
+	lanes heapOf[*lane]
+	pos   int32 // among the open shapes, -1: closed or empty
+	// closed: no gang of this shape fits, whoever asks. It opens again when
+	// room grows.
+	closed bool
+	why    string  // as said to the jobs
+	held   []*lane // lanes that are out of the heap because of what is kept for others
+}
+
+func (s *shape) before(o *shape) bool { return s.lanes.items[0].before(o.lanes.items[0]) }
+func (s *shape) at() int              { return int(s.pos) }
+func (s *shape) moveTo(i int)         { s.pos = int32(i) } //nolint:gosec // few
+
+// waitlist holds the lanes that wait for one queue: for room below its limit,
+// or for its quota. Those that need least come first.
+type waitlist struct {
+	heap heapOf[waiter]
+}
+
+type waiter struct{ *lane }
+
+func (w waiter) before(o waiter) bool { return w.need < o.need }
+func (w waiter) at() int              { return int(w.wpos) }
+func (w waiter) moveTo(i int)         { w.wpos = int32(i) } //nolint:gosec // few

@@ -1,0 +1,293 @@
+package planner
+
+import (
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/quota"
+)
+
+// enqueue puts a pending job into its lane, or to sleep until its back-off ends.
+func (x *Index) enqueue(j *cluster.Job) {
+	e := &entry{job: j, pos: -1}
+	x.pending[j.ID] = e
+	x.tree.Pend(x.tree.Queue(j.Spec.Queue), j.User, 1)
+	if j.Kept != nil {
+		x.keep(j)
+	}
+	if j.NotBefore > x.now {
+		x.asleep.push(sleeper{e})
+		return
+	}
+	x.line(e)
+}
+
+// line puts an entry into its lane.
+func (x *Index) line(e *entry) {
+	e.key = x.keyOf(e.job)
+	l := x.laneOf(e.job)
+	e.lane = l
+	head := l.jobs.top()
+	l.jobs.push(e)
+	if l.jobs.top() != head {
+		x.moveLane(l)
+	}
+	if l.blocked != "" && e.job.Reason != l.blocked {
+		x.unsay(e)
+	}
+}
+
+// dequeue takes a job out of the index: it starts, or is no longer pending.
+func (x *Index) dequeue(e *entry) {
+	delete(x.pending, e.job.ID)
+	x.tree.Pend(x.tree.Queue(e.job.Spec.Queue), e.job.User, -1)
+	if e.job.Kept != nil {
+		x.unkeep(e.job.ID)
+	}
+	l := e.lane
+	switch {
+	case l == nil:
+		x.asleep.remove(sleeper{e})
+	case l.jobs.len() == 1:
+		x.dropLane(l)
+		l.jobs.remove(e)
+	default:
+		head := l.jobs.top() == e
+		l.jobs.remove(e)
+		if head {
+			x.moveLane(l)
+		}
+	}
+}
+
+// dropLane forgets a lane whose last job leaves it.
+func (x *Index) dropLane(l *lane) {
+	x.removeLane(l)
+	if l.parked != nil {
+		l.parked.heap.remove(waiter{l})
+		l.parked = nil
+	}
+	if l.held {
+		x.dropHeld(l)
+	}
+	delete(x.lanes, l.laneKey)
+	if x.byQueue[l.q.ID] = without(x.byQueue[l.q.ID], l); len(x.byQueue[l.q.ID]) == 0 {
+		delete(x.byQueue, l.q.ID)
+	}
+	if a := x.arrays[l.array]; a != nil {
+		if a.lanes = without(a.lanes, l); len(a.lanes) == 0 && a.holding == 0 {
+			delete(x.arrays, l.array)
+		}
+	}
+}
+
+// without returns a list less one lane; the order of the rest is kept.
+func without(list []*lane, l *lane) []*lane {
+	return slices.DeleteFunc(list, func(o *lane) bool { return o == l })
+}
+
+// laneOf returns the lane of a job, made if there is none.
+func (x *Index) laneOf(j *cluster.Job) *lane {
+	fs := x.fleet.Shape(j.Spec)
+	key := laneKey{
+		queue: j.Spec.Queue, user: j.User, shape: fs.ID, priority: j.Spec.Priority,
+		limit: j.Spec.TimeLimit, preemptible: j.Spec.Preemptible,
+	}
+	if j.Array != 0 && j.Spec.Array.Parallel > 0 {
+		key.array = j.Array
+	}
+	if l := x.lanes[key]; l != nil {
+		return l
+	}
+	for fs.ID >= len(x.shapes) {
+		x.shapes = append(x.shapes, nil)
+	}
+	if x.shapes[fs.ID] == nil {
+		x.shapes[fs.ID] = &shape{Shape: fs, pos: -1}
+	}
+	l := &lane{laneKey: key, q: x.tree.Queue(key.queue), shape: x.shapes[fs.ID], pos: -1, wpos: -1}
+	l.need = int64(fs.Least) * int64(fs.Share)
+	l.offset, l.borrow = x.offsetOf(l), x.borrows(l)
+	x.lanes[key] = l
+	x.byQueue[l.q.ID] = append(x.byQueue[l.q.ID], l)
+	if key.array != 0 {
+		x.arrayOf(key.array).lanes = append(x.arrayOf(key.array).lanes, l)
+	}
+	return l
+}
+
+func (x *Index) arrayOf(id cluster.JobID) *array {
+	a := x.arrays[id]
+	if a == nil {
+		a = &array{}
+		x.arrays[id] = a
+	}
+	return a
+}
+
+// moveLane brings a lane to its place after its first job, its offset or its
+// standing with its queue has changed.
+func (x *Index) moveLane(l *lane) {
+	switch {
+	case l.parked != nil || l.held:
+		x.removeLane(l)
+	case l.pos < 0:
+		x.addLane(l)
+	default:
+		l.shape.lanes.fix(l)
+		if l.shape.pos >= 0 {
+			x.open.fix(l.shape)
+		}
+	}
+}
+
+func (x *Index) addLane(l *lane) {
+	sh := l.shape
+	if l.pos >= 0 {
+		return
+	}
+	sh.lanes.push(l)
+	switch {
+	case sh.closed:
+		x.say(l, sh.why)
+	case sh.pos < 0:
+		x.open.push(sh)
+	default:
+		x.open.fix(sh)
+	}
+}
+
+func (x *Index) removeLane(l *lane) {
+	if l.pos < 0 {
+		return
+	}
+	sh := l.shape
+	sh.lanes.remove(l)
+	switch {
+	case sh.pos < 0:
+	case sh.lanes.len() == 0:
+		x.open.remove(sh)
+	default:
+		x.open.fix(sh)
+	}
+}
+
+// park takes a lane out until a queue has room for it.
+func (x *Index) park(l *lane, key parkKey) {
+	x.removeLane(l)
+	w := x.parked[key]
+	if w == nil {
+		w = &waitlist{}
+		x.parked[key] = w
+	}
+	l.parked = w
+	w.heap.push(waiter{l})
+}
+
+// unpark lets lanes go on that wait for the limit of a queue, or of one above
+// it, now that it holds less.
+func (x *Index) unpark(q *quota.Queue, user, gpuType string) {
+	for ; q != nil; q = q.Parent() {
+		x.unparkAt(parkKey{queue: q.ID, gpuType: gpuType})
+		x.unparkAt(parkKey{queue: q.ID})
+		x.unparkAt(parkKey{queue: q.ID, user: user})
+	}
+}
+
+func (x *Index) unparkAt(key parkKey) {
+	w := x.parked[key]
+	for w != nil && w.heap.len() > 0 {
+		l := w.heap.top().lane
+		if _, blocked := x.allowed(l); blocked != nil {
+			return // the others need as much or more
+		}
+		w.heap.remove(waiter{l})
+		l.parked = nil
+		x.moveLane(l)
+	}
+}
+
+// requote looks again whether the lanes of a queue would borrow, after what it
+// holds has changed. Those of other queues under a common quota follow within a
+// second, see requoteAll: each start would move all of them otherwise.
+func (x *Index) requote(q *quota.Queue) {
+	if !x.hasQuota {
+		return
+	}
+	for _, l := range slices.Clone(x.byQueue[q.ID]) {
+		x.requoteLane(l)
+	}
+}
+
+func (x *Index) requoteAll() {
+	if !x.hasQuota {
+		return
+	}
+	for _, sh := range x.shapes {
+		if sh == nil {
+			continue
+		}
+		for _, l := range slices.Concat(sh.lanes.items, sh.held) {
+			x.requoteLane(l)
+		}
+	}
+	for _, q := range x.tree.Queues() {
+		for _, l := range slices.Clone(x.byQueue[q.ID]) {
+			if l.parked == nil {
+				continue
+			}
+			if _, blocked := x.allowed(l); blocked == nil { // what it waited for had more than one cause
+				l.parked.heap.remove(waiter{l})
+				l.parked = nil
+				x.moveLane(l)
+			}
+		}
+	}
+}
+
+func (x *Index) requoteLane(l *lane) {
+	if b := x.borrows(l); b != l.borrow {
+		l.borrow = b
+		if l.pos >= 0 {
+			x.moveLane(l)
+		}
+	}
+}
+
+// offsetStep is how finely fair share moves lanes, in thousandths of a level:
+// finer steps would move all lanes of a branch at each start and end.
+const offsetStep = 125
+
+// offsetOf is what fair share adds to the keys of a lane's jobs.
+func (x *Index) offsetOf(l *lane) int64 {
+	if !x.fair() {
+		return 0
+	}
+	f := x.tree.Factor(l.q, l.user, x.now)
+	return (f+offsetStep*1024)/offsetStep*offsetStep - offsetStep*1024
+}
+
+// fair reports whether the order knows fair share.
+func (x *Index) fair() bool {
+	return x.policy.Order == cluster.OrderGangline && len(x.policy.Queues) > 0
+}
+
+// reweigh moves the lanes of a queue and of those that share a parent with it,
+// after its use has changed.
+func (x *Index) reweigh(q *quota.Queue) {
+	if !x.fair() {
+		return
+	}
+	for _, l := range x.byQueue[q.ID] {
+		x.reoffset(l)
+	}
+}
+
+func (x *Index) reoffset(l *lane) {
+	if o := x.offsetOf(l); o != l.offset {
+		l.offset = o
+		if l.pos >= 0 {
+			x.moveLane(l)
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package planner
+
+import (
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// hold takes a job that holds GPUs; r is what the index knows of it, or nil.
+func (x *Index) hold(r *run, j *cluster.Job) {
+	if r != nil && r.nodes != nil {
+		r.nodes = nil // the plan has come true; its use is counted already
+	} else if r == nil {
+		r = &run{}
+		x.running[j.ID] = r
+		r.q, r.gpuType, r.milli = x.tree.Queue(j.Spec.Queue), x.gpuTypeOf(j), int64(j.Held())*int64(j.Spec.Share())
+		x.count(r, j, 1)
+	}
+	r.job = j
+}
+
+// gpuTypeOf is the type of the GPUs that a job holds.
+func (x *Index) gpuTypeOf(j *cluster.Job) string {
+	w := &j.Workers[0]
+	if n := x.state.Node(w.Node); n != nil {
+		if g := n.FindGPU(w.GPUs[0]); g >= 0 {
+			return n.GPUs[g].Type
+		}
+	}
+	return ""
+}
+
+// count adds what a job holds to what its queue uses, or takes it away.
+func (x *Index) count(r *run, j *cluster.Job, sign int32) {
+	if sign > 0 {
+		x.tree.Take(r.q, j.User, r.gpuType, r.milli)
+	} else {
+		x.tree.Give(r.q, j.User, r.gpuType, r.milli)
+	}
+	if j.Array != 0 && j.Spec.Array.Parallel > 0 {
+		a := x.arrayOf(j.Array)
+		a.holding += sign
+		if sign < 0 {
+			for _, l := range a.lanes {
+				if l.pos < 0 && l.parked == nil && !l.held {
+					x.addLane(l)
+				}
+			}
+			if a.holding == 0 && len(a.lanes) == 0 {
+				delete(x.arrays, j.Array)
+			}
+		}
+	}
+	if j.Spec.Elastic() {
+		x.elastic += int(sign)
+	}
+	x.requote(r.q)
+	x.reweigh(r.q)
+}
+
+// release forgets a job that holds nothing any more.
+func (x *Index) release(r *run) {
+	j := r.job
+	delete(x.running, j.ID)
+	x.count(r, j, -1)
+	x.unpark(r.q, j.User, r.gpuType)
+}
+
+// planStart takes a job out of its lane and counts it as running, before the
+// state shows it.
+func (x *Index) planStart(e *entry, gpuType string, workers []cluster.Placement) {
+	j := e.job
+	x.dequeue(e)
+	r := &run{job: j, q: x.tree.Queue(j.Spec.Queue), gpuType: gpuType}
+	gpus := 0
+	for i := range workers {
+		gpus += len(workers[i].GPUs)
+		if n := len(r.nodes); n == 0 || r.nodes[n-1] != workers[i].Node {
+			r.nodes = append(r.nodes, workers[i].Node)
+		}
+	}
+	r.milli = int64(gpus) * int64(j.Spec.Share())
+	x.running[j.ID] = r
+	x.expected = append(x.expected, j.ID)
+	x.count(r, j, 1)
+}
