@@ -36,6 +36,7 @@ type Index struct {
 	byQueue     map[int][]*lane // lanes by quota.Queue.ID
 	parked      map[parkKey]*waitlist
 	arrays      map[cluster.JobID]*array
+	whyNext     int     // the shape that reconsider looked at last
 	unsaid      []*lane // lanes with something to say to their jobs
 	kept        map[cluster.JobID]*keeping
 	jobHolds    map[cluster.NodeID][]fleet.Hold // by what is kept for jobs
