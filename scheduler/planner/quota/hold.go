@@ -16,6 +16,14 @@ func (c *counts) at(id int) int64 {
 	return c.of[id]
 }
 
+// at returns the limit of a type, or -1.
+func (b *bounds) at(id int) int64 {
+	if id >= len(b.of) {
+		return -1
+	}
+	return b.of[id]
+}
+
 func (c *counts) add(id int, milli int64) {
 	c.of = grown(c.of, id)
 	c.of[id] += milli
@@ -110,8 +118,8 @@ func (t *Tree) tightest(q *Queue, user string, id int) Verdict {
 		}
 	}
 	for x := q; x.parent != nil; x = x.parent {
-		if id < len(x.limit.of) && x.limit.of[id] >= 0 {
-			bound(x, TypeLimit, x.limit.of[id], x.all.at(id))
+		if limit := x.limit.at(id); limit >= 0 {
+			bound(x, TypeLimit, limit, x.all.at(id))
 		}
 		if x.limit.total >= 0 {
 			bound(x, TotalLimit, x.limit.total, x.all.total)
@@ -144,11 +152,9 @@ func (t *Tree) UsedBy(q *Queue, user string) int64 {
 // Limit returns a queue's own limit of a type in milli-GPUs (empty: of all
 // types together), and whether it has one.
 func (t *Tree) Limit(q *Queue, gpuType string) (int64, bool) {
-	limit := int64(-1)
-	if id := t.typeID(gpuType); gpuType == "" {
-		limit = q.limit.total
-	} else if id < len(q.limit.of) {
-		limit = q.limit.of[id]
+	limit := q.limit.total
+	if gpuType != "" {
+		limit = q.limit.at(t.typeID(gpuType))
 	}
 	return max(limit, 0), limit >= 0
 }

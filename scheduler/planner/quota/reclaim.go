@@ -100,14 +100,17 @@ func (q *Queue) each(f func(*Queue)) {
 // names no quota has that of its children together. If its quota is of any
 // type, that is returned, and ofAny is true.
 func (t *Tree) Quota(q *Queue, gpuType string) (milli int64, ofAny bool) {
-	if gpuType == "" && !q.quota.ofAny {
-		for _, m := range q.quota.of {
-			milli += m
-		}
+	if q.quota.ofAny {
+		return q.quota.total, true
+	}
+	if gpuType != "" {
+		milli, _ = q.quotaOf(t.typeID(gpuType))
 		return milli, false
 	}
-	milli, _ = q.quotaOf(t.typeID(gpuType))
-	return milli, q.quota.ofAny
+	for _, m := range q.quota.of {
+		milli += m
+	}
+	return milli, false
 }
 
 // Borrowed returns how many milli-GPUs of a type a queue, with those below it,

@@ -65,7 +65,7 @@ func (w *warner) types() {
 
 // sums compares what the top queues are promised with what there is.
 func (w *warner) sums() {
-	total, promised := int64(0), int64(0)
+	total, promised, said := int64(0), int64(0), len(w.out)
 	var all []string
 	for _, c := range w.capacity {
 		total += c.GPUs
@@ -87,7 +87,7 @@ func (w *warner) sums() {
 			all = append(all, q.Path)
 		}
 	}
-	if len(w.capacity) > 0 && promised > total {
+	if len(w.capacity) > 0 && promised > total && len(w.out) == said {
 		w.say("the quotas of %s add up to %d GPUs of all types, the cluster has %d: not all of them can be kept at once", listed(all), promised, total)
 	}
 }

@@ -37,14 +37,6 @@ func (a wide) atLeast0() wide {
 	return a
 }
 
-// shl returns a x 2^n, n below 64.
-func (a wide) shl(n uint) wide {
-	if n == 0 {
-		return a
-	}
-	return wide{a.hi<<n | a.lo>>(64-n), a.lo << n}
-}
-
 // shr returns a / 2^n rounded down, for a that is not negative.
 func (a wide) shr(n uint) wide {
 	switch {
