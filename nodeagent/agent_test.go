@@ -63,6 +63,31 @@ func TestLaunchReportAcknowledge(t *testing.T) {
 	contains(t, r.output("99-1-0", nil), "NotFound", "job 99 has no output of rank 0")
 }
 
+func TestHelloSaysWhatTheNodeIsFor(t *testing.T) {
+	t.Parallel()
+	s := newScheduler(t)
+	cfg := testConfig(t, s)
+	cfg.GPUs = "fake:2xA100/1+1xh100-1g.10gb"
+	cfg.Labels, cfg.Taints = map[string]string{LabelRack: "r1"}, map[string]string{"team": "vision"}
+	start(t, cfg)
+	s.await("hello", func() bool { return s.hello != nil })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := cmp.Diff(cfg.Labels, s.hello.GetLabels()); d != "" {
+		t.Errorf("labels: %s", d)
+	}
+	if d := cmp.Diff(cfg.Taints, s.hello.GetTaints()); d != "" {
+		t.Errorf("taints: %s", d)
+	}
+	var got []string
+	for _, g := range s.hello.GetGpus() {
+		got = append(got, fmt.Sprintf("%.3s %s %d", g.GetUuid(), g.GetType(), g.GetIsland()))
+	}
+	if d := cmp.Diff([]string{"GPU a100 0", "GPU a100 1", "MIG h100-1g.10gb 2"}, got); d != "" {
+		t.Errorf("GPUs: %s", d)
+	}
+}
+
 func TestLaunchFailuresAreReported(t *testing.T) {
 	t.Parallel()
 	s := newScheduler(t)
