@@ -20,7 +20,7 @@ func (a *app) simCmd() *cobra.Command {
 		Args:  noArgs,
 	}
 	onlyVerbs(cmd)
-	cmd.AddCommand(a.simRunCmd())
+	cmd.AddCommand(a.simRunCmd(), a.simPlaceCmd())
 	return cmd
 }
 

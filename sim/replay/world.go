@@ -118,7 +118,7 @@ func (w *world) spec(j *Job) *cluster.JobSpec {
 	gpus := int64(j.GPUs)
 	s := &cluster.JobSpec{
 		Name: "replayed", Queue: j.Queue, Priority: cluster.DefaultPrio, GPUs: j.GPUs, GPUTypes: j.Types,
-		CPUPerGPU: (j.CPU + gpus - 1) / gpus, MemPerGPU: (j.Mem + gpus - 1) / gpus,
+		CPUPerGPU: each(j.CPU, gpus), MemPerGPU: each(j.Mem, gpus),
 		Launch: cluster.LaunchPerNode, Command: []string{"replayed"}, Preemptible: true,
 	}
 	switch {
