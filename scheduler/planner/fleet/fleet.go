@@ -1,8 +1,8 @@
 package fleet
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 )
@@ -11,47 +11,40 @@ import (
 type Fleet struct {
 	score  cluster.ScoreName
 	policy *cluster.Policy // only its levels are set
-	nodes  map[cluster.NodeID]*node
-	ids    []cluster.NodeID // sorted
-	log    []saved          // what Undo restores, newest last
+
+	byID  map[cluster.NodeID]*node
+	nodes []*node // by id, once settled: a node's place here is its position
+	pools []*pool // by GPU type
+	names []string
+	doms  []level // by level of the policy
+	// unsettled: nodes came or went, or changed in what they are rather than in
+	// what is free on them, so that positions, pools, and all that is in terms
+	// of them must be made anew before the next answer.
+	unsettled bool
+	gen       uint32 // of the pools; what is cached in terms of older ones is void
+
+	groups []*group // of nodes that are kept for the same
+	masks  []mask   // for the last few queries, by which groups were open to them
+	changes
+	undo  []before // what Undo restores, newest last
+	marks int
 
 	shapes     map[uint64]*Shape // by hashSpec
 	shapeCount int
+	classes    map[classKey]*class
+	admissions []string // what jobs ask of labels and taints; their place here is their number
+	views      int      // made and not dropped
+	scratch    scratch
 }
 
-// node is what is free on one node.
-type node struct {
-	is       *cluster.Node
-	free     []int32 // by GPU, thousandths
-	cpu, mem int64
-	holds    []Hold
+// changes is which nodes changed lately, so that views can catch up.
+type changes struct {
+	from uint64  // sequence number of log[0]
+	log  []int32 // positions
 }
 
-// saved is a node as it was before a change.
-type saved struct {
-	n        *node
-	free     []int32
-	cpu, mem int64
-}
-
-// Hold keeps a node for a job, or for the jobs of a queue and of those below
-// it. Without either nobody may have it. A gang that will be gone by At may
-// use the node in any case.
-type Hold struct {
-	Job   cluster.JobID
-	Queue string
-	At    cluster.Time // 0: kept from now on
-}
-
-// Query is who asks.
-type Query struct {
-	Job   cluster.JobID
-	Queue string
-	End   cluster.Time     // when the gang will be gone; 0: unknown, so never
-	Avoid []cluster.NodeID // used only if there is no other way
-	Types []string         // only these GPU types, of those that the shape allows; nil: all of them
-	Any   bool             // as if no node were kept for anyone
-}
+// now is the sequence number of the next change.
+func (c *changes) now() uint64 { return c.from + uint64(len(c.log)) }
 
 // Part is what a gang takes of one node.
 type Part struct {
@@ -61,205 +54,176 @@ type Part struct {
 }
 
 // Mark is a moment to which Undo goes back.
-type Mark struct{ at int }
+type Mark struct{ at, depth int }
 
 // New returns an empty Fleet that chooses by a named score and knows the
 // policy's topology levels, widest first.
 func New(score cluster.ScoreName, levels []cluster.Level) *Fleet {
 	return &Fleet{
 		score: score, policy: &cluster.Policy{Levels: levels},
-		nodes: map[cluster.NodeID]*node{}, shapes: map[uint64]*Shape{},
+		unsettled: true, byID: map[cluster.NodeID]*node{}, shapes: map[uint64]*Shape{}, classes: map[classKey]*class{},
 	}
 }
 
 // Put tells what a node is now. Whatever Place and Give pretended of it is
 // forgotten. Grew reports whether something may fit now that did not before;
-// counted, whether the numbers of Sum other than what is free may have changed.
-// Not to be called between Mark and Undo.
+// counted, whether the numbers of Sum other than what is free or held may have
+// changed. Not to be called between Mark and Undo.
+//
+// It costs little if only what is free has changed. A node that is new, or has
+// other GPUs, labels or taints, makes the next answer cost as much as there
+// are nodes.
 func (f *Fleet) Put(n *cluster.Node) (grew, counted bool) {
-	x := f.nodes[n.ID]
-	grew, counted = true, true
+	f.undo, f.marks = f.undo[:0], 0
+	x := f.byID[n.ID]
 	if x == nil {
-		x = &node{}
-		f.nodes[n.ID] = x
-		i, _ := slices.BinarySearch(f.ids, n.ID)
-		f.ids = slices.Insert(f.ids, i, n.ID)
+		x = &node{is: n, free: make([]int16, len(n.GPUs))}
+		f.byID[n.ID] = x
+		f.unsettled = true
+		x.read(n)
+		return true, true
 	}
-	x.is, x.cpu, x.mem = n, n.CPUMilli-n.CPUUsed, n.MemBytes-n.MemUsed
-	x.free = make([]int32, len(n.GPUs))
-	for i := range n.GPUs {
-		x.free[i] = n.UsableMilli(i)
+	if f.unsettled || !sameNature(x.is, n) {
+		f.unsettled = true
+		x.free = make([]int16, len(n.GPUs))
+		x.read(n)
+		return true, true
 	}
+	grew = x.read(n)
+	counted = f.refresh(x)
 	return grew, counted
 }
 
 // Drop forgets a node. Not to be called between Mark and Undo.
 func (f *Fleet) Drop(id cluster.NodeID) {
-	if i, ok := slices.BinarySearch(f.ids, id); ok {
-		f.ids = slices.Delete(f.ids, i, i+1)
-		delete(f.nodes, id)
+	if f.byID[id] != nil {
+		f.SetHolds(id, nil)
+		delete(f.byID, id)
+		f.undo, f.marks = f.undo[:0], 0
+		f.unsettled = true
 	}
-}
-
-// SetHolds replaces what a node is kept for; none: anyone may use it. Nothing
-// happens if the node is unknown.
-func (f *Fleet) SetHolds(id cluster.NodeID, holds []Hold) {
-	if x := f.nodes[id]; x != nil {
-		x.holds = slices.Clone(holds)
-	}
-}
-
-// opens reports whether a hold lets a query use the node.
-func (h *Hold) opens(q *Query) bool {
-	switch {
-	case h.Job != 0 && h.Job == q.Job, q.End != 0 && q.End <= h.At:
-		return true
-	case h.Queue == "" || !strings.HasPrefix(q.Queue, h.Queue):
-		return false
-	default:
-		return len(q.Queue) == len(h.Queue) || q.Queue[len(h.Queue)] == '/'
-	}
-}
-
-func (x *node) open(q *Query) bool {
-	if q.Any {
-		return true
-	}
-	for i := range x.holds {
-		if !x.holds[i].opens(q) {
-			return false
-		}
-	}
-	return true
 }
 
 // Mark returns this moment for Undo.
-func (f *Fleet) Mark() Mark { return Mark{len(f.log)} }
+func (f *Fleet) Mark() Mark {
+	f.settle()
+	f.marks++
+	return Mark{at: len(f.undo), depth: f.marks}
+}
 
 // Undo goes back to a moment: what Place and Give did since is undone. Marks
 // nest; an older one undoes the newer ones too.
 func (f *Fleet) Undo(m Mark) {
-	for len(f.log) > m.at {
-		s := f.log[len(f.log)-1]
-		s.n.free, s.n.cpu, s.n.mem = s.free, s.cpu, s.mem
-		f.log = f.log[:len(f.log)-1]
+	for len(f.undo) > m.at {
+		b := &f.undo[len(f.undo)-1]
+		x := f.nodes[b.pos]
+		if b.gpu >= 0 {
+			x.free[b.gpu] = b.free
+		} else {
+			x.cpu, x.mem = b.cpu, b.mem
+			f.refresh(x)
+		}
+		f.undo = f.undo[:len(f.undo)-1]
+	}
+	f.marks = min(f.marks, max(m.depth-1, 0))
+}
+
+// before is a GPU as it was before a change, or a node's CPUs and memory.
+type before struct {
+	pos      int32
+	gpu      int16 // -1: the node's CPUs and memory; noted before its GPUs
+	free     int16
+	cpu, mem int64
+}
+
+// save notes a node's CPUs and memory for Undo, before any of its GPUs.
+func (f *Fleet) save(x *node) {
+	if f.marks > 0 {
+		f.undo = append(f.undo, before{pos: x.pos, gpu: -1, cpu: x.cpu, mem: x.mem})
 	}
 }
 
-func (f *Fleet) save(x *node) {
-	f.log = append(f.log, saved{x, slices.Clone(x.free), x.cpu, x.mem})
+// setFree changes what is free of a GPU. Refresh must follow.
+func (f *Fleet) setFree(x *node, gpu int, free int16) {
+	if f.marks > 0 {
+		f.undo = append(f.undo, before{pos: x.pos, gpu: int16(gpu), free: x.free[gpu]})
+	}
+	x.free[gpu] = free
 }
 
 // Give pretends that a job has let go of all that it holds. What it holds of
 // nodes that are lost or take no jobs, and of sick GPUs, stays out of reach.
 // To be called once for a job.
 func (f *Fleet) Give(j *cluster.Job) {
+	f.settle()
 	for _, id := range j.NodeRanks {
-		x := f.nodes[id]
+		x := f.byID[id]
 		if x == nil {
 			continue
 		}
 		f.save(x)
 		for i := range x.is.GPUs {
-			g := &x.is.GPUs[i]
-			held := int32(0)
-			if g.Job == j.ID {
-				held = cluster.WholeGPU
-			}
-			for k := range g.Shares {
-				if g.Shares[k].Job == j.ID {
-					held = g.Shares[k].Milli
-				}
-			}
+			held := heldBy(&x.is.GPUs[i], j.ID)
 			if held == 0 {
 				continue
 			}
 			x.cpu += j.Spec.CPUPerGPU
 			x.mem += j.Spec.MemPerGPU
-			bare := *x.is
-			bare.GPUs = []cluster.GPU{*g}
-			bare.GPUs[0].Job, bare.GPUs[0].Shares = 0, nil
-			if bare.Usable(0) {
-				x.free[i] += held
+			if x.takes(i) {
+				f.setFree(x, i, x.free[i]+held)
 			}
 		}
+		f.refresh(x)
 	}
 }
 
-// Sum counts the GPUs of one type.
-type Sum struct {
-	Total int64 // on nodes that the Fleet knows
-	Alive int64 // of these: healthy, and on a live node
-	Open  int64 // of these: on a node that takes jobs
-	Held  int64 // of Alive: a job holds it or a share of it
-	Free  int64 // whole GPUs that could be given away now
-	Milli int64 // thousandths that could be given away now, whole GPUs included
+// settle brings positions, pools and all that is in terms of them up to date.
+func (f *Fleet) settle() {
+	if !f.unsettled {
+		return
+	}
+	f.unsettled = false
+	f.gen++
+	f.nodes = f.nodes[:0]
+	for _, x := range f.byID { // any order: sorted next
+		f.nodes = append(f.nodes, x)
+	}
+	slices.SortFunc(f.nodes, func(a, b *node) int { return cmp.Compare(a.is.ID, b.is.ID) })
+	f.changes, f.masks = changes{}, f.masks[:0]
+	f.makePools()
+	f.makeLevels()
+	f.makeGroups()
+	for _, x := range f.nodes {
+		f.refresh(x)
+	}
+	for _, c := range f.classes { // any order: each is emptied
+		c.views = nil
+	}
+	f.views = 0
+	f.scratch = scratch{}
 }
 
-// Type counts the GPUs of a type, as they are now: what Place took and Give
-// gave is counted.
-func (f *Fleet) Type(gpuType string) Sum {
-	var s Sum
-	for _, id := range f.ids {
-		x := f.nodes[id]
-		for i := range x.is.GPUs {
-			g := &x.is.GPUs[i]
-			if g.Type != gpuType {
-				continue
-			}
-			s.Total++
-			if x.is.State != cluster.NodeReady || !g.Healthy {
-				continue
-			}
-			s.Alive++
-			if x.is.Drain == nil {
-				s.Open++
-			}
-			s.Milli += int64(x.free[i])
-			if x.free[i] == cluster.WholeGPU {
-				s.Free++
-			}
-			if g.Held() {
-				s.Held++
-			}
+// size is the number of positions.
+func (f *Fleet) size() int32 { return int32(len(f.nodes)) }
+
+// refresh makes the pools true for a node whose free GPUs, CPUs or memory have
+// changed, and notes the change for the views. It reports whether a count
+// other than that of free or held GPUs has changed.
+func (f *Fleet) refresh(x *node) (counted bool) {
+	for i := range x.rooms {
+		if x.rooms[i].refresh(x) {
+			counted = true
 		}
 	}
-	return s
+	if len(f.log) > 2*len(f.nodes)+minLog { // views that far behind are as well made anew
+		drop := len(f.log) / 2
+		f.from += uint64(drop)
+		f.log = append(f.log[:0], f.log[drop:]...)
+	}
+	x.changed = f.now()
+	f.log = append(f.log, x.pos)
+	return counted
 }
 
-// Types returns the GPU types of the nodes, sorted. Not to be edited.
-func (f *Fleet) Types() []string {
-	var types []string
-	for _, id := range f.ids {
-		for i := range f.nodes[id].is.GPUs {
-			if t := f.nodes[id].is.GPUs[i].Type; !slices.Contains(types, t) {
-				types = append(types, t)
-			}
-		}
-	}
-	slices.Sort(types)
-	return types
-}
-
-// EachNode calls fn for the nodes that have GPUs of a type, by id, with how many
-// of them are free and how many are healthy on a live node, until fn returns false.
-func (f *Fleet) EachNode(gpuType string, fn func(id cluster.NodeID, free, alive int32) bool) {
-	for _, id := range f.ids {
-		x := f.nodes[id]
-		free, alive, has := int32(0), int32(0), false
-		for i := range x.is.GPUs {
-			if g := &x.is.GPUs[i]; g.Type == gpuType {
-				has = true
-				if x.free[i] == cluster.WholeGPU {
-					free++
-				}
-				if x.is.State == cluster.NodeReady && g.Healthy {
-					alive++
-				}
-			}
-		}
-		if has && !fn(id, free, alive) {
-			return
-		}
-	}
-}
+// minLog is how many changes are remembered whatever the number of nodes.
+const minLog = 1024

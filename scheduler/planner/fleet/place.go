@@ -1,335 +1,275 @@
 package fleet
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 )
 
-// room is what a gang could have of one node.
-type room struct {
-	x *node
-	k int32
-}
-
-// whole is how many GPUs of a type are wholly free on a node.
-func (x *node) whole(gpuType string) int32 {
-	k := int32(0)
-	for i := range x.free {
-		if x.free[i] == cluster.WholeGPU && x.is.GPUs[i].Type == gpuType {
-			k++
-		}
-	}
-	return k
-}
-
-// fit is for how many GPUs of the shape the node has CPUs and memory, at most k.
-func (x *node) fit(sh *Shape, k int32) int32 {
-	fit := int64(k)
-	if sh.CPU > 0 {
-		fit = min(fit, x.cpu/sh.CPU)
-	}
-	if sh.Mem > 0 {
-		fit = min(fit, x.mem/sh.Mem)
-	}
-	return int32(max(fit, 0)) //nolint:gosec // at most k
-}
-
-// rooms returns the nodes that a query may use with their room, by id.
-func (f *Fleet) rooms(sh *Shape, q *Query, gpuType string, avoid bool) []room {
-	var out []room
-	for _, id := range f.ids {
-		x := f.nodes[id]
-		k := x.fit(sh, x.whole(gpuType))
-		if k < max(sh.PerNode, 1) || !x.open(q) || (avoid && slices.Contains(q.Avoid, id)) || x.is.Admits(&sh.spec) != "" {
-			continue
-		}
-		if sh.Required && f.policy.Domain(x.is, sh.Level) == "" {
-			continue
-		}
-		if sh.PerNode > 0 {
-			k = sh.PerNode
-		}
-		out = append(out, room{x, k})
-	}
-	return out
-}
-
 // May reports whether a gang of a size could fit if its CPUs, memory, labels,
-// taints and what is kept free are left out of account. If not, Place cannot
-// succeed, whatever the query.
+// taints and what is kept free were left out of account. If not, Place cannot
+// succeed, whatever the query. It costs little, however large the cluster.
 func (f *Fleet) May(sh *Shape, size int32) bool {
-	return true
+	f.settle()
+	if len(sh.Types) == 0 {
+		for _, p := range f.pools {
+			if p.may(sh, size) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, t := range sh.Types {
+		if p := f.pool(t); p != nil && p.may(sh, size) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pool) may(sh *Shape, size int32) bool {
+	switch {
+	case sh.Shared():
+		return sh.level != nowhere && (p.sum.Free > 0 || p.hole(int16(sh.Share)) < cluster.WholeGPU)
+	case p.sum.Free < int64(size),
+		sh.PerNode > 0 && p.with(sh.PerNode)*int64(sh.PerNode) < int64(size):
+		return false
+	case !sh.Required:
+		return true
+	case sh.level == oneNode:
+		return p.with(size) > 0
+	default:
+		return sh.level >= 0 && p.free[sh.level].largest() >= size
+	}
 }
 
 // Most returns the size of the largest gang that Place would accept now: at
 // most sh.GPUs, a multiple of sh.PerNode, within one domain if the shape
 // requires it.
 func (f *Fleet) Most(sh *Shape, q *Query) int32 {
-	most := int32(0)
-	for _, t := range f.allowed(sh, q) {
-		if sh.Shared() {
-			if x, _ := f.shared(sh, q, t, false); x != nil {
+	f.settle()
+	barred := f.barred(sh, q, false)
+	most := int64(0)
+	for _, p := range f.allowed(sh, q) {
+		if !p.may(sh, max(sh.PerNode, 1)) {
+			continue
+		}
+		v := f.view(sh.class, p)
+		switch {
+		case sh.Shared():
+			if h, _ := f.hole(v, sh, barred); h > 0 {
 				return 1
 			}
-			continue
-		}
-		rooms := f.rooms(sh, q, t, false)
-		if !sh.Required {
-			most = max(most, sum(rooms))
-			continue
-		}
-		for _, d := range f.split(rooms, sh.Level) {
-			most = max(most, sum(d.rooms))
+		case !sh.Required:
+			most = max(most, f.offer(v, barred).total(sh))
+		case sh.level == oneNode:
+			most = max(most, int64(sh.gives(f.offer(v, barred).top())))
+		default:
+			for _, k := range f.capacity(v, sh, sh.level, barred) {
+				most = max(most, int64(k))
+			}
 		}
 	}
-	return min(most, sh.GPUs)
+	return int32(min(most, int64(sh.GPUs)))
 }
 
-func sum(rooms []room) (n int32) {
-	for _, r := range rooms {
-		n += r.k
-	}
-	return n
-}
-
-type domain struct {
-	name  string
-	rooms []room
-	k     int32
-}
-
-// split groups nodes by their domain of a level, by name.
-func (f *Fleet) split(rooms []room, level string) []domain {
-	var out []domain
-	for _, r := range rooms {
-		name := f.policy.Domain(r.x.is, level)
-		i, ok := slices.BinarySearchFunc(out, name, func(d domain, want string) int { return cmp.Compare(d.name, want) })
-		if !ok {
-			out = slices.Insert(out, i, domain{name: name})
+// allowed returns the pools that a query may use, preferred first. The result is scratch.
+func (f *Fleet) allowed(sh *Shape, q *Query) []*pool {
+	out := f.scratch.pools[:0]
+	may := func(p *pool) bool { return p != nil && (q.Types == nil || slices.Contains(q.Types, p.gpuType)) }
+	if len(sh.Types) == 0 {
+		for _, p := range f.pools {
+			if may(p) {
+				out = append(out, p)
+			}
 		}
-		out[i].rooms = append(out[i].rooms, r)
-		out[i].k += r.k
 	}
+	for _, t := range sh.Types {
+		if p := f.pool(t); may(p) {
+			out = append(out, p)
+		}
+	}
+	f.scratch.pools = out
 	return out
 }
 
 // Place chooses GPUs for a gang of a size, and takes them. It returns nil, and
 // takes nothing, if the gang does not fit.
+//
+// The rules, first what counts most:
+//  1. Nodes that the query avoids are used only if there is no other way.
+//  2. A list of GPU types is tried in order. Without one the type on which the
+//     gang needs the fewest nodes wins, then the one with the least room left
+//     on them.
+//  3. The gang keeps to one domain of its level if it can: the one with the
+//     least room that suffices. A gang that only prefers this goes to as few
+//     domains as can be, the roomiest first, of one domain of the next wider
+//     level if one suffices; then to nodes without a domain.
+//  4. There it takes as few nodes as can be, and among them the one with the
+//     least room that suffices (see supply.pack); of equal nodes the one with
+//     the lowest id.
+//  5. On a node it takes GPUs of one island if it can (see node.wholes). A
+//     share goes where the least is free of a GPU that has it.
 func (f *Fleet) Place(sh *Shape, size int32, q *Query) []Part {
-	if size < 1 || (sh.PerNode > 0 && size%sh.PerNode != 0) {
+	if size < 1 || (sh.PerNode > 0 && size%sh.PerNode != 0) || !f.May(sh, size) {
 		return nil
 	}
-	for _, avoid := range []bool{true, false} {
-		if avoid && len(q.Avoid) == 0 {
+	if len(q.Avoid) > 0 {
+		if parts := f.place(sh, size, q, true); parts != nil {
+			return parts
+		}
+	}
+	return f.place(sh, size, q, false)
+}
+
+func (f *Fleet) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
+	barred := f.barred(sh, q, avoid)
+	if sh.Shared() {
+		return f.placeShare(sh, q, barred)
+	}
+	var best *pool
+	plans := &f.scratch.plans
+	for _, p := range f.allowed(sh, q) {
+		if !p.may(sh, size) {
 			continue
 		}
-		var best []room
-		var bestType string
-		for _, t := range f.allowed(sh, q) {
-			if sh.Shared() {
-				if x, g := f.shared(sh, q, t, avoid); x != nil {
-					return []Part{f.take(x, sh, []int32{g})}
-				}
-				continue
-			}
-			parts := f.choose(sh, size, f.rooms(sh, q, t, avoid))
-			if parts != nil && (best == nil || tighter(parts, best, bestType, t, sh)) {
-				best, bestType = parts, t
-			}
-			if best != nil && len(sh.Types) > 0 {
-				break
-			}
-		}
-		if best == nil {
+		plans[1].picks, plans[1].left = plans[1].picks[:0], 0
+		if !f.choose(f.view(sh.class, p), sh, size, barred) {
 			continue
 		}
-		var out []Part
-		for _, r := range best {
-			out = append(out, f.take(r.x, sh, r.x.pick(bestType, r.k)))
+		if best == nil || plans[1].better(&plans[0]) {
+			best = p
+			plans[0], plans[1] = plans[1], plans[0]
 		}
-		return out
-	}
-	return nil
-}
-
-// allowed returns the GPU types that a query may use, preferred first.
-func (f *Fleet) allowed(sh *Shape, q *Query) []string {
-	types := sh.Types
-	if len(types) == 0 {
-		types = f.Types()
-	}
-	if q.Types == nil {
-		return types
-	}
-	return slices.DeleteFunc(slices.Clone(types), func(t string) bool { return !slices.Contains(q.Types, t) })
-}
-
-// TypeOf is the GPU type of what Place took.
-func (f *Fleet) TypeOf(parts []Part) string {
-	return f.nodes[parts[0].Node].is.GPUs[parts[0].Taken[0]].Type
-}
-
-// tighter compares two ways to place one gang: fewer nodes, then less left over.
-func tighter(a, b []room, bt, at string, sh *Shape) bool {
-	left := func(rooms []room, t string) (n int32) {
-		for _, r := range rooms {
-			n += r.x.fit(sh, r.x.whole(t)) - r.k
-		}
-		return n
-	}
-	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(left(a, at), left(b, bt))) < 0
-}
-
-// choose picks nodes among rooms.
-func (f *Fleet) choose(sh *Shape, size int32, rooms []room) []room {
-	if sum(rooms) < size {
-		return nil
-	}
-	if sh.Level == "" || (sh.Level == "node" && !sh.Required) {
-		return pack(rooms, size)
-	}
-	if one := f.within(rooms, sh.Level, size); one != nil || sh.Required {
-		return one
-	}
-	for i := len(f.policy.Levels) - 1; i >= 0; i-- {
-		// Wider levels than the wish: stay within the smallest of these that suffices.
-		_ = i
-	}
-	var out []room
-	domains := f.split(rooms, sh.Level)
-	for size > 0 && len(domains) > 0 {
-		best := -1
-		for i, d := range domains {
-			if d.name != "" && d.k >= size && (best < 0 || domains[best].k < size || d.k < domains[best].k) {
-				best = i
-			} else if d.name != "" && d.k < size && (best < 0 || (domains[best].k < size && d.k > domains[best].k)) {
-				best = i
-			}
-		}
-		if best < 0 {
-			best = 0
-		}
-		k := min(size, domains[best].k)
-		out = append(out, pack(domains[best].rooms, k)...)
-		size -= k
-		domains = slices.Delete(domains, best, best+1)
-	}
-	return out
-}
-
-// within packs a gang into the smallest domain that suffices, or returns nil.
-func (f *Fleet) within(rooms []room, level string, size int32) []room {
-	var best *domain
-	domains := f.split(rooms, level)
-	for i := range domains {
-		if d := &domains[i]; d.name != "" && d.k >= size && (best == nil || d.k < best.k) {
-			best = d
+		if len(sh.Types) > 0 {
+			break
 		}
 	}
 	if best == nil {
 		return nil
 	}
-	return pack(best.rooms, size)
+	return f.take(best, sh, plans[0].picks)
 }
 
-// pack takes the roomiest nodes until one suffices for what is left, and then
-// the one with the least room that does.
-func pack(rooms []room, size int32) []room {
-	rooms = slices.Clone(rooms)
-	slices.SortStableFunc(rooms, func(a, b room) int { return cmp.Compare(a.k, b.k) })
-	var out []room
-	for size > 0 {
-		i, _ := slices.BinarySearchFunc(rooms, min(size, rooms[len(rooms)-1].k), func(r room, want int32) int { return cmp.Compare(r.k, want) })
-		k := min(rooms[i].k, size)
-		out = append(out, room{rooms[i].x, k})
-		rooms = slices.Delete(rooms, i, i+1)
-		size -= k
+// choose fills the second scratch plan with a way to place the gang on a view's
+// nodes, and reports whether there is one.
+func (f *Fleet) choose(v *view, sh *Shape, size int32, barred *set) bool {
+	p := &f.scratch.plans[1]
+	s := f.offer(v, barred)
+	top := s.top()
+	switch {
+	case s.total(sh) < int64(size):
+		return false
+	case sh.level == anywhere, size <= sh.gives(top):
+		s.pack(sh, size, p)
+		return true
+	case sh.level == oneNode:
+		return false
 	}
-	return out
+	if d := smallest(f.capacity(v, sh, sh.level, barred), size); d >= 0 {
+		f.offerSome(v, f.doms[sh.level].members[d], barred).pack(sh, size, p)
+		return true
+	}
+	if sh.Required {
+		return false
+	}
+	f.spread(v, sh, size, barred, p)
+	return true
 }
 
-// shared finds a GPU for a share: the fullest one that has it, by node id.
-func (f *Fleet) shared(sh *Shape, q *Query, gpuType string, avoid bool) (*node, int32) {
-	var best *node
-	var gpu, least int32
-	for _, id := range f.ids {
-		x := f.nodes[id]
-		if !x.open(q) || x.fit(sh, 1) < 1 || (avoid && slices.Contains(q.Avoid, id)) || x.is.Admits(&sh.spec) != "" {
+// smallest returns the domain with the least room that suffices, the first by
+// name of equal ones, or -1.
+func smallest(caps []int32, size int32) int {
+	best := -1
+	for i, k := range caps {
+		if k >= size && (best < 0 || k < caps[best]) {
+			best = i
+		}
+	}
+	return best
+}
+
+// spread places a gang on several domains of its level. There is room for it.
+func (f *Fleet) spread(v *view, sh *Shape, size int32, barred *set, p *plan) {
+	wide, at := sh.level-1, -1
+	for ; wide >= 0; wide-- {
+		if at = smallest(f.capacity(v, sh, wide, barred), size); at >= 0 {
+			break
+		}
+	}
+	lev := &f.doms[sh.level]
+	order := f.scratch.order[:0]
+	for d, k := range f.capacity(v, sh, sh.level, barred) {
+		if k > 0 && (at < 0 || f.nodes[lev.members[d][0]].dom[wide] == int32(at)) {
+			// Roomiest first, then by name.
+			order = append(order, uint64(^uint32(k))<<32|uint64(d))
+		}
+	}
+	f.scratch.order = order
+	slices.Sort(order)
+	for i, key := range order {
+		k, d := int32(^uint32(key>>32)), int32(uint32(key))
+		if k >= size {
+			for _, other := range order[i+1:] {
+				if less := int32(^uint32(other >> 32)); less >= size && less < k {
+					k, d = less, int32(uint32(other))
+				}
+			}
+		}
+		k = min(k, size)
+		f.offerSome(v, lev.members[d], barred).pack(sh, k, p)
+		if size -= k; size == 0 {
+			return
+		}
+	}
+	rest := &f.scratch.rest
+	*rest = (*rest)[:0]
+	for pos := lev.none.next(0, nil, barred); pos >= 0; pos = lev.none.next(pos+1, nil, barred) {
+		if at < 0 || f.nodes[pos].dom[wide] == int32(at) {
+			*rest = append(*rest, pos)
+		}
+	}
+	f.offerSome(v, *rest, barred).pack(sh, size, p)
+}
+
+// placeShare places a part of a GPU.
+func (f *Fleet) placeShare(sh *Shape, q *Query, barred *set) []Part {
+	var best *pool
+	least, at := int16(0), int32(0)
+	for _, p := range f.allowed(sh, q) {
+		if !p.may(sh, 1) {
 			continue
 		}
-		for i, free := range x.free {
-			if x.is.GPUs[i].Type == gpuType && free >= sh.Share && (best == nil || free < least) {
-				best, gpu, least = x, int32(i), free //nolint:gosec // at most cluster.MaxNodeGPUs
+		free, pos := f.hole(f.view(sh.class, p), sh, barred)
+		if free > 0 && (best == nil || free < least) {
+			best, least, at = p, free, pos
+		}
+		if best != nil && len(sh.Types) > 0 {
+			break
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return f.takeShare(best, sh, at, min(least, cluster.WholeGPU))
+}
+
+// hole finds the GPU with the least free that has room for a share: what is
+// free of it, and its node; or 0. Wholly free GPUs come last, and of these the
+// one on the node with the least room, which is added to what is free.
+func (f *Fleet) hole(v *view, sh *Shape, barred *set) (free int16, pos int32) {
+	p := v.pool
+	for h := p.hole(int16(sh.Share)); h < cluster.WholeGPU; h = p.hole(h + 1) {
+		if pos := p.holes[h].next(0, &v.can, barred); pos >= 0 {
+			return h, pos
+		}
+	}
+	for k := range v.by {
+		if k > 0 && v.by[k].count > 0 {
+			if pos := v.by[k].next(0, nil, barred); pos >= 0 {
+				return cluster.WholeGPU + int16(k), pos
 			}
 		}
 	}
-	return best, gpu
-}
-
-// pick names k wholly free GPUs of a node, of one island if it can be.
-func (x *node) pick(gpuType string, k int32) []int32 {
-	count := map[int32]int32{}
-	var all []int32
-	for i := range x.free {
-		if x.free[i] == cluster.WholeGPU && x.is.GPUs[i].Type == gpuType {
-			all = append(all, int32(i)) //nolint:gosec // at most cluster.MaxNodeGPUs
-			count[x.is.GPUs[i].Island]++
-		}
-	}
-	// The fullest island that suffices; if none does, the roomiest ones.
-	slices.SortStableFunc(all, func(a, b int32) int {
-		ia, ib := x.is.GPUs[a].Island, x.is.GPUs[b].Island
-		ca, cb := count[ia], count[ib]
-		switch {
-		case (ca >= k) != (cb >= k):
-			return cmp.Compare(min(cb, k), min(ca, k))
-		case ca >= k:
-			return cmp.Or(cmp.Compare(ca, cb), cmp.Compare(ia, ib))
-		default:
-			return cmp.Or(cmp.Compare(cb, ca), cmp.Compare(ia, ib))
-		}
-	})
-	all = all[:k:k]
-	slices.Sort(all)
-	return all
-}
-
-// take gives GPUs of a node to a gang.
-func (f *Fleet) take(x *node, sh *Shape, gpus []int32) Part {
-	f.save(x)
-	x.free = slices.Clone(x.free)
-	for _, g := range gpus {
-		x.free[g] -= sh.Share
-		x.cpu -= sh.CPU
-		x.mem -= sh.Mem
-	}
-	return Part{Node: x.is.ID, GPUs: int32(len(gpus)), Taken: gpus} //nolint:gosec // at most cluster.MaxNodeGPUs
-}
-
-// Workers names the GPUs of what Place took, before its nodes change: one
-// worker for each GPU, or one for each node. Ranks run through the nodes in
-// the order of the parts, and through each node's GPUs.
-func (f *Fleet) Workers(parts []Part, launch cluster.LaunchMode) []cluster.Placement {
-	total := 0
-	for i := range parts {
-		total += len(parts[i].Taken)
-	}
-	uuids := make([]string, 0, total)
-	workers := make([]cluster.Placement, 0, total)
-	for i := range parts {
-		n := f.nodes[parts[i].Node].is
-		from := len(uuids)
-		for _, g := range parts[i].Taken {
-			uuids = append(uuids, n.GPUs[g].UUID)
-		}
-		for step := 1; from < len(uuids); from += step {
-			if launch == cluster.LaunchPerNode {
-				step = len(uuids) - from
-			}
-			workers = append(workers, cluster.Placement{Rank: cluster.Rank(len(workers)), Node: n.ID, GPUs: uuids[from : from+step : from+step]})
-		}
-	}
-	return workers
+	return 0, -1
 }

@@ -1,7 +1,9 @@
 package fleet
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 )
@@ -24,17 +26,13 @@ type Shape struct {
 	Selector    []cluster.Label
 	Tolerations []string
 
-	spec cluster.JobSpec // the same, for functions of package cluster
-	next *Shape          // another one with the same hash
+	level int    // index of Level among the policy's, or anywhere, oneNode, nowhere
+	class *class // what it has in common with shapes of other sizes
+	next  *Shape // another one with the same hash
 }
 
 // Shared reports whether the shape asks for less than a whole GPU.
 func (sh *Shape) Shared() bool { return sh.Share < cluster.WholeGPU }
-
-// allows reports whether the gang may run on GPUs of a type.
-func (sh *Shape) allows(gpuType string) bool {
-	return len(sh.Types) == 0 || slices.Contains(sh.Types, gpuType)
-}
 
 // is reports whether a spec asks for this shape.
 func (sh *Shape) is(spec *cluster.JobSpec) bool {
@@ -60,10 +58,8 @@ func (f *Fleet) Shape(spec *cluster.JobSpec) *Shape {
 		Level: spec.Topology.Level, Required: spec.Topology.Required,
 		Selector: slices.Clone(spec.Selector), Tolerations: slices.Clone(spec.Tolerations), next: first,
 	}
-	sh.spec = cluster.JobSpec{
-		GPUs: sh.GPUs, GPUMilli: spec.GPUMilli, GPUsPerNode: sh.PerNode, GPUTypes: sh.Types, CPUPerGPU: sh.CPU, MemPerGPU: sh.Mem,
-		Topology: spec.Topology, Selector: sh.Selector, Tolerations: sh.Tolerations,
-	}
+	sh.level = f.levelOf(sh.Level, sh.Required)
+	sh.class = f.class(sh)
 	f.shapeCount++
 	f.shapes[key] = sh
 	return sh
@@ -71,6 +67,29 @@ func (f *Fleet) Shape(spec *cluster.JobSpec) *Shape {
 
 // Shapes is how many shapes the Fleet has met: their IDs are below it.
 func (f *Fleet) Shapes() int { return f.shapeCount }
+
+// class returns the class of a shape.
+func (f *Fleet) class(sh *Shape) *class {
+	var b strings.Builder
+	for _, l := range sh.Selector {
+		fmt.Fprintf(&b, "%q=%q,", l.Key, l.Value)
+	}
+	for _, t := range sh.Tolerations {
+		fmt.Fprintf(&b, "%q,", t)
+	}
+	at := slices.Index(f.admissions, b.String())
+	if at < 0 {
+		at = len(f.admissions)
+		f.admissions = append(f.admissions, b.String())
+	}
+	key := classKey{cpu: sh.CPU, mem: sh.Mem, admission: int32(at)}
+	c := f.classes[key]
+	if c == nil {
+		c = &class{key: key, spec: cluster.JobSpec{Selector: sh.Selector, Tolerations: sh.Tolerations}}
+		f.classes[key] = c
+	}
+	return c
+}
 
 // hashSpec hashes what a Shape is made of (FNV-1a, a word at a time).
 func hashSpec(spec *cluster.JobSpec) uint64 {

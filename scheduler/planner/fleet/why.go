@@ -43,74 +43,181 @@ type Obstacle struct {
 // Fits reports whether the gang fits.
 func (o *Obstacle) Fits() bool { return o.Lack == LackNothing }
 
-// Why says why Place finds nothing for a gang.
+// Why says why Place finds nothing for a gang. It costs little but for what is
+// kept for others, which it looks for on all nodes.
 func (f *Fleet) Why(sh *Shape, size int32, q *Query) Obstacle {
-	worst := Obstacle{Size: size, Lack: LackType}
-	first := true
-	for _, t := range f.allowed(sh, q) {
-		o := f.whyType(sh, size, q, t)
-		if first || o.Lack > worst.Lack || o.Lack == LackNothing || (o.Lack == worst.Lack && o.Left > worst.Left) {
-			worst = o
-		}
-		first = false
+	f.settle()
+	worst := Obstacle{Size: size, Lack: LackType, Level: sh.Level}
+	for _, p := range f.allowed(sh, q) {
+		o := f.whyPool(sh, size, q, p)
 		if o.Lack == LackNothing {
 			return o
+		}
+		if o.Lack > worst.Lack || (o.Lack == worst.Lack && o.Left > worst.Left) {
+			worst = o
 		}
 	}
 	return worst
 }
 
-// whyType is Why for one type of GPU.
-func (f *Fleet) whyType(sh *Shape, size int32, q *Query, gpuType string) Obstacle {
-	o := Obstacle{Size: size, Type: gpuType, Sum: f.Type(gpuType), Level: sh.Level}
-	want := int64(size)
-	free := o.Sum.Free
-	if sh.Shared() {
-		want, free = 1, f.holes(sh, gpuType)
-	}
-	step := func(lack Lack, left int64) bool {
-		o.Lack, o.Left = lack, left
-		if left >= want {
+// whyPool is Why for one type of GPU.
+func (f *Fleet) whyPool(sh *Shape, size int32, q *Query, p *pool) Obstacle {
+	o := Obstacle{Size: size, Type: p.gpuType, Sum: p.sum, Level: sh.Level}
+	short := func(lack Lack, left int64) bool {
+		if left >= int64(size) {
 			o.Room = left
 			return false
 		}
+		o.Lack, o.Left = lack, left
 		return true
 	}
+	free := p.sum.Free
+	if sh.Shared() {
+		free = p.chips(sh)
+	}
 	switch {
-	case step(LackType, min(o.Sum.Total, want)) && o.Sum.Total == 0,
-		step(LackAlive, o.Sum.Open),
-		step(LackFree, free):
+	case short(LackAlive, p.sum.Open), short(LackFree, free),
+		sh.PerNode > 0 && short(LackShape, p.with(sh.PerNode)*int64(sh.PerNode)):
 		return o
 	}
-	t := f.tally(sh, q, gpuType)
-	switch {
-	case step(LackShape, t.shape):
-	case step(LackLabel, t.label):
-		o.Label = t.lacks.most()
-	case step(LackCPU, t.cpu):
-	case sh.Required && step(LackDomain, t.domain):
-		o.Domain = t.name
-	case step(LackKept, t.kept):
-		o.Keeper = t.holds.most()
-	default:
-		o.Lack = LackNothing
+	bare := f.view(f.bare(sh.class), p)
+	if short(LackLabel, bare.most(sh, nil)) {
+		o.Label = f.lacking(sh, bare)
+		return o
+	}
+	v := f.view(sh.class, p)
+	if short(LackCPU, v.most(sh, nil)) {
+		return o
+	}
+	if sh.Required {
+		room, name := f.bestDomain(v, sh, f.barred(sh, &Query{Any: true}, false))
+		if short(LackDomain, room) {
+			o.Domain = name
+			return o
+		}
+	}
+	barred := f.barred(sh, q, false)
+	room := v.most(sh, barred)
+	if sh.Required {
+		room, _ = f.bestDomain(v, sh, barred)
+	}
+	if short(LackKept, room) {
+		o.Keeper = f.keeper(v, sh, q)
 	}
 	return o
 }
 
-// tally is how many GPUs of a type a gang could have, one condition after the other.
-type tally struct {
-	shape, label, cpu, domain, kept int64
-	name                            string // of the best domain
-	lacks                           votes[string]
-	holds                           votes[Hold]
+// chips is on how many nodes a GPU has room for a share, at most one for each
+// value of what is free and one for the wholly free.
+func (p *pool) chips(sh *Shape) int64 {
+	n := min(p.sum.Free, 1)
+	for h := p.hole(int16(sh.Share)); h < cluster.WholeGPU; h = p.hole(h + 1) {
+		n += int64(p.holes[h].count)
+	}
+	return n
 }
 
-// votes counts how many GPUs each cause keeps away; the first of equals wins.
+// most is how many GPUs a gang could have of a view's nodes. For a share it is
+// a number of nodes.
+func (v *view) most(sh *Shape, barred *set) (n int64) {
+	if sh.Shared() {
+		for h := v.pool.hole(int16(sh.Share)); h < cluster.WholeGPU; h = v.pool.hole(h + 1) {
+			if v.pool.holes[h].next(0, &v.can, barred) >= 0 {
+				n++
+			}
+		}
+	}
+	for k := max(sh.PerNode, 1); int(k) < len(v.by); k++ {
+		n += int64(v.by[k].without(barred)) * int64(sh.gives(k))
+	}
+	return n
+}
+
+// bare is the class with the same labels and taints that needs nothing beside GPUs.
+func (f *Fleet) bare(c *class) *class {
+	if c.key.cpu == 0 && c.key.mem == 0 {
+		return c
+	}
+	key := classKey{admission: c.key.admission}
+	b := f.classes[key]
+	if b == nil {
+		b = &class{key: key, spec: c.spec}
+		f.classes[key] = b
+	}
+	return b
+}
+
+// bestDomain returns the room and the name of the domain with the most.
+func (f *Fleet) bestDomain(v *view, sh *Shape, barred *set) (room int64, name string) {
+	switch {
+	case sh.level == nowhere:
+		return 0, ""
+	case sh.Shared():
+		return v.most(sh, barred), ""
+	case sh.level == oneNode:
+		s := f.offer(v, barred)
+		k := s.top()
+		if room = int64(sh.gives(k)); room > 0 {
+			name = f.nodes[s.pop(k)].is.Name
+		}
+		return room, name
+	}
+	for d, k := range f.capacity(v, sh, sh.level, barred) {
+		if int64(k) > room {
+			room, name = int64(k), f.doms[sh.level].names[d]
+		}
+	}
+	return room, name
+}
+
+// lacking says what a job lacks for most of the nodes that are not for it. It
+// counts all of their GPUs, so that the answer changes seldom.
+func (f *Fleet) lacking(sh *Shape, v *view) string {
+	if v.lacks != "" {
+		return v.lacks
+	}
+	var said votes[string]
+	for pos := v.not.next(0, nil, nil); pos >= 0; pos = v.not.next(pos+1, nil, nil) {
+		x := f.nodes[pos]
+		said.add(x.is.Admits(&sh.class.spec), x.room(v.pool).sum.Total)
+	}
+	v.lacks = said.most()
+	return v.lacks
+}
+
+// keeper returns the hold that keeps the most nodes with room from a query.
+func (f *Fleet) keeper(v *view, sh *Shape, q *Query) Hold {
+	var said votes[Hold]
+	for _, g := range f.groups {
+		for i := range g.holds {
+			if g.holds[i].opens(q) {
+				continue
+			}
+			for pos := g.nodes.next(0, nil, nil); pos >= 0; pos = g.nodes.next(pos+1, nil, nil) {
+				said.add(g.holds[i], int64(sh.gives(int32(v.room[pos]))))
+			}
+		}
+	}
+	best := -1
+	for i := range said.keys {
+		if best < 0 || said.count[i] > said.count[best] || (said.count[i] == said.count[best] && compareHolds(said.keys[i], said.keys[best]) < 0) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return Hold{}
+	}
+	return said.keys[best]
+}
+
+// votes counts how many GPUs each cause keeps away.
 type votes[K comparable] struct {
 	keys  []K
 	count []int64
 }
+
+// maxVotes bounds how many causes are told apart.
+const maxVotes = 64
 
 func (v *votes[K]) add(key K, n int64) {
 	for i := range v.keys {
@@ -124,9 +231,7 @@ func (v *votes[K]) add(key K, n int64) {
 	}
 }
 
-// maxVotes bounds how many causes are told apart.
-const maxVotes = 64
-
+// most returns the cause with the most votes, the first of equal ones.
 func (v *votes[K]) most() (key K) {
 	best := int64(0)
 	for i := range v.keys {
@@ -135,89 +240,6 @@ func (v *votes[K]) most() (key K) {
 		}
 	}
 	return key
-}
-
-func (f *Fleet) tally(sh *Shape, q *Query, gpuType string) tally {
-	var t tally
-	all, open := map[string]int64{}, map[string]int64{}
-	kept := int64(0)
-	for _, id := range f.ids {
-		x := f.nodes[id]
-		shaped := func(k int32) int64 {
-			if sh.PerNode > 0 && k >= sh.PerNode {
-				return int64(sh.PerNode)
-			} else if sh.PerNode > 0 {
-				return 0
-			}
-			return int64(k)
-		}
-		free := x.whole(gpuType)
-		if sh.Shared() {
-			free = x.hole(sh, gpuType)
-		}
-		k := shaped(free)
-		if k == 0 {
-			continue
-		}
-		t.shape += k
-		if lacks := x.is.Admits(&sh.spec); lacks != "" {
-			t.lacks.add(lacks, k)
-			continue
-		}
-		t.label += k
-		if k = shaped(x.fit(sh, free)); k == 0 {
-			continue
-		}
-		t.cpu += k
-		isOpen := x.open(q)
-		if isOpen {
-			kept += k
-		}
-		for i := range x.holds {
-			if !x.holds[i].opens(q) {
-				t.holds.add(x.holds[i], k)
-			}
-		}
-		if !sh.Required {
-			continue
-		}
-		d := f.policy.Domain(x.is, sh.Level)
-		if d == "" {
-			continue
-		}
-		if all[d] += k; all[d] > t.domain {
-			t.domain, t.name = all[d], d
-		}
-		if isOpen {
-			open[d] += k
-		}
-	}
-	t.kept = kept
-	if sh.Required {
-		t.kept = 0
-		for _, k := range open { // any order: a maximum
-			t.kept = max(t.kept, k)
-		}
-	}
-	return t
-}
-
-// hole is 1 if a GPU of the node has room for the share, else 0.
-func (x *node) hole(sh *Shape, gpuType string) int32 {
-	for i, free := range x.free {
-		if x.is.GPUs[i].Type == gpuType && free >= sh.Share {
-			return 1
-		}
-	}
-	return 0
-}
-
-// holes is on how many nodes a GPU has room for the share.
-func (f *Fleet) holes(sh *Shape, gpuType string) (n int64) {
-	for _, id := range f.ids {
-		n += int64(f.nodes[id].hole(sh, gpuType))
-	}
-	return n
 }
 
 // Text is the reason as a sentence that starts with "waits for". It names only

@@ -1,0 +1,254 @@
+package fleet
+
+import (
+	"math/bits"
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// Sum counts the GPUs of one type.
+type Sum struct {
+	Total int64 // on nodes that the Fleet knows
+	Alive int64 // of these: healthy, and on a live node
+	Open  int64 // of these: on a node that takes jobs
+	Held  int64 // of Alive: a job holds it or a share of it, by the last Put of its node
+	Free  int64 // whole GPUs that could be given away now
+	Milli int64 // thousandths that could be given away now, whole GPUs included
+}
+
+// pool is all GPUs of one type.
+type pool struct {
+	gpuType string
+	index   int32
+	width   int32   // the most GPUs of the type that one node has
+	nodes   []int32 // positions of the nodes that have such GPUs
+
+	positions int32 // of all nodes
+	sum       Sum
+	count     []int32 // nodes by how many GPUs are wholly free
+	free      []most  // wholly free GPUs of each domain, by level
+
+	// holes are the nodes by what is free of GPUs that are free in part, in
+	// thousandths; filled has a bit for each that is not empty.
+	holes  []set
+	filled [cluster.WholeGPU/64 + 1]uint64
+	values []int16 // scratch
+}
+
+// most follows a number for each domain, and knows the largest.
+type most struct {
+	by    []int32
+	max   int32
+	stale bool // max may be too large
+}
+
+func (m *most) add(domain, by int32) {
+	was := m.by[domain]
+	m.by[domain] = was + by
+	if was+by >= m.max {
+		m.max = was + by
+	} else if was == m.max {
+		m.stale = true
+	}
+}
+
+func (m *most) largest() int32 {
+	if m.stale {
+		m.max, m.stale = slices.Max(m.by), false
+	}
+	return m.max
+}
+
+// makePools makes the pools anew from the nodes, with nothing free yet.
+func (f *Fleet) makePools() {
+	f.pools, f.names = f.pools[:0:0], f.names[:0:0]
+	for _, x := range f.nodes {
+		for i := range x.is.GPUs {
+			if t := x.is.GPUs[i].Type; i == 0 || x.is.GPUs[i-1].Type != t {
+				if at, ok := slices.BinarySearch(f.names, t); !ok {
+					f.names = slices.Insert(f.names, at, t)
+				}
+			}
+		}
+	}
+	for i, t := range f.names {
+		f.pools = append(f.pools, &pool{gpuType: t, index: int32(i), positions: f.size()})
+	}
+	for i, x := range f.nodes {
+		x.pos = int32(i)
+		x.makeRooms(f)
+	}
+	for _, p := range f.pools {
+		p.count = make([]int32, p.width+1)
+		p.count[0] = int32(len(p.nodes))
+	}
+}
+
+// pool returns the pool of a type, or nil.
+func (f *Fleet) pool(gpuType string) *pool {
+	i, ok := slices.BinarySearch(f.names, gpuType)
+	if !ok {
+		return nil
+	}
+	return f.pools[i]
+}
+
+// size is how many GPUs of the type the node has.
+func (r *room) size(x *node) int {
+	if r.gpus == nil {
+		return len(x.free)
+	}
+	return len(r.gpus)
+}
+
+// gpu is the index of the kth GPU of the type among all of the node's.
+func (r *room) gpu(k int) int {
+	if r.gpus == nil {
+		return k
+	}
+	return int(r.gpus[k])
+}
+
+// refresh counts anew what the node has of the type, and makes the pool true.
+// It reports whether a count other than that of free or held GPUs has changed.
+func (r *room) refresh(x *node) (counted bool) {
+	p := r.pool
+	var sum Sum
+	ready := x.is.State == cluster.NodeReady
+	values := p.values[:0]
+	for k := range r.size(x) {
+		i := r.gpu(k)
+		g := &x.is.GPUs[i]
+		sum.Total++
+		if ready && g.Healthy {
+			sum.Alive++
+			if x.is.Drain == nil {
+				sum.Open++
+			}
+			if g.Held() {
+				sum.Held++
+			}
+		}
+		sum.Milli += int64(x.free[i])
+		if free := x.free[i]; free == cluster.WholeGPU {
+			sum.Free++
+		} else if free > 0 {
+			values = append(values, free)
+		}
+	}
+	if whole := int32(sum.Free); whole != r.whole {
+		p.count[r.whole]--
+		p.count[whole]++
+		for l, d := range x.dom {
+			if d >= 0 {
+				p.free[l].add(d, whole-r.whole)
+			}
+		}
+		r.whole = whole
+	}
+	p.values = values
+	if len(values) > 0 || len(r.holes) > 0 {
+		slices.Sort(values)
+		values = slices.Compact(values)
+		p.moveHoles(x.pos, r.holes, values)
+		r.holes = append(r.holes[:0], values...)
+	}
+	counted = sum.Total != r.sum.Total || sum.Alive != r.sum.Alive || sum.Open != r.sum.Open
+	p.sum.add(&sum, 1)
+	p.sum.add(&r.sum, -1)
+	r.sum = sum
+	return counted
+}
+
+func (s *Sum) add(t *Sum, times int64) {
+	s.Total += times * t.Total
+	s.Alive += times * t.Alive
+	s.Open += times * t.Open
+	s.Held += times * t.Held
+	s.Free += times * t.Free
+	s.Milli += times * t.Milli
+}
+
+// moveHoles puts a node under what is now free of its shared GPUs. Both lists
+// are sorted and have each value once.
+func (p *pool) moveHoles(pos int32, old, now []int16) {
+	for len(old) > 0 || len(now) > 0 {
+		switch {
+		case len(now) == 0 || (len(old) > 0 && old[0] < now[0]):
+			h := &p.holes[old[0]]
+			if h.remove(pos); h.count == 0 {
+				p.filled[old[0]>>6] &^= 1 << (uint(old[0]) & 63)
+			}
+			old = old[1:]
+		case len(old) == 0 || now[0] < old[0]:
+			if p.holes == nil {
+				p.holes = make([]set, cluster.WholeGPU)
+			}
+			h := &p.holes[now[0]]
+			if h.words == nil {
+				*h = newSet(p.positions)
+			}
+			h.add(pos)
+			p.filled[now[0]>>6] |= 1 << (uint(now[0]) & 63)
+			now = now[1:]
+		default:
+			old, now = old[1:], now[1:]
+		}
+	}
+}
+
+// hole returns the smallest part of a GPU, at least of a size, that some node
+// has free; or WholeGPU if there is none.
+func (p *pool) hole(least int16) int16 {
+	part := p.filled[least>>6] & (^uint64(0) << (uint(least) & 63))
+	for w := least >> 6; ; part = p.filled[w] {
+		if part != 0 {
+			return w<<6 | int16(bits.TrailingZeros64(part))
+		}
+		if w++; int(w) == len(p.filled) {
+			return cluster.WholeGPU
+		}
+	}
+}
+
+// with returns on how many nodes at least k GPUs are wholly free.
+func (p *pool) with(k int32) (n int64) {
+	for ; k <= p.width; k++ {
+		n += int64(p.count[k])
+	}
+	return n
+}
+
+// Type counts the GPUs of a type, as they are now: what Place took and Give
+// gave is counted.
+func (f *Fleet) Type(gpuType string) Sum {
+	f.settle()
+	if p := f.pool(gpuType); p != nil {
+		return p.sum
+	}
+	return Sum{}
+}
+
+// Types returns the GPU types of the nodes, sorted. Not to be edited.
+func (f *Fleet) Types() []string {
+	f.settle()
+	return f.names
+}
+
+// EachNode calls fn for the nodes that have GPUs of a type, by id, with how many
+// of them are wholly free and how many are healthy on a live node, until fn
+// returns false.
+func (f *Fleet) EachNode(gpuType string, fn func(id cluster.NodeID, free, alive int32) bool) {
+	f.settle()
+	p := f.pool(gpuType)
+	if p == nil {
+		return
+	}
+	for _, pos := range p.nodes {
+		x := f.nodes[pos]
+		if r := x.room(p); !fn(x.is.ID, r.whole, int32(r.sum.Alive)) {
+			return
+		}
+	}
+}

@@ -1,0 +1,528 @@
+package fleet
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// slow is a second opinion: the same rules by plain loops over everything.
+// spec is the part of a shape that functions of package cluster read.
+func spec(sh *Shape) *cluster.JobSpec {
+	return &cluster.JobSpec{Selector: sh.Selector, Tolerations: sh.Tolerations}
+}
+
+// Fleet is what is free on a cluster's nodes. One goroutine owns it.
+type slow struct {
+	policy *cluster.Policy
+	nodes  map[cluster.NodeID]*slowNode
+	ids    []cluster.NodeID // sorted
+	log    []saved          // what Undo restores, newest last
+
+}
+
+// node is what is free on one node.
+type slowNode struct {
+	is       *cluster.Node
+	free     []int32 // by GPU, thousandths
+	cpu, mem int64
+	holds    []Hold
+}
+
+// saved is a node as it was before a change.
+type saved struct {
+	n        *slowNode
+	free     []int32
+	cpu, mem int64
+}
+
+// New returns an empty Fleet that chooses by a named score and knows the
+// policy's topology levels, widest first.
+func newSlow(levels []cluster.Level) *slow {
+	return &slow{policy: &cluster.Policy{Levels: levels}, nodes: map[cluster.NodeID]*slowNode{}}
+}
+
+// Put takes a node and reports whether more is free on it than before.
+func (f *slow) Put(n *cluster.Node) (grew bool) {
+	x := f.nodes[n.ID]
+	if x == nil {
+		x = &slowNode{free: make([]int32, len(n.GPUs))}
+		f.nodes[n.ID] = x
+		i, _ := slices.BinarySearch(f.ids, n.ID)
+		f.ids = slices.Insert(f.ids, i, n.ID)
+	}
+	was := *x
+	x.is, x.cpu, x.mem = n, n.CPUMilli-n.CPUUsed, n.MemBytes-n.MemUsed
+	grew = x.cpu > was.cpu || x.mem > was.mem || len(n.GPUs) > len(was.free)
+	x.free = make([]int32, len(n.GPUs))
+	for i := range n.GPUs {
+		x.free[i] = n.UsableMilli(i)
+		grew = grew || (i < len(was.free) && x.free[i] > was.free[i])
+	}
+	return grew
+}
+
+// Drop forgets a node. Not to be called between Mark and Undo.
+func (f *slow) Drop(id cluster.NodeID) {
+	if i, ok := slices.BinarySearch(f.ids, id); ok {
+		f.ids = slices.Delete(f.ids, i, i+1)
+		delete(f.nodes, id)
+	}
+}
+
+// SetHolds replaces what a node is kept for; none: anyone may use it. Nothing
+// happens if the node is unknown.
+func (f *slow) SetHolds(id cluster.NodeID, holds []Hold) {
+	if x := f.nodes[id]; x != nil {
+		x.holds = slices.Clone(holds)
+	}
+}
+
+func (x *slowNode) open(q *Query) bool {
+	if q.Any {
+		return true
+	}
+	for i := range x.holds {
+		if !x.holds[i].opens(q) {
+			return false
+		}
+	}
+	return true
+}
+
+// Mark returns this moment for Undo.
+func (f *slow) Mark() int { return len(f.log) }
+
+// Undo goes back to a moment: what Place and Give did since is undone. Marks
+// nest; an older one undoes the newer ones too.
+func (f *slow) Undo(m int) {
+	for len(f.log) > m {
+		s := f.log[len(f.log)-1]
+		s.n.free, s.n.cpu, s.n.mem = s.free, s.cpu, s.mem
+		f.log = f.log[:len(f.log)-1]
+	}
+}
+
+func (f *slow) save(x *slowNode) {
+	f.log = append(f.log, saved{x, slices.Clone(x.free), x.cpu, x.mem})
+}
+
+// Give pretends that a job has let go of all that it holds. What it holds of
+// nodes that are lost or take no jobs, and of sick GPUs, stays out of reach.
+// To be called once for a job.
+func (f *slow) Give(j *cluster.Job) {
+	for _, id := range j.NodeRanks {
+		x := f.nodes[id]
+		if x == nil {
+			continue
+		}
+		f.save(x)
+		for i := range x.is.GPUs {
+			g := &x.is.GPUs[i]
+			held := int32(0)
+			if g.Job == j.ID {
+				held = cluster.WholeGPU
+			}
+			for k := range g.Shares {
+				if g.Shares[k].Job == j.ID {
+					held = g.Shares[k].Milli
+				}
+			}
+			if held == 0 {
+				continue
+			}
+			x.cpu += j.Spec.CPUPerGPU
+			x.mem += j.Spec.MemPerGPU
+			bare := *x.is
+			bare.GPUs = []cluster.GPU{*g}
+			bare.GPUs[0].Job, bare.GPUs[0].Shares = 0, nil
+			if bare.Usable(0) {
+				x.free[i] += held
+			}
+		}
+	}
+}
+
+// Type counts the GPUs of a type, as they are now: what Place took and Give
+// gave is counted.
+func (f *slow) Type(gpuType string) Sum {
+	var s Sum
+	for _, id := range f.ids {
+		x := f.nodes[id]
+		for i := range x.is.GPUs {
+			g := &x.is.GPUs[i]
+			if g.Type != gpuType {
+				continue
+			}
+			s.Total++
+			if x.is.State != cluster.NodeReady || !g.Healthy {
+				continue
+			}
+			s.Alive++
+			if x.is.Drain == nil {
+				s.Open++
+			}
+			s.Milli += int64(x.free[i])
+			if x.free[i] == cluster.WholeGPU {
+				s.Free++
+			}
+			if g.Held() {
+				s.Held++
+			}
+		}
+	}
+	return s
+}
+
+// Types returns the GPU types of the nodes, sorted. Not to be edited.
+func (f *slow) Types() []string {
+	var types []string
+	for _, id := range f.ids {
+		for i := range f.nodes[id].is.GPUs {
+			if t := f.nodes[id].is.GPUs[i].Type; !slices.Contains(types, t) {
+				types = append(types, t)
+			}
+		}
+	}
+	slices.Sort(types)
+	return types
+}
+
+// EachNode calls fn for the nodes that have GPUs of a type, by id, with how many
+// of them are free and how many are healthy on a live node, until fn returns false.
+func (f *slow) EachNode(gpuType string, fn func(id cluster.NodeID, free, alive int32) bool) {
+	for _, id := range f.ids {
+		x := f.nodes[id]
+		free, alive, has := int32(0), int32(0), false
+		for i := range x.is.GPUs {
+			if g := &x.is.GPUs[i]; g.Type == gpuType {
+				has = true
+				if x.free[i] == cluster.WholeGPU {
+					free++
+				}
+				if x.is.State == cluster.NodeReady && g.Healthy {
+					alive++
+				}
+			}
+		}
+		if has && !fn(id, free, alive) {
+			return
+		}
+	}
+}
+
+// room is what a gang could have of one node.
+type slowRoom struct {
+	x   *slowNode
+	k   int32 // GPUs that the gang gets there
+	fit int32 // that it could have
+}
+
+// whole is how many GPUs of a type are wholly free on a node.
+func (x *slowNode) whole(gpuType string) int32 {
+	k := int32(0)
+	for i := range x.free {
+		if x.free[i] == cluster.WholeGPU && x.is.GPUs[i].Type == gpuType {
+			k++
+		}
+	}
+	return k
+}
+
+// fit is for how many GPUs of the shape the node has CPUs and memory, at most k.
+func (x *slowNode) fit(sh *Shape, k int32) int32 {
+	fit := int64(k)
+	if sh.CPU > 0 {
+		fit = min(fit, x.cpu/sh.CPU)
+	}
+	if sh.Mem > 0 {
+		fit = min(fit, x.mem/sh.Mem)
+	}
+	return int32(max(fit, 0))
+}
+
+// rooms returns the nodes that a query may use with their room, by id.
+func (f *slow) rooms(sh *Shape, q *Query, gpuType string, avoid bool) []slowRoom {
+	var out []slowRoom
+	for _, id := range f.ids {
+		x := f.nodes[id]
+		k := x.fit(sh, x.whole(gpuType))
+		if k < max(sh.PerNode, 1) || !x.open(q) || (avoid && slices.Contains(q.Avoid, id)) || x.is.Admits(spec(sh)) != "" {
+			continue
+		}
+		if sh.Required && f.policy.Domain(x.is, sh.Level) == "" {
+			continue
+		}
+		out = append(out, slowRoom{x, sh.gives(k), k})
+	}
+	return out
+}
+
+// Most returns the size of the largest gang that Place would accept now: at
+// most sh.GPUs, a multiple of sh.PerNode, within one domain if the shape
+// requires it.
+func (f *slow) Most(sh *Shape, q *Query) int32 {
+	most := int32(0)
+	for _, t := range f.allowed(sh, q) {
+		if sh.Shared() {
+			if x, _, _ := f.shared(sh, q, t, false); x != nil {
+				return 1
+			}
+			continue
+		}
+		rooms := f.rooms(sh, q, t, false)
+		if !sh.Required {
+			most = max(most, sum(rooms))
+			continue
+		}
+		for _, d := range f.split(rooms, sh.Level) {
+			most = max(most, sum(d.rooms))
+		}
+	}
+	return min(most, sh.GPUs)
+}
+
+func sum(rooms []slowRoom) (n int32) {
+	for _, r := range rooms {
+		n += r.k
+	}
+	return n
+}
+
+type slowDomain struct {
+	name  string
+	rooms []slowRoom
+	k     int32
+}
+
+// split groups nodes by their domain of a level, by name.
+func (f *slow) split(rooms []slowRoom, level string) []slowDomain {
+	var out []slowDomain
+	for _, r := range rooms {
+		name := f.policy.Domain(r.x.is, level)
+		i, ok := slices.BinarySearchFunc(out, name, func(d slowDomain, want string) int { return cmp.Compare(d.name, want) })
+		if !ok {
+			out = slices.Insert(out, i, slowDomain{name: name})
+		}
+		out[i].rooms = append(out[i].rooms, r)
+		out[i].k += r.k
+	}
+	return out
+}
+
+// Place chooses GPUs for a gang of a size, and takes them.
+func (f *slow) Place(sh *Shape, size int32, q *Query) []Part {
+	if size < 1 || (sh.PerNode > 0 && size%sh.PerNode != 0) {
+		return nil
+	}
+	if parts := f.place(sh, size, q, true); parts != nil {
+		return parts
+	}
+	return f.place(sh, size, q, false)
+}
+
+func (f *slow) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
+	var best []slowRoom
+	var bestType string
+	var one *slowNode
+	var gpu, least int32
+	for _, t := range f.allowed(sh, q) {
+		if best != nil || one != nil {
+			if len(sh.Types) > 0 {
+				break
+			}
+		}
+		if sh.Shared() {
+			if x, g, free := f.shared(sh, q, t, avoid); x != nil && (one == nil || free < least) {
+				one, gpu, least = x, g, free
+			}
+			continue
+		}
+		parts := f.choose(sh, size, f.rooms(sh, q, t, avoid))
+		if parts != nil && (best == nil || tighter(parts, best)) {
+			best, bestType = parts, t
+		}
+	}
+	if one != nil {
+		return []Part{f.take(one, sh, []int32{gpu})}
+	}
+	var out []Part
+	for _, r := range best {
+		out = append(out, f.take(r.x, sh, r.x.pick(bestType, r.k)))
+	}
+	return out
+}
+
+// allowed returns the GPU types that a query may use, preferred first.
+func (f *slow) allowed(sh *Shape, q *Query) []string {
+	types := sh.Types
+	if len(types) == 0 {
+		types = f.Types()
+	}
+	if q.Types == nil {
+		return types
+	}
+	return slices.DeleteFunc(slices.Clone(types), func(t string) bool { return !slices.Contains(q.Types, t) })
+}
+
+// tighter compares two ways to place one gang: fewer nodes, then less left over.
+func tighter(a, b []slowRoom) bool {
+	left := func(rooms []slowRoom) (n int32) {
+		for _, r := range rooms {
+			n += r.fit - r.k
+		}
+		return n
+	}
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(left(a), left(b))) < 0
+}
+
+// choose picks nodes among rooms.
+func (f *slow) choose(sh *Shape, size int32, rooms []slowRoom) []slowRoom {
+	if sum(rooms) < size {
+		return nil
+	}
+	level := sh.Level
+	if !sh.Required && !slices.ContainsFunc(f.policy.Levels, func(l cluster.Level) bool { return l.Name == level }) {
+		level = ""
+	}
+	if level == "" || slices.ContainsFunc(rooms, func(r slowRoom) bool { return r.k >= size }) {
+		return slowPack(sh, rooms, size)
+	}
+	if d := f.within(rooms, level, size); d != nil || sh.Required {
+		if d == nil {
+			return nil
+		}
+		return slowPack(sh, d.rooms, size)
+	}
+	names := []string{}
+	for _, l := range f.policy.Levels {
+		if l.Name == level {
+			break
+		}
+		names = append(names, l.Name)
+	}
+	for _, wide := range slices.Backward(names) {
+		if d := f.within(rooms, wide, size); d != nil {
+			rooms = d.rooms
+			break
+		}
+	}
+	var out []slowRoom
+	domains := f.split(rooms, level)
+	for size > 0 {
+		best := -1
+		for i, d := range domains {
+			switch {
+			case d.name == "":
+			case best < 0, d.k >= size && (domains[best].k < size || d.k < domains[best].k),
+				d.k < size && domains[best].k < size && d.k > domains[best].k:
+				best = i
+			}
+		}
+		best = max(best, 0)
+		k := min(size, domains[best].k)
+		out = append(out, slowPack(sh, domains[best].rooms, k)...)
+		size -= k
+		domains = slices.Delete(domains, best, best+1)
+	}
+	return out
+}
+
+// within returns the smallest domain that suffices, or nil.
+func (f *slow) within(rooms []slowRoom, level string, size int32) *slowDomain {
+	var best *slowDomain
+	domains := f.split(rooms, level)
+	for i := range domains {
+		if d := &domains[i]; d.name != "" && d.k >= size && (best == nil || d.k < best.k) {
+			best = d
+		}
+	}
+	return best
+}
+
+// pack takes the roomiest nodes until one suffices for what is left, and then
+// the one with the least room that does. With a shape, the least room first.
+func slowPack(sh *Shape, rooms []slowRoom, size int32) []slowRoom {
+	rooms = slices.Clone(rooms)
+	slices.SortStableFunc(rooms, func(a, b slowRoom) int { return cmp.Compare(a.fit, b.fit) })
+	var out []slowRoom
+	for size > 0 {
+		want := min(size, rooms[len(rooms)-1].fit)
+		if sh.PerNode > 0 {
+			want = sh.PerNode
+		}
+		i := slices.IndexFunc(rooms, func(r slowRoom) bool { return r.fit >= want })
+		out = append(out, slowRoom{rooms[i].x, want, rooms[i].fit})
+		rooms = slices.Delete(rooms, i, i+1)
+		size -= want
+	}
+	return out
+}
+
+// shared finds a GPU for a share: the fullest one that has it; a whole one on
+// the node with the least room.
+func (f *slow) shared(sh *Shape, q *Query, gpuType string, avoid bool) (*slowNode, int32, int32) {
+	var best *slowNode
+	var gpu, least int32
+	for _, id := range f.ids {
+		x := f.nodes[id]
+		if !x.open(q) || x.fit(sh, 1) < 1 || (avoid && slices.Contains(q.Avoid, id)) || x.is.Admits(spec(sh)) != "" {
+			continue
+		}
+		if sh.Required && f.policy.Domain(x.is, sh.Level) == "" {
+			continue
+		}
+		for i, free := range x.free {
+			if x.is.GPUs[i].Type != gpuType || free < sh.Share {
+				continue
+			}
+			if free == cluster.WholeGPU {
+				free += x.fit(sh, x.whole(gpuType))
+			}
+			if best == nil || free < least {
+				best, gpu, least = x, int32(i), free
+			}
+		}
+	}
+	return best, gpu, least
+}
+
+// pick names k wholly free GPUs of a node, of one island if it can be.
+func (x *slowNode) pick(gpuType string, k int32) []int32 {
+	free := map[int32][]int32{} // by island
+	for i := range x.free {
+		if x.free[i] == cluster.WholeGPU && x.is.GPUs[i].Type == gpuType {
+			free[x.is.GPUs[i].Island] = append(free[x.is.GPUs[i].Island], int32(i))
+		}
+	}
+	var out []int32
+	for k > 0 {
+		best := int32(-1)
+		for _, island := range slices.Sorted(maps.Keys(free)) {
+			n, b := int32(len(free[island])), int32(len(free[best]))
+			if best < 0 || (n >= k && (b < k || n < b)) || (n < k && b < k && n > b) {
+				best = island
+			}
+		}
+		n := min(k, int32(len(free[best])))
+		out = append(out, free[best][:n]...)
+		delete(free, best)
+		k -= n
+	}
+	slices.Sort(out)
+	return out
+}
+
+// take gives GPUs of a node to a gang.
+func (f *slow) take(x *slowNode, sh *Shape, gpus []int32) Part {
+	f.save(x)
+	x.free = slices.Clone(x.free)
+	for _, g := range gpus {
+		x.free[g] -= sh.Share
+		x.cpu -= sh.CPU
+		x.mem -= sh.Mem
+	}
+	return Part{Node: x.is.ID, GPUs: int32(len(gpus)), Taken: gpus}
+}
