@@ -90,35 +90,43 @@ func TestDiff(t *testing.T) {
 		{"an older epoch than the node knows is never launched", want(assign(1, 1, slot(0, "a"))), []reconcile.Worker{{Key: key(1, 2, 0)}}, nil},
 		{
 			"shares lie on one GPU side by side", want(assign(1, 1, part(0, 500, "a")), assign(2, 1, part(0, 300, "a")), assign(3, 1, part(0, 200, "a"))),
-			nil, []string{"launch 1-1-0", "launch 2-1-0", "launch 3-1-0"},
+			nil,
+			[]string{"launch 1-1-0", "launch 2-1-0", "launch 3-1-0"},
 		},
 		{
 			"a share waits until there is room for it", want(assign(1, 1, part(0, 700, "a")), assign(2, 1, part(0, 301, "a")), assign(3, 1, part(0, 300, "a"))),
-			[]reconcile.Worker{aliveOn(key(1, 1, 0), 700, "a")}, []string{"launch 3-1-0"},
+			[]reconcile.Worker{aliveOn(key(1, 1, 0), 700, "a")},
+			[]string{"launch 3-1-0"},
 		},
 		{
 			"a share waits for who holds the whole GPU", want(assign(1, 1, slot(0, "a")), assign(2, 1, part(0, 1, "a"))),
-			[]reconcile.Worker{alive(key(1, 1, 0), "a")}, nil,
+			[]reconcile.Worker{alive(key(1, 1, 0), "a")},
+			nil,
 		},
 		{
 			"a whole GPU waits for the last share", want(assign(1, 1, part(0, 1, "a")), assign(2, 1, slot(0, "a"))),
-			[]reconcile.Worker{aliveOn(key(1, 1, 0), 1, "a")}, nil,
+			[]reconcile.Worker{aliveOn(key(1, 1, 0), 1, "a")},
+			nil,
 		},
 		{
 			"all of a GPU as a share is a whole one", want(assign(1, 1, part(0, 1000, "a")), assign(2, 1, part(0, 1, "a"))),
-			nil, []string{"launch 1-1-0"},
+			nil,
+			[]string{"launch 1-1-0"},
 		},
 		{
 			"the next epoch of a share waits for the older one's room", want(assign(1, 2, part(0, 600, "a")), assign(2, 1, part(0, 400, "a"))),
-			[]reconcile.Worker{aliveOn(key(1, 1, 0), 600, "a")}, []string{"halt 1-1-0 0s+5s", "launch 2-1-0"},
+			[]reconcile.Worker{aliveOn(key(1, 1, 0), 600, "a")},
+			[]string{"halt 1-1-0 0s+5s", "launch 2-1-0"},
 		},
 		{
 			"a stale worker's share counts", want(assign(2, 1, part(0, 500, "a"))),
-			[]reconcile.Worker{aliveOn(key(1, 1, 0), 600, "a")}, []string{"halt 1-1-0 0s+5s"},
+			[]reconcile.Worker{aliveOn(key(1, 1, 0), 600, "a")},
+			[]string{"halt 1-1-0 0s+5s"},
 		},
 		{
 			"a share beyond the GPU is all of it", want(assign(1, 1, part(0, 1001, "a")), assign(2, 1, part(0, -5, "b"))),
-			[]reconcile.Worker{aliveOn(key(9, 1, 0), 1, "b")}, []string{"halt 9-1-0 0s+5s", "launch 1-1-0"},
+			[]reconcile.Worker{aliveOn(key(9, 1, 0), 1, "b")},
+			[]string{"halt 9-1-0 0s+5s", "launch 1-1-0"},
 		},
 		{"CPU workers wait for nobody", want(assign(1, 1, slot(0)), assign(2, 1, slot(0))), nil, []string{"launch 1-1-0", "launch 2-1-0"}},
 	}
