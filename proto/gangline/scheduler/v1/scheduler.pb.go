@@ -2986,6 +2986,974 @@ func (x *GetClusterResponse) GetServerId() string {
 	return ""
 }
 
+// ListQueuesRequest chooses queues.
+type ListQueuesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this queue and those below it; empty: all.
+	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Most users of each queue; 0: none; at most 1000.
+	Users int32 `protobuf:"varint,2,opt,name=users,proto3" json:"users,omitempty"`
+	// Most reasons of pending jobs; 0: none; at most 1000.
+	Reasons int32 `protobuf:"varint,3,opt,name=reasons,proto3" json:"reasons,omitempty"`
+	// Read what this server has without asking the leader.
+	Stale         bool `protobuf:"varint,4,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQueuesRequest) Reset() {
+	*x = ListQueuesRequest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQueuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQueuesRequest) ProtoMessage() {}
+
+func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
+func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ListQueuesRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *ListQueuesRequest) GetUsers() int32 {
+	if x != nil {
+		return x.Users
+	}
+	return 0
+}
+
+func (x *ListQueuesRequest) GetReasons() int32 {
+	if x != nil {
+		return x.Reasons
+	}
+	return 0
+}
+
+func (x *ListQueuesRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// ListQueuesResponse holds the queues.
+type ListQueuesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Queues, parents before their children, siblings by name.
+	Queues []*Queue `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
+	// Why jobs wait, the reason of most jobs first.
+	Reasons []*PendingReason `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// What more reasons there are, together; unset: none.
+	OtherReasons *PendingReason `protobuf:"bytes,3,opt,name=other_reasons,json=otherReasons,proto3" json:"other_reasons,omitempty"`
+	// Index of the state that was read.
+	Index         uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQueuesResponse) Reset() {
+	*x = ListQueuesResponse{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQueuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQueuesResponse) ProtoMessage() {}
+
+func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
+func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListQueuesResponse) GetQueues() []*Queue {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *ListQueuesResponse) GetReasons() []*PendingReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *ListQueuesResponse) GetOtherReasons() *PendingReason {
+	if x != nil {
+		return x.OtherReasons
+	}
+	return nil
+}
+
+func (x *ListQueuesResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// GPUCount is a number of GPUs of a type.
+type GPUCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Type; empty: of all types together.
+	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	// GPUs; a share counts as such.
+	Gpus          float64 `protobuf:"fixed64,2,opt,name=gpus,proto3" json:"gpus,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GPUCount) Reset() {
+	*x = GPUCount{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GPUCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GPUCount) ProtoMessage() {}
+
+func (x *GPUCount) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GPUCount.ProtoReflect.Descriptor instead.
+func (*GPUCount) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *GPUCount) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *GPUCount) GetGpus() float64 {
+	if x != nil {
+		return x.Gpus
+	}
+	return 0
+}
+
+// Queue is one queue with all that is below it.
+type Queue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path such as "research/vision".
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Whether the policy names it. One that it does not name has jobs or past use.
+	InPolicy bool `protobuf:"varint,2,opt,name=in_policy,json=inPolicy,proto3" json:"in_policy,omitempty"`
+	// GPUs that it is promised, by type.
+	Quota []*GPUCount `protobuf:"bytes,3,rep,name=quota,proto3" json:"quota,omitempty"`
+	// GPUs that it may hold at most, by type; none: no limit.
+	Limit []*GPUCount `protobuf:"bytes,4,rep,name=limit,proto3" json:"limit,omitempty"`
+	// Weight of its share beside its siblings.
+	Weight float64 `protobuf:"fixed64,5,opt,name=weight,proto3" json:"weight,omitempty"`
+	// GPUs that one user may hold in it; 0: no limit.
+	UserLimit int64 `protobuf:"varint,6,opt,name=user_limit,json=userLimit,proto3" json:"user_limit,omitempty"`
+	// Whether it takes no new jobs.
+	Closed bool `protobuf:"varint,7,opt,name=closed,proto3" json:"closed,omitempty"`
+	// GPUs held, by type.
+	Held []*GPUCount `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
+	// GPUs held beyond its quota, of all types together; 0 if no queue has a quota.
+	BorrowedGpus float64 `protobuf:"fixed64,9,opt,name=borrowed_gpus,json=borrowedGpus,proto3" json:"borrowed_gpus,omitempty"`
+	// Jobs that hold GPUs.
+	HoldingJobs int32 `protobuf:"varint,10,opt,name=holding_jobs,json=holdingJobs,proto3" json:"holding_jobs,omitempty"`
+	// Jobs that wait.
+	PendingJobs int32 `protobuf:"varint,11,opt,name=pending_jobs,json=pendingJobs,proto3" json:"pending_jobs,omitempty"`
+	// GPUs that these would like to have.
+	PendingGpus float64 `protobuf:"fixed64,12,opt,name=pending_gpus,json=pendingGpus,proto3" json:"pending_gpus,omitempty"`
+	// Its users, those who used most first.
+	Users         []*QueueUser `protobuf:"bytes,13,rep,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Queue) Reset() {
+	*x = Queue{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Queue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Queue) ProtoMessage() {}
+
+func (x *Queue) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Queue.ProtoReflect.Descriptor instead.
+func (*Queue) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Queue) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Queue) GetInPolicy() bool {
+	if x != nil {
+		return x.InPolicy
+	}
+	return false
+}
+
+func (x *Queue) GetQuota() []*GPUCount {
+	if x != nil {
+		return x.Quota
+	}
+	return nil
+}
+
+func (x *Queue) GetLimit() []*GPUCount {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
+func (x *Queue) GetWeight() float64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Queue) GetUserLimit() int64 {
+	if x != nil {
+		return x.UserLimit
+	}
+	return 0
+}
+
+func (x *Queue) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+func (x *Queue) GetHeld() []*GPUCount {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *Queue) GetBorrowedGpus() float64 {
+	if x != nil {
+		return x.BorrowedGpus
+	}
+	return 0
+}
+
+func (x *Queue) GetHoldingJobs() int32 {
+	if x != nil {
+		return x.HoldingJobs
+	}
+	return 0
+}
+
+func (x *Queue) GetPendingJobs() int32 {
+	if x != nil {
+		return x.PendingJobs
+	}
+	return 0
+}
+
+func (x *Queue) GetPendingGpus() float64 {
+	if x != nil {
+		return x.PendingGpus
+	}
+	return 0
+}
+
+func (x *Queue) GetUsers() []*QueueUser {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+// QueueUser is what one user has of a queue.
+type QueueUser struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// GPU-hours used, weighted by type and decayed with the policy's half-life: what counts in fair share.
+	UsedGpuHours float64 `protobuf:"fixed64,2,opt,name=used_gpu_hours,json=usedGpuHours,proto3" json:"used_gpu_hours,omitempty"`
+	// GPUs held now.
+	HeldGpus      float64 `protobuf:"fixed64,3,opt,name=held_gpus,json=heldGpus,proto3" json:"held_gpus,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueUser) Reset() {
+	*x = QueueUser{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueUser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueUser) ProtoMessage() {}
+
+func (x *QueueUser) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueUser.ProtoReflect.Descriptor instead.
+func (*QueueUser) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *QueueUser) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *QueueUser) GetUsedGpuHours() float64 {
+	if x != nil {
+		return x.UsedGpuHours
+	}
+	return 0
+}
+
+func (x *QueueUser) GetHeldGpus() float64 {
+	if x != nil {
+		return x.HeldGpus
+	}
+	return 0
+}
+
+// PendingReason is why some jobs wait.
+type PendingReason struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A sentence; empty: several reasons together.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How many jobs wait for it.
+	Jobs int32 `protobuf:"varint,2,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// GPUs that they would like to have.
+	Gpus float64 `protobuf:"fixed64,3,opt,name=gpus,proto3" json:"gpus,omitempty"`
+	// The oldest of the jobs.
+	FirstJob      uint64 `protobuf:"varint,4,opt,name=first_job,json=firstJob,proto3" json:"first_job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PendingReason) Reset() {
+	*x = PendingReason{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PendingReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PendingReason) ProtoMessage() {}
+
+func (x *PendingReason) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PendingReason.ProtoReflect.Descriptor instead.
+func (*PendingReason) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PendingReason) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PendingReason) GetJobs() int32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *PendingReason) GetGpus() float64 {
+	if x != nil {
+		return x.Gpus
+	}
+	return 0
+}
+
+func (x *PendingReason) GetFirstJob() uint64 {
+	if x != nil {
+		return x.FirstJob
+	}
+	return 0
+}
+
+// GetPolicyRequest asks for the policy.
+type GetPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Read what this server has without asking the leader.
+	Stale         bool `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyRequest) Reset() {
+	*x = GetPolicyRequest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyRequest) ProtoMessage() {}
+
+func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *GetPolicyRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// GetPolicyResponse holds the policy.
+type GetPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy as a file, with every field. See docs/policy.md.
+	Yaml string `protobuf:"bytes,1,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	// Index at which it was set, for SetPolicyRequest.was_index; 0: never, it is the default.
+	PolicyIndex uint64 `protobuf:"varint,2,opt,name=policy_index,json=policyIndex,proto3" json:"policy_index,omitempty"`
+	// What of it cannot come true on the nodes as they are, in words.
+	Warnings []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Index of the state that was read.
+	Index         uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyResponse) Reset() {
+	*x = GetPolicyResponse{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyResponse) ProtoMessage() {}
+
+func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *GetPolicyResponse) GetYaml() string {
+	if x != nil {
+		return x.Yaml
+	}
+	return ""
+}
+
+func (x *GetPolicyResponse) GetPolicyIndex() uint64 {
+	if x != nil {
+		return x.PolicyIndex
+	}
+	return 0
+}
+
+func (x *GetPolicyResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// SetPolicyRequest holds a policy.
+type SetPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy as a file; what it does not name is as by default. All its problems are told at once.
+	Yaml []byte `protobuf:"bytes,1,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	// Policy index that was seen: if another policy holds by now, nothing changes (ABORTED). Unset: whatever holds.
+	WasIndex *uint64 `protobuf:"varint,2,opt,name=was_index,json=wasIndex,proto3,oneof" json:"was_index,omitempty"`
+	// Check and warn only.
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Who sets it; taken from the connection's identity where there is one.
+	User          string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicyRequest) Reset() {
+	*x = SetPolicyRequest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicyRequest) ProtoMessage() {}
+
+func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *SetPolicyRequest) GetYaml() []byte {
+	if x != nil {
+		return x.Yaml
+	}
+	return nil
+}
+
+func (x *SetPolicyRequest) GetWasIndex() uint64 {
+	if x != nil && x.WasIndex != nil {
+		return *x.WasIndex
+	}
+	return 0
+}
+
+func (x *SetPolicyRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *SetPolicyRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+// SetPolicyResponse says what became of it.
+type SetPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether another policy held before. With dry_run: whether another policy holds.
+	Changed bool `protobuf:"varint,1,opt,name=changed,proto3" json:"changed,omitempty"`
+	// What of it cannot come true on the nodes as they are, in words. Nothing is refused for it.
+	Warnings []string `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Index at which the policy that holds now was set.
+	PolicyIndex   uint64 `protobuf:"varint,3,opt,name=policy_index,json=policyIndex,proto3" json:"policy_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicyResponse) Reset() {
+	*x = SetPolicyResponse{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicyResponse) ProtoMessage() {}
+
+func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *SetPolicyResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+func (x *SetPolicyResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *SetPolicyResponse) GetPolicyIndex() uint64 {
+	if x != nil {
+		return x.PolicyIndex
+	}
+	return 0
+}
+
+// DrainNodeRequest names a node.
+type DrainNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name or id of the node.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Why, for others to read.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Jobs still there after so many milliseconds are moved away; unset: they may end by themselves.
+	DeadlineMs *int64 `protobuf:"varint,3,opt,name=deadline_ms,json=deadlineMs,proto3,oneof" json:"deadline_ms,omitempty"`
+	// Who drains it; taken from the connection's identity where there is one.
+	User          string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *DrainNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DrainNodeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DrainNodeRequest) GetDeadlineMs() int64 {
+	if x != nil && x.DeadlineMs != nil {
+		return *x.DeadlineMs
+	}
+	return 0
+}
+
+func (x *DrainNodeRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+// DrainNodeResponse holds the node.
+type DrainNodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	Node          *Node `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeResponse) Reset() {
+	*x = DrainNodeResponse{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeResponse) ProtoMessage() {}
+
+func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
+func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *DrainNodeResponse) GetNode() *Node {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+// UndrainNodeRequest names a node.
+type UndrainNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name or id of the node.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Who asks; taken from the connection's identity where there is one.
+	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainNodeRequest) Reset() {
+	*x = UndrainNodeRequest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainNodeRequest) ProtoMessage() {}
+
+func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*UndrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *UndrainNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *UndrainNodeRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+// UndrainNodeResponse holds the node.
+type UndrainNodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	Node          *Node `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainNodeResponse) Reset() {
+	*x = UndrainNodeResponse{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainNodeResponse) ProtoMessage() {}
+
+func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainNodeResponse.ProtoReflect.Descriptor instead.
+func (*UndrainNodeResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *UndrainNodeResponse) GetNode() *Node {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
 var File_gangline_scheduler_v1_scheduler_proto protoreflect.FileDescriptor
 
 const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
@@ -3226,7 +4194,77 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\n" +
 	"state_hash\x18\x06 \x01(\tR\tstateHash\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x12\x1b\n" +
-	"\tserver_id\x18\b \x01(\tR\bserverId*\xcb\x01\n" +
+	"\tserver_id\x18\b \x01(\tR\bserverId\"o\n" +
+	"\x11ListQueuesRequest\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x14\n" +
+	"\x05users\x18\x02 \x01(\x05R\x05users\x12\x18\n" +
+	"\areasons\x18\x03 \x01(\x05R\areasons\x12\x14\n" +
+	"\x05stale\x18\x04 \x01(\bR\x05stale\"\xeb\x01\n" +
+	"\x12ListQueuesResponse\x124\n" +
+	"\x06queues\x18\x01 \x03(\v2\x1c.gangline.scheduler.v1.QueueR\x06queues\x12>\n" +
+	"\areasons\x18\x02 \x03(\v2$.gangline.scheduler.v1.PendingReasonR\areasons\x12I\n" +
+	"\rother_reasons\x18\x03 \x01(\v2$.gangline.scheduler.v1.PendingReasonR\fotherReasons\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\"2\n" +
+	"\bGPUCount\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
+	"\x04gpus\x18\x02 \x01(\x01R\x04gpus\"\xf0\x03\n" +
+	"\x05Queue\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1b\n" +
+	"\tin_policy\x18\x02 \x01(\bR\binPolicy\x125\n" +
+	"\x05quota\x18\x03 \x03(\v2\x1f.gangline.scheduler.v1.GPUCountR\x05quota\x125\n" +
+	"\x05limit\x18\x04 \x03(\v2\x1f.gangline.scheduler.v1.GPUCountR\x05limit\x12\x16\n" +
+	"\x06weight\x18\x05 \x01(\x01R\x06weight\x12\x1d\n" +
+	"\n" +
+	"user_limit\x18\x06 \x01(\x03R\tuserLimit\x12\x16\n" +
+	"\x06closed\x18\a \x01(\bR\x06closed\x123\n" +
+	"\x04held\x18\b \x03(\v2\x1f.gangline.scheduler.v1.GPUCountR\x04held\x12#\n" +
+	"\rborrowed_gpus\x18\t \x01(\x01R\fborrowedGpus\x12!\n" +
+	"\fholding_jobs\x18\n" +
+	" \x01(\x05R\vholdingJobs\x12!\n" +
+	"\fpending_jobs\x18\v \x01(\x05R\vpendingJobs\x12!\n" +
+	"\fpending_gpus\x18\f \x01(\x01R\vpendingGpus\x126\n" +
+	"\x05users\x18\r \x03(\v2 .gangline.scheduler.v1.QueueUserR\x05users\"b\n" +
+	"\tQueueUser\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12$\n" +
+	"\x0eused_gpu_hours\x18\x02 \x01(\x01R\fusedGpuHours\x12\x1b\n" +
+	"\theld_gpus\x18\x03 \x01(\x01R\bheldGpus\"l\n" +
+	"\rPendingReason\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04jobs\x18\x02 \x01(\x05R\x04jobs\x12\x12\n" +
+	"\x04gpus\x18\x03 \x01(\x01R\x04gpus\x12\x1b\n" +
+	"\tfirst_job\x18\x04 \x01(\x04R\bfirstJob\"(\n" +
+	"\x10GetPolicyRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"|\n" +
+	"\x11GetPolicyResponse\x12\x12\n" +
+	"\x04yaml\x18\x01 \x01(\tR\x04yaml\x12!\n" +
+	"\fpolicy_index\x18\x02 \x01(\x04R\vpolicyIndex\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\"\x83\x01\n" +
+	"\x10SetPolicyRequest\x12\x12\n" +
+	"\x04yaml\x18\x01 \x01(\fR\x04yaml\x12 \n" +
+	"\twas_index\x18\x02 \x01(\x04H\x00R\bwasIndex\x88\x01\x01\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04userB\f\n" +
+	"\n" +
+	"_was_index\"l\n" +
+	"\x11SetPolicyResponse\x12\x18\n" +
+	"\achanged\x18\x01 \x01(\bR\achanged\x12\x1a\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\x12!\n" +
+	"\fpolicy_index\x18\x03 \x01(\x04R\vpolicyIndex\"\x88\x01\n" +
+	"\x10DrainNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12$\n" +
+	"\vdeadline_ms\x18\x03 \x01(\x03H\x00R\n" +
+	"deadlineMs\x88\x01\x01\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04userB\x0e\n" +
+	"\f_deadline_ms\"D\n" +
+	"\x11DrainNodeResponse\x12/\n" +
+	"\x04node\x18\x01 \x01(\v2\x1b.gangline.scheduler.v1.NodeR\x04node\"<\n" +
+	"\x12UndrainNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"F\n" +
+	"\x13UndrainNodeResponse\x12/\n" +
+	"\x04node\x18\x01 \x01(\v2\x1b.gangline.scheduler.v1.NodeR\x04node*\xcb\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_PENDING\x10\x01\x12\x16\n" +
@@ -3254,7 +4292,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10NODE_STATE_READY\x10\x01\x12\x13\n" +
-	"\x0fNODE_STATE_LOST\x10\x022\x90\x06\n" +
+	"\x0fNODE_STATE_LOST\x10\x022\xf9\t\n" +
 	"\x10SchedulerService\x12^\n" +
 	"\tSubmitJob\x12'.gangline.scheduler.v1.SubmitJobRequest\x1a(.gangline.scheduler.v1.SubmitJobResponse\x12U\n" +
 	"\x06GetJob\x12$.gangline.scheduler.v1.GetJobRequest\x1a%.gangline.scheduler.v1.GetJobResponse\x12[\n" +
@@ -3265,7 +4303,13 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"StreamLogs\x12(.gangline.scheduler.v1.StreamLogsRequest\x1a).gangline.scheduler.v1.StreamLogsResponse0\x01\x12^\n" +
 	"\tListNodes\x12'.gangline.scheduler.v1.ListNodesRequest\x1a(.gangline.scheduler.v1.ListNodesResponse\x12a\n" +
 	"\n" +
-	"GetCluster\x12(.gangline.scheduler.v1.GetClusterRequest\x1a).gangline.scheduler.v1.GetClusterResponseBFZDgithub.com/gangline/gangline/proto/gangline/scheduler/v1;schedulerv1b\x06proto3"
+	"GetCluster\x12(.gangline.scheduler.v1.GetClusterRequest\x1a).gangline.scheduler.v1.GetClusterResponse\x12a\n" +
+	"\n" +
+	"ListQueues\x12(.gangline.scheduler.v1.ListQueuesRequest\x1a).gangline.scheduler.v1.ListQueuesResponse\x12^\n" +
+	"\tGetPolicy\x12'.gangline.scheduler.v1.GetPolicyRequest\x1a(.gangline.scheduler.v1.GetPolicyResponse\x12^\n" +
+	"\tSetPolicy\x12'.gangline.scheduler.v1.SetPolicyRequest\x1a(.gangline.scheduler.v1.SetPolicyResponse\x12^\n" +
+	"\tDrainNode\x12'.gangline.scheduler.v1.DrainNodeRequest\x1a(.gangline.scheduler.v1.DrainNodeResponse\x12d\n" +
+	"\vUndrainNode\x12).gangline.scheduler.v1.UndrainNodeRequest\x1a*.gangline.scheduler.v1.UndrainNodeResponseBFZDgithub.com/gangline/gangline/proto/gangline/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
 	file_gangline_scheduler_v1_scheduler_proto_rawDescOnce sync.Once
@@ -3280,57 +4324,71 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
-	(JobState)(0),              // 0: gangline.scheduler.v1.JobState
-	(LaunchMode)(0),            // 1: gangline.scheduler.v1.LaunchMode
-	(WorkerState)(0),           // 2: gangline.scheduler.v1.WorkerState
-	(LogStream)(0),             // 3: gangline.scheduler.v1.LogStream
-	(NodeState)(0),             // 4: gangline.scheduler.v1.NodeState
-	(*EnvVar)(nil),             // 5: gangline.scheduler.v1.EnvVar
-	(*JobSpec)(nil),            // 6: gangline.scheduler.v1.JobSpec
-	(*TopologyWish)(nil),       // 7: gangline.scheduler.v1.TopologyWish
-	(*ArraySpec)(nil),          // 8: gangline.scheduler.v1.ArraySpec
-	(*Worker)(nil),             // 9: gangline.scheduler.v1.Worker
-	(*Checkpoint)(nil),         // 10: gangline.scheduler.v1.Checkpoint
-	(*Progress)(nil),           // 11: gangline.scheduler.v1.Progress
-	(*Job)(nil),                // 12: gangline.scheduler.v1.Job
-	(*Kept)(nil),               // 13: gangline.scheduler.v1.Kept
-	(*Launch)(nil),             // 14: gangline.scheduler.v1.Launch
-	(*SubmitJobRequest)(nil),   // 15: gangline.scheduler.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),  // 16: gangline.scheduler.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),      // 17: gangline.scheduler.v1.GetJobRequest
-	(*GetJobResponse)(nil),     // 18: gangline.scheduler.v1.GetJobResponse
-	(*ListJobsRequest)(nil),    // 19: gangline.scheduler.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),   // 20: gangline.scheduler.v1.ListJobsResponse
-	(*WatchJobsRequest)(nil),   // 21: gangline.scheduler.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),  // 22: gangline.scheduler.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),   // 23: gangline.scheduler.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),  // 24: gangline.scheduler.v1.CancelJobResponse
-	(*StreamLogsRequest)(nil),  // 25: gangline.scheduler.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil), // 26: gangline.scheduler.v1.StreamLogsResponse
-	(*GPU)(nil),                // 27: gangline.scheduler.v1.GPU
-	(*GPUShare)(nil),           // 28: gangline.scheduler.v1.GPUShare
-	(*Drain)(nil),              // 29: gangline.scheduler.v1.Drain
-	(*Node)(nil),               // 30: gangline.scheduler.v1.Node
-	(*ListNodesRequest)(nil),   // 31: gangline.scheduler.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),  // 32: gangline.scheduler.v1.ListNodesResponse
-	(*Server)(nil),             // 33: gangline.scheduler.v1.Server
-	(*GetClusterRequest)(nil),  // 34: gangline.scheduler.v1.GetClusterRequest
-	(*GetClusterResponse)(nil), // 35: gangline.scheduler.v1.GetClusterResponse
-	nil,                        // 36: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	nil,                        // 37: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                        // 38: gangline.scheduler.v1.Node.LabelsEntry
-	nil,                        // 39: gangline.scheduler.v1.Node.TaintsEntry
+	(JobState)(0),               // 0: gangline.scheduler.v1.JobState
+	(LaunchMode)(0),             // 1: gangline.scheduler.v1.LaunchMode
+	(WorkerState)(0),            // 2: gangline.scheduler.v1.WorkerState
+	(LogStream)(0),              // 3: gangline.scheduler.v1.LogStream
+	(NodeState)(0),              // 4: gangline.scheduler.v1.NodeState
+	(*EnvVar)(nil),              // 5: gangline.scheduler.v1.EnvVar
+	(*JobSpec)(nil),             // 6: gangline.scheduler.v1.JobSpec
+	(*TopologyWish)(nil),        // 7: gangline.scheduler.v1.TopologyWish
+	(*ArraySpec)(nil),           // 8: gangline.scheduler.v1.ArraySpec
+	(*Worker)(nil),              // 9: gangline.scheduler.v1.Worker
+	(*Checkpoint)(nil),          // 10: gangline.scheduler.v1.Checkpoint
+	(*Progress)(nil),            // 11: gangline.scheduler.v1.Progress
+	(*Job)(nil),                 // 12: gangline.scheduler.v1.Job
+	(*Kept)(nil),                // 13: gangline.scheduler.v1.Kept
+	(*Launch)(nil),              // 14: gangline.scheduler.v1.Launch
+	(*SubmitJobRequest)(nil),    // 15: gangline.scheduler.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),   // 16: gangline.scheduler.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),       // 17: gangline.scheduler.v1.GetJobRequest
+	(*GetJobResponse)(nil),      // 18: gangline.scheduler.v1.GetJobResponse
+	(*ListJobsRequest)(nil),     // 19: gangline.scheduler.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),    // 20: gangline.scheduler.v1.ListJobsResponse
+	(*WatchJobsRequest)(nil),    // 21: gangline.scheduler.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),   // 22: gangline.scheduler.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),    // 23: gangline.scheduler.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),   // 24: gangline.scheduler.v1.CancelJobResponse
+	(*StreamLogsRequest)(nil),   // 25: gangline.scheduler.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),  // 26: gangline.scheduler.v1.StreamLogsResponse
+	(*GPU)(nil),                 // 27: gangline.scheduler.v1.GPU
+	(*GPUShare)(nil),            // 28: gangline.scheduler.v1.GPUShare
+	(*Drain)(nil),               // 29: gangline.scheduler.v1.Drain
+	(*Node)(nil),                // 30: gangline.scheduler.v1.Node
+	(*ListNodesRequest)(nil),    // 31: gangline.scheduler.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),   // 32: gangline.scheduler.v1.ListNodesResponse
+	(*Server)(nil),              // 33: gangline.scheduler.v1.Server
+	(*GetClusterRequest)(nil),   // 34: gangline.scheduler.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),  // 35: gangline.scheduler.v1.GetClusterResponse
+	(*ListQueuesRequest)(nil),   // 36: gangline.scheduler.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),  // 37: gangline.scheduler.v1.ListQueuesResponse
+	(*GPUCount)(nil),            // 38: gangline.scheduler.v1.GPUCount
+	(*Queue)(nil),               // 39: gangline.scheduler.v1.Queue
+	(*QueueUser)(nil),           // 40: gangline.scheduler.v1.QueueUser
+	(*PendingReason)(nil),       // 41: gangline.scheduler.v1.PendingReason
+	(*GetPolicyRequest)(nil),    // 42: gangline.scheduler.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),   // 43: gangline.scheduler.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),    // 44: gangline.scheduler.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),   // 45: gangline.scheduler.v1.SetPolicyResponse
+	(*DrainNodeRequest)(nil),    // 46: gangline.scheduler.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),   // 47: gangline.scheduler.v1.DrainNodeResponse
+	(*UndrainNodeRequest)(nil),  // 48: gangline.scheduler.v1.UndrainNodeRequest
+	(*UndrainNodeResponse)(nil), // 49: gangline.scheduler.v1.UndrainNodeResponse
+	nil,                         // 50: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                         // 51: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                         // 52: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                         // 53: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
 	5,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
 	7,  // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
-	36, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	50, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
 	8,  // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
 	2,  // 5: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	37, // 6: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	51, // 6: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
 	6,  // 7: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
 	0,  // 8: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
 	9,  // 9: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
@@ -3350,32 +4408,51 @@ var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	28, // 23: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
 	4,  // 24: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
 	27, // 25: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	38, // 26: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	39, // 27: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	52, // 26: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	53, // 27: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
 	29, // 28: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
 	30, // 29: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
 	33, // 30: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
-	15, // 31: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
-	17, // 32: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
-	19, // 33: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
-	21, // 34: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
-	23, // 35: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
-	25, // 36: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
-	31, // 37: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
-	34, // 38: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
-	16, // 39: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	18, // 40: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	20, // 41: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	22, // 42: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	24, // 43: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	26, // 44: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	32, // 45: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	35, // 46: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	39, // [39:47] is the sub-list for method output_type
-	31, // [31:39] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	39, // 31: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
+	41, // 32: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
+	41, // 33: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
+	38, // 34: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
+	38, // 35: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
+	38, // 36: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
+	40, // 37: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
+	30, // 38: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	30, // 39: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	15, // 40: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
+	17, // 41: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
+	19, // 42: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
+	21, // 43: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
+	23, // 44: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
+	25, // 45: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
+	31, // 46: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
+	34, // 47: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
+	36, // 48: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
+	42, // 49: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
+	44, // 50: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
+	46, // 51: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
+	48, // 52: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
+	16, // 53: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	18, // 54: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	20, // 55: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	22, // 56: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	24, // 57: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	26, // 58: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	32, // 59: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	35, // 60: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	37, // 61: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
+	43, // 62: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
+	45, // 63: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
+	47, // 64: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
+	49, // 65: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
+	53, // [53:66] is the sub-list for method output_type
+	40, // [40:53] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_gangline_scheduler_v1_scheduler_proto_init() }
@@ -3386,13 +4463,15 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[1].OneofWrappers = []any{}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[20].OneofWrappers = []any{}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[22].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[39].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   35,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

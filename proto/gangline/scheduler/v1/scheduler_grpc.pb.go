@@ -22,14 +22,19 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SchedulerService_SubmitJob_FullMethodName  = "/gangline.scheduler.v1.SchedulerService/SubmitJob"
-	SchedulerService_GetJob_FullMethodName     = "/gangline.scheduler.v1.SchedulerService/GetJob"
-	SchedulerService_ListJobs_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/ListJobs"
-	SchedulerService_WatchJobs_FullMethodName  = "/gangline.scheduler.v1.SchedulerService/WatchJobs"
-	SchedulerService_CancelJob_FullMethodName  = "/gangline.scheduler.v1.SchedulerService/CancelJob"
-	SchedulerService_StreamLogs_FullMethodName = "/gangline.scheduler.v1.SchedulerService/StreamLogs"
-	SchedulerService_ListNodes_FullMethodName  = "/gangline.scheduler.v1.SchedulerService/ListNodes"
-	SchedulerService_GetCluster_FullMethodName = "/gangline.scheduler.v1.SchedulerService/GetCluster"
+	SchedulerService_SubmitJob_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/SubmitJob"
+	SchedulerService_GetJob_FullMethodName      = "/gangline.scheduler.v1.SchedulerService/GetJob"
+	SchedulerService_ListJobs_FullMethodName    = "/gangline.scheduler.v1.SchedulerService/ListJobs"
+	SchedulerService_WatchJobs_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/WatchJobs"
+	SchedulerService_CancelJob_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/CancelJob"
+	SchedulerService_StreamLogs_FullMethodName  = "/gangline.scheduler.v1.SchedulerService/StreamLogs"
+	SchedulerService_ListNodes_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/ListNodes"
+	SchedulerService_GetCluster_FullMethodName  = "/gangline.scheduler.v1.SchedulerService/GetCluster"
+	SchedulerService_ListQueues_FullMethodName  = "/gangline.scheduler.v1.SchedulerService/ListQueues"
+	SchedulerService_GetPolicy_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/GetPolicy"
+	SchedulerService_SetPolicy_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/SetPolicy"
+	SchedulerService_DrainNode_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/DrainNode"
+	SchedulerService_UndrainNode_FullMethodName = "/gangline.scheduler.v1.SchedulerService/UndrainNode"
 )
 
 // SchedulerServiceClient is the client API for SchedulerService service.
@@ -55,6 +60,16 @@ type SchedulerServiceClient interface {
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
 	// GetCluster returns the cluster's identity, servers, leader and totals.
 	GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error)
+	// ListQueues returns the queues: what each may hold, holds and is waited for, by whom and why.
+	ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error)
+	// GetPolicy returns the policy as a file.
+	GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error)
+	// SetPolicy replaces the policy at once, without a restart. Setting the policy that holds changes nothing.
+	SetPolicy(ctx context.Context, in *SetPolicyRequest, opts ...grpc.CallOption) (*SetPolicyResponse, error)
+	// DrainNode lets a node take no new jobs, and from a deadline on moves its jobs away.
+	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error)
+	// UndrainNode lets a node take jobs again.
+	UndrainNode(ctx context.Context, in *UndrainNodeRequest, opts ...grpc.CallOption) (*UndrainNodeResponse, error)
 }
 
 type schedulerServiceClient struct {
@@ -163,6 +178,56 @@ func (c *schedulerServiceClient) GetCluster(ctx context.Context, in *GetClusterR
 	return out, nil
 }
 
+func (c *schedulerServiceClient) ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListQueuesResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_ListQueues_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *schedulerServiceClient) GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPolicyResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_GetPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *schedulerServiceClient) SetPolicy(ctx context.Context, in *SetPolicyRequest, opts ...grpc.CallOption) (*SetPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPolicyResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_SetPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *schedulerServiceClient) DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainNodeResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_DrainNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *schedulerServiceClient) UndrainNode(ctx context.Context, in *UndrainNodeRequest, opts ...grpc.CallOption) (*UndrainNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndrainNodeResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_UndrainNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SchedulerServiceServer is the server API for SchedulerService service.
 // All implementations must embed UnimplementedSchedulerServiceServer
 // for forward compatibility.
@@ -186,6 +251,16 @@ type SchedulerServiceServer interface {
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
 	// GetCluster returns the cluster's identity, servers, leader and totals.
 	GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error)
+	// ListQueues returns the queues: what each may hold, holds and is waited for, by whom and why.
+	ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error)
+	// GetPolicy returns the policy as a file.
+	GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error)
+	// SetPolicy replaces the policy at once, without a restart. Setting the policy that holds changes nothing.
+	SetPolicy(context.Context, *SetPolicyRequest) (*SetPolicyResponse, error)
+	// DrainNode lets a node take no new jobs, and from a deadline on moves its jobs away.
+	DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error)
+	// UndrainNode lets a node take jobs again.
+	UndrainNode(context.Context, *UndrainNodeRequest) (*UndrainNodeResponse, error)
 	mustEmbedUnimplementedSchedulerServiceServer()
 }
 
@@ -219,6 +294,21 @@ func (UnimplementedSchedulerServiceServer) ListNodes(context.Context, *ListNodes
 }
 func (UnimplementedSchedulerServiceServer) GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCluster not implemented")
+}
+func (UnimplementedSchedulerServiceServer) ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListQueues not implemented")
+}
+func (UnimplementedSchedulerServiceServer) GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPolicy not implemented")
+}
+func (UnimplementedSchedulerServiceServer) SetPolicy(context.Context, *SetPolicyRequest) (*SetPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPolicy not implemented")
+}
+func (UnimplementedSchedulerServiceServer) DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainNode not implemented")
+}
+func (UnimplementedSchedulerServiceServer) UndrainNode(context.Context, *UndrainNodeRequest) (*UndrainNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndrainNode not implemented")
 }
 func (UnimplementedSchedulerServiceServer) mustEmbedUnimplementedSchedulerServiceServer() {}
 func (UnimplementedSchedulerServiceServer) testEmbeddedByValue()                          {}
@@ -371,6 +461,96 @@ func _SchedulerService_GetCluster_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchedulerService_ListQueues_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListQueuesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).ListQueues(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_ListQueues_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).ListQueues(ctx, req.(*ListQueuesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SchedulerService_GetPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).GetPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_GetPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).GetPolicy(ctx, req.(*GetPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SchedulerService_SetPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).SetPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_SetPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).SetPolicy(ctx, req.(*SetPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SchedulerService_DrainNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).DrainNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_DrainNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).DrainNode(ctx, req.(*DrainNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SchedulerService_UndrainNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndrainNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).UndrainNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_UndrainNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).UndrainNode(ctx, req.(*UndrainNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SchedulerService_ServiceDesc is the grpc.ServiceDesc for SchedulerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -401,6 +581,26 @@ var SchedulerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCluster",
 			Handler:    _SchedulerService_GetCluster_Handler,
+		},
+		{
+			MethodName: "ListQueues",
+			Handler:    _SchedulerService_ListQueues_Handler,
+		},
+		{
+			MethodName: "GetPolicy",
+			Handler:    _SchedulerService_GetPolicy_Handler,
+		},
+		{
+			MethodName: "SetPolicy",
+			Handler:    _SchedulerService_SetPolicy_Handler,
+		},
+		{
+			MethodName: "DrainNode",
+			Handler:    _SchedulerService_DrainNode_Handler,
+		},
+		{
+			MethodName: "UndrainNode",
+			Handler:    _SchedulerService_UndrainNode_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

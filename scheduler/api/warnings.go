@@ -1,0 +1,110 @@
+package api
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/quota"
+)
+
+// policyWarnings tells what of a valid policy cannot come true, or may surprise,
+// on the cluster as it is. Nothing is refused for it. Lost nodes count: they
+// may come back.
+func policyWarnings(st *cluster.State, p *cluster.Policy) []string {
+	total := map[string]int64{}
+	st.EachNode(func(n *cluster.Node) bool {
+		for i := range n.GPUs {
+			total[n.GPUs[i].Type]++
+		}
+		return true
+	})
+	var capacity []cluster.TypeCount
+	for _, t := range slices.Sorted(maps.Keys(total)) {
+		capacity = append(capacity, cluster.TypeCount{Type: t, GPUs: total[t]})
+	}
+	out := quota.Warnings(p, capacity)
+	out = append(out, deletedQueues(st, p)...)
+	if st.Nodes() == 0 {
+		return out
+	}
+	return append(append(out, absentLevels(st, p)...), absentNodes(st, p)...)
+}
+
+// deletedQueues names queues in which jobs are, but which the policy does not have.
+func deletedQueues(st *cluster.State, p *cluster.Policy) []string {
+	if len(p.Queues) == 0 {
+		return nil
+	}
+	type jobs struct{ pending, holding int }
+	lost := map[string]jobs{}
+	count := func(j *cluster.Job) bool {
+		if p.Queue(j.Spec.Queue) == nil {
+			n := lost[j.Spec.Queue]
+			if j.State.Holding() {
+				n.holding++
+			} else {
+				n.pending++
+			}
+			lost[j.Spec.Queue] = n
+		}
+		return true
+	}
+	st.EachPending(count)
+	st.EachHolding(count)
+	var out []string
+	for _, path := range slices.Sorted(maps.Keys(lost)) {
+		out = append(out, fmt.Sprintf("queue %s is not in the policy, and %d pending and %d running jobs are in it: they go on without quota or limit of their own, new ones are refused",
+			path, lost[path].pending, lost[path].holding))
+	}
+	return out
+}
+
+// absentLevels names levels of the topology whose label no node has. The
+// default levels are not worth a word: many clusters have none.
+func absentLevels(st *cluster.State, p *cluster.Policy) []string {
+	var out []string
+	usual := cluster.DefaultPolicy().Levels
+	for _, l := range p.Levels {
+		if slices.Contains(usual, l) {
+			continue
+		}
+		found := false
+		st.EachNode(func(n *cluster.Node) bool {
+			found = n.Label(l.Label) != ""
+			return !found
+		})
+		if !found {
+			out = append(out, fmt.Sprintf("topology: no node has the label %s of level %s: jobs that require it cannot start", l.Label, l.Name))
+		}
+	}
+	return out
+}
+
+// absentNodes names reservations that name or select no node that is there.
+func absentNodes(st *cluster.State, p *cluster.Policy) []string {
+	var out []string
+	for i := range p.Windows {
+		w := &p.Windows[i]
+		names := slices.Clone(w.Nodes)
+		slices.Sort(names)
+		for _, name := range slices.Compact(names) {
+			if st.NodeByName(name) == nil {
+				out = append(out, fmt.Sprintf("reservation %s: no node is named %s", w.Name, name))
+			}
+		}
+		if len(w.Selector) == 0 {
+			continue
+		}
+		found := false
+		st.EachNode(func(n *cluster.Node) bool {
+			found = !slices.ContainsFunc(w.Selector, func(l cluster.Label) bool { return n.Label(l.Key) != l.Value })
+			return !found
+		})
+		if !found {
+			out = append(out, fmt.Sprintf("reservation %s: no node has all the labels of its node_selector", w.Name))
+		}
+	}
+	return out
+}
