@@ -113,10 +113,9 @@ func drawQueues(t *rapid.T, above string, depth int) []cluster.QueuePolicy {
 		if depth > 0 {
 			below := drawQueues(t, q.Path+"/", depth-1)
 			for k := range below { // a queue promises no more than it has
-				if q.Quota == nil || cluster.ParentQueue(below[k].Path) != q.Path {
-					continue
+				if q.Quota != nil {
+					below[k].Quota = nil
 				}
-				below[k].Quota = nil
 			}
 			out = append(out, below...)
 		}
