@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"cmp"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -67,19 +69,22 @@ func (a *Account) UsedAt(now Time, p *Policy) int64 {
 	}
 	for period < last {
 		next := (period + 1) * length
-		used = addUse(used, a.Rate, max(next-since, 0))
+		used = addUse(used, a.Rate, since, next)
 		used, since, period = decay(used, 1), max(next, since), period+1
 		if a.Rate == 0 {
 			return decay(used, last-period)
 		}
 	}
-	return addUse(used, a.Rate, max(int64(now)-since, 0))
+	return addUse(used, a.Rate, since, int64(now))
 }
 
 const maxUse = 1 << 60
 
-func addUse(used, rate, nanos int64) int64 {
-	hi, lo := bits.Mul64(uint64(max(rate, 0)), uint64(nanos/1e6))
+// addUse adds what was held between two moments in nanoseconds. Whole
+// milliseconds of the clock are counted, so that many short spans add up to
+// what one long span has.
+func addUse(used, rate, from, to int64) int64 {
+	hi, lo := bits.Mul64(uint64(max(rate, 0)), uint64(max(to/1e6-from/1e6, 0)))
 	if hi > 0 || lo > maxUse {
 		return maxUse
 	}
@@ -121,24 +126,24 @@ func (s *State) charge(j *Job, rate int64) {
 	}
 }
 
-// dropAccounts forgets accounts that hold nothing and whose use is below one
-// GPU-second, or all that hold nothing if that does not help.
+// dropAccounts forgets the least used of the accounts that hold nothing, an
+// eighth of the bound at once: the next ones then cost nothing.
 func (s *State) dropAccounts(p *Policy) {
-	for _, least := range []int64{1000 * 1000, maxUse + 1} {
-		var drop []string
-		s.accounts.Scan(func(key string, a *Account) bool {
-			if a.Rate == 0 && a.UsedAt(s.now, p) < least {
-				drop = append(drop, key)
-			}
-			return true
-		})
-		for _, key := range drop {
-			a, _ := s.accounts.Delete(key)
-			s.touch(Change{Queue: a.Queue, User: a.User})
+	type idle struct {
+		key  string
+		used int64
+	}
+	var all []idle
+	s.accounts.Scan(func(key string, a *Account) bool {
+		if a.Rate == 0 {
+			all = append(all, idle{key, a.UsedAt(s.now, p)})
 		}
-		if len(drop) > 0 {
-			return
-		}
+		return true
+	})
+	slices.SortStableFunc(all, func(a, b idle) int { return cmp.Compare(a.used, b.used) })
+	for _, d := range all[:min(len(all), s.accounts.Len()-MaxAccounts*7/8)] {
+		a, _ := s.accounts.Delete(d.key)
+		s.touch(Change{Queue: a.Queue, User: a.User})
 	}
 }
 

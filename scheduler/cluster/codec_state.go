@@ -123,6 +123,7 @@ func Decode(b []byte, version uint32) (*State, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
+	s.journal = journal{origin: new(byte)} // who follows this state begins with all of it
 	return s, nil
 }
 
