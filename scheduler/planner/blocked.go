@@ -1,6 +1,9 @@
 package planner
 
-import "github.com/gangline/gangline/scheduler/cluster"
+import (
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/fleet"
+)
 
 // firstBlocked returns the lane whose first job comes first among all that wait
 // for room, or nil. Lanes that wait for a queue's limit are not among them.
@@ -108,13 +111,20 @@ func (x *Index) reconsider() {
 		if sh == nil || !sh.closed || sh.lanes.len() == 0 {
 			continue
 		}
-		ob := x.fleet.Why(sh.Shape, sh.Least, x.anyQuery())
-		if why := ob.Text(sh.lanes.top().jobs.top().job.Spec); why != sh.why && !ob.Fits() {
-			sh.why = why
-			for _, l := range sh.lanes.items {
-				x.say(l, why)
-			}
-		}
+		x.sayWhy(sh)
+	}
+}
+
+// sayWhy finds out why a shape does not fit and says it to its lanes.
+func (x *Index) sayWhy(sh *shape) {
+	spec := sh.lanes.top().jobs.top().job.Spec
+	ob := x.fleet.Why(sh.Shape, sh.Least, x.anyQuery())
+	if ob.Fits() { // but for what is kept for others
+		ob = x.fleet.Why(sh.Shape, sh.Least, &fleet.Query{})
+	}
+	sh.why = x.obstacleText(&ob, spec)
+	for _, l := range sh.lanes.items {
+		x.say(l, sh.why)
 	}
 }
 

@@ -27,6 +27,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	x.wake()
 	if thorough {
 		x.requoteAll()
+		x.reopenHeld()
 	}
 	x.refreshOffsets()
 	x.refreshWindows()
@@ -42,6 +43,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	// 4. All others in order, each where it fits best.
 	blocker := x.startInOrder(&plan)
 	if thorough {
+		x.backfill(&plan)
 		// 5. What may be stopped for the first that could not start.
 		x.preempt(&plan)
 		// 6. Elastic jobs that may grow into what is idle, and jobs that may
@@ -105,7 +107,11 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 			x.moveLane(l)
 			continue
 		}
-		if !x.tryLane(l, plan) && x.policy.Backfill.Off {
+		from := l.from
+		l.from = nil
+		started := x.tryLane(l, plan)
+		x.followUp(from)
+		if !started && x.policy.Backfill.Off && l.parked == nil {
 			return l
 		}
 	}
@@ -124,7 +130,7 @@ func (x *Index) openAll() {
 // tryLane starts the lane's first job, or takes the lane or its whole shape
 // out until something has changed that may help.
 func (x *Index) tryLane(l *lane, plan *Plan) bool {
-	if a := x.arrays[l.array]; a != nil && l.array != 0 && a.holding >= l.jobs.top().job.Spec.Array.Parallel {
+	if x.arrayFull(l) {
 		x.removeLane(l) // count adds it when a member ends
 		x.say(l, arrayText(l.jobs.top().job.Spec))
 		return false
@@ -140,18 +146,20 @@ func (x *Index) tryLane(l *lane, plan *Plan) bool {
 		x.take(e, st, plan)
 		return true
 	}
-	sh := l.shape
-	ob := x.fleet.Why(sh.Shape, sh.Least, &fleet.Query{Any: true})
-	if ob.Fits() {
-		// It would fit but for what is kept for others, or for GPU types that
-		// its queue may not take.
-		x.holdLane(l)
+	if len(types) < len(x.typesOf(l.shape)) {
+		x.holdLane(l) // another queue's lane may have the other types
 		x.say(l, x.heldText(l))
 	} else {
-		x.closeShape(sh, ob.Text(e.job.Spec))
+		x.closeShape(l.shape)
 	}
 	x.reserveFor(e, plan)
 	return false
+}
+
+// arrayFull reports whether as many members of the lane's array run as may.
+func (x *Index) arrayFull(l *lane) bool {
+	a := x.arrays[l.array]
+	return l.array != 0 && a != nil && a.holding >= l.jobs.top().job.Spec.Array.Parallel
 }
 
 // place chooses GPUs of the given types for a job and takes them.

@@ -35,7 +35,7 @@ func (x *Index) followNode(id cluster.NodeID) bool {
 		return true
 	}
 	grew, other := x.fleet.Put(n)
-	if grew {
+	if grew && len(x.jobHolds[id]) == 0 && len(x.windowHolds[id]) == 0 {
 		for i := range n.GPUs {
 			if i == 0 || n.GPUs[i].Type != n.GPUs[i-1].Type {
 				x.reopen(n.GPUs[i].Type)
@@ -45,7 +45,8 @@ func (x *Index) followNode(id cluster.NodeID) bool {
 	return other
 }
 
-// reopen opens the closed shapes that may fit now that there is more room for a type.
+// reopen opens the closed shapes that may fit now that there is more room for a
+// type on a node that is kept for nobody.
 func (x *Index) reopen(gpuType string) {
 	for _, key := range []string{gpuType, ""} {
 		list := x.shut[key]
@@ -63,52 +64,49 @@ func (x *Index) reopen(gpuType string) {
 			return true
 		})
 	}
-	if x.heldLanes > 0 {
-		x.reopenHeld()
-	}
 }
 
 // openShape lets the lanes of a shape be tried again.
 func (x *Index) openShape(sh *shape) {
 	sh.closed = false
-	x.unhold(sh)
 	if sh.lanes.len() > 0 && sh.pos < 0 {
 		x.open.push(sh)
 	}
 }
 
-// unhold puts back the lanes that were out because of what is kept for others.
-func (x *Index) unhold(sh *shape) {
-	held := sh.held
-	sh.held = nil
-	x.heldLanes -= len(held)
-	for _, l := range held {
-		if l.held = false; l.parked == nil {
+// reopenHeld puts back the lanes whose queues could not take the GPU types that
+// were free.
+func (x *Index) reopenHeld() {
+	if x.heldLanes == 0 {
+		return
+	}
+	for _, sh := range x.shapes {
+		if sh == nil || len(sh.held) == 0 {
+			continue
+		}
+		held := sh.held
+		sh.held = nil
+		x.heldLanes -= len(held)
+		for _, l := range held {
+			l.held = false
 			x.addLane(l)
 		}
 	}
 }
 
-// reopenHeld puts back all lanes that were out because of what is kept for others.
-func (x *Index) reopenHeld() {
-	for _, sh := range x.shapes {
-		if sh != nil && len(sh.held) > 0 {
-			x.unhold(sh)
-		}
-	}
-}
-
-// closeShape takes a shape out until room grows for one of its types.
-func (x *Index) closeShape(sh *shape, why string) {
+// closeShape takes a shape out until room grows for one of its types. Why it
+// does not fit is found out at once only if nothing was said before: to say it
+// anew at each try would take longer than the tries.
+func (x *Index) closeShape(sh *shape) {
 	sh.closed = true
 	if sh.pos >= 0 {
 		x.open.remove(sh)
 	}
-	if sh.why != why {
-		sh.why = why
-		for _, l := range sh.lanes.items {
-			x.say(l, why)
-		}
+	if sh.why == "" {
+		x.sayWhy(sh)
+	}
+	for _, l := range sh.lanes.items {
+		x.say(l, sh.why)
 	}
 	types := sh.Types
 	if len(types) == 0 {

@@ -41,8 +41,14 @@ func (x *Index) unkeep(id cluster.JobID) {
 			delete(x.jobHolds, n)
 		}
 		x.setHolds(n)
+		if node := x.state.Node(n); node != nil && len(x.jobHolds[n]) == 0 {
+			for i := range node.GPUs {
+				if i == 0 || node.GPUs[i].Type != node.GPUs[i-1].Type {
+					x.reopen(node.GPUs[i].Type)
+				}
+			}
+		}
 	}
-	x.reopenHeld()
 }
 
 // setHolds tells the fleet for whom a node is kept.
@@ -79,6 +85,43 @@ func (x *Index) keptInOrder() []cluster.JobID {
 		return cmp.Or(cmp.Compare(x.kept[a].kept.Made, x.kept[b].kept.Made), cmp.Compare(a, b))
 	})
 	return ids
+}
+
+// maxBackfill bounds the lanes of one shape that are tried on nodes kept for
+// others, in one plan.
+const maxBackfill = 16
+
+// backfill starts jobs on nodes that are kept for others, if they will be gone
+// by then, or belong to the queue for which the nodes are reserved.
+func (x *Index) backfill(plan *Plan) {
+	if len(x.jobHolds)+len(x.windowHolds) == 0 || x.policy.Backfill.Off {
+		return
+	}
+	for _, sh := range x.shapes {
+		if sh == nil || !sh.closed || sh.lanes.len() == 0 || !x.fleet.May(sh.Shape, sh.Least) {
+			continue
+		}
+		lanes := slices.Clone(sh.lanes.items[:min(maxBackfill, sh.lanes.len())])
+		slices.SortFunc(lanes, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
+		for _, l := range lanes {
+			x.backfillLane(l, plan)
+		}
+	}
+}
+
+func (x *Index) backfillLane(l *lane, plan *Plan) {
+	for l.jobs.len() > 0 && len(plan.Starts) < x.cfg.MaxStarts {
+		e := l.jobs.top()
+		types, blocked := x.allowed(l)
+		if blocked != nil || x.arrayFull(l) {
+			return
+		}
+		st, ok := x.place(e, types)
+		if !ok {
+			return
+		}
+		x.take(e, st, plan)
+	}
 }
 
 // rekeepAfter is how long a reservation stands before it is looked at again:

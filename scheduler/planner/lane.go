@@ -2,6 +2,7 @@ package planner
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -63,14 +64,15 @@ type lane struct {
 	offset int64 // fair share: added to every key of the lane
 	pos    int32 // in the shape's heap, -1: not there
 	parked *waitlist
-	wpos   int32 // in the wait list of a queue, -1: in none
-	need   int64 // milli-GPUs that the next job takes at least
+	wpos   int32     // in its row of the wait list, -1: in none
+	from   *waitlist // where it was parked last; others may wait there still
+	need   int64     // milli-GPUs that the next job takes at least
 	// blocked is why the lane's jobs wait, as the jobs say it; unsaid are
 	// those that say something else as yet.
 	blocked string
 	unsaid  []*entry
 	listed  bool // in the index's list of lanes with something unsaid
-	held    bool // free GPUs that would do are kept for others
+	held    bool // its queue may not take the GPU types that are free
 	aside   asideKind
 }
 
@@ -112,21 +114,46 @@ type shape struct {
 	// room grows.
 	closed bool
 	why    string  // as said to the jobs
-	held   []*lane // lanes that are out of the heap because of what is kept for others
+	held   []*lane // lanes that are out of the heap, see lane.held
 }
 
 func (s *shape) before(o *shape) bool { return s.lanes.items[0].before(o.lanes.items[0]) }
 func (s *shape) at() int              { return int(s.pos) }
 func (s *shape) moveTo(i int)         { s.pos = int32(i) } //nolint:gosec // few
 
-// waitlist holds the lanes that wait for one queue: for room below its limit,
-// or for its quota. Those that need least come first.
+// waitlist holds the lanes that wait for one limit of one queue, those that
+// need equally much in their order.
 type waitlist struct {
-	heap heapOf[waiter]
+	key  parkKey
+	rows []*row // by need
+}
+
+type row struct {
+	need  int64
+	lanes heapOf[waiter]
 }
 
 type waiter struct{ *lane }
 
-func (w waiter) before(o waiter) bool { return w.need < o.need }
+func (w waiter) before(o waiter) bool { return w.lane.before(o.lane) }
 func (w waiter) at() int              { return int(w.wpos) }
 func (w waiter) moveTo(i int)         { w.wpos = int32(i) } //nolint:gosec // few
+
+// row returns the row of lanes that need so much, made if there is none.
+func (w *waitlist) row(need int64) *row {
+	i, ok := slices.BinarySearchFunc(w.rows, need, func(r *row, want int64) int { return cmp.Compare(r.need, want) })
+	if !ok {
+		w.rows = slices.Insert(w.rows, i, &row{need: need})
+	}
+	return w.rows[i]
+}
+
+func (w *waitlist) add(l *lane) {
+	l.parked = w
+	w.row(l.need).lanes.push(waiter{l})
+}
+
+func (w *waitlist) drop(l *lane) {
+	l.parked = nil
+	w.row(l.need).lanes.remove(waiter{l})
+}

@@ -64,8 +64,7 @@ func (x *Index) dequeue(e *entry) {
 func (x *Index) dropLane(l *lane) {
 	x.removeLane(l)
 	if l.parked != nil {
-		l.parked.heap.remove(waiter{l})
-		l.parked = nil
+		l.parked.drop(l)
 	}
 	if l.held {
 		x.dropHeld(l)
@@ -129,8 +128,9 @@ func (x *Index) arrayOf(id cluster.JobID) *array {
 // standing with its queue has changed.
 func (x *Index) moveLane(l *lane) {
 	switch {
-	case l.parked != nil || l.held:
-		x.removeLane(l)
+	case l.parked != nil:
+		l.parked.row(l.need).lanes.fix(waiter{l})
+	case l.held:
 	case l.pos < 0:
 		x.addLane(l)
 	default:
@@ -177,11 +177,10 @@ func (x *Index) park(l *lane, key parkKey) {
 	x.removeLane(l)
 	w := x.parked[key]
 	if w == nil {
-		w = &waitlist{}
+		w = &waitlist{key: key}
 		x.parked[key] = w
 	}
-	l.parked = w
-	w.heap.push(waiter{l})
+	w.add(l)
 }
 
 // unpark lets lanes go on that wait for the limit of a queue, or of one above
@@ -194,16 +193,38 @@ func (x *Index) unpark(q *quota.Queue, user, gpuType string) {
 	}
 }
 
+// unparkAt lets the first lane go on that the limit has room for. The next one
+// follows once this one has been tried: many may wait for one GPU.
 func (x *Index) unparkAt(key parkKey) {
 	w := x.parked[key]
-	for w != nil && w.heap.len() > 0 {
-		l := w.heap.top().lane
-		if _, blocked := x.allowed(l); blocked != nil {
-			return // the others need as much or more
+	if w == nil {
+		return
+	}
+	var best *lane
+	for _, r := range w.rows {
+		l := r.lanes.top().lane
+		if l == nil {
+			continue
 		}
-		w.heap.remove(waiter{l})
-		l.parked = nil
-		x.moveLane(l)
+		if _, blocked := x.allowed(l); blocked != nil {
+			break // the others need more
+		}
+		if best == nil || l.before(best) {
+			best = l
+		}
+	}
+	if best != nil {
+		w.drop(best)
+		best.from = w
+		x.moveLane(best)
+	}
+}
+
+// followUp lets the next of those go on that waited with a lane, after that
+// has been tried.
+func (x *Index) followUp(w *waitlist) {
+	if w != nil {
+		x.unparkAt(w.key)
 	}
 }
 
@@ -236,9 +257,8 @@ func (x *Index) requoteAll() {
 			if l.parked == nil {
 				continue
 			}
-			if _, blocked := x.allowed(l); blocked == nil { // what it waited for had more than one cause
-				l.parked.heap.remove(waiter{l})
-				l.parked = nil
+			if _, blocked := x.allowed(l); blocked == nil { // it waited for one of several limits
+				l.parked.drop(l)
 				x.moveLane(l)
 			}
 		}
@@ -248,7 +268,7 @@ func (x *Index) requoteAll() {
 func (x *Index) requoteLane(l *lane) {
 	if b := x.borrows(l); b != l.borrow {
 		l.borrow = b
-		if l.pos >= 0 {
+		if l.pos >= 0 || l.parked != nil {
 			x.moveLane(l)
 		}
 	}
@@ -286,7 +306,7 @@ func (x *Index) reweigh(q *quota.Queue) {
 func (x *Index) reoffset(l *lane) {
 	if o := x.offsetOf(l); o != l.offset {
 		l.offset = o
-		if l.pos >= 0 {
+		if l.pos >= 0 || l.parked != nil {
 			x.moveLane(l)
 		}
 	}

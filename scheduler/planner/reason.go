@@ -44,18 +44,24 @@ func quotaText(l *lane, r *refusal) string {
 	}
 }
 
-// heldText says for whom the GPUs are kept that a lane could use.
+// heldText says why a lane does not fit on the types that its queue may take.
 func (x *Index) heldText(l *lane) string {
 	j := l.jobs.top().job
-	q := x.query(j, nil)
+	types, _ := x.allowed(l)
+	q := x.query(j, types)
 	ob := x.fleet.Why(l.shape.Shape, l.shape.Least, &q)
+	return x.obstacleText(&ob, j.Spec)
+}
+
+// obstacleText says in words what stands against a gang.
+func (x *Index) obstacleText(ob *fleet.Obstacle, spec *cluster.JobSpec) string {
 	if ob.Lack == fleet.LackKept && ob.Keeper.Job != 0 {
 		if holder := x.state.Job(ob.Keeper.Job); holder != nil {
 			return fmt.Sprintf("waits behind job %d (priority %d, %s), which has waited long enough for GPUs to be kept free for it",
 				holder.ID, holder.Spec.Priority, holder.Spec.Wants())
 		}
 	}
-	return ob.Text(j.Spec)
+	return ob.Text(spec)
 }
 
 // anyQuery asks the fleet as if nothing were kept for anyone.
