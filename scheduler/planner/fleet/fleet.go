@@ -77,20 +77,22 @@ func (f *Fleet) Put(n *cluster.Node) (grew, counted bool) {
 	f.undo, f.marks = f.undo[:0], 0
 	x := f.byID[n.ID]
 	if x == nil {
-		x = &node{is: n, free: make([]int16, len(n.GPUs))}
+		x = &node{is: n}
 		f.byID[n.ID] = x
 		f.unsettled = true
-		x.read(n)
-		return true, true
+	} else if !f.unsettled {
+		f.unsettled = !x.same(n)
 	}
-	if f.unsettled || !sameNature(x.is, n) {
-		f.unsettled = true
-		x.free = make([]int16, len(n.GPUs))
+	if f.unsettled {
+		x.take(n)
 		x.read(n)
 		return true, true
 	}
 	grew = x.read(n)
-	counted = f.refresh(x)
+	for i := range x.rooms {
+		counted = x.rooms[i].recount(x) || counted
+	}
+	f.refresh(x)
 	return grew, counted
 }
 
@@ -118,7 +120,7 @@ func (f *Fleet) Undo(m Mark) {
 		b := &f.undo[len(f.undo)-1]
 		x := f.nodes[b.pos]
 		if b.gpu >= 0 {
-			x.free[b.gpu] = b.free
+			x.gpus[b.gpu].free = b.free
 		} else {
 			x.cpu, x.mem = b.cpu, b.mem
 			f.refresh(x)
@@ -146,9 +148,9 @@ func (f *Fleet) save(x *node) {
 // setFree changes what is free of a GPU. Refresh must follow.
 func (f *Fleet) setFree(x *node, gpu int, free int16) {
 	if f.marks > 0 {
-		f.undo = append(f.undo, before{pos: x.pos, gpu: int16(gpu), free: x.free[gpu]})
+		f.undo = append(f.undo, before{pos: x.pos, gpu: int16(gpu), free: x.gpus[gpu].free})
 	}
-	x.free[gpu] = free
+	x.gpus[gpu].free = free
 }
 
 // Give pretends that a job has let go of all that it holds. What it holds of
@@ -170,7 +172,7 @@ func (f *Fleet) Give(j *cluster.Job) {
 			x.cpu += j.Spec.CPUPerGPU
 			x.mem += j.Spec.MemPerGPU
 			if x.takes(i) {
-				f.setFree(x, i, x.free[i]+held)
+				f.setFree(x, i, x.gpus[i].free+held)
 			}
 		}
 		f.refresh(x)
@@ -194,6 +196,9 @@ func (f *Fleet) settle() {
 	f.makeLevels()
 	f.makeGroups()
 	for _, x := range f.nodes {
+		for i := range x.rooms {
+			x.rooms[i].recount(x)
+		}
 		f.refresh(x)
 	}
 	for _, c := range f.classes { // any order: each is emptied
@@ -207,13 +212,10 @@ func (f *Fleet) settle() {
 func (f *Fleet) size() int32 { return int32(len(f.nodes)) }
 
 // refresh makes the pools true for a node whose free GPUs, CPUs or memory have
-// changed, and notes the change for the views. It reports whether a count
-// other than that of free or held GPUs has changed.
-func (f *Fleet) refresh(x *node) (counted bool) {
+// changed, and notes the change for the views.
+func (f *Fleet) refresh(x *node) {
 	for i := range x.rooms {
-		if x.rooms[i].refresh(x) {
-			counted = true
-		}
+		x.rooms[i].refresh(x)
 	}
 	if len(f.log) > 2*len(f.nodes)+minLog { // views that far behind are as well made anew
 		drop := len(f.log) / 2
@@ -222,7 +224,6 @@ func (f *Fleet) refresh(x *node) (counted bool) {
 	}
 	x.changed = f.now()
 	f.log = append(f.log, x.pos)
-	return counted
 }
 
 // minLog is how many changes are remembered whatever the number of nodes.

@@ -297,10 +297,10 @@ func dump(f *Fleet) []string {
 	f.settle()
 	var out []string
 	for _, x := range f.nodes {
-		out = append(out, fmt.Sprint(x.is.ID, x.free, x.cpu, x.mem, x.dom))
+		out = append(out, fmt.Sprint(x.is.ID, x.gpus, x.cpu, x.mem, x.dom))
 		for i := range x.rooms {
 			r := &x.rooms[i]
-			out = append(out, fmt.Sprint(r.whole, r.holes, r.sum))
+			out = append(out, fmt.Sprint(r.whole, r.holes, r.milli, r.total, r.alive, r.open, r.held))
 		}
 	}
 	for _, p := range f.pools {

@@ -9,8 +9,8 @@ import (
 // node is what is free on one node.
 type node struct {
 	is       *cluster.Node
+	gpus     []gpu // as in is.GPUs
 	pos      int32
-	free     []int16 // by GPU, thousandths
 	cpu, mem int64
 	rooms    []room  // by GPU type
 	dom      []int32 // domain by level of the policy, -1: none
@@ -18,22 +18,50 @@ type node struct {
 	changed  uint64  // sequence number of its last change
 }
 
+// gpu is what choosing needs to know of a GPU, close together.
+type gpu struct {
+	uuid   string
+	island int32
+	free   int16 // thousandths
+}
+
 // room is a node as seen by gangs of one GPU type.
 type room struct {
 	pool  *pool
-	whole int32   // GPUs that are wholly free
-	milli int64   // thousandths that are free
+	gpus  []int16 // indexes of its GPUs of the type; nil: all of the node's
 	holes []int16 // what is free of GPUs that are free in part, each value once, ascending
-	sum   Sum     // of the node's GPUs of this type; Free and Milli are not used
-	gpus  []int16 // indexes of its GPUs; nil: all of the node's
-	apart bool    // they are on several islands
+	whole int32   // GPUs that are wholly free
+	milli int32   // thousandths that are free
+	apart bool    // the GPUs are on several islands
+
+	total, alive, open, held int32 // see Sum
 }
 
-// sameNature reports whether two versions of a node differ only in what is
-// free, held or healthy.
-func sameNature(a, b *cluster.Node) bool {
-	same := func(a, b cluster.GPU) bool { return a.Type == b.Type && a.Island == b.Island }
-	return slices.Equal(a.Labels, b.Labels) && slices.Equal(a.Taints, b.Taints) && slices.EqualFunc(a.GPUs, b.GPUs, same)
+// take makes a node's GPUs anew.
+func (x *node) take(n *cluster.Node) {
+	x.gpus = make([]gpu, len(n.GPUs))
+	for i := range n.GPUs {
+		x.gpus[i] = gpu{uuid: n.GPUs[i].UUID, island: n.GPUs[i].Island}
+	}
+}
+
+// same reports whether a node's next version differs from its last one only in
+// what is free, held or healthy.
+func (x *node) same(n *cluster.Node) bool {
+	was := x.is
+	if len(was.GPUs) != len(n.GPUs) || !slices.Equal(was.Labels, n.Labels) || !slices.Equal(was.Taints, n.Taints) {
+		return false
+	}
+	for i := range x.rooms {
+		r := &x.rooms[i]
+		for k := range r.size(x) {
+			at := r.gpu(k)
+			if g := &n.GPUs[at]; g.Type != r.pool.gpuType || g.Island != x.gpus[at].island || g.UUID != x.gpus[at].uuid {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // read takes a node's facts and reports whether more may be free now.
@@ -41,10 +69,10 @@ func (x *node) read(n *cluster.Node) (grew bool) {
 	cpu, mem := n.CPUMilli-n.CPUUsed, n.MemBytes-n.MemUsed
 	grew = cpu > x.cpu || mem > x.mem
 	x.is, x.cpu, x.mem = n, cpu, mem
-	for i := range x.free {
+	for i := range x.gpus {
 		free := int16(n.UsableMilli(i))
-		grew = grew || free > x.free[i]
-		x.free[i] = free
+		grew = grew || free > x.gpus[i].free
+		x.gpus[i].free = free
 	}
 	return grew
 }
@@ -102,17 +130,15 @@ func (x *node) makeRooms(f *Fleet) {
 		if mixed {
 			r.gpus = append(r.gpus, int16(i))
 		}
-		if r.sum.Total++; r.sum.Total > int64(p.width) {
-			p.width = int32(r.sum.Total)
-		}
+		r.total++
+		p.width = max(p.width, r.total)
 	}
 	for i := range x.rooms {
 		r := &x.rooms[i]
-		first := gpus[r.gpu(0)].Island
+		r.total = 0 // recount counts it
 		for k := range r.size(x) {
-			r.apart = r.apart || gpus[r.gpu(k)].Island != first
+			r.apart = r.apart || x.gpus[r.gpu(k)].island != x.gpus[r.gpu(0)].island
 		}
-		r.sum = Sum{}
 	}
 	slices.SortFunc(x.rooms, func(a, b room) int { return int(a.pool.index - b.pool.index) })
 }

@@ -97,7 +97,7 @@ func (f *Fleet) pool(gpuType string) *pool {
 // size is how many GPUs of the type the node has.
 func (r *room) size(x *node) int {
 	if r.gpus == nil {
-		return len(x.free)
+		return len(x.gpus)
 	}
 	return len(r.gpus)
 }
@@ -110,39 +110,57 @@ func (r *room) gpu(k int) int {
 	return int(r.gpus[k])
 }
 
-// refresh counts anew what the node has of the type, and makes the pool true.
-// It reports whether a count other than that of free or held GPUs has changed.
-func (r *room) refresh(x *node) (counted bool) {
-	p := r.pool
-	var sum Sum
+// recount counts anew the node's GPUs of the type by the facts of the last Put,
+// and reports whether a count other than that of held ones has changed.
+func (r *room) recount(x *node) (changed bool) {
+	was := *r
+	r.total, r.alive, r.open, r.held = 0, 0, 0, 0
 	ready := x.is.State == cluster.NodeReady
-	values := p.values[:0]
 	for k := range r.size(x) {
-		i := r.gpu(k)
-		g := &x.is.GPUs[i]
-		sum.Total++
-		if ready && g.Healthy {
-			sum.Alive++
-			if x.is.Drain == nil {
-				sum.Open++
-			}
-			if g.Held() {
-				sum.Held++
-			}
+		g := &x.is.GPUs[r.gpu(k)]
+		r.total++
+		if !ready || !g.Healthy {
+			continue
 		}
-		sum.Milli += int64(x.free[i])
-		if free := x.free[i]; free == cluster.WholeGPU {
-			sum.Free++
+		r.alive++
+		if x.is.Drain == nil {
+			r.open++
+		}
+		if g.Held() {
+			r.held++
+		}
+	}
+	s := &r.pool.sum
+	s.Total += int64(r.total - was.total)
+	s.Alive += int64(r.alive - was.alive)
+	s.Open += int64(r.open - was.open)
+	s.Held += int64(r.held - was.held)
+	return r.total != was.total || r.alive != was.alive || r.open != was.open
+}
+
+// refresh counts anew what is free of the type on the node, and makes the pool true.
+func (r *room) refresh(x *node) {
+	p := r.pool
+	values := p.values[:0]
+	whole, milli := int32(0), int32(0)
+	for k := range r.size(x) {
+		free := x.gpus[r.gpu(k)].free
+		milli += int32(free)
+		if free == cluster.WholeGPU {
+			whole++
 		} else if free > 0 {
 			values = append(values, free)
 		}
 	}
-	if whole := int32(sum.Free); whole != r.whole {
+	p.sum.Milli += int64(milli - r.milli)
+	r.milli = milli
+	if by := whole - r.whole; by != 0 {
+		p.sum.Free += int64(by)
 		p.count[r.whole]--
 		p.count[whole]++
 		for l, d := range x.dom {
 			if d >= 0 {
-				p.free[l].add(d, whole-r.whole)
+				p.free[l].add(d, by)
 			}
 		}
 		r.whole = whole
@@ -154,20 +172,6 @@ func (r *room) refresh(x *node) (counted bool) {
 		p.moveHoles(x.pos, r.holes, values)
 		r.holes = append(r.holes[:0], values...)
 	}
-	counted = sum.Total != r.sum.Total || sum.Alive != r.sum.Alive || sum.Open != r.sum.Open
-	p.sum.add(&sum, 1)
-	p.sum.add(&r.sum, -1)
-	r.sum = sum
-	return counted
-}
-
-func (s *Sum) add(t *Sum, times int64) {
-	s.Total += times * t.Total
-	s.Alive += times * t.Alive
-	s.Open += times * t.Open
-	s.Held += times * t.Held
-	s.Free += times * t.Free
-	s.Milli += times * t.Milli
 }
 
 // moveHoles puts a node under what is now free of its shared GPUs. Both lists
@@ -247,7 +251,7 @@ func (f *Fleet) EachNode(gpuType string, fn func(id cluster.NodeID, free, alive 
 	}
 	for _, pos := range p.nodes {
 		x := f.nodes[pos]
-		if r := x.room(p); !fn(x.is.ID, r.whole, int32(r.sum.Alive)) {
+		if r := x.room(p); !fn(x.is.ID, r.whole, r.alive) {
 			return
 		}
 	}

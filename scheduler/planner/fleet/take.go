@@ -33,7 +33,7 @@ func (f *Fleet) takeShare(p *pool, sh *Shape, pos int32, free int16) []Part {
 	x := f.nodes[pos]
 	r := x.room(p)
 	k := 0
-	for x.free[r.gpu(k)] != free {
+	for x.gpus[r.gpu(k)].free != free {
 		k++
 	}
 	f.save(x)
@@ -51,36 +51,43 @@ func (r *room) wholes(x *node, n int32, out []int32) []int32 {
 	from := len(out)
 	if !r.apart || n == r.whole {
 		for k := 0; int32(len(out)-from) < n; k++ {
-			if i := r.gpu(k); x.free[i] == cluster.WholeGPU {
+			if i := r.gpu(k); x.gpus[i].free == cluster.WholeGPU {
 				out = append(out, int32(i))
 			}
 		}
 		return out
 	}
-	var islands, counts []int32
-	r.eachWhole(x, func(i int32) {
-		at := indexOf(islands, x.is.GPUs[i].Island)
-		if at < 0 {
-			at = len(islands)
-			islands, counts = append(islands, x.is.GPUs[i].Island), append(counts, 0)
+	var ids, counts, wants [16]int32 // by island; more islands than that are as one
+	islands := 0
+	at := func(island int32) int {
+		i := 0
+		for i < islands && ids[i] != island && i < len(ids)-1 {
+			i++
 		}
-		counts[at]++
+		return i
+	}
+	r.eachWhole(x, func(i int32) {
+		k := at(x.gpus[i].island)
+		if k == islands {
+			ids[k] = x.gpus[i].island
+			islands++
+		}
+		counts[k]++
 	})
-	want := map[int32]int32{} // by island
 	for left := n; left > 0; {
 		best := -1
-		for i, c := range counts {
-			if c > 0 && (best < 0 || nearer(c, counts[best], left) || (c == counts[best] && islands[i] < islands[best])) {
+		for i, c := range counts[:islands] {
+			if c > 0 && (best < 0 || nearer(c, counts[best], left) || (c == counts[best] && ids[i] < ids[best])) {
 				best = i
 			}
 		}
-		want[islands[best]] = min(left, counts[best])
-		left -= want[islands[best]]
+		wants[best] = min(left, counts[best])
+		left -= wants[best]
 		counts[best] = 0
 	}
 	r.eachWhole(x, func(i int32) {
-		if island := x.is.GPUs[i].Island; want[island] > 0 {
-			want[island]--
+		if k := at(x.gpus[i].island); wants[k] > 0 {
+			wants[k]--
 			out = append(out, i)
 		}
 	})
@@ -96,19 +103,10 @@ func nearer(a, b, n int32) bool {
 	return a > b
 }
 
-func indexOf(list []int32, want int32) int {
-	for i, v := range list {
-		if v == want {
-			return i
-		}
-	}
-	return -1
-}
-
 // eachWhole calls fn with the index of each wholly free GPU of the type, ascending.
 func (r *room) eachWhole(x *node, fn func(i int32)) {
 	for k := range r.size(x) {
-		if i := r.gpu(k); x.free[i] == cluster.WholeGPU {
+		if i := r.gpu(k); x.gpus[i].free == cluster.WholeGPU {
 			fn(int32(i))
 		}
 	}
@@ -134,17 +132,17 @@ func (f *Fleet) Workers(parts []Part, launch cluster.LaunchMode) []cluster.Place
 	uuids := make([]string, 0, total)
 	workers := make([]cluster.Placement, 0, size)
 	for i := range parts {
-		n := f.byID[parts[i].Node].is
+		x := f.byID[parts[i].Node]
 		from := len(uuids)
 		for _, g := range parts[i].Taken {
-			uuids = append(uuids, n.GPUs[g].UUID)
+			uuids = append(uuids, x.gpus[g].uuid)
 		}
 		step := 1
 		if launch == cluster.LaunchPerNode {
 			step = len(uuids) - from
 		}
 		for ; from < len(uuids); from += step {
-			workers = append(workers, cluster.Placement{Rank: cluster.Rank(len(workers)), Node: n.ID, GPUs: uuids[from : from+step : from+step]})
+			workers = append(workers, cluster.Placement{Rank: cluster.Rank(len(workers)), Node: parts[i].Node, GPUs: uuids[from : from+step : from+step]})
 		}
 	}
 	return workers

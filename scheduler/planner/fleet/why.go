@@ -179,7 +179,7 @@ func (f *Fleet) lacking(sh *Shape, v *view) string {
 	var said votes[string]
 	for pos := v.not.next(0, nil, nil); pos >= 0; pos = v.not.next(pos+1, nil, nil) {
 		x := f.nodes[pos]
-		said.add(x.is.Admits(&sh.class.spec), x.room(v.pool).sum.Total)
+		said.add(x.is.Admits(&sh.class.spec), int64(x.room(v.pool).total))
 	}
 	v.lacks = said.most()
 	return v.lacks
