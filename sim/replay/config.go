@@ -29,7 +29,8 @@ type Config struct {
 	Grace time.Duration
 	// Until ends the replay at a virtual time; 0: when the last job has ended.
 	Until time.Duration
-	// Check verifies the whole state after every moment. Slow.
+	// Check verifies the whole state after every moment, and makes an error of a command of the scheduler that the
+	// state refuses. Slow.
 	Check   bool
 	Control control.Config
 }

@@ -44,6 +44,7 @@ type Report struct {
 	PerQueue map[string]QueueReport `json:"per_queue"`
 
 	Commands  uint64 `json:"commands"`
+	Rejected  int    `json:"refused_commands"` // of the scheduler's own: more than none is a fault of the scheduler
 	Events    uint64 `json:"events"`
 	StateHash string `json:"state_hash"` // of the last state, 16 hex digits; of all parts' together, if there are several
 }
@@ -86,6 +87,7 @@ func (s *summary) add(w *world, nodes []Node) {
 	r.GPUs += capacity(nodes)
 	r.Commands += w.index
 	r.Events += w.fired
+	r.Rejected += w.rejected
 	s.hash = s.hash*31 + w.state.Hash()
 	for i := range w.jobs {
 		if a := &w.jobs[i]; a.began != 0 {
@@ -213,7 +215,7 @@ func (r *Report) WriteText(w io.Writer, sp *Speed) error {
 	row("makespan", "%.0f s", r.Makespan)
 	row("GPU time", "%.1f %% held, %.1f %% useful while jobs arrive; %.0f GPU s lost", 100*r.Allocation, 100*r.Goodput, r.Lost)
 	row("preemptions", "%d of %d jobs, at most %d of one", r.Preemptions, r.Preempted, r.MostStops)
-	row("log", "%d commands, %d events", r.Commands, r.Events)
+	row("log", "%d commands, %d of them refused, %d events", r.Commands, r.Rejected, r.Events)
 	row("state hash", "%s", r.StateHash)
 	if sp != nil {
 		row("speed", "%.2f s: %.0f jobs/s, %.0f events/s, %d MiB", sp.Wall.Seconds(), float64(r.Jobs)/sp.seconds(), float64(r.Events)/sp.seconds(), sp.PeakRSS/mebibyte)

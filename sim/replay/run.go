@@ -126,11 +126,15 @@ func (w *world) decide() (wake cluster.Time, acted bool, err error) {
 		changed := false
 		for _, c := range cmds {
 			r := w.apply(c)
-			if r.Code != cluster.OK {
-				return 0, acted, fmt.Errorf("the scheduler proposed what its own state refuses, at %s: %T: %s", w.since(), c, r.Message)
-			}
 			changed = changed || len(r.Changes) > 0
-			w.obey(c)
+			switch {
+			case r.Code == cluster.OK:
+				w.obey(c)
+			case w.cfg.Check:
+				return 0, acted, fmt.Errorf("the scheduler proposed what its own state refuses, at %s: %T: %s", w.since(), c, r.Message)
+			default:
+				w.rejected++
+			}
 		}
 		if !changed {
 			return 0, acted, fmt.Errorf("the scheduler proposed %d commands, the first a %T, and none changed anything, at %s: it would do so for ever",

@@ -1,36 +1,26 @@
 package replay
 
 import (
-	"time"
-
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/control"
 )
 
 // scheduler is the leader's judgement as a replay drives it: the commands to apply now, and when to ask again if
-// nothing changes (0: not).
+// nothing changes (0: not). Tests have others.
 type scheduler interface {
 	Step(s *cluster.State, now cluster.Time) ([]cluster.Command, cluster.Time)
 }
 
-// stepped asks control.Step. No lease ever runs out: a replay's nodes do not fail.
-type stepped struct{ cfg control.Config }
+// leader is the leader's judgement itself. No lease ever runs out: a replay's nodes do not fail.
+type leader struct{ stepper *control.Stepper }
 
-func newScheduler(w *world) scheduler { return &stepped{cfg: w.cfg.Control} }
+func newScheduler(w *world) scheduler {
+	cfg := w.cfg.Control
+	cfg.Planner.Length = w.length
+	return &leader{control.NewStepper(cfg)}
+}
 
 // Step implements scheduler.
-func (a *stepped) Step(s *cluster.State, now cluster.Time) ([]cluster.Command, cluster.Time) {
-	cmds := control.Step(s, nil, now, a.cfg)
-	next := cluster.Time(0)
-	soon := func(t cluster.Time) {
-		if t > now && (next == 0 || t < next) {
-			next = t
-		}
-	}
-	s.EachPending(func(j *cluster.Job) bool {
-		soon(j.NotBefore)
-		soon(j.PendingAt.Add(max(a.cfg.Planner.HoldAfter, time.Nanosecond)))
-		return true
-	})
-	return cmds, next
+func (l *leader) Step(s *cluster.State, now cluster.Time) ([]cluster.Command, cluster.Time) {
+	return l.stepper.Step(s, nil, now)
 }

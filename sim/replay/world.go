@@ -35,22 +35,23 @@ type attempt struct {
 
 // world is a cluster that obeys: nodes that never fail, and agents that answer in no time.
 type world struct {
-	cfg     *Config
-	state   cluster.State
-	index   uint64
-	now     cluster.Time
-	sched   scheduler
-	jobs    []attempt
-	byID    []int32 // index among jobs, by id - 1
-	events  heap
-	seq     uint64
-	fired   uint64
-	specs   map[shape]*cluster.JobSpec
-	largest int32 // most GPUs of one node
-	meter   meter
-	running int
-	report  cluster.ReportWorkers // reused: Apply keeps nothing of it
-	one     [1]cluster.WorkerReport
+	cfg      *Config
+	state    cluster.State
+	index    uint64
+	now      cluster.Time
+	sched    scheduler
+	jobs     []attempt
+	byID     []int32 // index among jobs, by id - 1
+	events   heap
+	seq      uint64
+	fired    uint64
+	specs    map[shape]*cluster.JobSpec
+	largest  int32 // most GPUs of one node
+	meter    meter
+	running  int
+	rejected int                   // commands of the scheduler that the state refused
+	report   cluster.ReportWorkers // reused: Apply keeps nothing of it
+	one      [1]cluster.WorkerReport
 }
 
 // shape is what jobs with one spec have in common.
