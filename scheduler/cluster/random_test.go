@@ -18,7 +18,7 @@ type world struct {
 
 func newWorld(t *rapid.T) *world {
 	w := &world{t: t, s: &State{}, now: Time(time.Hour)}
-	w.s.Apply(1, w.now, &Init{ClusterID: "c", Version: 1})
+	w.s.Apply(1, w.now, &Init{ClusterID: "c", Version: Version})
 	return w
 }
 
@@ -44,9 +44,10 @@ func (w *world) draw() Command {
 	if j := w.s.Job(job); j != nil && rapid.Bool().Draw(w.t, "current") {
 		epoch = j.Epoch
 	}
-	switch rapid.IntRange(0, 10).Draw(w.t, "command") {
+	switch rapid.IntRange(0, 12).Draw(w.t, "command") {
 	case 0, 1:
-		return &SubmitJob{RequestID: fmt.Sprint(rapid.IntRange(1, 12).Draw(w.t, "request")), User: "u", Spec: w.drawSpec()}
+		user := rapid.SampledFrom([]string{"u", "v"}).Draw(w.t, "user")
+		return &SubmitJob{RequestID: fmt.Sprint(rapid.IntRange(1, 12).Draw(w.t, "request")), User: user, Spec: w.drawSpec()}
 	case 2:
 		return &CancelJob{Job: job, By: "u"}
 	case 3, 4, 5:
@@ -57,6 +58,8 @@ func (w *world) draw() Command {
 		if rapid.IntRange(0, 3).Draw(w.t, "moved") == 0 {
 			n.GPUs = gpuNode(rapid.IntRange(0, 3).Draw(w.t, "from"), 2).GPUs
 		}
+		n.Labels = rapid.SampledFrom([][]Label{nil, {{"topology.gangline.dev/rack", "r1"}}, {{"topology.gangline.dev/rack", "r2"}, {"zone", "z"}}}).Draw(w.t, "labels")
+		n.Taints = rapid.SampledFrom([][]Taint{nil, nil, {{"owner", "nlp"}}}).Draw(w.t, "taints")
 		return &RegisterNode{Node: n, Running: []WorkerRef{{Job: job, Epoch: epoch, GPUs: []string{"GPU-0-0"}}}}
 	case 7:
 		inc := uint64(1)
@@ -66,10 +69,16 @@ func (w *world) draw() Command {
 		return &LoseNode{Node: node, Incarnation: inc, Reason: "lease"}
 	case 8, 9:
 		return w.drawReport(job, epoch, node)
+	case 10:
+		cause := StopCause(rapid.IntRange(0, 10).Draw(w.t, "cause"))
+		return &EvictJob{Job: job, Epoch: epoch, Cause: cause, Reason: "evicted"}
+	case 11:
+		return w.drawPolicy()
 	default:
 		return rapid.SampledFrom([]Command{
-			&EvictJob{Job: job, Epoch: epoch, Cause: StopTimeLimit, Reason: "limit"},
-			&EvictJob{Job: job, Epoch: epoch, Cause: StopPreempt, Reason: "preempted"},
+			&DrainNode{Node: node, Reason: "repair", By: "root", Deadline: w.now + 5}, &DrainNode{Node: node, Off: true},
+			&KeepNodes{Job: job, Nodes: []NodeID{node}, At: w.now + 9}, &KeepNodes{Job: job},
+			&ExplainJobs{Jobs: []JobID{job, 1, 99, job}, Reason: "all alike"},
 			&RecordCheckpoint{Job: job, Epoch: epoch, Step: int64(index(w)), Path: "/c"},
 			&ForgetJobs{Jobs: []JobID{job}}, &ForgetNode{Node: node}, &ExplainJob{Job: job, Reason: "because"},
 		}).Draw(w.t, "other")
@@ -79,10 +88,42 @@ func (w *world) draw() Command {
 func index(w *world) uint64 { return w.index }
 
 func (w *world) drawSpec() *JobSpec {
-	return &JobSpec{
-		Name: "j", Queue: "q", GPUs: int32(rapid.IntRange(1, 5).Draw(w.t, "gpus")), Launch: LaunchPerGPU, Command: []string{"x"},
+	sp := &JobSpec{
+		Name: "j", Queue: rapid.SampledFrom([]string{"q", "q/r", "s"}).Draw(w.t, "queue"),
+		GPUs: int32(rapid.IntRange(1, 5).Draw(w.t, "gpus")), Launch: LaunchPerGPU, Command: []string{"x"},
 		Retries: int32(rapid.IntRange(0, 2).Draw(w.t, "retries")), CPUPerGPU: 1000, MemPerGPU: 1 << 30,
+		Tolerations: rapid.SampledFrom([][]string{nil, {"owner"}, {"owner=nlp", "x"}}).Draw(w.t, "tolerations"),
 	}
+	switch rapid.IntRange(0, 5).Draw(w.t, "kind") {
+	case 0:
+		sp.GPUs, sp.GPUMilli = 1, int32(rapid.SampledFrom([]int{1, 250, 400, 999, 1000, 1001}).Draw(w.t, "share"))
+	case 1:
+		sp.MinGPUs = int32(rapid.IntRange(1, 6).Draw(w.t, "min"))
+	case 2:
+		sp.Array = ArraySpec{First: 3, Last: int32(rapid.IntRange(2, 7).Draw(w.t, "last")), Step: 2, Parallel: 1}
+	case 3:
+		sp.Topology = TopologyWish{Level: rapid.SampledFrom([]string{"rack", "node", "moon"}).Draw(w.t, "level"), Required: rapid.Bool().Draw(w.t, "required")}
+	case 4:
+		sp.Selector = []Label{{"zone", "z"}}
+	}
+	return sp
+}
+
+func (w *world) drawPolicy() Command {
+	p := DefaultPolicy()
+	p.HalfLife = rapid.SampledFrom([]time.Duration{time.Minute, time.Hour}).Draw(w.t, "half-life")
+	p.Weights = []TypeWeight{{"h100", 1500}}
+	switch rapid.IntRange(0, 2).Draw(w.t, "queues") {
+	case 0:
+		p.Queues = []QueuePolicy{{Path: "q", Weight: 1000, Limit: []TypeCount{{"", 4}}}, {Path: "q/r", Weight: 2000, UserLimit: 3}, {Path: "s", Weight: 1, Closed: true}}
+	case 1:
+		p.Queues = []QueuePolicy{{Path: "q/r", Weight: 0}}
+	}
+	was := w.s.PolicyIndex()
+	if rapid.IntRange(0, 3).Draw(w.t, "stale") == 0 {
+		was++
+	}
+	return &SetPolicy{Policy: p, By: "root", Was: was, Any: rapid.Bool().Draw(w.t, "any")}
 }
 
 // drawStart places a job on the first free GPUs of one type, or draws nonsense.
@@ -94,9 +135,14 @@ func (w *world) drawStart(id JobID) Command {
 	c := &StartJob{Job: id, Epoch: j.Epoch + 1}
 	typ := rapid.SampledFrom([]string{"h100", "a100"}).Draw(w.t, "type")
 	steal := rapid.IntRange(0, 9).Draw(w.t, "steal") == 0
+	most := j.Spec.GPUs
+	if j.Spec.Elastic() {
+		most = rapid.Int32Range(j.Spec.MinGPUs, j.Spec.GPUs).Draw(w.t, "size")
+	}
 	w.s.EachNode(func(n *Node) bool {
 		for g := range n.GPUs {
-			if int32(len(c.Workers)) < j.Spec.GPUs && n.GPUs[g].Type == typ && (steal || n.Usable(g)) {
+			free := n.UsableMilli(g) >= j.Spec.Share() && n.Admits(j.Spec) == ""
+			if int32(len(c.Workers)) < most && n.GPUs[g].Type == typ && (steal || free) {
 				c.Workers = append(c.Workers, Placement{Rank: Rank(len(c.Workers)), Node: n.ID, GPUs: []string{n.GPUs[g].UUID}})
 			}
 		}
@@ -126,7 +172,7 @@ func TestRandomCommands(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		twin := &State{}
-		twin.Apply(1, w.now, &Init{ClusterID: "c", Version: 1})
+		twin.Apply(1, w.now, &Init{ClusterID: "c", Version: Version})
 		requests := map[string]JobID{}
 		for range rapid.IntRange(1, 60).Draw(t, "length") {
 			w.index++
@@ -170,23 +216,66 @@ func (w *world) hold(before *State, beforeHash uint64, twin *State, cmd Command,
 	if err != nil || restored.Hash() != w.s.Hash() || restored.Check() != nil {
 		w.t.Fatalf("state does not survive a snapshot: %v, check %v", err, restored.Check())
 	}
-	changed := map[JobID]bool{}
+	w.holdChanges(before, cmd, res)
+}
+
+// holdChanges: the journal names all that a command changed, the result says
+// so of jobs and nodes, and a refused command changed nothing.
+func (w *world) holdChanges(before *State, cmd Command, res Result) {
+	journal, known := w.s.ChangesSince(before.Cursor())
+	if before.Cursor() == (Cursor{}) {
+		journal, known = w.s.journal.changes, true // nothing had changed before
+	}
+	if !known {
+		w.t.Fatalf("%T: what changed since a moment ago is not known", cmd)
+	}
+	noted, said := map[Change]bool{}, map[Change]bool{}
+	for _, c := range journal {
+		noted[c] = true
+	}
 	for _, c := range res.Changes {
-		changed[c.Job] = true
+		said[c] = true
+	}
+	check := func(c Change, result bool) {
+		if !noted[c] || (result && !said[c]) || res.Code != OK {
+			w.t.Fatalf("%T (code %d) changed %+v: the journal says so %v, the result %v", cmd, res.Code, c, noted[c], said[c])
+		}
 	}
 	w.s.EachJob(func(j *Job) bool {
 		old := before.Job(j.ID)
-		if old == j {
-			return true
-		}
-		if !changed[j.ID] {
-			w.t.Fatalf("%T changed job %d and did not say so", cmd, j.ID)
+		if old != j {
+			check(Change{Job: j.ID}, true)
 		}
 		if old != nil && old.State != j.State && !Legal(old.State, j.State) {
 			w.t.Fatalf("%T took job %d from %s to %s", cmd, j.ID, old.State, j.State)
 		}
-		if res.Code != OK {
-			w.t.Fatalf("%T was refused (%s) and yet changed job %d", cmd, res.Message, j.ID)
+		return true
+	})
+	before.EachJob(func(j *Job) bool {
+		if w.s.Job(j.ID) == nil {
+			check(Change{Job: j.ID}, true)
+		}
+		return true
+	})
+	w.s.EachNode(func(n *Node) bool {
+		if before.Node(n.ID) != n {
+			check(Change{Node: n.ID}, true)
+		}
+		return true
+	})
+	before.EachNode(func(n *Node) bool {
+		if w.s.Node(n.ID) == nil {
+			check(Change{Node: n.ID}, true)
+		}
+		return true
+	})
+	if w.s.Policy() != before.Policy() {
+		check(Change{Policy: true}, true)
+		return // accounts are all counted anew
+	}
+	w.s.EachAccount(func(a *Account) bool {
+		if before.Account(a.Queue, a.User) != a {
+			check(Change{Queue: a.Queue, User: a.User}, false)
 		}
 		return true
 	})
