@@ -191,8 +191,9 @@ func (s *State) checkDerived() error {
 func (s *State) checkNodeMaps() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	gpus := 0
+	gpus, kinds := 0, map[string]int32{}
 	s.EachNode(func(n *Node) bool {
+		kinds[kindKey(n)]++
 		if s.NodeByName(n.Name) != n {
 			bad("node %s is not known by its name", n.Name)
 		}
@@ -204,6 +205,16 @@ func (s *State) checkNodeMaps() error {
 		gpus += len(n.GPUs)
 		return true
 	})
+	s.kinds.Scan(func(key string, k *kind) bool {
+		if kinds[key] != k.count {
+			bad("%d nodes are counted of a kind that %d are of (such as %s)", k.count, kinds[key], k.node.Name)
+		}
+		delete(kinds, key)
+		return true
+	})
+	if len(kinds) > 0 {
+		bad("%d kinds of nodes are not counted", len(kinds))
+	}
 	if gpus != s.gpus.Len() {
 		bad("%d GPUs are known, nodes have %d", s.gpus.Len(), gpus)
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -139,43 +140,121 @@ func Room(n *Node, spec *JobSpec, gpus int32) int32 {
 	}
 }
 
+// kind is what decides what a node could hold if it were empty. Few kinds
+// stand for many nodes.
+type kind struct {
+	node  *Node // one of them
+	key   string
+	count int32
+}
+
+// kindKey is the key of a node's kind: GPUs by type in their order, CPUs,
+// memory and taints. Labels are left out: most nodes differ in one.
+func kindKey(n *Node) string {
+	b := binary.AppendVarint(nil, n.CPUMilli)
+	b = binary.AppendVarint(b, n.MemBytes)
+	for i := 0; i < len(n.GPUs); {
+		k := i
+		for k < len(n.GPUs) && n.GPUs[k].Type == n.GPUs[i].Type {
+			k++
+		}
+		b = binary.AppendUvarint(append(append(b, n.GPUs[i].Type...), 0), uint64(k-i))
+		i = k
+	}
+	for _, t := range n.Taints {
+		b = append(append(append(append(b, 1), t.Key...), 2), t.Value...)
+	}
+	return string(b)
+}
+
+// sameKind reports whether two versions of a node are of one kind, and have the
+// same GPUs.
+func sameKind(a, b *Node) bool {
+	return a.CPUMilli == b.CPUMilli && a.MemBytes == b.MemBytes && slices.Equal(a.Taints, b.Taints) &&
+		slices.EqualFunc(a.GPUs, b.GPUs, func(a, b GPU) bool { return a.UUID == b.UUID && a.Type == b.Type })
+}
+
+func (s *State) countKind(n *Node, by int32) {
+	key := kindKey(n)
+	next := kind{node: n, key: key}
+	if old, ok := s.kinds.Get(key); ok {
+		next.count = old.count
+	}
+	if next.count += by; next.count == 0 {
+		s.kinds.Delete(key)
+		return
+	}
+	s.kinds.Set(key, &next)
+}
+
+// capacity is what jobs of one spec could have of the cluster if it were empty.
+type capacity struct {
+	types []string
+	room  map[string]int64 // GPUs that the job could have, by type
+	total map[string]int64 // GPUs, by type
+}
+
+func (c *capacity) add(n *Node, spec *JobSpec, count int64) {
+	admits := n.Admits(spec) == ""
+	for i := range n.GPUs {
+		t, here := n.GPUs[i].Type, int32(0)
+		if slices.ContainsFunc(n.GPUs[:i], func(g GPU) bool { return g.Type == t }) {
+			continue // counted with the first of its type
+		}
+		for k := i; k < len(n.GPUs); k++ {
+			if n.GPUs[k].Type == t {
+				here++
+			}
+		}
+		if _, known := c.total[t]; !known {
+			c.types = append(c.types, t)
+		}
+		c.total[t] += int64(here) * count
+		if admits {
+			c.room[t] += int64(Room(n, spec, here)) * count
+		}
+	}
+}
+
+func newCapacity() *capacity {
+	return &capacity{room: map[string]int64{}, total: map[string]int64{}}
+}
+
+// fits reports whether one type has room for the smallest gang of the spec.
+func (c *capacity) fits(spec *JobSpec) bool {
+	return slices.ContainsFunc(c.types, func(t string) bool { return AllowsType(spec, t) && c.room[t] >= int64(spec.Least()) })
+}
+
 // CanEverFit returns an error for people if the gang is larger than what the
 // cluster would have with every job gone. Lost nodes count: they may come
-// back. A cluster that has no node yet refuses nothing.
+// back. A cluster that has no node yet refuses nothing. Its cost is that of the
+// kinds of nodes, but for jobs that ask for labels or must stay in one domain:
+// then it is that of the nodes.
 func (s *State) CanEverFit(spec *JobSpec) error {
 	if s.nodes.Len() == 0 {
 		return nil
 	}
-	var types []string
-	room := map[string]int32{}  // GPUs that the job could have, by type
-	total := map[string]int32{} // GPUs, by type
-	s.EachNode(func(n *Node) bool {
-		here := map[string]int32{}
-		admits := n.Admits(spec) == ""
-		for i := range n.GPUs {
-			t := n.GPUs[i].Type
-			if total[t] == 0 {
-				types = append(types, t)
-			}
-			total[t]++
-			here[t]++
-		}
-		for _, t := range types {
-			if admits {
-				room[t] += Room(n, spec, here[t])
-			}
-		}
-		return true
-	})
-	slices.Sort(types)
+	all := newCapacity()
+	if len(spec.Selector) == 0 {
+		s.kinds.Scan(func(_ string, k *kind) bool {
+			all.add(k.node, spec, int64(k.count))
+			return true
+		})
+	} else {
+		s.EachNode(func(n *Node) bool {
+			all.add(n, spec, 1)
+			return true
+		})
+	}
+	if all.fits(spec) {
+		return s.fitsDomain(spec)
+	}
+	slices.Sort(all.types)
 	var have []string
-	for _, t := range types {
-		if AllowsType(spec, t) && room[t] >= spec.Least() {
-			return nil
-		}
-		has := fmt.Sprintf("%d of type %s", total[t], t)
-		if AllowsType(spec, t) && room[t] < total[t] {
-			has += fmt.Sprintf(" (%d with the CPUs, memory, shape and labels asked for)", room[t])
+	for _, t := range all.types {
+		has := fmt.Sprintf("%d of type %s", all.total[t], t)
+		if AllowsType(spec, t) && all.room[t] < all.total[t] {
+			has += fmt.Sprintf(" (%d with the CPUs, memory, shape and labels asked for)", all.room[t])
 		}
 		have = append(have, has)
 	}
@@ -184,6 +263,46 @@ func (s *State) CanEverFit(spec *JobSpec) error {
 	}
 	return fmt.Errorf("a gang of %s can never start here: the cluster has at most %s: ask for fewer GPUs, another type, or less on each node",
 		spec.Wants(), strings.Join(have, ", "))
+}
+
+// fitsDomain returns an error for people if the gang must stay within one
+// domain and no domain is large enough.
+func (s *State) fitsDomain(spec *JobSpec) error {
+	if !spec.Topology.Required {
+		return nil
+	}
+	p, level := s.Policy(), spec.Topology.Level
+	domains := map[string]*capacity{}
+	fits, most, where := false, int64(0), ""
+	s.EachNode(func(n *Node) bool {
+		d := p.Domain(n, level)
+		if d == "" {
+			return true
+		}
+		c := domains[d]
+		if c == nil {
+			c = newCapacity()
+			domains[d] = c
+		}
+		c.add(n, spec, 1)
+		for _, t := range c.types {
+			if AllowsType(spec, t) && c.room[t] > most {
+				most, where = c.room[t], d
+			}
+		}
+		fits = c.fits(spec)
+		return !fits
+	})
+	switch {
+	case fits:
+		return nil
+	case where == "":
+		return fmt.Errorf("a gang of %s can never start here: no node with such GPUs says which %s it is in: label the nodes, or prefer the %s instead of requiring it",
+			spec.Wants(), level, level)
+	default:
+		return fmt.Errorf("a gang of %s can never start here: the largest %s (%s) has room for %d: ask for fewer GPUs, or prefer the %s instead of requiring it",
+			spec.Wants(), level, strings.Trim(where, "/"), most, level)
+	}
 }
 
 // Wants says in words which GPUs the job asks for, such as

@@ -1,8 +1,6 @@
 package cluster
 
 import (
-	"slices"
-
 	"github.com/tidwall/btree"
 )
 
@@ -36,6 +34,7 @@ type State struct {
 	names    btree.Map[string, NodeID]
 	gpus     btree.Map[string, NodeID] // by UUID
 	reqOrder btree.Map[uint64, string] // by Seq
+	kinds    btree.Map[string, *kind]  // of nodes, by kindKey
 	counts   [8]int                    // jobs by state
 	journal  journal
 }
@@ -63,6 +62,7 @@ func (s *State) Snapshot() *State {
 	c.names = *s.names.Copy()
 	c.gpus = *s.gpus.Copy()
 	c.reqOrder = *s.reqOrder.Copy()
+	c.kinds = *s.kinds.Copy()
 	return &c
 }
 
@@ -202,13 +202,14 @@ func (s *State) putNode(n *Node) {
 		s.names.Delete(old.Name)
 	}
 	s.names.Set(n.Name, n.ID)
-	same := func(a, b GPU) bool { return a.UUID == b.UUID }
-	if had && slices.EqualFunc(old.GPUs, n.GPUs, same) {
+	if had && sameKind(old, n) {
 		return
 	}
 	if had {
 		s.dropGPUs(old)
+		s.countKind(old, -1)
 	}
+	s.countKind(n, 1)
 	for i := range n.GPUs {
 		s.gpus.Set(n.GPUs[i].UUID, n.ID)
 	}
@@ -219,6 +220,7 @@ func (s *State) dropNode(n *Node) {
 	s.touch(Change{Node: n.ID})
 	s.names.Delete(n.Name)
 	s.dropGPUs(n)
+	s.countKind(n, -1)
 }
 
 func (s *State) dropGPUs(n *Node) {
