@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -46,15 +47,10 @@ const skewShown = 2 * time.Second
 func (a *app) printNodes(nodes []*schedulerv1.Node) error {
 	rows := [][]string{{"NODE", "STATE", "GPUS", "HELD", "TYPE", "JOBS", "CPUS", "MEMORY", "HEARTBEAT", "NOTE"}}
 	for _, n := range nodes {
-		held, bad := 0, 0
-		var jobs, types []string
+		held, bad := 0.0, 0
+		var types []string
 		for _, g := range n.GetGpus() {
-			if id := fmt.Sprint(g.GetJobId()); g.GetJobId() != 0 {
-				held++
-				if !slices.Contains(jobs, id) {
-					jobs = append(jobs, id)
-				}
-			}
+			held += heldOf(g)
 			if !g.GetHealthy() {
 				bad++
 			}
@@ -62,7 +58,7 @@ func (a *app) printNodes(nodes []*schedulerv1.Node) error {
 				types = append(types, g.GetType())
 			}
 		}
-		var notes []string
+		notes := nodeNotes(n)
 		if bad > 0 {
 			notes = append(notes, fmt.Sprintf("%d GPUs unhealthy", bad))
 		}
@@ -77,8 +73,8 @@ func (a *app) printNodes(nodes []*schedulerv1.Node) error {
 			beat = (time.Duration(n.GetHeartbeatAgeMs()) * time.Millisecond).Round(100 * time.Millisecond).String()
 		}
 		rows = append(rows, []string{
-			n.GetName(), nodeStateName(n.GetState()), fmt.Sprint(len(n.GetGpus())), fmt.Sprint(held), strings.Join(types, ","),
-			orDash(strings.Join(jobs, ",")), fmt.Sprintf("%g", float64(n.GetCpuMilli())/1000), byteSize(n.GetMemoryBytes()), beat, strings.Join(notes, "; "),
+			n.GetName(), nodeState(n), fmt.Sprint(len(n.GetGpus())), gpuCount(held), strings.Join(types, ","),
+			orDash(strings.Join(jobsOn(n), ",")), fmt.Sprintf("%g", float64(n.GetCpuMilli())/1000), byteSize(n.GetMemoryBytes()), beat, strings.Join(notes, "; "),
 		})
 	}
 	return table(a.out, rows)
@@ -88,10 +84,7 @@ func (a *app) printGPUs(nodes []*schedulerv1.Node) error {
 	rows := [][]string{{"NODE", "GPU", "TYPE", "MEMORY", "JOB", "UTIL", "NOTE"}}
 	for _, n := range nodes {
 		for _, g := range n.GetGpus() {
-			job, util := "-", "-"
-			if g.GetJobId() != 0 {
-				job = fmt.Sprint(g.GetJobId())
-			}
+			util := "-"
 			if g.Utilization != nil {
 				util = fmt.Sprintf("%.0f %%", 100*g.GetUtilization())
 			}
@@ -99,10 +92,69 @@ func (a *app) printGPUs(nodes []*schedulerv1.Node) error {
 			if n.GetState() == schedulerv1.NodeState_NODE_STATE_LOST {
 				note = "node lost"
 			}
-			rows = append(rows, []string{n.GetName(), g.GetUuid(), g.GetType(), byteSize(g.GetMemoryBytes()), job, util, note})
+			rows = append(rows, []string{n.GetName(), g.GetUuid(), g.GetType(), byteSize(g.GetMemoryBytes()), holders(g), util, note})
 		}
 	}
 	return table(a.out, rows)
+}
+
+// heldOf is how much of a GPU jobs hold.
+func heldOf(g *schedulerv1.GPU) float64 {
+	if g.GetJobId() != 0 {
+		return 1
+	}
+	milli := int32(0)
+	for _, s := range g.GetShares() {
+		milli += s.GetMilli()
+	}
+	return float64(milli) / 1000
+}
+
+// holders names the jobs that hold a GPU, with their shares.
+func holders(g *schedulerv1.GPU) string {
+	if g.GetJobId() != 0 {
+		return fmt.Sprint(g.GetJobId())
+	}
+	var parts []string
+	for _, s := range g.GetShares() {
+		parts = append(parts, fmt.Sprintf("%d (%g)", s.GetJobId(), float64(s.GetMilli())/1000))
+	}
+	return orDash(strings.Join(parts, ", "))
+}
+
+// nodeState is a node's state in a word: a node that is drained says so.
+func nodeState(n *schedulerv1.Node) string {
+	switch {
+	case n.GetDrain() == nil || n.GetState() != schedulerv1.NodeState_NODE_STATE_READY:
+		return nodeStateName(n.GetState())
+	case len(jobsOn(n)) > 0:
+		return "Draining"
+	default:
+		return "Drained"
+	}
+}
+
+// nodeNotes says what keeps jobs off a node.
+func nodeNotes(n *schedulerv1.Node) []string {
+	var notes []string
+	if d := n.GetDrain(); d != nil {
+		note := fmt.Sprintf("drained by %s: %s", orDash(d.GetBy()), d.GetReason())
+		if at := d.GetDeadlineUnixNs(); at != 0 {
+			note += fmt.Sprintf(" (empty by %s)", timestamp(at))
+		}
+		notes = append(notes, note)
+	}
+	for _, k := range slices.Sorted(maps.Keys(n.GetTaints())) {
+		notes = append(notes, "taint "+label(k, n.GetTaints()[k]))
+	}
+	return notes
+}
+
+func label(key, value string) string {
+	if value == "" {
+		return key
+	}
+	return key + "=" + value
 }
 
 func nodeStateName(s schedulerv1.NodeState) string {

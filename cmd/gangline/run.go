@@ -29,6 +29,9 @@ interrupt leaves it stopping.`,
 			if err != nil {
 				return err
 			}
+			if spec.GetArray() != nil {
+				return usage("array: \"run\" is for one job: give an array to \"gangline submit\"")
+			}
 			job, err := a.submit(cmd.Context(), spec, "")
 			if err != nil {
 				return err

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,18 +43,19 @@ func (a *app) showCmd() *cobra.Command {
 func (a *app) printJob(j *schedulerv1.Job) error {
 	spec := j.GetSpec()
 	rows := [][]string{
-		{"Job", fmt.Sprintf("%d  %s", j.GetId(), spec.GetName())},
+		{"Job", fmt.Sprintf("%d  %s", j.GetId(), jobName(j))},
 		{"State", stateName(j.GetState())},
 		{"Reason", j.GetReason()},
 		{"User", j.GetUser()},
 		{"Queue", fmt.Sprintf("%s, priority %d", spec.GetQueue(), spec.GetPriority())},
-		{"GPUs", gpusText(spec)},
+		{"GPUs", gpusText(spec) + mark(j.GetHeldGpus() > 0 && spec.GetMinGpus() > 0, fmt.Sprintf("; holds %d", j.GetHeldGpus()))},
 		{"Command", strings.Join(spec.GetCommand(), " ")},
 		{"Submitted", timestamp(j.GetSubmittedUnixNs())},
 		{"Started", timestamp(j.GetStartedUnixNs())},
 		{"Finished", timestamp(j.GetFinishedUnixNs())},
 		{"Epoch", fmt.Sprintf("%d (failures %d of %d retries, %d restarts not its fault)", j.GetEpoch(), j.GetFailures(), spec.GetRetries(), j.GetRequeues())},
 	}
+	rows = append(rows, placementRows(j)...)
 	if c := j.GetCheckpoint(); c != nil {
 		rows = append(rows, []string{"Checkpoint", fmt.Sprintf("step %d, %s ago, %s", c.GetStep(), age(c.GetRecordedUnixNs()), c.GetPath())})
 	}
@@ -93,8 +96,80 @@ func (a *app) printHistory(j *schedulerv1.Job) error {
 	return table(a.out, rows)
 }
 
+// placementRows tell of the array, the wishes for where it runs, what is kept
+// for it and what was taken from it; only what there is.
+func placementRows(j *schedulerv1.Job) [][]string {
+	var rows [][]string
+	row := func(name, format string, args ...any) {
+		rows = append(rows, []string{name, fmt.Sprintf(format, args...)})
+	}
+	s := j.GetSpec()
+	if j.GetArray() != 0 {
+		row("Array", "index %d of array %d (%s)", j.GetArrayIndex(), j.GetArray(), arrayText(s.GetArray()))
+	}
+	if t := s.GetTopology(); t != nil {
+		row("Topology", "one %s, %s", t.GetLevel(), map[bool]string{true: "required", false: "preferred"}[t.GetRequired()])
+	}
+	if sel := s.GetNodeSelector(); len(sel) > 0 {
+		var parts []string
+		for _, k := range slices.Sorted(maps.Keys(sel)) {
+			parts = append(parts, label(k, sel[k]))
+		}
+		row("Nodes with", "%s", strings.Join(parts, ", "))
+	}
+	if len(s.GetTolerations()) > 0 {
+		row("Tolerates", "%s", strings.Join(s.GetTolerations(), ", "))
+	}
+	if used := j.GetAttainedGpuSeconds(); used > 0 {
+		row("Has had", "%.2f GPU-hours", used/3600)
+	}
+	if j.GetPreemptions() > 0 {
+		row("Preempted", "%d times, last at %s", j.GetPreemptions(), timestamp(j.GetPreemptedUnixNs()))
+	}
+	if k := j.GetKept(); k != nil {
+		row("Kept for it", "free GPUs of %s, to start at about %s", nodeList(k.GetNodes()), timestamp(k.GetStartUnixNs()))
+	}
+	if len(j.GetAvoidedNodes()) > 0 {
+		row("Avoids", "%s: it failed there, or lost them", nodeList(j.GetAvoidedNodes()))
+	}
+	return rows
+}
+
+// nodeList names the first few nodes.
+func nodeList(names []string) string {
+	const few = 8
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more nodes", strings.Join(names[:few], ", "), len(names)-few)
+}
+
+// arrayText writes an array as a job file does.
+func arrayText(a *schedulerv1.ArraySpec) string {
+	out := fmt.Sprintf("%d-%d", a.GetFirst(), a.GetLast())
+	if a.GetStep() > 1 {
+		out += fmt.Sprintf(":%d", a.GetStep())
+	}
+	if a.GetParallel() > 0 {
+		out += fmt.Sprintf("%%%d", a.GetParallel())
+	}
+	return out
+}
+
+// sizeText is the size of a gang in short: 8, 8..32 or 0.5.
+func sizeText(s *schedulerv1.JobSpec) string {
+	switch {
+	case s.GetGpuMilli() > 0:
+		return fmt.Sprintf("%g", float64(s.GetGpuMilli())/1000)
+	case s.GetMinGpus() > 0 && s.GetMinGpus() < s.GetGpus():
+		return fmt.Sprintf("%d..%d", s.GetMinGpus(), s.GetGpus())
+	default:
+		return fmt.Sprint(s.GetGpus())
+	}
+}
+
 func gpusText(s *schedulerv1.JobSpec) string {
-	out := fmt.Sprint(s.GetGpus())
+	out := sizeText(s)
 	if s.GetGpusPerNode() > 0 {
 		out += fmt.Sprintf(", %d on each node", s.GetGpusPerNode())
 	}

@@ -108,6 +108,9 @@ second job.`,
 			if err != nil {
 				return err
 			}
+			if spec.GetArray() != nil && (wait || follow) {
+				return usage("--wait and --follow are for one job, not for an array: gangline jobs --array N shows how its members do")
+			}
 			job, err := a.submit(cmd.Context(), spec, requestID)
 			if err != nil {
 				return err
@@ -118,7 +121,7 @@ second job.`,
 			case a.json:
 				err = a.printJSON(job)
 			default:
-				fmt.Fprintf(a.out, "Submitted job %d\n", job.GetId())
+				fmt.Fprintln(a.out, submittedText(job))
 			}
 			if err != nil || !(wait || follow) {
 				return err
@@ -132,6 +135,15 @@ second job.`,
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "wait and print the job's output")
 	cmd.Flags().StringVar(&requestID, "request-id", "", "identity of this submission (default: random)")
 	return cmd
+}
+
+func submittedText(j *schedulerv1.Job) string {
+	array := j.GetSpec().GetArray()
+	if array == nil {
+		return fmt.Sprintf("Submitted job %d", j.GetId())
+	}
+	members := uint64((array.GetLast()-array.GetFirst())/max(array.GetStep(), 1)) + 1
+	return fmt.Sprintf("Submitted jobs %d to %d, an array of %d", j.GetId(), j.GetId()+members-1, members)
 }
 
 func (a *app) submit(ctx context.Context, spec *schedulerv1.JobSpec, requestID string) (*schedulerv1.Job, error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/gangline/gangline/scheduler/policyfile"
 )
 
-const twoQueues = "queues: {research: {quota: {h100: 4}}, default: {}}\n"
+const twoQueues = "queues: {research: {quota: {h100: 4}}, default: {quota: {h100: 4}}}\n"
 
 func setPolicy(t *testing.T, c schedulerv1.SchedulerServiceClient, file string) *schedulerv1.SetPolicyResponse {
 	t.Helper()
@@ -101,7 +101,9 @@ func TestPolicyWarnings(t *testing.T) {
 	out, err := f.s1().client.SetPolicy(within(t), &schedulerv1.SetPolicyRequest{DryRun: true, Yaml: []byte(`
 topology: [{level: row, label: row}]
 queues:
-  new: {quota: {h100: 9, b200: 1}}
+  new: {quota: {h100: 9, b200: 1}, queues: {below: {}}}
+  lent: {queues: {x: {}}}
+  shut: {closed: true}
 reservations:
   - {name: fix, start: 2026-12-01T00:00:00Z, end: 2026-12-02T00:00:00Z, nodes: [node-a, nobody], maintenance: true}
   - {name: cool, start: 2026-12-01T00:00:00Z, end: 2026-12-02T00:00:00Z, node_selector: {rack: r9}, maintenance: true}
@@ -113,6 +115,7 @@ reservations:
 	for _, want := range []string{
 		`"b200", which no node has`,
 		"add up to 9 GPUs of type h100, the cluster has 8",
+		"no quota is named for these queues nor for one above them, but for others: lent/x: they only borrow",
 		"queue old is not in the policy, and 1 pending and 1 running jobs are in it",
 		"topology: no node has the label row of level row",
 		"reservation fix: no node is named nobody",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/planner/quota"
@@ -25,11 +26,44 @@ func policyWarnings(st *cluster.State, p *cluster.Policy) []string {
 		capacity = append(capacity, cluster.TypeCount{Type: t, GPUs: total[t]})
 	}
 	out := quota.Warnings(p, capacity)
+	out = append(out, unpromisedQueues(p)...)
 	out = append(out, deletedQueues(st, p)...)
 	if st.Nodes() == 0 {
 		return out
 	}
 	return append(append(out, absentLevels(st, p)...), absentNodes(st, p)...)
+}
+
+// unpromisedQueues names queues that live on what others lend, if others are
+// promised something: it surprises those whose jobs may not be stopped.
+func unpromisedQueues(p *cluster.Policy) []string {
+	if !slices.ContainsFunc(p.Queues, func(q cluster.QueuePolicy) bool { return len(q.Quota) > 0 }) {
+		return nil
+	}
+	parents := map[string]bool{}
+	for i := range p.Queues {
+		parents[cluster.ParentQueue(p.Queues[i].Path)] = true
+	}
+	var names []string
+	for i := range p.Queues {
+		path := p.Queues[i].Path
+		has := false
+		for up := path; up != ""; up = cluster.ParentQueue(up) {
+			has = has || len(p.Queue(up).Quota) > 0
+		}
+		if !has && !parents[path] && !p.Queues[i].Closed {
+			names = append(names, path)
+		}
+	}
+	const few = 10
+	switch {
+	case len(names) == 0:
+		return nil
+	case len(names) > few:
+		names = append(names[:few], fmt.Sprintf("and %d more", len(names)-few))
+	}
+	return []string{fmt.Sprintf("no quota is named for these queues nor for one above them, but for others: %s: they only borrow, and jobs that are not preemptible do not start there",
+		strings.Join(names, ", "))}
 }
 
 // deletedQueues names queues in which jobs are, but which the policy does not have.

@@ -67,8 +67,32 @@ type reader struct {
 // field is one field of a map, and how its value is read. Key is the place of
 // the value in words, such as "preemption.min_runtime".
 type field struct {
-	name string
-	read func(r *reader, key string, n *yaml.Node)
+	name  string
+	read  func(r *reader, key string, n *yaml.Node)
+	below []field // instead of read: the fields of a map
+}
+
+// Fields names all fields of a policy file, in the order in which Format writes
+// them: "order", "preemption.min_runtime", "queues.quota".
+func Fields() []string {
+	r := &reader{policy: &cluster.Policy{}}
+	var out []string
+	for _, f := range r.sections() {
+		below := f.below
+		switch f.name {
+		case "reservations":
+			below = windowFields(&cluster.Window{})
+		case "queues":
+			below = queueFields(&cluster.QueuePolicy{})
+		}
+		if below == nil {
+			out = append(out, f.name)
+		}
+		for _, b := range below {
+			out = append(out, f.name+"."+b.name)
+		}
+	}
+	return out
 }
 
 // fields reads a map with known fields. Prefix goes before the names of fields
@@ -85,6 +109,10 @@ func (r *reader) fields(n *yaml.Node, prefix string, fields []field) {
 			return
 		}
 		r.places[prefix+key.Value] = value
+		if below := fields[i].below; below != nil {
+			r.fields(value, prefix+key.Value+".", below)
+			return
+		}
 		fields[i].read(r, prefix+key.Value, value)
 	})
 }

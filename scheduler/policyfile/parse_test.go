@@ -236,3 +236,13 @@ func TestForServers(t *testing.T) {
 		}
 	}
 }
+
+func TestFields(t *testing.T) {
+	t.Parallel()
+	got := strings.Join(Fields(), " ")
+	for _, want := range []string{"order score fair_share.half_life", "preemption.min_gain", "reservations.node_selector", "queues.quota", "queues.queues"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s lacks %s", got, want)
+		}
+	}
+}

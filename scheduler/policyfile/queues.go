@@ -31,15 +31,19 @@ func (r *reader) queue(path string, name, n *yaml.Node) {
 	key := "queue " + path
 	r.places[key] = name
 	r.places[fmt.Sprintf("queue: %q", path)] = name
-	r.fields(n, key+": ", []field{
-		{"quota", counts(&q.Quota)},
-		{"limit", counts(&q.Limit)},
-		{"weight", thousandths(&q.Weight)},
-		{"user_limit", count(func(v int64) { q.UserLimit = v }, math.MaxInt64)},
-		{"closed", boolean(func(on bool) { q.Closed = on })},
-		{"queues", func(r *reader, key string, n *yaml.Node) { r.queues(n, key+": ", path) }},
-	})
+	r.fields(n, key+": ", queueFields(&q))
 	r.policy.Queues = append(r.policy.Queues, q)
+}
+
+func queueFields(q *cluster.QueuePolicy) []field {
+	return []field{
+		{name: "quota", read: counts(&q.Quota)},
+		{name: "limit", read: counts(&q.Limit)},
+		{name: "weight", read: thousandths(&q.Weight)},
+		{name: "user_limit", read: count(func(v int64) { q.UserLimit = v }, math.MaxInt64)},
+		{name: "closed", read: boolean(func(on bool) { q.Closed = on })},
+		{name: "queues", read: func(r *reader, key string, n *yaml.Node) { r.queues(n, key+": ", q.Path) }},
+	}
 }
 
 // counts reads numbers of GPUs by type, or one number for all types together.

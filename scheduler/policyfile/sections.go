@@ -17,38 +17,33 @@ func (r *reader) sections() []field {
 	p := r.policy
 	pre, back, def := &p.Preemption, &p.Backfill, &p.Defrag
 	return []field{
-		{"order", text(func(v string) { p.Order = cluster.OrderName(v) })},
-		{"score", text(func(v string) { p.Score = cluster.ScoreName(v) })},
-		{"fair_share", section(
-			field{"half_life", span(&p.HalfLife)},
-			field{"gpu_weights", readWeights},
-		)},
-		{"topology", readLevels},
-		{"preemption", section(
-			field{"enabled", boolean(func(on bool) { pre.Off = !on })},
-			field{"min_runtime", span(&pre.MinRuntime)},
-			field{"restart_cost", span(&pre.RestartCost)},
-			field{"max_per_job", count(func(v int64) { pre.MaxPerJob = int32(v) }, math.MaxInt32)}, //nolint:gosec // within the bound
-			field{"min_gain", thousandths(&pre.MinGain)},
-		)},
-		{"backfill", section(
-			field{"enabled", boolean(func(on bool) { back.Off = !on })},
-			field{"reserve", count(func(v int64) { back.Reserve = int32(v) }, math.MaxInt32)}, //nolint:gosec // within the bound
-			field{"hold_after", span(&back.HoldAfter)},
-		)},
-		{"defragmentation", section(
-			field{"enabled", boolean(func(on bool) { def.On = on })},
-			field{"max_per_hour", count(func(v int64) { def.MaxPerHour = int32(v) }, math.MaxInt32)}, //nolint:gosec // within the bound
-			field{"max_cost", span(&def.MaxCost)},
-		)},
-		{"reservations", readWindows},
-		{"queues", func(r *reader, key string, n *yaml.Node) { r.queues(n, key+": ", "") }},
+		{name: "order", read: text(func(v string) { p.Order = cluster.OrderName(v) })},
+		{name: "score", read: text(func(v string) { p.Score = cluster.ScoreName(v) })},
+		{name: "fair_share", below: []field{
+			{name: "half_life", read: span(&p.HalfLife)},
+			{name: "gpu_weights", read: readWeights},
+		}},
+		{name: "topology", read: readLevels},
+		{name: "preemption", below: []field{
+			{name: "enabled", read: boolean(func(on bool) { pre.Off = !on })},
+			{name: "min_runtime", read: span(&pre.MinRuntime)},
+			{name: "restart_cost", read: span(&pre.RestartCost)},
+			{name: "max_per_job", read: count(func(v int64) { pre.MaxPerJob = int32(v) }, math.MaxInt32)}, //nolint:gosec // within the bound
+			{name: "min_gain", read: thousandths(&pre.MinGain)},
+		}},
+		{name: "backfill", below: []field{
+			{name: "enabled", read: boolean(func(on bool) { back.Off = !on })},
+			{name: "reserve", read: count(func(v int64) { back.Reserve = int32(v) }, math.MaxInt32)}, //nolint:gosec // within the bound
+			{name: "hold_after", read: span(&back.HoldAfter)},
+		}},
+		{name: "defragmentation", below: []field{
+			{name: "enabled", read: boolean(func(on bool) { def.On = on })},
+			{name: "max_per_hour", read: count(func(v int64) { def.MaxPerHour = int32(v) }, math.MaxInt32)}, //nolint:gosec // within the bound
+			{name: "max_cost", read: span(&def.MaxCost)},
+		}},
+		{name: "reservations", read: readWindows},
+		{name: "queues", read: func(r *reader, key string, n *yaml.Node) { r.queues(n, key+": ", "") }},
 	}
-}
-
-// section reads a map of fields whose names follow the section's.
-func section(fields ...field) func(*reader, string, *yaml.Node) {
-	return func(r *reader, key string, n *yaml.Node) { r.fields(n, key+".", fields) }
 }
 
 // value returns the text of a plain value.
@@ -144,8 +139,8 @@ func readLevels(r *reader, key string, n *yaml.Node) {
 	r.items(key, n, func(item *yaml.Node) {
 		var l cluster.Level
 		r.fields(item, key+": ", []field{
-			{"level", text(func(v string) { l.Name = v })},
-			{"label", text(func(v string) { l.Label = v })},
+			{name: "level", read: text(func(v string) { l.Name = v })},
+			{name: "label", read: text(func(v string) { l.Label = v })},
 		})
 		r.places[key+": level "+l.Name] = item
 		r.policy.Levels = append(r.policy.Levels, l)
@@ -172,15 +167,7 @@ func (r *reader) window(key string, n *yaml.Node) {
 	key += ": " + w.Name
 	r.places[key] = n
 	before := len(r.errs)
-	r.fields(n, key+": ", []field{
-		{"name", text(func(string) {})},
-		{"start", moment(&w.Start)},
-		{"end", moment(&w.End)},
-		{"nodes", words(&w.Nodes)},
-		{"node_selector", labels(&w.Selector)},
-		{"queue", text(func(v string) { w.Queue = v })},
-		{"maintenance", boolean(func(on bool) { w.Maintenance = on })},
-	})
+	r.fields(n, key+": ", windowFields(&w))
 	for _, t := range []struct {
 		name string
 		at   cluster.Time
@@ -193,6 +180,18 @@ func (r *reader) window(key string, n *yaml.Node) {
 		r.failed = append(r.failed, key)
 	}
 	r.policy.Windows = append(r.policy.Windows, w)
+}
+
+func windowFields(w *cluster.Window) []field {
+	return []field{
+		{name: "name", read: text(func(v string) { w.Name = v })},
+		{name: "start", read: moment(&w.Start)},
+		{name: "end", read: moment(&w.End)},
+		{name: "nodes", read: words(&w.Nodes)},
+		{name: "node_selector", read: labels(&w.Selector)},
+		{name: "queue", read: text(func(v string) { w.Queue = v })},
+		{name: "maintenance", read: boolean(func(on bool) { w.Maintenance = on })},
+	}
 }
 
 // moment reads a time with its zone.
