@@ -10,7 +10,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/jobfile"
+	"github.com/gangline/gangline/scheduler/policyfile"
 )
 
 // pages are all documents that are checked, from this folder.
@@ -162,7 +164,7 @@ var (
 )
 
 // subverbs are verbs that have verbs of their own.
-var subverbs = map[string]bool{"worker": true, "sim": true, "help": true}
+var subverbs = map[string]bool{"worker": true, "sim": true, "help": true, "policy": true}
 
 func TestCommandsExist(t *testing.T) {
 	t.Parallel()
@@ -234,6 +236,26 @@ func TestJobFieldsAreDocumented(t *testing.T) {
 	}
 	for _, m := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(text, -1) {
 		if _, err := jobfile.Parse("example in job-file.md", []byte(m[1])); err != nil {
+			t.Errorf("%v in\n%s", err, m[1])
+		}
+	}
+}
+
+// TestPolicyFieldsAreDocumented holds that docs/policy.md has a heading for each field, that its examples parse, and
+// that the defaults it shows are the ones.
+func TestPolicyFieldsAreDocumented(t *testing.T) {
+	t.Parallel()
+	text := pages(t)["policy.md"]
+	for _, f := range policyfile.Fields() {
+		if !strings.Contains(text, "\n### `"+f+"`\n") {
+			t.Errorf("policy.md does not describe the field %s under a heading of its own", f)
+		}
+	}
+	if !strings.Contains(text, "```yaml\n"+string(policyfile.Format(cluster.DefaultPolicy()))+"```") {
+		t.Errorf("policy.md does not show the defaults as they are:\n%s", policyfile.Format(cluster.DefaultPolicy()))
+	}
+	for _, m := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(text, -1) {
+		if _, err := policyfile.Parse([]byte(m[1])); err != nil {
 			t.Errorf("%v in\n%s", err, m[1])
 		}
 	}
