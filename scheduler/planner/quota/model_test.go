@@ -336,6 +336,9 @@ func (p *pair) compare() {
 			if want := p.m.guaranteed(path, typ, milli); v.Guaranteed != want {
 				p.t.Fatalf("%s, %s: guaranteed by %v; adding up says %v", path, typ, v.By, want)
 			}
+			if covered := p.tree.Covered(q, typ); v.Guaranteed != (milli <= covered) {
+				p.t.Fatalf("%s, %s: %d more are guaranteed: %v, but %d are covered", path, typ, milli, v.Guaranteed, covered)
+			}
 			if quota, _ := p.tree.Quota(q, typ); quota != p.m.quota(path, typ) || p.tree.Used(q, typ) != p.m.held(path, "", typ) {
 				p.t.Fatalf("%s, %s: quota %d, want %d; used %d, want %d", path, typ, quota, p.m.quota(path, typ), p.tree.Used(q, typ), p.m.held(path, "", typ))
 			}
