@@ -89,3 +89,36 @@ func TestEmptyClusterSaysWhatToDo(t *testing.T) {
 		t.Errorf("/healthz with a leader: %d", code)
 	}
 }
+
+// TestPageOfQueues shows the tree of queues, shares, drains and why jobs wait.
+func TestPageOfQueues(t *testing.T) {
+	t.Parallel()
+	node := cluster.Node{ID: "n", Name: "node-1", GPUs: []cluster.GPU{{UUID: "g0", Type: "h100", Healthy: true}, {UUID: "g1", Type: "h100", Healthy: true}}}
+	policy := *cluster.DefaultPolicy()
+	policy.Queues = []cluster.QueuePolicy{
+		{Path: "old", Weight: 1000, Closed: true},
+		{Path: "q", Weight: 1000, Quota: []cluster.TypeCount{{Type: "h100", GPUs: 4}}},
+		{Path: "q/sub", Weight: 1000},
+	}
+	spec := func(gpus, milli int32, array cluster.ArraySpec) *cluster.JobSpec {
+		return &cluster.JobSpec{Name: "job", Queue: "q/sub", GPUs: gpus, GPUMilli: milli, Array: array, Launch: cluster.LaunchPerGPU, Command: []string{"x"}}
+	}
+	srv := serve(t, "s1", &cluster.RegisterNode{Node: node}, &cluster.SetPolicy{Policy: &policy, Any: true},
+		&cluster.SubmitJob{RequestID: "r1", User: "ann", Spec: spec(1, 250, cluster.ArraySpec{})},
+		&cluster.SubmitJob{RequestID: "r2", User: "ann", Spec: spec(2, 0, cluster.ArraySpec{First: 5, Last: 6, Step: 1})},
+		&cluster.StartJob{Job: 1, Epoch: 1, Workers: []cluster.Placement{{Node: "n", GPUs: []string{"g0"}}}},
+		&cluster.DrainNode{Node: "n", Reason: "new fan", By: "root"})
+	_, page, _ := get(t, srv.URL+"/")
+	for _, want := range []string{
+		"<title>Gangline: 0.25 of 2 GPUs held</title>", `class="g part" title="h100: job 1 has 0.25"`, `class="g off" title="h100: its node is drained"`,
+		"<td>Draining</td>", "drained by root: new fan", "old (closed)", `style="padding-left: 1rem">q/sub</td>`, "4 h100", "2 (4 GPUs)",
+		"2 jobs: waits for", "job[6]",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(page)
+	}
+}
