@@ -219,6 +219,13 @@ func (w *world) hold(before *State, beforeHash uint64, twin *State, cmd Command,
 	w.holdChanges(before, cmd, res)
 }
 
+// shown is what people and agents see of a job. What is expected of it changes
+// as time goes by, with whatever command comes next.
+func shown(j *Job) string {
+	return fmt.Sprint(j.State, j.Reason, j.Epoch, j.Workers, j.Stop, j.StopReason, j.Blamed, j.Checkpoint, j.Progress, j.Failures, j.Requeues,
+		j.NotBefore, j.RunningAt, j.Attained, j.Rate, j.Preemptions, j.Avoid, j.Kept)
+}
+
 // holdChanges: the journal names all that a command changed, the result says
 // so of jobs and nodes, and a refused command changed nothing.
 func (w *world) holdChanges(before *State, cmd Command, res Result) {
@@ -237,14 +244,14 @@ func (w *world) holdChanges(before *State, cmd Command, res Result) {
 		said[c] = true
 	}
 	check := func(c Change, result bool) {
-		if !noted[c] || (result && !said[c]) || res.Code != OK {
+		if !noted[c] || (result && (!said[c] || res.Code != OK)) {
 			w.t.Fatalf("%T (code %d) changed %+v: the journal says so %v, the result %v", cmd, res.Code, c, noted[c], said[c])
 		}
 	}
 	w.s.EachJob(func(j *Job) bool {
 		old := before.Job(j.ID)
 		if old != j {
-			check(Change{Job: j.ID}, true)
+			check(Change{Job: j.ID}, old == nil || shown(old) != shown(j))
 		}
 		if old != nil && old.State != j.State && !Legal(old.State, j.State) {
 			w.t.Fatalf("%T took job %d from %s to %s", cmd, j.ID, old.State, j.State)
@@ -275,7 +282,9 @@ func (w *world) holdChanges(before *State, cmd Command, res Result) {
 	}
 	w.s.EachAccount(func(a *Account) bool {
 		if before.Account(a.Queue, a.User) != a {
-			check(Change{Queue: a.Queue, User: a.User}, false)
+			if check(Change{Queue: a.Queue, User: a.User}, false); res.Code != OK {
+				w.t.Fatalf("%T was refused (%s) and yet charged %+v", cmd, res.Message, a)
+			}
 		}
 		return true
 	})
