@@ -73,7 +73,9 @@ type model struct {
 type holding struct{ queue, user, typ string }
 
 func (m *model) above(path string) string {
-	for path = cluster.ParentQueue(path); path != "" && m.p.Queue(path) == nil; path = cluster.ParentQueue(path) {
+	path = cluster.ParentQueue(path)
+	for path != "" && m.p.Queue(path) == nil {
+		path = cluster.ParentQueue(path)
 	}
 	return path
 }

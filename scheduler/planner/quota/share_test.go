@@ -30,12 +30,14 @@ func TestFairOrder(t *testing.T) {
 		{"what is held counts at once", []string{"a", "b"}, []string{"used a ann 10", "used b bob 10", "held a ann 32", "waits a ann", "waits b bob"}, "b bob < a ann"},
 		{"users of one queue", []string{"a"}, []string{"used a ann 100", "used a bob 10", "waits a ann", "waits a bob", "waits a new"}, "a new < a bob < a ann"},
 		{
-			"a modest user of a greedy team waits behind a modest team", []string{"greedy", "modest"},
+			"a modest user of a greedy team waits behind a modest team",
+			[]string{"greedy", "modest"},
 			[]string{"used greedy ann 900", "used greedy bob 100", "used modest eve 100", "waits greedy bob", "waits modest eve", "waits greedy ann"},
 			"modest eve < greedy bob < greedy ann",
 		},
 		{
-			"levels add up", []string{"a", "a/x", "a/y", "b"},
+			"levels add up",
+			[]string{"a", "a/x", "a/y", "b"},
 			[]string{"used a/x ann 150", "used a/y bob 10", "used b eve 150", "waits a/x ann", "waits a/y bob", "waits b eve"},
 			"a/y bob < b eve < a/x ann",
 		},

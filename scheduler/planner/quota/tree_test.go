@@ -180,10 +180,16 @@ func TestEachAffected(t *testing.T) {
 		typ   string
 		want  string
 	}{
-		{"a/b", 2, "h100", "[a a/b a/c]"}, {"a/b", 1, "a100", "[]"}, {"a/c", 8, "h100", "[a a/b a/c]"},
+		{"a/b", 2, "h100", "[a a/b a/c]"},
+		{"a/b", 1, "a100", "[]"},
+		{"a/c", 8, "h100", "[a a/b a/c]"},
 		{"a/c", 5, "h100", "[]"}, // a had nothing left before
-		{"a/b", 2, "h100", "[a/b]"}, {"a/c", -5, "h100", "[]"}, {"a/c", -3, "h100", "[a a/b a/c]"},
-		{"d/e", 2, "a100", "[d/e]"}, {"d/f", 9, "h100", "[]"}, {"d", 9, "h100", "[]"},
+		{"a/b", 2, "h100", "[a/b]"},
+		{"a/c", -5, "h100", "[]"},
+		{"a/c", -3, "h100", "[a a/b a/c]"},
+		{"d/e", 2, "a100", "[d/e]"},
+		{"d/f", 9, "h100", "[]"},
+		{"d", 9, "h100", "[]"},
 	}
 	for _, s := range steps {
 		q := tree.Queue(s.queue)

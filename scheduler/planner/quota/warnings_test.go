@@ -19,28 +19,36 @@ func TestWarnings(t *testing.T) {
 		{"nothing wrong", []string{"a quota=h100:8 limit=h100:8", "b quota=a100:4"}, "h100:8,a100:4", nil},
 		{"no cluster yet", []string{"a quota=h200:8"}, "", nil},
 		{
-			"above the cluster", []string{"a quota=h100:8", "a/x quota=h100:8", "b", "b/y quota=h100:1"}, "h100:8",
+			"above the cluster",
+			[]string{"a quota=h100:8", "a/x quota=h100:8", "b", "b/y quota=h100:1"},
+			"h100:8",
 			[]string{
 				"the quotas of a, b add up to 9 GPUs of type h100, the cluster has 8: not all of them can be kept at once",
 			},
 		},
 		{"of any type", []string{"a quota=all:8", "b quota=h100:5"}, "h100:6,a100:6", []string{"the quotas of a, b add up to 13 GPUs of all types, the cluster has 12"}},
 		{
-			"unknown types", []string{"a quota=h10:1 limit=h1000:3", "b limit=h10:4"}, "h100:8,a100:2",
+			"unknown types",
+			[]string{"a quota=h10:1 limit=h1000:3", "b limit=h10:4"},
+			"h100:8,a100:2",
 			[]string{
 				`queue a: its quota names GPU type "h10", which no node has (there are a100, h100)`,
 				`queue a: its limit names GPU type "h1000"`,
 			},
 		},
 		{
-			"out of reach", []string{"a limit=h100:4", "a/x quota=h100:6", "b quota=h100:3,a100:3 limit=all:5"}, "h100:90,a100:90",
+			"out of reach",
+			[]string{"a limit=h100:4", "a/x quota=h100:6", "b quota=h100:3,a100:3 limit=all:5"},
+			"h100:90,a100:90",
 			[]string{
 				"queue a/x: its quota of 6 GPUs of type h100 is out of reach: queue a has a limit of 4",
 				"queue b: its quotas add up to 6 GPUs, of which it can have at most 5: that is the limit of queue b",
 			},
 		},
 		{
-			"nothing can start", []string{"a limit=h100:0", "b limit=all:0 closed", "c quota=h100:2 closed"}, "h100:9",
+			"nothing can start",
+			[]string{"a limit=h100:0", "b limit=all:0 closed", "c quota=h100:2 closed"},
+			"h100:9",
 			[]string{
 				"queue a: a limit of 0 GPUs of type h100 lets no job start there",
 				"queue c is closed and has a quota of 2 GPUs: it only lends them now",
