@@ -184,7 +184,7 @@ func (a *app) readPolicy(path string) ([]byte, *cluster.Policy, error) {
 		return data, p, nil
 	}
 	problems := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // taken apart on purpose
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		problems = joined.Unwrap()
 	}
 	for i := range problems {

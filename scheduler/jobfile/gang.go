@@ -164,7 +164,7 @@ func setSelector(s *schedulerv1.JobSpec, n *yaml.Node) error {
 }
 
 // arrayForm is first-last, with a step after ":" and a bound after "%".
-var arrayForm = regexp.MustCompile(`^(\d{1,9})(?:-(\d{1,9})(?::([1-9]\d{0,8}))?)?(?:%([1-9]\d{0,8}))?$`) //nolint:gochecknoglobals // table
+var arrayForm = regexp.MustCompile(`^(\d{1,9})(?:-(\d{1,9})(?::([1-9]\d{0,8}))?)?(?:%([1-9]\d{0,8}))?$`)
 
 func setArray(s *schedulerv1.JobSpec, v string) error {
 	m := arrayForm.FindStringSubmatch(v)
