@@ -317,8 +317,8 @@ func TestAgainstModel(t *testing.T) {
 		p := newPair(t)
 		for range rapid.IntRange(1, 30).Draw(t, "changes") {
 			p.change()
-			if rapid.Bool().Draw(t, "ask") {
-				p.compare()
+			if rapid.IntRange(0, 9).Draw(t, "ask") == 0 {
+				p.compare() // slow
 			}
 		}
 		p.compare()
@@ -344,7 +344,8 @@ func (p *pair) compare() {
 			if quota, _ := p.tree.Quota(q, typ); quota != p.m.quota(path, typ) || p.tree.Used(q, typ) != p.m.held(path, "", typ) {
 				p.t.Fatalf("%s, %s: quota %d, want %d; used %d, want %d", path, typ, quota, p.m.quota(path, typ), p.tree.Used(q, typ), p.m.held(path, "", typ))
 			}
-			for _, victim := range p.m.queues {
+			for range 3 {
+				victim := rapid.SampledFrom(p.m.queues).Draw(p.t, "victim")
 				b := p.tree.Queue(victim)
 				owed, may := p.m.owed(path, victim, typ), p.m.may(path, victim, typ, milli)
 				if p.tree.Owed(q, b, typ) != owed || p.tree.MayClaim(q, b, typ, milli) != may || p.tree.CanReclaim(q, b, typ, milli) != (may && owed >= milli) {
