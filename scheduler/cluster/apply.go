@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Apply changes the state by one command and says what it did. It is a pure
@@ -21,6 +22,11 @@ func (s *State) Apply(index uint64, at Time, cmd Command) Result {
 	if s.version == 0 {
 		return refuse(Conflict, "the cluster has no identity yet: wait for its first leader")
 	}
+	s.cross()
+	return s.dispatch(cmd)
+}
+
+func (s *State) dispatch(cmd Command) Result {
 	switch c := cmd.(type) {
 	case *SubmitJob:
 		return s.applySubmit(c)
@@ -107,10 +113,20 @@ func (s *State) applySubmit(c *SubmitJob) Result {
 		if c.Spec.Array.Step > 0 {
 			j.Array, j.ArrayIndex = first, c.Spec.Array.First+i*c.Spec.Array.Step
 		}
+		s.begin(j)
 		s.putJob(j)
 		res.Changes = append(res.Changes, Change{Job: j.ID})
 	}
 	return res
+}
+
+// MovesSince counts the jobs that were asked since a time, at most an hour ago,
+// to move elsewhere.
+func (s *State) MovesSince(since Time) int { return len(s.moves) - s.movesBefore(since) }
+
+func (s *State) movesBefore(t Time) int {
+	i, _ := slices.BinarySearch(s.moves, t)
+	return i
 }
 
 // admits returns an error for people if the policy or the cluster can never
@@ -187,6 +203,9 @@ func (s *State) applyEvict(c *EvictJob) Result {
 	}
 	j := *old
 	s.beginStop(&j, c.Cause, c.Reason)
+	if c.Cause == StopMove {
+		s.moves = append(slices.Clone(s.moves[s.movesBefore(s.now.Add(-time.Hour)):]), s.now)
+	}
 	return s.put(&j, s.settle(&j)...)
 }
 

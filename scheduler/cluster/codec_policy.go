@@ -54,6 +54,16 @@ func (a *Account) code(c *coder) {
 	c.i64(&a.Period)
 }
 
+func (h *History) code(c *coder) {
+	for i := range historyBins {
+		codeUint(c, &h.Ended[i])
+		codeUint(c, &h.Reached[i])
+		codeUint(c, &h.Alive[i])
+	}
+	c.u64(&h.Jobs)
+	c.i64(&h.Error)
+}
+
 func codePolicyPtr(c *coder, p **Policy) {
 	codePtr(c, p, func(c *coder, p *Policy) { p.code(c) })
 }

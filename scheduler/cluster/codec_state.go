@@ -55,11 +55,20 @@ func (s *State) Encode(write func([]byte) error) error {
 	if err != nil {
 		return err
 	}
+	s.histories.Scan(func(key string, h *History) bool {
+		c.str(&key)
+		h.code(&c)
+		err = flush(chunkBytes)
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
 	return flush(1)
 }
 
 // sizes are the numbers of objects that follow the header.
-type sizes struct{ jobs, nodes, requests, accounts uint64 }
+type sizes struct{ jobs, nodes, requests, accounts, histories uint64 }
 
 // codeHeader codes what is not an object, and how many objects follow.
 func (s *State) codeHeader(c *coder) sizes {
@@ -70,7 +79,7 @@ func (s *State) codeHeader(c *coder) sizes {
 	codeUint(c, &s.nextJob)
 	c.u64(&s.finishSeq)
 	c.u64(&s.reqSeq)
-	n := sizes{uint64(s.jobs.Len()), uint64(s.nodes.Len()), uint64(s.requests.Len()), uint64(s.accounts.Len())}
+	n := sizes{uint64(s.jobs.Len()), uint64(s.nodes.Len()), uint64(s.requests.Len()), uint64(s.accounts.Len()), uint64(s.histories.Len())}
 	c.u64(&n.jobs)
 	c.u64(&n.nodes)
 	c.u64(&n.requests)
@@ -78,6 +87,8 @@ func (s *State) codeHeader(c *coder) sizes {
 		return n
 	}
 	c.u64(&n.accounts)
+	c.u64(&n.histories)
+	codeList(c, &s.moves, func(c *coder, t *Time) { codeInt(c, t) })
 	codePolicyPtr(c, &s.policy)
 	c.u64(&s.policyAt)
 	return n
@@ -116,6 +127,12 @@ func Decode(b []byte, version uint32) (*State, error) {
 		a := &Account{}
 		a.code(&c)
 		s.accounts.Set(accountKey(a.Queue, a.User), a)
+	}
+	for i := uint64(0); i < n.histories && c.err == nil; i++ {
+		key, h := "", &History{}
+		c.str(&key)
+		h.code(&c)
+		s.histories.Set(key, h)
 	}
 	if c.err == nil && len(c.buf) > 0 {
 		c.fail("%d bytes after the state", len(c.buf))

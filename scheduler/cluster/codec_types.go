@@ -101,8 +101,10 @@ func (j *Job) code(c *coder) {
 	if c.version < 2 {
 		return
 	}
-	c.i64(&j.Rank)
+	c.i32(&j.Bin)
+	c.i32(&j.Level)
 	c.dur(&j.Expected)
+	c.i64(&j.Predicted)
 	codeUint(c, &j.Array)
 	c.i32(&j.ArrayIndex)
 	c.i64(&j.Attained)

@@ -204,8 +204,10 @@ type Job struct {
 	FinishSeq   uint64   // order among final jobs
 	History     []Launch // ended epochs, oldest first, at most MaxHistory
 
-	Rank        int64         // its place in the order gangline while it waits: see RankOf
-	Expected    time.Duration // predicted length of its next epoch, 0: nothing is known
+	Bin         int32         // of the service that it has had, see History
+	Level       int32         // of the GPU time that it is expected to need yet, see LevelSpan
+	Expected    time.Duration // expected length of its next epoch, or of what is left of this one
+	Predicted   int64         // GPU-seconds that it was expected to need when it was submitted
 	Array       JobID         // the array's first member, or 0
 	ArrayIndex  int32         // GANGLINE_ARRAY_INDEX
 	Attained    int64         // milli-GPU-milliseconds that its ended epochs have held
@@ -231,20 +233,6 @@ func (j *Job) Held() int32 {
 		n += len(j.Workers[i].GPUs)
 	}
 	return int32(n) //nolint:gosec // at most MaxGPUs
-}
-
-// AttainedAt is the service that the job has had until now, in
-// milli-GPU-milliseconds: all epochs, from the moment each got its GPUs.
-func (j *Job) AttainedAt(now Time) int64 {
-	if !j.State.Holding() {
-		return j.Attained
-	}
-	return j.Attained + service(j, now)
-}
-
-// service is what the current epoch has held, in milli-GPU-milliseconds.
-func service(j *Job, now Time) int64 {
-	return max(now.Sub(j.StartedAt).Milliseconds(), 0) * int64(j.Held()) * int64(j.Spec.Share())
 }
 
 // Back-off after a failed epoch: 1 s, 2 s, 4 s ... 5 min. Chosen so that a job

@@ -152,7 +152,8 @@ func (s *State) settle(j *Job) []Change {
 		failed = failed || w.failed()
 	}
 	changes := s.release(j)
-	j.Attained += service(j, s.now)
+	j.Attained += j.service(s.now)
+	s.advance(j, j.Attained)
 	s.charge(j, -j.Rate)
 	j.Rate = 0
 	s.avoid(j)
@@ -243,6 +244,7 @@ func (s *State) finish(j *Job, st JobState, reason string) {
 	s.finishSeq++
 	j.State, j.Reason, j.FinishedAt, j.FinishSeq = st, cut(reason), s.now, s.finishSeq
 	j.NotBefore, j.Kept = 0, nil
+	s.conclude(j)
 }
 
 // describeEnd says how a worker failed, for people.

@@ -20,23 +20,27 @@ type State struct {
 	finishSeq uint64
 	reqSeq    uint64
 
-	jobs     btree.Map[JobID, *Job]
-	nodes    btree.Map[NodeID, *Node]
-	requests btree.Map[string, *Request]
-	accounts btree.Map[string, *Account] // by accountKey
-	policy   *Policy                     // nil: DefaultPolicy
-	policyAt uint64                      // index of the command that set it
+	jobs      btree.Map[JobID, *Job]
+	nodes     btree.Map[NodeID, *Node]
+	requests  btree.Map[string, *Request]
+	accounts  btree.Map[string, *Account] // by accountKey
+	histories btree.Map[string, *History] // by historyKeys
+	moves     []Time                      // when jobs were last asked to move elsewhere, the latest hour
+	policy    *Policy                     // nil: DefaultPolicy
+	policyAt  uint64                      // index of the command that set it
 
 	// Derived from the above by putJob, putNode and putRequest; never encoded.
-	pending  btree.Map[JobID, *Job]
-	holding  btree.Map[JobID, *Job]
-	finished btree.Map[uint64, JobID] // by FinishSeq
-	names    btree.Map[string, NodeID]
-	gpus     btree.Map[string, NodeID] // by UUID
-	reqOrder btree.Map[uint64, string] // by Seq
-	kinds    btree.Map[string, *kind]  // of nodes, by kindKey
-	counts   [8]int                    // jobs by state
-	journal  journal
+	pending   btree.Map[JobID, *Job]
+	holding   btree.Map[JobID, *Job]
+	finished  btree.Map[uint64, JobID] // by FinishSeq
+	names     btree.Map[string, NodeID]
+	gpus      btree.Map[string, NodeID] // by UUID
+	reqOrder  btree.Map[uint64, string] // by Seq
+	crossings btree.Map[string, JobID]  // jobs that hold GPUs, by crossingKey
+	crossAt   btree.Map[JobID, Time]    // when each of them reaches its next bin
+	kinds     btree.Map[string, *kind]  // of nodes, by kindKey
+	counts    [8]int                    // jobs by state
+	journal   journal
 }
 
 // Request remembers which job a client's request id made.
@@ -62,6 +66,9 @@ func (s *State) Snapshot() *State {
 	c.names = *s.names.Copy()
 	c.gpus = *s.gpus.Copy()
 	c.reqOrder = *s.reqOrder.Copy()
+	c.histories = *s.histories.Copy()
+	c.crossings = *s.crossings.Copy()
+	c.crossAt = *s.crossAt.Copy()
 	c.kinds = *s.kinds.Copy()
 	return &c
 }
@@ -168,6 +175,7 @@ func (s *State) EachNode(f func(*Node) bool) {
 func (s *State) putJob(j *Job) {
 	old, had := s.jobs.Set(j.ID, j)
 	s.touch(Change{Job: j.ID})
+	s.trackCrossing(j)
 	if had {
 		s.counts[old.State]--
 		if old.State.Holding() && !j.State.Holding() {

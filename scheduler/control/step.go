@@ -49,6 +49,9 @@ func Step(s *cluster.State, leases Leases, now cluster.Time, cfg Config) []clust
 }
 
 func loseNodes(s *cluster.State, leases Leases, now cluster.Time) []cluster.Command {
+	if len(leases) == 0 {
+		return nil
+	}
 	var cmds []cluster.Command
 	s.EachNode(func(n *cluster.Node) bool {
 		until, known := leases[n.ID]

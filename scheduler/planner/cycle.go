@@ -80,14 +80,7 @@ func (x *Index) refreshOffsets() {
 		return
 	}
 	x.factorsAt = at
-	for _, sh := range x.shapes {
-		if sh == nil {
-			continue
-		}
-		for _, l := range slices.Clone(sh.lanes.items) {
-			x.reoffset(l)
-		}
-	}
+	x.reweighAll()
 }
 
 // startInOrder starts what fits, in order. It returns the lane that blocks all
@@ -102,9 +95,11 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 			return nil
 		}
 		l := sh.lanes.top()
-		if o, b := x.offsetOf(l), x.borrows(l); o != l.offset || b != l.borrow {
-			l.offset, l.borrow = o, b
-			x.moveLane(l)
+		if x.reweigh(l.group) {
+			continue // what this plan has started counts at once
+		}
+		if b := x.borrows(l); b != l.borrow {
+			x.setBorrow(l, b)
 			continue
 		}
 		from := l.from

@@ -167,5 +167,7 @@ func (x *Index) followAccount(queue, user string) {
 	} else {
 		x.tree.SetAccount(&cluster.Account{Queue: queue, User: user}, true)
 	}
-	x.reweigh(x.tree.Queue(queue))
+	if g := x.groups[groupKey{x.tree.Queue(queue).ID, user}]; g != nil {
+		x.reweigh(g)
+	}
 }

@@ -33,6 +33,8 @@ type Index struct {
 	open        heapOf[*shape]
 	shut        map[string]*shapeList // closed shapes by GPU type, "" for those that take any
 	lanes       map[laneKey]*lane
+	groups      map[groupKey]*group
+	covered     []int64         // scratch of requote
 	byQueue     map[int][]*lane // lanes by quota.Queue.ID
 	parked      map[parkKey]*waitlist
 	arrays      map[cluster.JobID]*array
@@ -111,7 +113,7 @@ func (x *Index) rebuild(s *cluster.State) {
 		cursor: s.Cursor(), policy: s.Policy(), state: s,
 		fleet: fleet.New(s.Policy().Score, s.Policy().Levels), tree: quota.New(s.Policy()),
 		pending: map[cluster.JobID]*entry{}, running: map[cluster.JobID]*run{},
-		shut: map[string]*shapeList{}, lanes: map[laneKey]*lane{}, byQueue: map[int][]*lane{},
+		shut: map[string]*shapeList{}, lanes: map[laneKey]*lane{}, groups: map[groupKey]*group{}, byQueue: map[int][]*lane{},
 		parked: map[parkKey]*waitlist{}, arrays: map[cluster.JobID]*array{},
 		kept: map[cluster.JobID]*keeping{}, jobHolds: map[cluster.NodeID][]fleet.Hold{}, windowHolds: map[cluster.NodeID][]fleet.Hold{},
 	}

@@ -60,8 +60,8 @@ type lane struct {
 	q      *quota.Queue
 	shape  *shape
 	jobs   heapOf[*entry]
-	borrow bool  // it would hold more than its queue's quota
-	offset int64 // fair share: added to every key of the lane
+	borrow bool // it would hold more than its queue's quota
+	group  *group
 	pos    int32 // in the shape's heap, -1: not there
 	parked *waitlist
 	wpos   int32     // in its row of the wait list, -1: in none
@@ -95,8 +95,8 @@ func (l *lane) before(o *lane) bool {
 		return !l.borrow
 	case l.priority != o.priority:
 		return l.priority > o.priority
-	case a.key+l.offset != b.key+o.offset:
-		return a.key+l.offset < b.key+o.offset
+	case a.key+l.group.offset != b.key+o.group.offset:
+		return a.key+l.group.offset < b.key+o.group.offset
 	default:
 		return older(a.job, b.job)
 	}

@@ -73,6 +73,9 @@ func (x *Index) dropLane(l *lane) {
 	if x.byQueue[l.q.ID] = without(x.byQueue[l.q.ID], l); len(x.byQueue[l.q.ID]) == 0 {
 		delete(x.byQueue, l.q.ID)
 	}
+	if l.group.lanes = without(l.group.lanes, l); len(l.group.lanes) == 0 {
+		delete(x.groups, groupKey{l.q.ID, l.user})
+	}
 	if a := x.arrays[l.array]; a != nil {
 		if a.lanes = without(a.lanes, l); len(a.lanes) == 0 && a.holding == 0 {
 			delete(x.arrays, l.array)
@@ -106,7 +109,9 @@ func (x *Index) laneOf(j *cluster.Job) *lane {
 	}
 	l := &lane{laneKey: key, q: x.tree.Queue(key.queue), shape: x.shapes[fs.ID], pos: -1, wpos: -1}
 	l.need = int64(fs.Least) * int64(fs.Share)
-	l.offset, l.borrow = x.offsetOf(l), x.borrows(l)
+	l.group = x.groupOf(l.q, l.user)
+	l.group.lanes = append(l.group.lanes, l)
+	l.borrow = x.borrows(l)
 	x.lanes[key] = l
 	x.byQueue[l.q.ID] = append(x.byQueue[l.q.ID], l)
 	if key.array != 0 {
@@ -235,24 +240,37 @@ func (x *Index) requote(q *quota.Queue) {
 	if !x.hasQuota {
 		return
 	}
-	for _, l := range slices.Clone(x.byQueue[q.ID]) {
-		x.requoteLane(l)
+	lanes := x.byQueue[q.ID]
+	if len(lanes) == 0 {
+		return
 	}
+	covered := x.covered[:0]
+	for _, t := range x.fleet.Types() {
+		covered = append(covered, x.tree.Covered(q, t))
+	}
+	x.covered = covered
+	for _, l := range lanes {
+		x.setBorrow(l, x.beyond(l, covered))
+	}
+}
+
+// beyond reports whether what a lane's next job needs is more than is covered
+// of every type that it may have; covered is in the order of the fleet's types.
+func (x *Index) beyond(l *lane, covered []int64) bool {
+	for i, t := range x.fleet.Types() {
+		if l.need <= covered[i] && (len(l.shape.Types) == 0 || slices.Contains(l.shape.Types, t)) {
+			return false
+		}
+	}
+	return true
 }
 
 func (x *Index) requoteAll() {
 	if !x.hasQuota {
 		return
 	}
-	for _, sh := range x.shapes {
-		if sh == nil {
-			continue
-		}
-		for _, l := range slices.Concat(sh.lanes.items, sh.held) {
-			x.requoteLane(l)
-		}
-	}
 	for _, q := range x.tree.Queues() {
+		x.requote(q)
 		for _, l := range slices.Clone(x.byQueue[q.ID]) {
 			if l.parked == nil {
 				continue
@@ -265,9 +283,9 @@ func (x *Index) requoteAll() {
 	}
 }
 
-func (x *Index) requoteLane(l *lane) {
-	if b := x.borrows(l); b != l.borrow {
-		l.borrow = b
+func (x *Index) setBorrow(l *lane, borrow bool) {
+	if borrow != l.borrow {
+		l.borrow = borrow
 		if l.pos >= 0 || l.parked != nil {
 			x.moveLane(l)
 		}
@@ -278,12 +296,36 @@ func (x *Index) requoteLane(l *lane) {
 // finer steps would move all lanes of a branch at each start and end.
 const offsetStep = 125
 
-// offsetOf is what fair share adds to the keys of a lane's jobs.
-func (x *Index) offsetOf(l *lane) int64 {
+// group is the lanes of one user in one queue: fair share moves them together.
+type group struct {
+	q      *quota.Queue
+	user   string
+	offset int64 // added to every key
+	lanes  []*lane
+}
+
+type groupKey struct {
+	queue int
+	user  string
+}
+
+func (x *Index) groupOf(q *quota.Queue, user string) *group {
+	key := groupKey{q.ID, user}
+	g := x.groups[key]
+	if g == nil {
+		g = &group{q: q, user: user}
+		g.offset = x.offsetOf(g)
+		x.groups[key] = g
+	}
+	return g
+}
+
+// offsetOf is what fair share adds to the keys of a group's jobs.
+func (x *Index) offsetOf(g *group) int64 {
 	if !x.fair() {
 		return 0
 	}
-	f := x.tree.Factor(l.q, l.user, x.now)
+	f := x.tree.Factor(g.q, g.user, x.now)
 	return (f+offsetStep*1024)/offsetStep*offsetStep - offsetStep*1024
 }
 
@@ -292,22 +334,26 @@ func (x *Index) fair() bool {
 	return x.policy.Order == cluster.OrderGangline && len(x.policy.Queues) > 0
 }
 
-// reweigh moves the lanes of a queue and of those that share a parent with it,
-// after its use has changed.
-func (x *Index) reweigh(q *quota.Queue) {
-	if !x.fair() {
-		return
+// reweigh moves a group to where its use puts it, and reports whether it moved.
+func (x *Index) reweigh(g *group) bool {
+	o := x.offsetOf(g)
+	if o == g.offset {
+		return false
 	}
-	for _, l := range x.byQueue[q.ID] {
-		x.reoffset(l)
-	}
-}
-
-func (x *Index) reoffset(l *lane) {
-	if o := x.offsetOf(l); o != l.offset {
-		l.offset = o
+	g.offset = o
+	for _, l := range g.lanes {
 		if l.pos >= 0 || l.parked != nil {
 			x.moveLane(l)
+		}
+	}
+	return true
+}
+
+// reweighAll moves all groups, in the order of their queues.
+func (x *Index) reweighAll() {
+	for _, q := range x.tree.Queues() {
+		for _, l := range x.byQueue[q.ID] {
+			x.reweigh(l.group)
 		}
 	}
 }

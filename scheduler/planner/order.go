@@ -23,13 +23,37 @@ func (x *Index) keyOf(j *cluster.Job) int64 {
 	case cluster.OrderSRTF:
 		return doublings(x.remaining(j, j.Attained))
 	case cluster.OrderGangline:
-		return j.Rank
+		return ganglineKey(j, j.Level)
 	default:
 		return 0
 	}
 }
 
-// levelOf is the key that a running job would have by the service it has had.
+// ganglineKey is a virtual deadline in milliseconds: when the job was submitted
+// and a quarter of the GPU time that it is expected to need yet. So a job is
+// passed only by those that are submitted before then: none starves.
+func ganglineKey(j *cluster.Job, level int32) int64 {
+	return int64(j.SubmittedAt)/1e6 + cluster.LevelSpan(level).Milliseconds()
+}
+
+// standing is how a job stands among those of its priority by the service that
+// it has had: its key, and the level behind it in half octaves.
+type standing struct {
+	key   int64
+	level int64
+}
+
+// standingOf is a running job's standing, or that of a pending one.
+func (x *Index) standingOf(j *cluster.Job) standing {
+	if x.policy.Order != cluster.OrderGangline {
+		key := x.levelOf(j)
+		return standing{key: key, level: 2 * key / level}
+	}
+	l, _ := x.state.LevelOf(j, x.now)
+	return standing{key: ganglineKey(j, l), level: int64(l)}
+}
+
+// levelOf is the key that a job would have by the service it has had.
 func (x *Index) levelOf(j *cluster.Job) int64 {
 	attained := j.AttainedAt(x.now)
 	switch x.policy.Order {
@@ -37,8 +61,6 @@ func (x *Index) levelOf(j *cluster.Job) int64 {
 		return lasLevel(attained)
 	case cluster.OrderSRTF:
 		return doublings(x.remaining(j, attained))
-	case cluster.OrderGangline:
-		return x.state.RankOf(j.Spec, j.User, attained)
 	default:
 		return 0
 	}

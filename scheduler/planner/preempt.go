@@ -24,7 +24,7 @@ func (x *Index) claimsAtOnce() int {
 type candidate struct {
 	job    *cluster.Job
 	r      *run
-	level  int64 // its key by the service it has had
+	at     standing
 	lost   int64 // milli-GPU-milliseconds of work and restart
 	shrink bool  // an elastic job: it goes on with fewer GPUs
 	gone   bool  // taken by an earlier claim of this plan
@@ -96,7 +96,7 @@ func (x *Index) openMarket() *market {
 			ages = append(ages, x.now.Sub(j.Checkpoint.RecordedAt))
 		}
 		if x.now.Sub(j.StartedAt) >= x.policy.Preemption.MinRuntime {
-			m.all = append(m.all, &candidate{job: j, r: r, level: x.levelOf(j), shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs})
+			m.all = append(m.all, &candidate{job: j, r: r, at: x.standingOf(j), shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs})
 		}
 		return true
 	})
@@ -262,8 +262,33 @@ func (m *market) mayStop(e *entry, c *candidate) bool {
 	if a != b {
 		return a > b
 	}
-	return x.preemptsByLevel() && c.level > e.key+e.lane.offset+p.MinGain
+	return x.preemptsByLevel() && m.outlasts(e, c)
 }
+
+// outlasts reports whether a running job is expected to need so much more GPU
+// time than the claimer that it should stop for it. The gap that is asked for
+// grows with each time that the victim was stopped: a doubling each 32 times.
+func (m *market) outlasts(e *entry, c *candidate) bool {
+	p := &m.x.policy.Preemption
+	if m.x.now.Sub(e.job.PendingAt) < waitBefore {
+		return false
+	}
+	at := m.x.standingOf(e.job)
+	gap := 16*(c.at.level-at.level) - int64(c.job.Preemptions)
+	return gap >= 32*p.MinGain/level && c.at.key+m.groupOffset(c) > at.key+e.lane.group.offset
+}
+
+// groupOffset is what fair share adds to a victim's key.
+func (m *market) groupOffset(c *candidate) int64 {
+	if !m.x.fair() {
+		return 0
+	}
+	return m.x.groupOf(c.r.q, c.job.User).offset
+}
+
+// waitBefore is how long a job waits before another is stopped for it by the
+// order alone: something may end meanwhile.
+const waitBefore = time.Minute
 
 func nodesOf(workers []cluster.Placement) []cluster.NodeID {
 	var nodes []cluster.NodeID
@@ -331,7 +356,7 @@ func (m *market) eligible(e *entry, id cluster.NodeID, gpuType string) []*candid
 	}
 	slices.SortFunc(out, func(a, b *candidate) int {
 		return cmp.Or(-compareBool(a.shrink, b.shrink), -compareBool(m.reclaims(e, a), m.reclaims(e, b)),
-			cmp.Compare(a.job.Spec.Priority, b.job.Spec.Priority), cmp.Compare(b.level/1000, a.level/1000),
+			cmp.Compare(a.job.Spec.Priority, b.job.Spec.Priority), cmp.Compare(b.at.level/2, a.at.level/2),
 			cmp.Compare(a.lost, b.lost), cmp.Compare(a.job.ID, b.job.ID))
 	})
 	return out

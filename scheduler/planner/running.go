@@ -53,7 +53,6 @@ func (x *Index) count(r *run, j *cluster.Job, sign int32) {
 		x.elastic += int(sign)
 	}
 	x.requote(r.q)
-	x.reweigh(r.q)
 }
 
 // release forgets a job that holds nothing any more.

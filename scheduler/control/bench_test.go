@@ -1,0 +1,274 @@
+package control
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// The cluster of the benchmarks: 100,000 GPUs in 400 racks, 500 queues in 20
+// departments, each with a quota, a limit and a user of its own, full to 95 %
+// by a limit of the whole company, with a long queue of mixed gangs behind it.
+const (
+	benchNodes   = 12_500
+	benchRacks   = 400
+	benchPending = 100_000
+	benchQueues  = 500
+)
+
+// city is a state of the size of the benchmarks, and who drives it.
+type city struct {
+	b      testing.TB
+	s      *cluster.State
+	now    cluster.Time
+	index  uint64
+	st     *Stepper
+	chance *rand.Rand
+	serial int
+}
+
+func newCity(b testing.TB, nodes, pending int) *city {
+	b.Helper()
+	c := &city{
+		b: b, s: &cluster.State{}, st: NewStepper(DefaultConfig()), now: cluster.Time(1_000_000 * time.Hour),
+		chance: rand.New(rand.NewPCG(1, 2)),
+	}
+	c.apply(&cluster.Init{ClusterID: "bench", Version: cluster.Version})
+	c.apply(&cluster.SetPolicy{Policy: benchPolicy(nodes), Any: true})
+	racks := max(benchRacks*nodes/benchNodes, 1)
+	for i := range nodes {
+		n := cluster.Node{
+			ID: cluster.NodeID(fmt.Sprintf("node-%05d", i)), Name: fmt.Sprintf("n%05d", i), CPUMilli: 128_000, MemBytes: 2 << 40,
+			Labels: []cluster.Label{{Key: "topology.gangline.dev/rack", Value: fmt.Sprintf("r%03d", i%racks)}},
+		}
+		for g := range 8 {
+			n.GPUs = append(n.GPUs, cluster.GPU{UUID: fmt.Sprintf("GPU-%05d-%d-9faa-8a00-b155-80f5-8231", i, g), Type: "h100", Healthy: true})
+		}
+		c.apply(&cluster.RegisterNode{Node: n})
+	}
+	for c.s.Count(cluster.Pending) < nodes*8/100 {
+		c.submit()
+	}
+	for c.held() < nodes*8*94/100 {
+		for range 256 {
+			c.submit()
+		}
+		c.step()
+	}
+	for c.s.Count(cluster.Pending) < pending {
+		c.submit()
+	}
+	return c
+}
+
+func benchPolicy(nodes int) *cluster.Policy {
+	p := cluster.DefaultPolicy()
+	gpus := int64(nodes) * 8
+	count := func(n int64) []cluster.TypeCount { return []cluster.TypeCount{{Type: "h100", GPUs: n}} }
+	p.Queues = append(p.Queues, cluster.QueuePolicy{Path: "all", Limit: count(gpus * 95 / 100), Weight: 1000})
+	for d := range 20 {
+		p.Queues = append(p.Queues, cluster.QueuePolicy{Path: fmt.Sprintf("all/d%02d", d), Weight: int64(1000 + d*100)})
+		for q := range benchQueues / 20 {
+			p.Queues = append(p.Queues, cluster.QueuePolicy{
+				Path: fmt.Sprintf("all/d%02d/q%02d", d, q), Quota: count(gpus * 9 / 10 / benchQueues), Weight: int64(1000 + q*10),
+			})
+		}
+	}
+	slices.SortFunc(p.Queues, func(a, b cluster.QueuePolicy) int {
+		if a.Path < b.Path {
+			return -1
+		}
+		return 1
+	})
+	return p
+}
+
+func (c *city) apply(cmd cluster.Command) cluster.Result {
+	c.index++
+	r := c.s.Apply(c.index, c.now, cmd)
+	if r.Code != cluster.OK && r.Code != cluster.Conflict {
+		c.b.Fatalf("%T: %s", cmd, r.Message)
+	}
+	return r
+}
+
+// submit adds a gang of 1 to 1,024 GPUs, most of them small.
+func (c *city) submit() {
+	c.serial++
+	sizes := []int32{1, 1, 1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 8, 8, 16, 16, 32, 64}
+	gpus := sizes[c.chance.IntN(len(sizes))]
+	if c.chance.IntN(200) == 0 {
+		gpus = []int32{128, 256, 512, 1024}[c.chance.IntN(4)]
+	}
+	q := c.chance.IntN(benchQueues)
+	spec := &cluster.JobSpec{
+		Name: "train", Queue: fmt.Sprintf("all/d%02d/q%02d", q/25, q%25), Priority: 50, GPUs: gpus, CPUPerGPU: 8000, MemPerGPU: 64 << 30,
+		Launch: cluster.LaunchPerGPU, Command: []string{"python", "train.py"}, Preemptible: c.chance.IntN(2) == 0,
+	}
+	if gpus > 8 {
+		spec.Topology = cluster.TopologyWish{Level: "rack"}
+	}
+	if c.chance.IntN(3) == 0 {
+		spec.TimeLimit = time.Duration(1+c.chance.IntN(4)) * 6 * time.Hour
+	}
+	c.apply(&cluster.SubmitJob{RequestID: fmt.Sprint("request-", c.serial), User: fmt.Sprintf("user%03d", q), Spec: spec})
+}
+
+// step steps once and applies what it says; it returns how many gangs started.
+func (c *city) step() (starts int) {
+	cmds, _ := c.st.Step(c.s, nil, c.now)
+	for _, cmd := range cmds {
+		if r := c.apply(cmd); r.Code == cluster.OK {
+			if _, ok := cmd.(*cluster.StartJob); ok {
+				starts++
+			}
+		}
+	}
+	return starts
+}
+
+func (c *city) held() int {
+	gpus := 0
+	c.s.EachHolding(func(j *cluster.Job) bool {
+		gpus += int(j.Held())
+		return true
+	})
+	return gpus
+}
+
+// end ends one running job: all of its workers exit with 0.
+func (c *city) end(id cluster.JobID) {
+	j := c.s.Job(id)
+	reports := map[cluster.NodeID][]cluster.WorkerReport{}
+	for i := range j.Workers {
+		w := &j.Workers[i]
+		reports[w.Node] = append(reports[w.Node], cluster.WorkerReport{Job: id, Epoch: j.Epoch, Rank: w.Rank, State: cluster.WorkerExited})
+	}
+	for _, n := range j.NodeRanks {
+		c.apply(&cluster.ReportWorkers{Node: n, Workers: reports[n]})
+	}
+}
+
+func (c *city) holding() []cluster.JobID {
+	var ids []cluster.JobID
+	c.s.EachHolding(func(j *cluster.Job) bool {
+		ids = append(ids, j.ID)
+		return true
+	})
+	return ids
+}
+
+// settle steps until nothing more starts and every job knows why it waits.
+func (c *city) settle() {
+	for range 1000 {
+		c.now = c.now.Add(2 * time.Second)
+		cmds, _ := c.st.Step(c.s, nil, c.now)
+		said := 0
+		for _, cmd := range cmds {
+			c.apply(cmd)
+			if _, ok := cmd.(*cluster.EvictJob); !ok {
+				said++
+			}
+		}
+		if said == 0 {
+			return
+		}
+	}
+}
+
+// BenchmarkSteadyState: one job ends, the next plan is made and applied.
+func BenchmarkSteadyState(b *testing.B) {
+	for _, size := range []struct{ nodes, pending int }{
+		{benchNodes / 16, benchPending}, {benchNodes / 4, benchPending}, {benchNodes, benchPending},
+		{benchNodes, benchPending / 16}, {benchNodes, benchPending / 4},
+	} {
+		b.Run(fmt.Sprintf("nodes=%d/pending=%d", size.nodes, size.pending), func(b *testing.B) {
+			c := newCity(b, size.nodes, size.pending)
+			c.settle()
+			steady(b, c)
+		})
+	}
+}
+
+func steady(b *testing.B, c *city) {
+	ids := c.holding()
+	c.chance.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	var took []time.Duration
+	starts := 0
+	b.ResetTimer()
+	for range b.N {
+		if len(ids) == 0 {
+			b.StopTimer()
+			ids = c.holding()
+			b.StartTimer()
+		}
+		id := ids[len(ids)-1]
+		ids = ids[:len(ids)-1]
+		if j := c.s.Job(id); j == nil || j.State == cluster.Stopping {
+			continue
+		}
+		c.now = c.now.Add(20 * time.Microsecond)
+		c.end(id)
+		began := time.Now()
+		cmds, _ := c.st.Step(c.s, nil, c.now)
+		took = append(took, time.Since(began))
+		for _, cmd := range cmds {
+			if r := c.apply(cmd); r.Code == cluster.OK {
+				if _, ok := cmd.(*cluster.StartJob); ok {
+					starts++
+				}
+			}
+		}
+	}
+	b.StopTimer()
+	slices.Sort(took)
+	b.ReportMetric(float64(starts)/b.Elapsed().Seconds(), "placements/s")
+	if len(took) > 0 {
+		b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkColdStart: a state is restored, everything is to be planned.
+func BenchmarkColdStart(b *testing.B) {
+	c := newCity(b, benchNodes, benchPending)
+	for b.Loop() {
+		NewStepper(DefaultConfig()).Step(c.s, nil, c.now)
+	}
+}
+
+// BenchmarkSnapshot: a view of the whole state.
+func BenchmarkSnapshot(b *testing.B) {
+	c := newCity(b, benchNodes, benchPending)
+	for b.Loop() {
+		c.s.Snapshot()
+	}
+}
+
+// BenchmarkMemory reports what the state and the index take for each job that
+// waits, and for each worker that runs.
+func BenchmarkMemory(b *testing.B) {
+	heap := func() float64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	for range b.N {
+		c := newCity(b, benchNodes, benchPending/10)
+		c.settle()
+		before, jobs := heap(), c.s.Count(cluster.Pending)
+		for range benchPending {
+			c.submit()
+		}
+		c.settle()
+		b.ReportMetric((heap()-before)/float64(c.s.Count(cluster.Pending)-jobs), "B/pending-job")
+		runtime.KeepAlive(c)
+	}
+}
