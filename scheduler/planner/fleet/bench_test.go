@@ -87,6 +87,52 @@ func BenchmarkPlaceOne(b *testing.B) {
 	}
 }
 
+// BenchmarkChurn places one job after another of 32 shapes on a cluster that is
+// 95 % full, while as many that were placed before end.
+func BenchmarkChurn(b *testing.B) {
+	for _, score := range scores() {
+		b.Run(string(score), func(b *testing.B) {
+			f, _ := hall(score, 12500, 0.9)
+			rng := rand.New(rand.NewSource(2))
+			type run struct {
+				sh *Shape
+				x  *node
+				g  []int32
+			}
+			var running []run
+			var shapes []*Shape
+			for i := range 32 {
+				shapes = append(shapes, f.Shape(&cluster.JobSpec{GPUs: int32(1 + i%4), CPUPerGPU: int64(1+rng.Intn(12)) * 1000, MemPerGPU: int64(1+rng.Intn(120)) << 30}))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				sh := shapes[rng.Intn(len(shapes))]
+				if parts := f.Place(sh, sh.GPUs, &Query{}); parts != nil {
+					for _, p := range parts {
+						running = append(running, run{sh, f.byID[p.Node], p.Taken})
+					}
+					f.Workers(parts, cluster.LaunchPerGPU)
+				}
+				for len(running) > 1500 {
+					i := rng.Intn(len(running))
+					r := running[i]
+					running[i] = running[len(running)-1]
+					running = running[:len(running)-1]
+					for _, g := range r.g {
+						r.x.gpus[g].free = cluster.WholeGPU
+					}
+					r.x.cpu += r.sh.CPU * int64(len(r.g))
+					r.x.mem += r.sh.Mem * int64(len(r.g))
+					f.refresh(r.x)
+				}
+			}
+			if r := f.pools[0].ranks; r != nil {
+				b.ReportMetric(float64(len(r.kinds)), "kinds")
+			}
+		})
+	}
+}
+
 // BenchmarkPlaceGang1024 places a gang that prefers one rack, names its GPUs,
 // and takes it back.
 func BenchmarkPlaceGang1024(b *testing.B) {

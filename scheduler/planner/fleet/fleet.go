@@ -34,6 +34,8 @@ type Fleet struct {
 	classes    map[classKey]*class
 	admissions []string // what jobs ask of labels and taints; their place here is their number
 	views      int      // made and not dropped
+	mix        []MixItem
+	churn      float64 // 0..1: part of the starts that follow an end
 	scratch    scratch
 }
 

@@ -16,18 +16,48 @@ type sled struct {
 	s      *cluster.State
 	fast   *Fleet
 	slow   *slow
+	mix    []MixItem
+	churn  int32
 	holds  map[cluster.NodeID][]Hold
 	serial int
 	now    cluster.Time
 	cursor cluster.Cursor
 }
 
-func newSled(t *rapid.T, score cluster.ScoreName) *sled {
+func newSled(t *rapid.T) *sled {
+	score := rapid.SampledFrom([]cluster.ScoreName{cluster.ScoreBestFit, cluster.ScoreFGD, cluster.ScoreGangline}).Draw(t, "score")
 	levels := cluster.DefaultPolicy().Levels
 	w := &sled{t: t, s: &cluster.State{}, fast: New(score, levels), slow: newSlow(levels), holds: map[cluster.NodeID][]Hold{}, now: 1}
 	w.apply(&cluster.Init{ClusterID: "c", Version: cluster.Version})
 	w.cursor = w.s.Cursor()
+	w.tellMix()
 	return w
+}
+
+// tellMix draws a mix of requests and tells it to both.
+func (w *sled) tellMix() {
+	var mix []MixItem
+	for range w.int("mix", 0, 6) {
+		m := MixItem{GPUs: int32(w.int("gpus", 0, 9)), Share: 1000, CPU: int64(w.int("cpu", 0, 3)) * 1000, Mem: int64(w.int("mem", 0, 2)) << 30, Weight: int64(w.int("weight", 1, 9))}
+		if m.GPUs == 1 {
+			m.Share = int32(rapid.SampledFrom([]int{100, 250, 333, 500, 810, 1000}).Draw(w.t, "share"))
+		}
+		m.Types = rapid.SampledFrom([][]string{nil, {"a100"}}).Draw(w.t, "types")
+		mix = append(mix, m)
+	}
+	w.mix, w.churn = mix, int32(w.int("churn", 0, 1000))
+	w.fast.SetMix(w.mix, w.churn)
+	w.slow.scorer = nil
+	w.fast.settle()
+	if w.fast.scorer(&pool{width: 1}) != nil {
+		w.slow.scorer = func(gpuType string) (scorer, int64, int64) {
+			sc := w.fast.scorer(w.fast.pool(gpuType))
+			if o, ok := sc.(*outlook); ok {
+				return sc, o.cpuStep, o.memStep
+			}
+			return sc, 1, 1
+		}
+	}
 }
 
 func (w *sled) int(name string, from, to int) int { return rapid.IntRange(from, to).Draw(w.t, name) }
@@ -132,7 +162,9 @@ func (w *sled) follow() {
 
 // step changes the cluster in one way.
 func (w *sled) step() {
-	switch w.int("step", 0, 9) {
+	switch w.int("step", 0, 10) {
+	case 10:
+		w.tellMix()
 	case 0, 1:
 		w.register()
 	case 2:
@@ -228,6 +260,7 @@ func (w *sled) start() {
 // anew is an index built from the state at once.
 func (w *sled) anew() *Fleet {
 	f := New(w.fast.score, w.fast.policy.Levels)
+	f.SetMix(w.mix, w.churn)
 	w.s.EachNode(func(n *cluster.Node) bool {
 		f.Put(n)
 		f.SetHolds(n.ID, w.holds[n.ID])
@@ -329,7 +362,7 @@ func members(s *set) (out []int32) {
 func TestFleetLaws(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		w := newSled(t, cluster.ScoreBestFit)
+		w := newSled(t)
 		for range w.int("nodes", 0, 10) {
 			w.register()
 		}

@@ -19,7 +19,8 @@ type pick struct{ pos, k int32 }
 // plan is a way to place a gang.
 type plan struct {
 	picks []pick
-	left  int64 // room that stays on the picked nodes
+	left  int64   // room that stays on the picked nodes
+	score float64 // of a plan on one node, if there is a score
 }
 
 func (p *plan) add(pos, k, room int32) {
@@ -27,10 +28,14 @@ func (p *plan) add(pos, k, room int32) {
 	p.left += int64(room - k)
 }
 
-// better compares two ways to place one gang: fewer nodes, then less left over.
+// better compares two ways to place one gang: fewer nodes, then the lower score
+// if it is one, then less left over.
 func (p *plan) better(q *plan) bool {
 	if len(p.picks) != len(q.picks) {
 		return len(p.picks) < len(q.picks)
+	}
+	if p.score != q.score {
+		return p.score < q.score
 	}
 	return p.left < q.left
 }

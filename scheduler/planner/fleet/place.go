@@ -57,7 +57,7 @@ func (f *Fleet) Most(sh *Shape, q *Query) int32 {
 		v := f.view(sh.class, p)
 		switch {
 		case sh.Shared():
-			if h, _ := f.hole(v, sh, barred); h > 0 {
+			if f.hole(v, sh, barred).pos >= 0 {
 				return 1
 			}
 		case !sh.Required:
@@ -133,7 +133,7 @@ func (f *Fleet) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 		if !p.may(sh, size) {
 			continue
 		}
-		plans[1].picks, plans[1].left = plans[1].picks[:0], 0
+		plans[1] = plan{picks: plans[1].picks[:0]}
 		if !f.choose(f.view(sh.class, p), sh, size, barred) {
 			continue
 		}
@@ -160,7 +160,16 @@ func (f *Fleet) choose(v *view, sh *Shape, size int32, barred *set) bool {
 	switch {
 	case s.total(sh) < int64(size):
 		return false
-	case sh.level == anywhere, size <= sh.gives(top):
+	case size <= sh.gives(top):
+		if r := f.ranks(v.pool); r != nil {
+			c := r.choose(v, sh, size, barred)
+			p.add(c.pos, size, int32(v.room[c.pos]))
+			p.score = c.score
+			return true
+		}
+		s.pack(sh, size, p)
+		return true
+	case sh.level == anywhere:
 		s.pack(sh, size, p)
 		return true
 	case sh.level == oneNode:
@@ -234,42 +243,47 @@ func (f *Fleet) spread(v *view, sh *Shape, size int32, barred *set, p *plan) {
 
 // placeShare places a part of a GPU.
 func (f *Fleet) placeShare(sh *Shape, q *Query, barred *set) []Part {
-	var best *pool
-	least, at := int16(0), int32(0)
+	var on *pool
+	best := choice{pos: -1}
 	for _, p := range f.allowed(sh, q) {
 		if !p.may(sh, 1) {
 			continue
 		}
-		free, pos := f.hole(f.view(sh.class, p), sh, barred)
-		if free > 0 && (best == nil || free < least) {
-			best, least, at = p, free, pos
+		v := f.view(sh.class, p)
+		var c choice
+		if r := f.ranks(p); r != nil {
+			c = r.choose(v, sh, 1, barred)
+		} else {
+			c = f.hole(v, sh, barred)
 		}
-		if best != nil && len(sh.Types) > 0 {
+		if c.pos >= 0 && (on == nil || c.score < best.score || (c.score == best.score && c.whole < best.whole)) {
+			on, best = p, c
+		}
+		if on != nil && len(sh.Types) > 0 {
 			break
 		}
 	}
-	if best == nil {
+	if on == nil {
 		return nil
 	}
-	return f.takeShare(best, sh, at, min(least, cluster.WholeGPU))
+	return f.takeShare(on, sh, best.pos, best.hole)
 }
 
-// hole finds the GPU with the least free that has room for a share: what is
-// free of it, and its node; or 0. Wholly free GPUs come last, and of these the
-// one on the node with the least room, which is added to what is free.
-func (f *Fleet) hole(v *view, sh *Shape, barred *set) (free int16, pos int32) {
+// hole finds the GPU with the least free that has room for a share. Wholly free
+// GPUs come last, and of these the one on the node with the least room.
+func (f *Fleet) hole(v *view, sh *Shape, barred *set) choice {
 	p := v.pool
 	for h := p.hole(int16(sh.Share)); h < cluster.WholeGPU; h = p.hole(h + 1) {
 		if pos := p.holes[h].next(0, &v.can, barred); pos >= 0 {
-			return h, pos
+			return choice{pos: pos, hole: h, score: float64(h)}
 		}
 	}
 	for k := range v.by {
 		if k > 0 && v.by[k].count > 0 {
 			if pos := v.by[k].next(0, nil, barred); pos >= 0 {
-				return cluster.WholeGPU + int16(k), pos
+				return choice{pos: pos, hole: cluster.WholeGPU, score: float64(cluster.WholeGPU + k)}
 			}
 		}
 	}
-	return 0, -1
+	return choice{pos: -1}
 }

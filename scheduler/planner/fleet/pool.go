@@ -34,6 +34,8 @@ type pool struct {
 	holes  []set
 	filled [cluster.WholeGPU/64 + 1]uint64
 	values []int16 // scratch
+
+	ranks *ranks // made when a score asks
 }
 
 // most follows a number for each domain, and knows the largest.

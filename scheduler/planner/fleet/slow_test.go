@@ -8,18 +8,18 @@ import (
 	"github.com/gangline/gangline/scheduler/cluster"
 )
 
-// slow is a second opinion: the same rules by plain loops over everything.
 // spec is the part of a shape that functions of package cluster read.
 func spec(sh *Shape) *cluster.JobSpec {
 	return &cluster.JobSpec{Selector: sh.Selector, Tolerations: sh.Tolerations}
 }
 
-// Fleet is what is free on a cluster's nodes. One goroutine owns it.
+// slow is a second opinion: the same rules by plain loops over everything.
 type slow struct {
 	policy *cluster.Policy
 	nodes  map[cluster.NodeID]*slowNode
-	ids    []cluster.NodeID // sorted
-	log    []saved          // what Undo restores, newest last
+	ids    []cluster.NodeID                                         // sorted
+	scorer func(gpuType string) (sc scorer, cpuStep, memStep int64) // nil: by room
+	log    []saved                                                  // what Undo restores, newest last
 
 }
 
@@ -327,7 +327,8 @@ func (f *slow) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 	var best []slowRoom
 	var bestType string
 	var one *slowNode
-	var gpu, least int32
+	var gpu int32
+	var least, score, bestScore float64
 	for _, t := range f.allowed(sh, q) {
 		if best != nil || one != nil {
 			if len(sh.Types) > 0 {
@@ -335,14 +336,19 @@ func (f *slow) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 			}
 		}
 		if sh.Shared() {
-			if x, g, free := f.shared(sh, q, t, avoid); x != nil && (one == nil || free < least) {
-				one, gpu, least = x, g, free
+			if x, g, free := f.shared(sh, q, t, avoid); x != nil && (one == nil || free < least || (free == least && f.scorer != nil && x.whole(t) < one.whole(bestType))) {
+				one, gpu, least, bestType = x, g, free, t
 			}
 			continue
 		}
-		parts := f.choose(sh, size, f.rooms(sh, q, t, avoid))
-		if parts != nil && (best == nil || tighter(parts, best)) {
-			best, bestType = parts, t
+		rooms := f.rooms(sh, q, t, avoid)
+		parts := f.choose(sh, size, rooms)
+		score = 0
+		if len(parts) == 1 && f.scorer != nil {
+			parts, score = f.cheapest(sh, size, rooms, t)
+		}
+		if parts != nil && (best == nil || tighter(parts, best, score-bestScore)) {
+			best, bestType, bestScore = parts, t, score
 		}
 	}
 	if one != nil {
@@ -367,15 +373,42 @@ func (f *slow) allowed(sh *Shape, q *Query) []string {
 	return slices.DeleteFunc(slices.Clone(types), func(t string) bool { return !slices.Contains(q.Types, t) })
 }
 
-// tighter compares two ways to place one gang: fewer nodes, then less left over.
-func tighter(a, b []slowRoom) bool {
+// cheapest returns the node for a gang that fits on one by the score.
+func (f *slow) cheapest(sh *Shape, size int32, rooms []slowRoom, gpuType string) (best []slowRoom, least float64) {
+	for _, r := range rooms {
+		if r.k < size {
+			continue
+		}
+		score, _ := f.rise(r.x, sh, size, gpuType)
+		if best == nil || score < least || (score == least && r.x.whole(gpuType) < best[0].x.whole(gpuType)) {
+			best, least = []slowRoom{{r.x, size, r.fit}}, score
+		}
+	}
+	return best, least
+}
+
+func (f *slow) rise(x *slowNode, sh *Shape, k int32, gpuType string) (float64, int16) {
+	sc, cpuStep, memStep := f.scorer(gpuType)
+	s := sight{cpu: x.cpu/cpuStep*cpuStep + cpuStep/2, mem: x.mem/memStep*memStep + memStep/2}
+	for i := range x.free {
+		if x.is.GPUs[i].Type == gpuType {
+			s.free = append(s.free, int16(x.free[i]))
+		}
+	}
+	slices.Sort(s.free)
+	return rise(sc, &s, sc.cost(&s), sh, k, &sight{})
+}
+
+// tighter compares two ways to place one gang: fewer nodes, then the lower
+// score, then less left over.
+func tighter(a, b []slowRoom, score float64) bool {
 	left := func(rooms []slowRoom) (n int32) {
 		for _, r := range rooms {
 			n += r.fit - r.k
 		}
 		return n
 	}
-	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(left(a), left(b))) < 0
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(score, 0), cmp.Compare(left(a), left(b))) < 0
 }
 
 // choose picks nodes among rooms.
@@ -463,9 +496,7 @@ func slowPack(sh *Shape, rooms []slowRoom, size int32) []slowRoom {
 
 // shared finds a GPU for a share: the fullest one that has it; a whole one on
 // the node with the least room.
-func (f *slow) shared(sh *Shape, q *Query, gpuType string, avoid bool) (*slowNode, int32, int32) {
-	var best *slowNode
-	var gpu, least int32
+func (f *slow) shared(sh *Shape, q *Query, gpuType string, avoid bool) (best *slowNode, gpu int32, least float64) {
 	for _, id := range f.ids {
 		x := f.nodes[id]
 		if !x.open(q) || x.fit(sh, 1) < 1 || (avoid && slices.Contains(q.Avoid, id)) || x.is.Admits(spec(sh)) != "" {
@@ -478,11 +509,18 @@ func (f *slow) shared(sh *Shape, q *Query, gpuType string, avoid bool) (*slowNod
 			if x.is.GPUs[i].Type != gpuType || free < sh.Share {
 				continue
 			}
+			score := float64(free)
 			if free == cluster.WholeGPU {
-				free += x.fit(sh, x.whole(gpuType))
+				score += float64(x.fit(sh, x.whole(gpuType)))
 			}
-			if best == nil || free < least {
-				best, gpu, least = x, int32(i), free
+			if f.scorer != nil {
+				var hole int16
+				if score, hole = f.rise(x, sh, 1, gpuType); int32(hole) != free {
+					continue
+				}
+			}
+			if best == nil || score < least || (f.scorer != nil && score == least && x.whole(gpuType) < best.whole(gpuType)) {
+				best, gpu, least = x, int32(i), score
 			}
 		}
 	}

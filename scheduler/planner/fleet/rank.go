@@ -1,0 +1,322 @@
+package fleet
+
+import (
+	"math"
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// ranks chooses nodes of a pool by a score. Nodes that a score sees alike are
+// one kind, so that a choice costs as much as there are kinds, not nodes. It
+// catches up with the pool as views do.
+type ranks struct {
+	pool   *pool
+	scorer scorer
+	seen   uint64
+	of     []int32 // kind by position, -1: none
+	kinds  []kind
+	index  map[string]int32 // by key
+	by     [][]int32        // kinds that have nodes, by how many GPUs are wholly free
+	tables map[rankKey]*table
+	// Free CPUs and memory are seen in steps, so that there are not as many
+	// kinds as nodes; 1: exactly.
+	cpuStep, memStep int64
+
+	key   []byte
+	after sight
+}
+
+// kind is a state in which nodes are.
+type kind struct {
+	sight sight
+	whole int32
+	place int32   // in ranks.by[whole], -1: it has no nodes
+	cost  float64 // of the state
+	nodes []int32 // positions, descending
+}
+
+// rankKey is what requests with the same scores have in common.
+type rankKey struct {
+	k, share int32
+	cpu, mem int64
+}
+
+// table remembers the scores of one request, by kind; NaN: not computed.
+type table struct {
+	score []float64
+	hole  []int16 // for a share: what is free of the GPU that it would take
+}
+
+// Bounds of what is remembered; at either all is computed anew.
+const (
+	maxTables = 1024
+	minKinds  = 8192
+)
+
+// ranks returns the pool's ranks, caught up; nil: there is no score.
+func (f *Fleet) ranks(p *pool) *ranks {
+	r := p.ranks
+	if r == nil {
+		s := f.scorer(p)
+		if s == nil {
+			return nil
+		}
+		r = &ranks{pool: p, scorer: s, cpuStep: 1, memStep: 1}
+		if o, ok := s.(*outlook); ok {
+			r.cpuStep, r.memStep = o.cpuStep, o.memStep
+		}
+		p.ranks = r
+	}
+	f.followRanks(r)
+	return r
+}
+
+func (f *Fleet) followRanks(r *ranks) {
+	now := f.now()
+	if r.seen == now && r.of != nil {
+		return
+	}
+	if r.of == nil || r.seen < f.from || now-r.seen > uint64(len(r.pool.nodes)) || len(r.kinds) > minKinds+4*len(r.pool.nodes) {
+		r.of = make([]int32, f.size())
+		for i := range r.of {
+			r.of[i] = -1
+		}
+		r.kinds, r.index = nil, map[string]int32{}
+		r.by, r.tables = make([][]int32, r.pool.width+1), map[rankKey]*table{}
+		for _, pos := range r.pool.nodes {
+			r.read(f.nodes[pos])
+		}
+		r.seen = now
+		return
+	}
+	for ; r.seen < now; r.seen++ {
+		if x := f.nodes[f.log[r.seen-f.from]]; x.changed == r.seen {
+			r.read(x)
+		}
+	}
+}
+
+// read puts a node under its kind.
+func (r *ranks) read(x *node) {
+	room := x.room(r.pool)
+	if room == nil {
+		return
+	}
+	next := r.kindOf(x, room)
+	was := r.of[x.pos]
+	if was == next {
+		return
+	}
+	if was >= 0 {
+		k := &r.kinds[was]
+		at, _ := slices.BinarySearchFunc(k.nodes, x.pos, func(a, b int32) int { return int(b - a) })
+		if k.nodes = slices.Delete(k.nodes, at, at+1); len(k.nodes) == 0 {
+			list := r.by[k.whole]
+			last := list[len(list)-1]
+			list[k.place], r.kinds[last].place = last, k.place
+			r.by[k.whole], k.place = list[:len(list)-1], -1
+		}
+	}
+	r.of[x.pos] = next
+	if next < 0 {
+		return
+	}
+	k := &r.kinds[next]
+	at, _ := slices.BinarySearchFunc(k.nodes, x.pos, func(a, b int32) int { return int(b - a) })
+	if k.nodes = slices.Insert(k.nodes, at, x.pos); len(k.nodes) == 1 {
+		k.place = int32(len(r.by[k.whole]))
+		r.by[k.whole] = append(r.by[k.whole], next)
+	}
+}
+
+// kindOf returns the kind of a node as it is, or -1 if nothing is free on it.
+func (r *ranks) kindOf(x *node, room *room) int32 {
+	if room.milli == 0 {
+		return -1
+	}
+	s := &r.after
+	s.see(x, room, r.cpuStep, r.memStep)
+	key := r.key[:0]
+	for _, v := range [2]int64{s.cpu, s.mem} {
+		for shift := 0; shift < 64; shift += 8 {
+			key = append(key, byte(v>>shift))
+		}
+	}
+	for _, free := range s.free {
+		key = append(key, byte(free), byte(free>>8))
+	}
+	r.key = key
+	if at, ok := r.index[string(key)]; ok {
+		return at
+	}
+	at := int32(len(r.kinds))
+	r.index[string(key)] = at
+	r.kinds = append(r.kinds, kind{
+		sight: sight{free: slices.Clone(s.free), cpu: s.cpu, mem: s.mem}, whole: room.whole, place: -1, cost: r.scorer.cost(s),
+	})
+	return at
+}
+
+// see fills a sight with what a score sees of a node.
+func (s *sight) see(x *node, room *room, cpuStep, memStep int64) {
+	s.free = s.free[:0]
+	for k := range room.size(x) {
+		s.free = append(s.free, x.gpus[room.gpu(k)].free)
+	}
+	slices.Sort(s.free)
+	// The middle of the step stands for all of it.
+	s.cpu = max(x.cpu, 0)/cpuStep*cpuStep + cpuStep/2
+	s.mem = max(x.mem, 0)/memStep*memStep + memStep/2
+}
+
+// choice is a node for a gang that goes to one.
+type choice struct {
+	pos   int32 // -1: none
+	score float64
+	whole int32 // GPUs wholly free there
+	hole  int16 // for a share: what is free of the GPU that it takes
+}
+
+// better compares two choices: the lower score, then the node with fewer
+// wholly free GPUs, then the one first by id.
+func (c *choice) better(d *choice) bool {
+	switch {
+	case d.pos < 0 || c.score != d.score:
+		return d.pos < 0 || c.score < d.score
+	case c.whole != d.whole:
+		return c.whole < d.whole
+	default:
+		return c.pos < d.pos
+	}
+}
+
+// choose returns the best node for k GPUs of a view, or for a share of one.
+func (r *ranks) choose(v *view, sh *Shape, k int32, barred *set) choice {
+	t := r.table(rankKey{k: k, share: sh.Share, cpu: sh.CPU, mem: sh.Mem})
+	best := choice{pos: -1}
+	from := k
+	if sh.Shared() {
+		from = 0
+	}
+	for whole := from; int(whole) < len(r.by); whole++ {
+		for _, id := range r.by[whole] {
+			score := t.score[id]
+			if score != score {
+				score = r.compute(t, id, sh, k)
+			}
+			if score > best.score && best.pos >= 0 {
+				continue
+			}
+			if math.IsInf(score, 1) {
+				continue
+			}
+			c := choice{score: score, whole: whole, hole: t.hole[id]}
+			nodes := r.kinds[id].nodes
+			for i := len(nodes) - 1; i >= 0; i-- {
+				c.pos = nodes[i]
+				if best.pos >= 0 && !c.better(&best) {
+					break
+				}
+				if barred != nil && barred.has(c.pos) {
+					continue
+				}
+				if int32(v.room[c.pos]) >= k || (sh.Shared() && v.can.has(c.pos)) {
+					best = c
+					break
+				}
+			}
+		}
+	}
+	return best
+}
+
+// score returns by how much k GPUs for a shape would raise the cost of a kind.
+func (r *ranks) score(id int32, sh *Shape, k int32) float64 {
+	t := r.table(rankKey{k: k, share: sh.Share, cpu: sh.CPU, mem: sh.Mem})
+	if math.IsNaN(t.score[id]) {
+		return r.compute(t, id, sh, k)
+	}
+	return t.score[id]
+}
+
+func (r *ranks) table(key rankKey) *table {
+	t := r.tables[key]
+	if t == nil {
+		if len(r.tables) >= maxTables {
+			clear(r.tables)
+		}
+		t = &table{}
+		r.tables[key] = t
+	}
+	for len(t.score) < len(r.kinds) {
+		t.score, t.hole = append(t.score, math.NaN()), append(t.hole, 0)
+	}
+	return t
+}
+
+// compute fills in the score of a request on a kind of node: by how much the
+// cost rises. Infinite if the request does not fit there.
+func (r *ranks) compute(t *table, id int32, sh *Shape, k int32) float64 {
+	best, hole := rise(r.scorer, &r.kinds[id].sight, r.kinds[id].cost, sh, k, &r.after)
+	t.score[id], t.hole[id] = best, hole
+	return best
+}
+
+// rise is by how much a request raises the cost of a node, and for a share the
+// GPU on which it does so least: what is free of it now.
+func rise(sc scorer, s *sight, cost float64, sh *Shape, k int32, after *sight) (best float64, hole int16) {
+	try := func(free int16) {
+		after.free, after.cpu, after.mem = append(after.free[:0], s.free...), s.cpu, s.mem
+		after.after(k, sh.Share, sh.CPU, sh.Mem, free)
+		if d := sc.rise(sc.cost(after) - cost); d < best {
+			best, hole = d, free
+		}
+	}
+	best = math.Inf(1)
+	if !sh.Shared() {
+		try(cluster.WholeGPU)
+		return best, hole
+	}
+	last := int16(-1)
+	for _, free := range s.free {
+		if free != last && int32(free) >= sh.Share {
+			try(free)
+		}
+		last = free
+	}
+	return best, hole
+}
+
+// Aside returns the node on which CPUs and memory that are taken without a GPU
+// raise the cost of its state least, by the score; "" if no node has them. It
+// takes nothing. Jobs always have GPUs, but published orders of arrivals hold
+// pods that have none. It looks at all nodes.
+func (f *Fleet) Aside(cpu, mem int64) cluster.NodeID {
+	f.settle()
+	sh := &Shape{Share: cluster.WholeGPU, CPU: cpu, Mem: mem}
+	best := choice{pos: -1}
+	for _, x := range f.nodes {
+		if x.cpu < cpu || x.mem < mem {
+			continue
+		}
+		c := choice{pos: x.pos}
+		for i := range x.rooms {
+			c.whole += x.rooms[i].whole
+			switch r := f.ranks(x.rooms[i].pool); {
+			case r == nil:
+			case r.of[x.pos] < 0:
+				c.score += r.scorer.rise(0)
+			default:
+				c.score += r.score(r.of[x.pos], sh, 0)
+			}
+		}
+		if best.pos < 0 || c.better(&best) {
+			best = c
+		}
+	}
+	if best.pos < 0 {
+		return ""
+	}
+	return f.nodes[best.pos].is.ID
+}
