@@ -48,6 +48,9 @@ func (s *Service) SetPolicy(ctx context.Context, req *schedulerv1.SetPolicyReque
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
+	if n := len(cluster.AppendCommand(nil, &cluster.SetPolicy{Policy: p, By: user})); n > cluster.MaxCommandBytes {
+		return nil, status.Errorf(codes.InvalidArgument, "the policy takes %d bytes of the %d that one log entry holds: name fewer queues, or fewer GPU types in each", n, cluster.MaxCommandBytes)
+	}
 	return viaLeader(ctx, s,
 		func(ctx context.Context) (*schedulerv1.SetPolicyResponse, error) {
 			return s.setPolicy(ctx, req, p, user)

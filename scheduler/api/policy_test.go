@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -82,8 +83,18 @@ func TestSetPolicyRefused(t *testing.T) {
 		_, err := f.s1().client.SetPolicy(ctx, &schedulerv1.SetPolicyRequest{Yaml: []byte(c.file)})
 		wantStatus(t, err, codes.InvalidArgument, c.want...)
 	}
+	var large strings.Builder
+	large.WriteString("queues:\n")
+	for q := range 400 {
+		fmt.Fprintf(&large, "  q%d:\n    limit:\n", q)
+		for k := range 60 {
+			fmt.Fprintf(&large, "      type-%s-%d: 1\n", strings.Repeat("x", 45), k)
+		}
+	}
+	_, err := f.s1().client.SetPolicy(ctx, &schedulerv1.SetPolicyRequest{Yaml: []byte(large.String())})
+	wantStatus(t, err, codes.InvalidArgument, "that one log entry holds")
 	setPolicy(t, f.s1().client, twoQueues)
-	_, err := f.s1().client.SetPolicy(ctx, &schedulerv1.SetPolicyRequest{Yaml: []byte("order: fifo"), WasIndex: &zero})
+	_, err = f.s1().client.SetPolicy(ctx, &schedulerv1.SetPolicyRequest{Yaml: []byte("order: fifo"), WasIndex: &zero})
 	wantStatus(t, err, codes.Aborted, "the policy was changed meanwhile")
 	if got := f.State().Policy().Order; got != cluster.OrderGangline {
 		t.Errorf("the order is %s by a policy that was refused", got)
@@ -127,6 +138,28 @@ reservations:
 	}
 	if strings.Contains(all, "node-a") {
 		t.Errorf("a node that is there is warned of:\n%s", all)
+	}
+}
+
+// TestPolicyBelowUse: a quota or limit that is lowered below what is held stops
+// nothing, and says so.
+func TestPolicyBelowUse(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.node("a", 8)
+	setPolicy(t, f.s1().client, "queues: {a: {quota: {h100: 4}}, b: {}}")
+	id := f.submit(func(s *cluster.JobSpec) { s.Queue, s.GPUs = "a", 4 })
+	f.start(id, "a:0", "a:1", "a:2", "a:3")
+	got := setPolicy(t, f.s1().client, "queues: {a: {quota: {h100: 2}, limit: 3}, b: {quota: {h100: 6}}}")
+	want := []string{
+		"queue a holds 4 GPUs, more than its limit of 3: nothing is stopped for that, but nothing more starts until fewer are held",
+		"queue a holds 4 GPUs of type h100, more than its new quota of 2: the rest counts as borrowed, and others may take it back",
+	}
+	if diff := cmp.Diff(want, got.GetWarnings()); diff != "" {
+		t.Error(diff)
+	}
+	if got := f.State().Job(id).State; !got.Holding() {
+		t.Errorf("the job is %s", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gangline/gangline/scheduler/census"
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/planner/quota"
 )
@@ -28,6 +29,7 @@ func policyWarnings(st *cluster.State, p *cluster.Policy) []string {
 	out := quota.Warnings(p, capacity)
 	out = append(out, unpromisedQueues(p)...)
 	out = append(out, deletedQueues(st, p)...)
+	out = append(out, belowUse(st, p)...)
 	if st.Nodes() == 0 {
 		return out
 	}
@@ -93,6 +95,57 @@ func deletedQueues(st *cluster.State, p *cluster.Policy) []string {
 			path, lost[path].pending, lost[path].holding))
 	}
 	return out
+}
+
+// belowUse names queues that hold more than a limit, or than a quota that is
+// lowered, lets them.
+func belowUse(st *cluster.State, p *cluster.Policy) []string {
+	var out []string
+	queues := census.Take(st, st.Now(), census.Options{}).Queues
+	for i := range queues {
+		q := &queues[i]
+		next := p.Queue(q.Path)
+		if next == nil || q.HeldMilli == 0 {
+			continue
+		}
+		for _, l := range next.Limit {
+			if held := heldOf(q, l.Type); held > l.GPUs*cluster.WholeGPU {
+				out = append(out, fmt.Sprintf("queue %s holds %g %s, more than its limit of %d: nothing is stopped for that, but nothing more starts until fewer are held",
+					q.Path, wholeGPUs(held), gpusOf(l.Type), l.GPUs))
+			}
+		}
+		if q.Policy == nil {
+			continue
+		}
+		for _, was := range q.Policy.Quota {
+			now, _ := cluster.CountOf(next.Quota, was.Type)
+			if held := heldOf(q, was.Type); now < was.GPUs && held > now*cluster.WholeGPU && len(next.Quota) > 0 {
+				out = append(out, fmt.Sprintf("queue %s holds %g %s, more than its new quota of %d: the rest counts as borrowed, and others may take it back",
+					q.Path, wholeGPUs(held), gpusOf(was.Type), now))
+			}
+		}
+	}
+	return out
+}
+
+// heldOf is what a queue holds of a type, or of all types, in milli-GPUs.
+func heldOf(q *census.Queue, gpuType string) int64 {
+	if gpuType == "" {
+		return q.HeldMilli
+	}
+	for _, a := range q.Held {
+		if a.Type == gpuType {
+			return a.Milli
+		}
+	}
+	return 0
+}
+
+func gpusOf(gpuType string) string {
+	if gpuType == "" {
+		return "GPUs"
+	}
+	return "GPUs of type " + gpuType
 }
 
 // absentLevels names levels of the topology whose label no node has. The
