@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,11 +61,11 @@ func (y *yard) place(p *Job) (*lodger, error) {
 	y.next++
 	l := &lodger{id: y.next, pod: p}
 	if p.GPUs == 0 {
-		at := y.leastMissed(p)
-		if at < 0 {
+		at := y.fleet.Aside(p.CPU, p.Mem)
+		if at == "" {
 			return nil, nil
 		}
-		l.parts = []fleet.Part{{Node: y.nodes[at].ID}}
+		l.parts = []fleet.Part{{Node: at}}
 	} else if l.parts = y.fleet.Place(y.shape(p), p.GPUs, &fleet.Query{}); l.parts == nil {
 		return nil, nil
 	}
@@ -144,27 +143,6 @@ func shapeOf(p *Job) shape {
 	return shape{types: strings.Join(p.Types, "|"), gpus: p.GPUs, milli: p.Milli, cpu: p.CPU, mem: p.Mem}
 }
 
-// leastMissed chooses a node for a pod without GPUs: the one whose free GPUs will miss the CPUs and memory least, in
-// multiples of what the pods seen so far ask for beside a GPU. The scheduler has no such jobs; published orders do, and
-// they stand in the way. -1: it fits nowhere.
-func (y *yard) leastMissed(p *Job) int {
-	best, most := -1, 0.0
-	for i, n := range y.nodes {
-		cpu, mem := n.CPUMilli-n.CPUUsed-p.CPU, n.MemBytes-n.MemUsed-p.Mem
-		if cpu < 0 || mem < 0 {
-			continue
-		}
-		free := int64(0)
-		for g := range n.GPUs {
-			free += int64(n.GPUs[g].FreeMilli())
-		}
-		if slack := y.mix.slack(cpu, mem, free); best < 0 || slack > most {
-			best, most = i, slack
-		}
-	}
-	return best
-}
-
 // When the fleet is told of the mix: soon, then seldom, since it costs.
 const (
 	firstTold = 64
@@ -189,9 +167,6 @@ type mix struct {
 	at    map[shape]int
 	kinds []kind
 	seen  int64
-	gpus  int64 // thousandths of GPUs, of all that were seen
-	cpu   int64 // beside these
-	mem   int64
 }
 
 // kind is one request and how often it was seen.
@@ -210,38 +185,15 @@ func (m *mix) note(p *Job) {
 	}
 	m.kinds[i].seen++
 	m.seen++
-	if p.GPUs > 0 {
-		m.gpus += volume(p)
-		m.cpu += p.CPU
-		m.mem += p.Mem
-	}
 }
 
-// slack is how many times over the CPUs and the memory suffice for free GPUs.
-func (m *mix) slack(cpu, mem, free int64) float64 {
-	if free == 0 || m.gpus == 0 {
-		return float64(maxSeconds) // nothing will miss them
-	}
-	times := func(have, use int64) float64 {
-		if use == 0 {
-			return maxSeconds
-		}
-		return float64(have) * float64(m.gpus) / (float64(use) * float64(free))
-	}
-	return min(times(cpu, m.cpu), times(mem, m.mem))
-}
-
-// items is the mix as the fleet wants it: only what asks for GPUs, most frequent first.
+// items is the mix as the fleet wants it.
 func (m *mix) items() []fleet.MixItem {
-	out := make([]fleet.MixItem, 0, len(m.kinds))
+	out := make([]fleet.MixItem, len(m.kinds))
 	for i := range m.kinds {
 		p := m.kinds[i].pod
-		if gpus := int64(p.GPUs); gpus > 0 {
-			out = append(out, fleet.MixItem{
-				GPUs: p.GPUs, Share: p.Milli, CPU: each(p.CPU, gpus), Mem: each(p.Mem, gpus), Types: p.Types, Weight: m.kinds[i].seen,
-			})
-		}
+		gpus := int64(max(p.GPUs, 1))
+		out[i] = fleet.MixItem{GPUs: p.GPUs, Share: p.Milli, CPU: each(p.CPU, gpus), Mem: each(p.Mem, gpus), Types: p.Types, Weight: m.kinds[i].seen}
 	}
-	slices.SortStableFunc(out, func(a, b fleet.MixItem) int { return cmp.Compare(b.Weight, a.Weight) })
 	return out
 }
