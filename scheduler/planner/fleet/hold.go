@@ -131,18 +131,18 @@ func (f *Fleet) shut(q *Query) *set {
 		return nil
 	}
 	key := f.scratch.key[:0]
-	any := false
+	some := false
 	for i, g := range f.groups {
 		if i&63 == 0 {
 			key = append(key, 0)
 		}
 		if !g.open(q) {
 			key[i>>6] |= 1 << (uint(i) & 63)
-			any = true
+			some = true
 		}
 	}
 	f.scratch.key = key
-	if !any {
+	if !some {
 		return nil
 	}
 	for i := range f.masks {

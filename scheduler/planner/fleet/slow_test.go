@@ -20,7 +20,6 @@ type slow struct {
 	ids    []cluster.NodeID                                         // sorted
 	scorer func(gpuType string) (sc scorer, cpuStep, memStep int64) // nil: by room
 	log    []saved                                                  // what Undo restores, newest last
-
 }
 
 // node is what is free on one node.
