@@ -18,19 +18,17 @@ func holePrices(sizes []int, demand []float64) []float64 {
 	n := len(sizes)
 	inverse := make([][]float64, n)
 	amount := make([]float64, n) // of each pattern in the basis
-	cost := make([]float64, n)   // of each: 1 for a pattern, 0 for unused demand
 	price := make([]float64, n)
 	for i := range inverse {
 		inverse[i] = make([]float64, n)
 		times := float64(units / sizes[i])
 		inverse[i][i] = 1 / times
 		amount[i] = demand[i] / times
-		cost[i] = 1
 		price[i] = 1 / times
 	}
 	pattern, step := make([]float64, n), make([]float64, n)
 	for range 20*n + 200 { // far more than it needs: a bound, should rounding make it cycle
-		gain, enters := bestPattern(sizes, price, pattern)
+		gain := bestPattern(sizes, price, pattern)
 		if gain <= 1e-9 {
 			break
 		}
@@ -53,7 +51,7 @@ func holePrices(sizes []int, demand []float64) []float64 {
 		for k := range row {
 			row[k] /= step[leaves]
 		}
-		amount[leaves], cost[leaves] = least, enters
+		amount[leaves] = least
 		for i := range inverse {
 			if i == leaves || step[i] == 0 {
 				continue
@@ -75,8 +73,8 @@ func holePrices(sizes []int, demand []float64) []float64 {
 
 // bestPattern fills in the column that lowers the cost most: the shares of one
 // GPU that are worth most at the prices, or demand left over where a price is
-// negative. It returns by how much one of it lowers the cost, and what it costs.
-func bestPattern(sizes []int, price, pattern []float64) (gain, cost float64) {
+// negative. It returns by how much one of it lowers the cost.
+func bestPattern(sizes []int, price, pattern []float64) (gain float64) {
 	var best [units + 1]float64
 	var last [units + 1]int // size index of the last share, -1: none ends here
 	for c := 1; c <= units; c++ {
@@ -88,7 +86,8 @@ func bestPattern(sizes []int, price, pattern []float64) (gain, cost float64) {
 		}
 	}
 	clear(pattern)
-	gain, spare := best[units]-1, -1
+	gain = best[units] - 1
+	spare := -1
 	for k := range price {
 		if -price[k] > gain {
 			gain, spare = -price[k], k
@@ -96,7 +95,7 @@ func bestPattern(sizes []int, price, pattern []float64) (gain, cost float64) {
 	}
 	if spare >= 0 {
 		pattern[spare] = -1
-		return gain, 0
+		return gain
 	}
 	for c := units; c > 0; {
 		if k := last[c]; k >= 0 {
@@ -106,5 +105,48 @@ func bestPattern(sizes []int, price, pattern []float64) (gain, cost float64) {
 			c--
 		}
 	}
-	return gain, 1
+	return gain
 }
+
+// holeValues returns what a part of a GPU is worth, by its size in units: the
+// most that shares in it can cost elsewhere, in GPUs, so that a whole GPU is
+// worth 1. Prices are averaged over demands that are varied a little, by a
+// fixed sequence: the prices of one demand alone are often one of many corners.
+func holeValues(demand *[units + 1]float64) (value [units + 1]float64) {
+	var sizes []int
+	var asked []float64
+	for u, d := range demand[:units] {
+		if d > 0 {
+			sizes, asked = append(sizes, u), append(asked, d)
+		}
+	}
+	prices := make([]float64, len(sizes))
+	varied := make([]float64, len(sizes))
+	seed := uint64(12345)
+	for range priceRounds {
+		for k := range varied {
+			seed = seed*6364136223846793005 + 1442695040888963407
+			varied[k] = asked[k] * (1 + priceSpread*(2*float64(seed>>11)/(1<<53)-1))
+		}
+		for k, price := range holePrices(sizes, varied) {
+			prices[k] += price / priceRounds
+		}
+	}
+	for u := 1; u <= units; u++ {
+		value[u] = value[u-1]
+		for k, size := range sizes {
+			if size <= u {
+				value[u] = max(value[u], value[u-size]+prices[k])
+			}
+		}
+		value[u] = min(value[u], 1)
+	}
+	value[units] = 1
+	return value
+}
+
+// How prices are averaged.
+const (
+	priceSpread = 0.3 // demands are varied by this part of them
+	priceRounds = 32
+)
