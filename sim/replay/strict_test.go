@@ -17,8 +17,10 @@ type strict struct {
 	seen  cluster.JobID
 }
 
-// shortestFirst and firstFirst make it, for runWith.
+// shortestFirst makes one for runWith, by the exact lengths.
 func shortestFirst(w *world) scheduler { return &strict{key: w.length} }
+
+// firstFirst makes one by the order of submission.
 func firstFirst(*world) scheduler {
 	return &strict{key: func(cluster.JobID) time.Duration { return 0 }}
 }
