@@ -181,8 +181,8 @@ func (x *Index) grow(plan *Plan) {
 		if j.State != cluster.Running || !j.Spec.Elastic() || j.Held() >= j.Spec.GPUs || x.now.Sub(j.StartedAt) < growAfter {
 			return true
 		}
-		if j.Checkpoint != nil && j.Checkpoint.Epoch == j.Epoch && x.now.Sub(j.Checkpoint.RecordedAt) > atCheckpoint {
-			return true // at its next one
+		if c := j.Checkpoint; c == nil || c.Epoch != j.Epoch || x.now.Sub(c.RecordedAt) > atCheckpoint {
+			return true // at its next one; whoever reports none would lose all its work
 		}
 		size := x.couldHave(j)
 		if size < j.Held()+max(j.Spec.GPUsPerNode, j.Held()/4, 1) {
@@ -205,10 +205,6 @@ func (x *Index) couldHave(j *cluster.Job) int32 {
 	r := x.running[j.ID]
 	x.tree.Give(r.q, j.User, r.gpuType, r.milli)
 	defer x.tree.Take(r.q, j.User, r.gpuType, r.milli)
-	most := int64(0)
-	for _, t := range x.typesOf(&shape{Shape: sh}) {
-		most = max(most, x.tree.Most(r.q, j.User, t)/int64(sh.Share))
-	}
-	size := min(int64(x.fleet.Most(sh, &q)), most)
-	return int32(size) //nolint:gosec // at most the gang's size
+	size, _ := x.elasticSize(sh, &q, r.q, j, x.typesOf(&shape{Shape: sh}))
+	return size
 }

@@ -167,10 +167,7 @@ func (x *Index) place(e *entry, types []string) (start, bool) {
 	q := x.query(j, types)
 	size := sh.GPUs
 	if sh.Least < sh.GPUs {
-		size = min(x.fleet.Most(sh.Shape, &q), x.mostByLimits(e.lane, types))
-		if sh.PerNode > 0 {
-			size -= size % sh.PerNode
-		}
+		size, q.Types = x.elasticSize(sh.Shape, &q, e.lane.q, j, types)
 		if size < sh.Least {
 			return start{}, false
 		}
@@ -291,11 +288,31 @@ func (x *Index) borrows(l *lane) bool {
 	return true
 }
 
-// mostByLimits is how many GPUs the lane's next job may have by its queue's limits.
-func (x *Index) mostByLimits(l *lane, types []string) int32 {
-	most := int64(0)
+// elasticSize is how many GPUs an elastic job gets now, and of which of the
+// given types: as many as fit and its queue's limits leave, on the first type
+// that has room for its smallest size if it prefers one, else on those that
+// have the most. What it may not borrow is not among them.
+func (x *Index) elasticSize(sh *fleet.Shape, q *fleet.Query, in *quota.Queue, j *cluster.Job, types []string) (size int32, on []string) {
 	for _, t := range types {
-		most = max(most, x.tree.Most(l.q, l.user, t)/int64(l.shape.Share))
+		q.Types = []string{t}
+		left := x.tree.Most(in, j.User, t)
+		if x.hasQuota && !j.Spec.Preemptible {
+			left = min(left, x.tree.Covered(in, t))
+		}
+		n := int32(min(left/int64(sh.Share), int64(x.fleet.Most(sh, q)))) //nolint:gosec // at most the gang's size
+		if sh.PerNode > 0 {
+			n -= n % sh.PerNode
+		}
+		switch {
+		case n < sh.Least || n < size:
+		case n > size:
+			size, on = n, []string{t}
+		default:
+			on = append(on, t)
+		}
+		if size > 0 && len(sh.Types) > 0 {
+			break
+		}
 	}
-	return int32(min(most, int64(l.shape.GPUs))) //nolint:gosec // bounded by the gang's size
+	return size, on
 }
