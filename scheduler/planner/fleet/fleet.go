@@ -14,6 +14,7 @@ type Fleet struct {
 
 	byID  map[cluster.NodeID]*node
 	nodes []*node // by id, once settled: a node's place here is its position
+	fresh []*node // new, not yet among nodes
 	pools []*pool // by GPU type
 	names []string
 	doms  []level // by level of the policy
@@ -81,6 +82,7 @@ func (f *Fleet) Put(n *cluster.Node) (grew, counted bool) {
 	if x == nil {
 		x = &node{is: n}
 		f.byID[n.ID] = x
+		f.fresh = append(f.fresh, x)
 		f.unsettled = true
 	} else if !f.unsettled {
 		f.unsettled = !x.same(n)
@@ -188,11 +190,7 @@ func (f *Fleet) settle() {
 	}
 	f.unsettled = false
 	f.gen++
-	f.nodes = f.nodes[:0]
-	for _, x := range f.byID { // any order: sorted next
-		f.nodes = append(f.nodes, x)
-	}
-	slices.SortFunc(f.nodes, func(a, b *node) int { return cmp.Compare(a.is.ID, b.is.ID) })
+	f.mergeFresh()
 	f.changes, f.masks = changes{}, f.masks[:0]
 	f.makePools()
 	f.makeLevels()
@@ -208,6 +206,25 @@ func (f *Fleet) settle() {
 	}
 	f.views = 0
 	f.scratch = scratch{}
+}
+
+// mergeFresh takes new nodes among the others, by id, and forgets dropped ones.
+func (f *Fleet) mergeFresh() {
+	slices.SortFunc(f.fresh, func(a, b *node) int { return cmp.Compare(a.is.ID, b.is.ID) })
+	old, fresh := f.nodes, f.fresh
+	all := make([]*node, 0, len(f.byID))
+	for len(old) > 0 || len(fresh) > 0 {
+		var x *node
+		if len(fresh) == 0 || (len(old) > 0 && old[0].is.ID < fresh[0].is.ID) {
+			x, old = old[0], old[1:]
+		} else {
+			x, fresh = fresh[0], fresh[1:]
+		}
+		if f.byID[x.is.ID] == x {
+			all = append(all, x)
+		}
+	}
+	f.nodes, f.fresh = all, nil
 }
 
 // size is the number of positions.

@@ -244,7 +244,9 @@ func (w *sled) start() {
 		return
 	}
 	parts := w.fast.Place(sh, size, &q)
-	w.slow.Place(sh, size, &q)
+	if diff := cmp.Diff(w.slow.Place(sh, size, &q), parts); diff != "" {
+		w.t.Fatalf("%s %+v as %d: the index chooses otherwise than plain loops:\n%s", spec.Wants(), q, size, diff)
+	}
 	if parts == nil {
 		return
 	}
@@ -305,6 +307,11 @@ func (w *sled) ask() {
 	got, want := w.fast.Place(sh, size, &q), w.slow.Place(sh, size, &q)
 	if diff := cmp.Diff(want, got); diff != "" {
 		w.t.Fatalf("%s %+v as %d: the index chooses otherwise than plain loops:\n%s", spec.Wants(), q, size, diff)
+	}
+	for _, gpuType := range w.slow.Types() {
+		if diff := cmp.Diff(w.slow.Type(gpuType), w.fast.Type(gpuType)); diff != "" {
+			w.t.Fatalf("GPUs are counted otherwise than by plain loops:\n%s", diff)
+		}
 	}
 	if diff := cmp.Diff(got, anew.Place(other, size, &q)); diff != "" {
 		w.t.Fatalf("an index built anew chooses otherwise:\n%s", diff)

@@ -39,20 +39,26 @@ func (f *Fleet) makeLevels() {
 	for _, x := range f.nodes {
 		x.dom = make([]int32, len(f.doms))
 	}
-	paths := make([]string, len(f.nodes))
 	for l := range f.doms {
 		d := &f.doms[l]
 		d.none = newSet(f.size())
-		for i, x := range f.nodes {
-			if paths[i] = f.policy.Domain(x.is, f.policy.Levels[l].Name); paths[i] != "" {
-				d.names = append(d.names, paths[i])
+		for _, x := range f.nodes {
+			if len(x.paths) == l {
+				x.paths = append(x.paths, f.policy.Domain(x.is, f.policy.Levels[l].Name))
+			}
+			if path := x.paths[l]; path != "" && (len(d.names) == 0 || d.names[len(d.names)-1] != path) {
+				d.names = append(d.names, path)
 			}
 		}
 		slices.Sort(d.names)
 		d.names = slices.Compact(d.names)
 		d.members = make([][]int32, len(d.names))
-		for i, x := range f.nodes {
-			at, ok := slices.BinarySearch(d.names, paths[i])
+		at := 0
+		for _, x := range f.nodes {
+			ok := at < len(d.names) && d.names[at] == x.paths[l] // neighbours are often of one domain
+			if !ok {
+				at, ok = slices.BinarySearch(d.names, x.paths[l])
+			}
 			if !ok {
 				x.dom[l] = -1
 				d.none.add(x.pos)

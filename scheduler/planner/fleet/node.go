@@ -12,10 +12,11 @@ type node struct {
 	gpus     []gpu // as in is.GPUs
 	pos      int32
 	cpu, mem int64
-	rooms    []room  // by GPU type
-	dom      []int32 // domain by level of the policy, -1: none
-	held     *group  // by what it is kept for; nil: anyone may use it
-	changed  uint64  // sequence number of its last change
+	rooms    []room   // by GPU type
+	paths    []string // names of its domains by level of the policy, "": none; as far as known
+	dom      []int32  // its domains by level, -1: none
+	held     *group   // by what it is kept for; nil: anyone may use it
+	changed  uint64   // sequence number of its last change
 }
 
 // gpu is what choosing needs to know of a GPU, close together.
@@ -39,6 +40,7 @@ type room struct {
 
 // take makes a node's GPUs anew.
 func (x *node) take(n *cluster.Node) {
+	x.paths = nil
 	x.gpus = make([]gpu, len(n.GPUs))
 	for i := range n.GPUs {
 		x.gpus[i] = gpu{uuid: n.GPUs[i].UUID, island: n.GPUs[i].Island}

@@ -10,19 +10,20 @@ import (
 // outlook is the score named gangline: what a node is worth to the recent mix
 // of requests. A state of a node costs, in thousandths of GPUs,
 //
-//	- worthOfHoles * V        V: what its free GPUs and parts of GPUs are worth,
-//	                          each by the shares of the mix that it can hold (holeValues)
-//	- sum over requests of the mix (their part of its GPU time x what the node
-//	  could hold of them if it were given to them alone, CPUs and memory considered)
-//	+ weightOfLack * (1 - churn) * lack^2 / V, for CPUs and for memory
-//	                          lack: for how much of V they do not suffice, at what
-//	                          the mix asks for beside a GPU
-//	- worthOfFree * F^2 / 8   F: its free GPUs, parts counted: rather one node with
-//	                          eight than two with four
+//   - worthOfHoles * V        V: what its free GPUs and parts of GPUs are worth,
+//     each by the shares of the mix that it can hold (holeValues)
+//   - sum over requests of the mix (their part of its GPU time x what the node
+//     could hold of them if it were given to them alone, CPUs and memory considered)
+//   - weightOfLack * (1 - churn) * lack^2 / V, for CPUs and for memory
+//     lack: for how much of V they do not suffice, at what
+//     the mix asks for beside a GPU
+//   - worthOfFree * F^2 / 8   F: its free GPUs, parts counted: rather one node with
+//     eight than two with four
 //
 // The lack counts less where jobs come and go: what misses CPUs now has them
 // again when its neighbours end. The constants were found on the published
-// openb trace and hold for all clusters; docs/ARCHITECTURE.md has the figures.
+// openb trace, on arrivals alone and with departures at two loads, and hold for
+// all clusters; "gangline sim place" measures them.
 type outlook struct {
 	kinds    []outlookKind
 	lack     float64

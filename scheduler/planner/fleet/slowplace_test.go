@@ -1,0 +1,361 @@
+package fleet
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// room is what a gang could have of one node.
+type slowRoom struct {
+	x   *slowNode
+	k   int32 // GPUs that the gang gets there
+	fit int32 // that it could have
+}
+
+// whole is how many GPUs of a type are wholly free on a node.
+func (x *slowNode) whole(gpuType string) int32 {
+	k := int32(0)
+	for i := range x.free {
+		if x.free[i] == cluster.WholeGPU && x.is.GPUs[i].Type == gpuType {
+			k++
+		}
+	}
+	return k
+}
+
+// fit is for how many GPUs of the shape the node has CPUs and memory, at most k.
+func (x *slowNode) fit(sh *Shape, k int32) int32 {
+	fit := int64(k)
+	if sh.CPU > 0 {
+		fit = min(fit, x.cpu/sh.CPU)
+	}
+	if sh.Mem > 0 {
+		fit = min(fit, x.mem/sh.Mem)
+	}
+	return int32(max(fit, 0))
+}
+
+// rooms returns the nodes that a query may use with their room, by id.
+func (f *slow) rooms(sh *Shape, q *Query, gpuType string, avoid bool) []slowRoom {
+	var out []slowRoom
+	for _, id := range f.ids {
+		x := f.nodes[id]
+		k := x.fit(sh, x.whole(gpuType))
+		if k < max(sh.PerNode, 1) || !x.open(q) || (avoid && slices.Contains(q.Avoid, id)) || x.is.Admits(spec(sh)) != "" {
+			continue
+		}
+		if sh.Required && f.policy.Domain(x.is, sh.Level) == "" {
+			continue
+		}
+		out = append(out, slowRoom{x, sh.gives(k), k})
+	}
+	return out
+}
+
+// Most returns the size of the largest gang that Place would accept now: at
+// most sh.GPUs, a multiple of sh.PerNode, within one domain if the shape
+// requires it.
+func (f *slow) Most(sh *Shape, q *Query) int32 {
+	most := int32(0)
+	for _, t := range f.allowed(sh, q) {
+		if sh.Shared() {
+			if x, _, _ := f.shared(sh, q, t, false); x != nil {
+				return 1
+			}
+			continue
+		}
+		rooms := f.rooms(sh, q, t, false)
+		if !sh.Required {
+			most = max(most, sum(rooms))
+			continue
+		}
+		for _, d := range f.split(rooms, sh.Level) {
+			most = max(most, sum(d.rooms))
+		}
+	}
+	return min(most, sh.GPUs)
+}
+
+func sum(rooms []slowRoom) (n int32) {
+	for _, r := range rooms {
+		n += r.k
+	}
+	return n
+}
+
+type slowDomain struct {
+	name  string
+	rooms []slowRoom
+	k     int32
+}
+
+// split groups nodes by their domain of a level, by name.
+func (f *slow) split(rooms []slowRoom, level string) []slowDomain {
+	var out []slowDomain
+	for _, r := range rooms {
+		name := f.policy.Domain(r.x.is, level)
+		i, ok := slices.BinarySearchFunc(out, name, func(d slowDomain, want string) int { return cmp.Compare(d.name, want) })
+		if !ok {
+			out = slices.Insert(out, i, slowDomain{name: name})
+		}
+		out[i].rooms = append(out[i].rooms, r)
+		out[i].k += r.k
+	}
+	return out
+}
+
+// Place chooses GPUs for a gang of a size, and takes them.
+func (f *slow) Place(sh *Shape, size int32, q *Query) []Part {
+	if size < 1 || (sh.PerNode > 0 && size%sh.PerNode != 0) {
+		return nil
+	}
+	if parts := f.place(sh, size, q, true); parts != nil {
+		return parts
+	}
+	return f.place(sh, size, q, false)
+}
+
+func (f *slow) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
+	var best []slowRoom
+	var bestType string
+	var one *slowNode
+	var gpu int32
+	var least, score, bestScore float64
+	for _, t := range f.allowed(sh, q) {
+		if best != nil || one != nil {
+			if len(sh.Types) > 0 {
+				break
+			}
+		}
+		if sh.Shared() {
+			if x, g, free := f.shared(sh, q, t, avoid); x != nil && (one == nil || free < least || (free == least && f.scorer != nil && x.whole(t) < one.whole(bestType))) {
+				one, gpu, least, bestType = x, g, free, t
+			}
+			continue
+		}
+		rooms := f.rooms(sh, q, t, avoid)
+		parts := f.choose(sh, size, rooms)
+		score = 0
+		if len(parts) == 1 && f.scorer != nil {
+			parts, score = f.cheapest(sh, size, rooms, t)
+		}
+		if parts != nil && (best == nil || tighter(parts, best, score-bestScore)) {
+			best, bestType, bestScore = parts, t, score
+		}
+	}
+	if one != nil {
+		return []Part{f.take(one, sh, []int32{gpu})}
+	}
+	var out []Part
+	for _, r := range best {
+		out = append(out, f.take(r.x, sh, r.x.pick(bestType, r.k)))
+	}
+	return out
+}
+
+// allowed returns the GPU types that a query may use, preferred first.
+func (f *slow) allowed(sh *Shape, q *Query) []string {
+	types := sh.Types
+	if len(types) == 0 {
+		types = f.Types()
+	}
+	if q.Types == nil {
+		return types
+	}
+	return slices.DeleteFunc(slices.Clone(types), func(t string) bool { return !slices.Contains(q.Types, t) })
+}
+
+// cheapest returns the node for a gang that fits on one by the score.
+func (f *slow) cheapest(sh *Shape, size int32, rooms []slowRoom, gpuType string) (best []slowRoom, least float64) {
+	for _, r := range rooms {
+		if r.k < size {
+			continue
+		}
+		score, _ := f.rise(r.x, sh, size, gpuType)
+		if best == nil || score < least || (score == least && r.x.whole(gpuType) < best[0].x.whole(gpuType)) {
+			best, least = []slowRoom{{r.x, size, r.fit}}, score
+		}
+	}
+	return best, least
+}
+
+func (f *slow) rise(x *slowNode, sh *Shape, k int32, gpuType string) (float64, int16) {
+	sc, cpuStep, memStep := f.scorer(gpuType)
+	s := sight{cpu: max(x.cpu, 0)/cpuStep*cpuStep + cpuStep/2, mem: max(x.mem, 0)/memStep*memStep + memStep/2}
+	for i := range x.free {
+		if x.is.GPUs[i].Type == gpuType {
+			s.free = append(s.free, int16(x.free[i]))
+		}
+	}
+	slices.Sort(s.free)
+	return rise(sc, &s, sc.cost(&s), sh, k, &sight{})
+}
+
+// tighter compares two ways to place one gang: fewer nodes, then the lower
+// score, then less left over.
+func tighter(a, b []slowRoom, score float64) bool {
+	left := func(rooms []slowRoom) (n int32) {
+		for _, r := range rooms {
+			n += r.fit - r.k
+		}
+		return n
+	}
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(score, 0), cmp.Compare(left(a), left(b))) < 0
+}
+
+// choose picks nodes among rooms.
+func (f *slow) choose(sh *Shape, size int32, rooms []slowRoom) []slowRoom {
+	if sum(rooms) < size {
+		return nil
+	}
+	level := sh.Level
+	if !sh.Required && !slices.ContainsFunc(f.policy.Levels, func(l cluster.Level) bool { return l.Name == level }) {
+		level = ""
+	}
+	if level == "" || slices.ContainsFunc(rooms, func(r slowRoom) bool { return r.k >= size }) {
+		return slowPack(sh, rooms, size)
+	}
+	if d := f.within(rooms, level, size); d != nil || sh.Required {
+		if d == nil {
+			return nil
+		}
+		return slowPack(sh, d.rooms, size)
+	}
+	names := []string{}
+	for _, l := range f.policy.Levels {
+		if l.Name == level {
+			break
+		}
+		names = append(names, l.Name)
+	}
+	for _, wide := range slices.Backward(names) {
+		if d := f.within(rooms, wide, size); d != nil {
+			rooms = d.rooms
+			break
+		}
+	}
+	var out []slowRoom
+	domains := f.split(rooms, level)
+	for size > 0 {
+		best := -1
+		for i, d := range domains {
+			switch {
+			case d.name == "":
+			case best < 0, d.k >= size && (domains[best].k < size || d.k < domains[best].k),
+				d.k < size && domains[best].k < size && d.k > domains[best].k:
+				best = i
+			}
+		}
+		best = max(best, 0)
+		k := min(size, domains[best].k)
+		out = append(out, slowPack(sh, domains[best].rooms, k)...)
+		size -= k
+		domains = slices.Delete(domains, best, best+1)
+	}
+	return out
+}
+
+// within returns the smallest domain that suffices, or nil.
+func (f *slow) within(rooms []slowRoom, level string, size int32) *slowDomain {
+	var best *slowDomain
+	domains := f.split(rooms, level)
+	for i := range domains {
+		if d := &domains[i]; d.name != "" && d.k >= size && (best == nil || d.k < best.k) {
+			best = d
+		}
+	}
+	return best
+}
+
+// pack takes the roomiest nodes until one suffices for what is left, and then
+// the one with the least room that does. With a shape, the least room first.
+func slowPack(sh *Shape, rooms []slowRoom, size int32) []slowRoom {
+	rooms = slices.Clone(rooms)
+	slices.SortStableFunc(rooms, func(a, b slowRoom) int { return cmp.Compare(a.fit, b.fit) })
+	var out []slowRoom
+	for size > 0 {
+		want := min(size, rooms[len(rooms)-1].fit)
+		if sh.PerNode > 0 {
+			want = sh.PerNode
+		}
+		i := slices.IndexFunc(rooms, func(r slowRoom) bool { return r.fit >= want })
+		out = append(out, slowRoom{rooms[i].x, want, rooms[i].fit})
+		rooms = slices.Delete(rooms, i, i+1)
+		size -= want
+	}
+	return out
+}
+
+// shared finds a GPU for a share: the fullest one that has it; a whole one on
+// the node with the least room.
+func (f *slow) shared(sh *Shape, q *Query, gpuType string, avoid bool) (best *slowNode, gpu int32, least float64) {
+	for _, id := range f.ids {
+		x := f.nodes[id]
+		if !x.open(q) || x.fit(sh, 1) < 1 || (avoid && slices.Contains(q.Avoid, id)) || x.is.Admits(spec(sh)) != "" {
+			continue
+		}
+		if sh.Required && f.policy.Domain(x.is, sh.Level) == "" {
+			continue
+		}
+		for i, free := range x.free {
+			if x.is.GPUs[i].Type != gpuType || free < sh.Share {
+				continue
+			}
+			score := float64(free)
+			if free == cluster.WholeGPU {
+				score += float64(x.fit(sh, x.whole(gpuType)))
+			}
+			if f.scorer != nil {
+				var hole int16
+				if score, hole = f.rise(x, sh, 1, gpuType); int32(hole) != free {
+					continue
+				}
+			}
+			if best == nil || score < least || (f.scorer != nil && score == least && x.whole(gpuType) < best.whole(gpuType)) {
+				best, gpu, least = x, int32(i), score
+			}
+		}
+	}
+	return best, gpu, least
+}
+
+// pick names k wholly free GPUs of a node, of one island if it can be.
+func (x *slowNode) pick(gpuType string, k int32) []int32 {
+	free := map[int32][]int32{} // by island
+	for i := range x.free {
+		if x.free[i] == cluster.WholeGPU && x.is.GPUs[i].Type == gpuType {
+			free[x.is.GPUs[i].Island] = append(free[x.is.GPUs[i].Island], int32(i))
+		}
+	}
+	var out []int32
+	for k > 0 {
+		best := int32(-1)
+		for _, island := range slices.Sorted(maps.Keys(free)) {
+			n, b := int32(len(free[island])), int32(len(free[best]))
+			if best < 0 || (n >= k && (b < k || n < b)) || (n < k && b < k && n > b) {
+				best = island
+			}
+		}
+		n := min(k, int32(len(free[best])))
+		out = append(out, free[best][:n]...)
+		delete(free, best)
+		k -= n
+	}
+	slices.Sort(out)
+	return out
+}
+
+// take gives GPUs of a node to a gang.
+func (f *slow) take(x *slowNode, sh *Shape, gpus []int32) Part {
+	f.save(x)
+	x.free = slices.Clone(x.free)
+	for _, g := range gpus {
+		x.free[g] -= sh.Share
+		x.cpu -= sh.CPU
+		x.mem -= sh.Mem
+	}
+	return Part{Node: x.is.ID, GPUs: int32(len(gpus)), Taken: gpus}
+}
