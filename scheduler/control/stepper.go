@@ -1,6 +1,7 @@
 package control
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -46,25 +47,39 @@ func (st *Stepper) Step(s *cluster.State, leases Leases, now cluster.Time) (cmds
 	//    and why the others wait.
 	st.index.Follow(s)
 	p := st.index.Plan(now, st.cfg.Planner, thorough)
+	withoutStopped(&p, cmds)
 	cmds = append(cmds, commands(s, &p)...)
 	// 4. History over its bound.
 	cmds = append(cmds, forgetJobs(s, st.cfg)...)
-	return cmds, st.next(s, now, len(cmds) > 0)
+	return cmds, st.next(s, now, len(cmds) > 0 || !thorough)
 }
 
 // waitingTick is the longest time between two steps while a job waits: fair
 // shares move, and predictions turn out wrong.
 const waitingTick = time.Minute
 
-// next is when to step again if nothing changes.
+// withoutStopped leaves out of a plan the stops of jobs that these commands stop
+// already: the state would refuse the second one.
+func withoutStopped(p *planner.Plan, cmds []cluster.Command) {
+	stopped := map[cluster.JobID]bool{}
+	for _, c := range cmds {
+		if e, ok := c.(*cluster.EvictJob); ok {
+			stopped[e.Job] = true
+		}
+	}
+	p.Evicts = slices.DeleteFunc(p.Evicts, func(e planner.Evict) bool { return stopped[e.Job] })
+}
+
+// next is when to step again if nothing changes. Busy: something was proposed,
+// or not everything was looked at.
 func (st *Stepper) next(s *cluster.State, now cluster.Time, busy bool) cluster.Time {
 	next := st.wake
 	if again := st.thorough.Add(st.cfg.Thorough); next != 0 && next < again {
 		next = again // it is looked at then, not before
 	}
+	next = sooner(next, st.index.Wake())
 	if s.Count(cluster.Pending) > 0 {
 		next = sooner(next, now.Add(waitingTick))
-		next = sooner(next, st.index.Wake())
 	}
 	if busy {
 		next = sooner(next, now.Add(st.cfg.Thorough))

@@ -52,9 +52,34 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 		x.defragment(&plan)
 		x.reconsider()
 	}
+	plan.Keeps = slices.DeleteFunc(plan.Keeps, func(k Keep) bool { return x.pending[k.Job] == nil }) // it has started meanwhile
 	// 7. Why the others wait.
 	x.explain(&plan, blocker)
+	x.tidy(&plan)
 	return plan
+}
+
+// tidy leaves out what the state would refuse, since the steps do not look at
+// each other's results: what is kept for jobs that a later step has started, or
+// kept anew, and second stops of one job.
+func (x *Index) tidy(plan *Plan) {
+	last := map[cluster.JobID]int{}
+	for i := range plan.Keeps {
+		last[plan.Keeps[i].Job] = i
+	}
+	keeps := plan.Keeps[:0]
+	for i, k := range plan.Keeps {
+		if x.pending[k.Job] != nil && last[k.Job] == i {
+			keeps = append(keeps, k)
+		}
+	}
+	plan.Keeps = slices.Clip(keeps)
+	stopped := map[cluster.JobID]bool{}
+	plan.Evicts = slices.DeleteFunc(plan.Evicts, func(e Evict) bool {
+		twice := stopped[e.Job]
+		stopped[e.Job] = true
+		return twice
+	})
 }
 
 // wake lines up the jobs whose back-off has ended.
@@ -125,7 +150,7 @@ func (x *Index) openAll() {
 // tryLane starts the lane's first job, or takes the lane or its whole shape
 // out until something has changed that may help.
 func (x *Index) tryLane(l *lane, plan *Plan) bool {
-	if x.arrayFull(l) {
+	if x.arrayFull(l.jobs.top().job) {
 		x.removeLane(l) // count adds it when a member ends
 		x.say(l, arrayText(l.jobs.top().job.Spec))
 		return false
@@ -151,10 +176,14 @@ func (x *Index) tryLane(l *lane, plan *Plan) bool {
 	return false
 }
 
-// arrayFull reports whether as many members of the lane's array run as may.
-func (x *Index) arrayFull(l *lane) bool {
-	a := x.arrays[l.array]
-	return l.array != 0 && a != nil && a.holding >= l.jobs.top().job.Spec.Array.Parallel
+// arrayFull reports whether as many members of a job's array run as may.
+func (x *Index) arrayFull(j *cluster.Job) bool {
+	most := j.Spec.Array.Parallel
+	if j.Array == 0 || most == 0 {
+		return false
+	}
+	a := x.arrays[j.Array]
+	return a != nil && a.holding >= most
 }
 
 // place chooses GPUs of the given types for a job and takes them.

@@ -14,7 +14,7 @@ func (x *Index) settle(s *cluster.State) {
 		if r == nil || r.nodes == nil {
 			continue
 		}
-		if j := s.Job(id); j != nil && j.State.Holding() && j.Epoch > r.job.Epoch {
+		if j := s.Job(id); j != nil && j.State.Holding() && j.Epoch == r.job.Epoch+1 {
 			continue // followJob takes it
 		}
 		x.release(r)
@@ -35,6 +35,12 @@ func (x *Index) followNode(id cluster.NodeID) bool {
 		return true
 	}
 	grew, other := x.fleet.Put(n)
+	if other && len(x.policy.Windows) > 0 {
+		x.windowsAt = 0 // the reservations may be of it
+	}
+	if other && len(x.jobHolds[id])+len(x.windowHolds[id]) > 0 {
+		x.setHolds(id) // it may have been unknown
+	}
 	if grew && len(x.jobHolds[id]) == 0 && len(x.windowHolds[id]) == 0 {
 		for i := range n.GPUs {
 			if i == 0 || n.GPUs[i].Type != n.GPUs[i-1].Type {

@@ -67,7 +67,7 @@ func (x *Index) startKept(plan *Plan) {
 			continue // in back-off
 		}
 		types, blocked := x.allowed(e.lane)
-		if blocked != nil {
+		if blocked != nil || x.arrayFull(e.job) {
 			continue
 		}
 		if st, ok := x.place(e, types); ok {
@@ -101,19 +101,43 @@ func (x *Index) backfill(plan *Plan) {
 		if sh == nil || !sh.closed || sh.lanes.len() == 0 || !x.fleet.May(sh.Shape, sh.Least) {
 			continue
 		}
-		lanes := slices.Clone(sh.lanes.items[:min(maxBackfill, sh.lanes.len())])
+		var lanes []*lane
+		for _, l := range sh.lanes.items {
+			if x.mayFill(l) {
+				lanes = append(lanes, l)
+			}
+		}
 		slices.SortFunc(lanes, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
-		for _, l := range lanes {
+		for _, l := range lanes[:min(len(lanes), maxBackfill)] {
 			x.backfillLane(l, plan)
 		}
 	}
+}
+
+// mayFill reports whether some node that is kept is open to a lane's next job,
+// though its shape is closed.
+func (x *Index) mayFill(l *lane) bool {
+	j := l.jobs.top().job
+	end := x.endOf(j, x.now)
+	for _, k := range x.kept { // any order: any will do
+		if end != 0 && end <= k.kept.At {
+			return true
+		}
+	}
+	for i := range x.policy.Windows {
+		w := &x.policy.Windows[i]
+		if x.now < w.End && ((end != 0 && end <= w.Start) || Below(j.Spec.Queue, w.Queue)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (x *Index) backfillLane(l *lane, plan *Plan) {
 	for l.jobs.len() > 0 && len(plan.Starts) < x.cfg.MaxStarts {
 		e := l.jobs.top()
 		types, blocked := x.allowed(l)
-		if blocked != nil || x.arrayFull(l) {
+		if blocked != nil || x.arrayFull(e.job) {
 			return
 		}
 		st, ok := x.place(e, types)
@@ -159,7 +183,7 @@ func (x *Index) reserve(plan *Plan) {
 // long enough and not too many have a reservation already.
 func (x *Index) reserveFor(e *entry, plan *Plan) {
 	j := e.job
-	if x.left <= 0 || x.kept[j.ID] != nil || x.now.Sub(j.PendingAt) < x.policy.Backfill.HoldAfter {
+	if x.left <= 0 || x.kept[j.ID] != nil || !x.overdue(e) || x.arrayFull(j) {
 		return
 	}
 	if k, ok := x.reservation(e); ok {
@@ -167,6 +191,18 @@ func (x *Index) reserveFor(e *entry, plan *Plan) {
 		plan.Keeps = append(plan.Keeps, k)
 		x.holdFor(k)
 	}
+}
+
+// overdue reports whether a job has waited long enough for nodes to be kept for
+// it: the policy's time, and in the order gangline until its virtual deadline,
+// since before that the jobs that pass it are meant to. One GPU needs nothing
+// kept: the first that comes free is its own.
+func (x *Index) overdue(e *entry) bool {
+	j := e.job
+	if j.Spec.Least() <= 1 || x.now.Sub(j.PendingAt) < x.policy.Backfill.HoldAfter {
+		return false
+	}
+	return x.policy.Order != cluster.OrderGangline || int64(x.now)/1e6 >= e.key
 }
 
 // claims reports whether the plan already keeps something for a job.
@@ -192,13 +228,18 @@ func (x *Index) dropStale(plan *Plan) {
 			node := x.state.Node(n)
 			return node == nil || node.State != cluster.NodeReady || node.Drain != nil
 		})
-		if (lost || x.now > k.At) && (lost || x.now.Sub(k.Made) > rekeepAfter) && !x.claims(plan, id) {
-			e := x.pending[id]
-			if e == nil || e.lane == nil {
-				continue
-			}
+		e := x.pending[id]
+		if e == nil || e.lane == nil || x.claims(plan, id) {
+			continue
+		}
+		_, blocked := x.allowed(e.lane)
+		idle := blocked != nil || x.arrayFull(e.job) // it may not start whatever comes free
+		if lost || idle || (x.now > k.At && x.now.Sub(k.Made) > rekeepAfter) {
 			x.unkeep(id)
-			next, ok := x.reservation(e)
+			next, ok := Keep{}, false
+			if !idle {
+				next, ok = x.reservation(e)
+			}
 			if !ok {
 				next = Keep{Job: id}
 			}
@@ -241,7 +282,7 @@ func (x *Index) soonest(e *entry, gpuType string) ([]cluster.NodeID, cluster.Tim
 	var names []string
 	x.fleet.EachNode(gpuType, func(id cluster.NodeID, free, alive int32) bool {
 		n := x.state.Node(id)
-		if n == nil || n.State != cluster.NodeReady || n.Drain != nil || n.Admits(spec) != "" || len(x.jobHolds[id]) > 0 {
+		if n == nil || n.State != cluster.NodeReady || n.Drain != nil || n.Admits(spec) != "" || x.keptFromAny(id, e.job) {
 			return true
 		}
 		room := cluster.Room(n, spec, alive)
@@ -289,6 +330,13 @@ func earliest(all []coming, need int32) ([]cluster.NodeID, cluster.Time) {
 		}
 	}
 	return nil, 0
+}
+
+// keptFromAny reports whether a node is kept for another job, or reserved for
+// others than a job's queue: what comes free there is not for it.
+func (x *Index) keptFromAny(id cluster.NodeID, j *cluster.Job) bool {
+	other := func(h fleet.Hold) bool { return h.Job != 0 && h.Job != j.ID || h.Job == 0 && !Below(j.Spec.Queue, h.Queue) }
+	return slices.ContainsFunc(x.jobHolds[id], other) || slices.ContainsFunc(x.windowHolds[id], other)
 }
 
 // farFuture stands for an end that nobody can foretell.

@@ -41,9 +41,7 @@ func (x *Index) line(e *entry) {
 func (x *Index) dequeue(e *entry) {
 	delete(x.pending, e.job.ID)
 	x.tree.Pend(x.tree.Queue(e.job.Spec.Queue), e.job.User, -1)
-	if e.job.Kept != nil {
-		x.unkeep(e.job.ID)
-	}
+	x.unkeep(e.job.ID)
 	l := e.lane
 	switch {
 	case l == nil:
@@ -265,8 +263,11 @@ func (x *Index) beyond(l *lane, covered []int64) bool {
 	return true
 }
 
+// requoteAll looks again at all lanes: whether they would borrow, and whether
+// those that wait for a limit may go on. A lane waits for one of several limits
+// at a time, and behind others that may have come to wait for another one.
 func (x *Index) requoteAll() {
-	if !x.hasQuota {
+	if !x.hasQuota && len(x.parked) == 0 {
 		return
 	}
 	for _, q := range x.tree.Queues() {
@@ -275,7 +276,7 @@ func (x *Index) requoteAll() {
 			if l.parked == nil {
 				continue
 			}
-			if _, blocked := x.allowed(l); blocked == nil { // it waited for one of several limits
+			if _, blocked := x.allowed(l); blocked == nil {
 				l.parked.drop(l)
 				x.moveLane(l)
 			}

@@ -32,13 +32,18 @@ func (x *Index) refreshWindows() {
 			return true
 		})
 	}
+	freed := false
 	x.state.EachNode(func(n *cluster.Node) bool {
-		if len(old[n.ID]) > 0 || len(x.windowHolds[n.ID]) > 0 {
+		if was, is := old[n.ID], x.windowHolds[n.ID]; !slices.Equal(was, is) {
 			x.setHolds(n.ID)
+			freed = freed || len(is) < len(was)
 		}
 		return true
 	})
-	x.reopenHeld()
+	if freed {
+		x.openAll()
+		x.reopenHeld()
+	}
 }
 
 // covers reports whether a reservation is of a node.

@@ -1,0 +1,137 @@
+package planner
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// happen lets one random thing happen to a world.
+func (w *world) happen(t *rapid.T, gpus int64) {
+	pick := func(ids []cluster.JobID) cluster.JobID {
+		if len(ids) == 0 {
+			return 0
+		}
+		return rapid.SampledFrom(ids).Draw(t, "job")
+	}
+	node := func() *cluster.Node {
+		return w.s.Node(cluster.NodeID(fmt.Sprintf("n%d", rapid.IntRange(0, w.s.Nodes()-1).Draw(t, "node"))))
+	}
+	switch what := rapid.IntRange(0, 19).Draw(t, "what"); what {
+	case 0, 1, 2, 3, 4, 5:
+		w.serial++
+		w.try(&cluster.SubmitJob{
+			RequestID: fmt.Sprint(w.serial), User: rapid.SampledFrom(users).Draw(t, "user"),
+			Spec: drawSpec(t, len(w.s.Policy().Queues) > 0),
+		})
+	case 6, 7:
+		if id := pick(w.ids(cluster.Running)); id != 0 {
+			w.end(id)
+		}
+	case 8:
+		if id := pick(w.ids(cluster.Running, cluster.Starting)); id != 0 {
+			w.report(id, cluster.WorkerExited, 1)
+		}
+	case 9, 10:
+		w.runAll()
+	case 11, 12:
+		w.obey()
+	case 13:
+		if id := pick(w.ids(cluster.Running, cluster.Pending)); id != 0 {
+			w.apply(&cluster.CancelJob{Job: id})
+		}
+	case 14:
+		if id := pick(w.ids(cluster.Running)); id != 0 {
+			w.apply(&cluster.RecordCheckpoint{Job: id, Epoch: w.s.Job(id).Epoch, Step: int64(w.now), Path: "/c"})
+		}
+	case 15:
+		n := node()
+		w.apply(&cluster.LoseNode{Node: n.ID, Incarnation: n.Incarnation, Reason: "gone"})
+	case 16:
+		n := *node()
+		n.Incarnation++
+		if rapid.Bool().Draw(t, "moves") {
+			n.Labels = []cluster.Label{{Key: "topology.gangline.dev/rack", Value: "r1"}}
+		}
+		w.try(&cluster.RegisterNode{Node: n})
+	case 17:
+		w.apply(&cluster.DrainNode{Node: node().ID, Off: rapid.Bool().Draw(t, "undrain"), Reason: "fan"})
+	case 18:
+		w.drawWindow(t)
+	case 19:
+		if rapid.IntRange(0, 2).Draw(t, "new-policy") == 0 {
+			w.try(&cluster.SetPolicy{Policy: drawPolicy(t, gpus), Any: true})
+		}
+	}
+}
+
+// drawWindow reserves nodes for a while.
+func (w *world) drawWindow(t *rapid.T) {
+	p := *w.s.Policy()
+	win := cluster.Window{
+		Name:  "w",
+		Start: w.now.Add(time.Duration(rapid.IntRange(-5, 20).Draw(t, "start")) * time.Minute),
+		Nodes: []string{fmt.Sprintf("n%d", rapid.IntRange(0, 5).Draw(t, "reserved"))},
+	}
+	win.End = win.Start.Add(time.Duration(rapid.IntRange(1, 20).Draw(t, "lasts")) * time.Minute)
+	if win.Maintenance = len(p.Queues) == 0 || rapid.Bool().Draw(t, "maintenance"); !win.Maintenance {
+		win.Queue = rapid.SampledFrom(paths).Draw(t, "queue")
+	}
+	p.Windows = []cluster.Window{win}
+	w.try(&cluster.SetPolicy{Policy: &p, Any: true})
+}
+
+// TestPlanLaws: whatever happens, Apply accepts all of every plan, and what
+// must hold holds.
+func TestPlanLaws(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, nil)
+		gpus := w.drawNodes(t)
+		w.try(&cluster.SetPolicy{Policy: drawPolicy(t, gpus), Any: true})
+		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
+			w.happen(t, gpus)
+			w.pass(time.Duration(rapid.SampledFrom([]int{0, 0, 1, 60, 600}).Draw(t, "pass")) * time.Second)
+			p := w.plan(rapid.IntRange(0, 3).Draw(t, "thorough") > 0)
+			if rapid.IntRange(0, 9).Draw(t, "lost") == 0 {
+				continue // the log did not take it
+			}
+			w.enact(&p)
+		}
+	})
+}
+
+// TestFollowedIndexPlansAsRebuilt: an index that has followed all that happened
+// makes the same plan as one that reads the state for the first time, once
+// what is refreshed seldom has been.
+func TestFollowedIndexPlansAsRebuilt(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, nil)
+		gpus := w.drawNodes(t)
+		w.try(&cluster.SetPolicy{Policy: drawPolicy(t, gpus), Any: true})
+		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
+			w.happen(t, gpus)
+			if rapid.Bool().Draw(t, "quick") {
+				p := w.plan(false)
+				w.enact(&p)
+				continue
+			}
+			w.pass(time.Duration(rapid.SampledFrom([]int{11, 60, 600}).Draw(t, "pass")) * time.Second)
+			p := w.plan(true)
+			fresh := Make(w.s, w.now, w.cfg)
+			p.Reasons, fresh.Reasons = nil, nil
+			if diff := cmp.Diff(fresh, p); diff != "" {
+				t.Fatalf("- rebuilt + followed:\n%s", diff)
+			}
+			if rapid.IntRange(0, 9).Draw(t, "lost") > 0 {
+				w.enact(&p)
+			}
+		}
+	})
+}
