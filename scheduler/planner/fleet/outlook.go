@@ -27,8 +27,8 @@ import (
 type outlook struct {
 	kinds    []outlookKind
 	lack     float64
-	cpu, mem float64            // that the mix asks for beside one GPU
-	hole     [units + 1]float64 // value of a part of a GPU
+	cpu, mem float64             // that the mix asks for beside one GPU
+	hole     *[units + 1]float64 // value of a part of a GPU, the same for all types
 	// CPUs and memory are seen in these steps, so that there are few kinds of
 	// nodes however the amounts differ.
 	cpuStep, memStep int64
@@ -54,9 +54,8 @@ const (
 	stepsOfNeed  = 4 // steps in what the mix asks for beside one GPU
 )
 
-func newOutlook(mix []MixItem, p *pool, churn float64) *outlook {
-	o := &outlook{lack: weightOfLack * (1 - churn)}
-	var demand [units + 1]float64
+func newOutlook(mix []MixItem, p *pool, churn float64, hole *[units + 1]float64) *outlook {
+	o := &outlook{lack: weightOfLack * (1 - churn), hole: hole}
 	volume, cpu, mem := 0.0, 0.0, 0.0
 	for i := range mix {
 		m := &mix[i]
@@ -64,9 +63,6 @@ func newOutlook(mix []MixItem, p *pool, churn float64) *outlook {
 		volume += w * float64(m.GPUs) * float64(m.Share) / cluster.WholeGPU
 		cpu += w * float64(max(m.GPUs, 1)) * float64(m.CPU)
 		mem += w * float64(max(m.GPUs, 1)) * float64(m.Mem)
-		if m.GPUs > 0 && m.Share < cluster.WholeGPU {
-			demand[(m.Share+unit-1)/unit] += w
-		}
 	}
 	for i := range mix {
 		if m := &mix[i]; m.GPUs > 0 && (len(m.Types) == 0 || slices.Contains(m.Types, p.gpuType)) {
@@ -76,7 +72,6 @@ func newOutlook(mix []MixItem, p *pool, churn float64) *outlook {
 	slices.SortStableFunc(o.kinds, func(a, b outlookKind) int { return cmp.Or(cmp.Compare(a.gpus, b.gpus), cmp.Compare(a.share, b.share)) })
 	o.cpu, o.mem = cpu/volume, mem/volume
 	o.cpuStep, o.memStep = max(int64(o.cpu/stepsOfNeed), 1), max(int64(o.mem/stepsOfNeed), 1)
-	o.hole = holeValues(&demand)
 	return o
 }
 

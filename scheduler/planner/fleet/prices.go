@@ -1,5 +1,7 @@
 package fleet
 
+import "github.com/gangline/gangline/scheduler/cluster"
+
 // Parts of GPUs are priced in units of 10 thousandths.
 const (
 	unit  = 10
@@ -112,7 +114,13 @@ func bestPattern(sizes []int, price, pattern []float64) (gain float64) {
 // most that shares in it can cost elsewhere, in GPUs, so that a whole GPU is
 // worth 1. Prices are averaged over demands that are varied a little, by a
 // fixed sequence: the prices of one demand alone are often one of many corners.
-func holeValues(demand *[units + 1]float64) (value [units + 1]float64) {
+func holeValues(mix []MixItem) *[units + 1]float64 {
+	var demand [units + 1]float64
+	for i := range mix {
+		if m := &mix[i]; m.GPUs > 0 && m.Share < cluster.WholeGPU {
+			demand[(m.Share+unit-1)/unit] += float64(m.Weight)
+		}
+	}
 	var sizes []int
 	var asked []float64
 	for u, d := range demand[:units] {
@@ -132,6 +140,7 @@ func holeValues(demand *[units + 1]float64) (value [units + 1]float64) {
 			prices[k] += price / priceRounds
 		}
 	}
+	value := &[units + 1]float64{}
 	for u := 1; u <= units; u++ {
 		value[u] = value[u-1]
 		for k, size := range sizes {

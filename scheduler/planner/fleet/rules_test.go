@@ -261,3 +261,40 @@ func TestHolePrices(t *testing.T) {
 		}
 	}
 }
+
+// TestScores: with a mix, the score decides between nodes on which best fit
+// would not care or would do harm.
+func TestScores(t *testing.T) {
+	t.Parallel()
+	asked := &cluster.JobSpec{GPUs: 8, GPUsPerNode: 4, CPUPerGPU: 1000}
+	for score, want := range map[cluster.ScoreName]string{
+		cluster.ScoreBestFit:  "a:1", // of equals the first by id
+		cluster.ScoreFGD:      "b:1", // a could still take one of four GPUs
+		cluster.ScoreGangline: "b:1",
+	} {
+		f := New(score, nil)
+		for _, line := range []string{"a 4 cpu=4", "b 4 cpu=3"} {
+			f.Put(node8(t, line))
+		}
+		f.SetMix([]MixItem{f.Shape(asked).Item(3)}, 0)
+		sh := f.Shape(&cluster.JobSpec{GPUs: 1})
+		if got := show(f.Place(sh, 1, &Query{})); got != want {
+			t.Errorf("%s: got %s, want %s", score, got, want)
+		}
+	}
+}
+
+// TestAside: what needs CPUs alone goes where no free GPU will miss them.
+func TestAside(t *testing.T) {
+	t.Parallel()
+	f := New(cluster.ScoreGangline, nil)
+	for _, line := range []string{"a 4 cpu=5", "b 0 cpu=5", "c 2 cpu=5"} {
+		f.Put(node8(t, line))
+	}
+	f.SetMix([]MixItem{{GPUs: 1, Share: 1000, CPU: 1000, Weight: 1}}, 0)
+	for cpu, want := range map[int64]cluster.NodeID{4000: "b", 6000: ""} {
+		if got := f.Aside(cpu, 0); got != want {
+			t.Errorf("%d: got %q, want %q", cpu, got, want)
+		}
+	}
+}

@@ -35,10 +35,25 @@ func (f *Fleet) SetMix(mix []MixItem, churnMilli int32) {
 		return cmp.Or(cmp.Compare(b.Weight, a.Weight), cmp.Compare(a.GPUs, b.GPUs), cmp.Compare(a.Share, b.Share),
 			cmp.Compare(a.CPU, b.CPU), cmp.Compare(a.Mem, b.Mem), slices.Compare(a.Types, b.Types))
 	})
+	f.mix = f.mix[:min(len(f.mix), maxMix)]
 	f.churn = float64(min(max(churnMilli, 0), 1000)) / 1000
+	f.values = nil
 	for _, p := range f.pools {
 		p.ranks = nil
 	}
+}
+
+// maxMix bounds the requests that a score looks at: the rarest do not count.
+const maxMix = 1024
+
+// Item is the shape as a part of the mix.
+func (sh *Shape) Item(weight int64) MixItem {
+	gpus := sh.GPUs
+	if sh.PerNode > 0 {
+		gpus = sh.PerNode
+		weight *= int64(sh.GPUs / sh.PerNode)
+	}
+	return MixItem{GPUs: gpus, Share: sh.Share, CPU: sh.CPU, Mem: sh.Mem, Types: sh.Types, Weight: weight}
 }
 
 // sight is what a score sees of a node.
@@ -66,7 +81,10 @@ func (f *Fleet) scorer(p *pool) scorer {
 	case cluster.ScoreFGD:
 		return newFGD(f.mix, p.gpuType)
 	case cluster.ScoreGangline:
-		return newOutlook(f.mix, p, f.churn)
+		if f.values == nil {
+			f.values = holeValues(f.mix)
+		}
+		return newOutlook(f.mix, p, f.churn, f.values)
 	default:
 		return nil
 	}
