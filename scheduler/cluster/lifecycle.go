@@ -129,8 +129,12 @@ func (s *State) beginStop(j *Job, cause StopCause, reason string) {
 		return
 	}
 	j.State, j.Stop, j.StopReason = Stopping, cause, cut(reason)
-	if cause == StopPreempt {
+	switch cause {
+	case StopPreempt:
 		j.PreemptedAt = s.now
+	case StopLaunchStuck:
+		j.avoidStuck()
+	default:
 	}
 	j.Reason = cut("stops: " + reason)
 }
@@ -196,16 +200,28 @@ func (s *State) remember(j *Job) {
 // avoid remembers the nodes that cost the job its epoch: those of workers that
 // failed of themselves or were lost. Another node may do better.
 func (s *State) avoid(j *Job) {
-	if j.Stop != StopFailure && j.Stop != StopNodeLost && j.Stop != StopLaunchStuck {
+	if j.Stop != StopFailure && j.Stop != StopNodeLost {
 		return
 	}
 	keep := slices.Clone(j.Avoid)
 	for i := range j.Workers {
 		w := &j.Workers[i]
-		if bad := w.Blamed || w.State == WorkerLost || (j.Stop == StopLaunchStuck && w.State == WorkerAssigned); !bad || slices.Contains(keep, w.Node) {
+		if bad := w.Blamed || w.State == WorkerLost; !bad || slices.Contains(keep, w.Node) {
 			continue
 		}
 		keep = append(keep, w.Node)
+	}
+	j.Avoid = keep[max(len(keep)-MaxAvoid, 0):]
+}
+
+// avoidStuck remembers the nodes on which a gang's workers have not started in
+// time, while it still shows which.
+func (j *Job) avoidStuck() {
+	keep := slices.Clone(j.Avoid)
+	for i := range j.Workers {
+		if w := &j.Workers[i]; w.State == WorkerAssigned && !slices.Contains(keep, w.Node) {
+			keep = append(keep, w.Node)
+		}
 	}
 	j.Avoid = keep[max(len(keep)-MaxAvoid, 0):]
 }

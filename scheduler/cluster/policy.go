@@ -135,7 +135,7 @@ func DefaultPolicy() *Policy {
 			{Name: "block", Label: "topology.gangline.dev/block"},
 			{Name: "rack", Label: "topology.gangline.dev/rack"},
 		},
-		Preemption: Preemption{MinRuntime: 5 * time.Minute, RestartCost: time.Minute, MaxPerJob: 16, MinGain: 1000},
+		Preemption: Preemption{MinRuntime: 5 * time.Minute, RestartCost: time.Minute, MaxPerJob: 128, MinGain: 1000},
 		Backfill:   Backfill{Reserve: 8, HoldAfter: 5 * time.Minute},
 		Defrag:     Defrag{MaxPerHour: 10, MaxCost: 30 * time.Minute},
 	}

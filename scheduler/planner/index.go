@@ -38,8 +38,9 @@ type Index struct {
 	byQueue     map[int][]*lane // lanes by quota.Queue.ID
 	parked      map[parkKey]*waitlist
 	arrays      map[cluster.JobID]*array
-	whyNext     int     // the shape that reconsider looked at last
-	unsaid      []*lane // lanes with something to say to their jobs
+	roundAt     cluster.Time // when jobs may next be stopped by the order alone
+	whyNext     int          // the shape that reconsider looked at last
+	unsaid      []*lane      // lanes with something to say to their jobs
 	kept        map[cluster.JobID]*keeping
 	jobHolds    map[cluster.NodeID][]fleet.Hold // by what is kept for jobs
 	windowHolds map[cluster.NodeID][]fleet.Hold // by the policy's reservations

@@ -1,0 +1,222 @@
+package planner
+
+import (
+	"slices"
+	"time"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/quota"
+)
+
+// candidate is a job that may be stopped, with what that would cost.
+type candidate struct {
+	job    *cluster.Job
+	r      *run
+	at     standing
+	lost   int64 // milli-GPU-milliseconds of work and restart
+	shrink bool  // an elastic job: it goes on with fewer GPUs
+	young  bool  // it has run for less than the policy guarantees
+	gone   bool  // taken by an earlier claim of this plan
+}
+
+// market is what one thorough plan knows of the jobs that may be stopped.
+type market struct {
+	x     *Index
+	all   []*candidate // by job id
+	on    map[cluster.NodeID][]*candidate
+	price time.Duration // since its last checkpoint, of a job that reports none
+	// round: jobs may be stopped by the order alone, see roundEvery.
+	round bool
+	// moving: victims are moved, not preempted: whoever allows it and is cheap.
+	moving bool
+	taken  []taken
+
+	lowest int32    // priority of any candidate that allows preemption
+	worst  standing // of these the latest key, and the highest level
+
+	victims, best []*candidate // scratch of cheapest
+}
+
+// openMarket lists who may be stopped. What stops already counts as free from
+// here on: it will be, and those for whom it was stopped come first.
+func (x *Index) openMarket() *market {
+	m := &market{x: x, on: map[cluster.NodeID][]*candidate{}, lowest: cluster.MaxPriority + 1}
+	var ages []time.Duration
+	x.state.EachHolding(func(j *cluster.Job) bool {
+		r := x.running[j.ID]
+		if j.State == cluster.Stopping {
+			x.fleet.Give(j)
+			return true
+		}
+		if r == nil {
+			return true
+		}
+		if j.Checkpoint != nil && j.Checkpoint.Epoch == j.Epoch {
+			ages = append(ages, x.now.Sub(j.Checkpoint.RecordedAt))
+		}
+		c := &candidate{job: j, r: r, at: x.standingOf(j), shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs}
+		c.young = x.now.Sub(j.StartedAt) < x.policy.Preemption.MinRuntime
+		m.all = append(m.all, c)
+		if j.Spec.Preemptible && !c.young {
+			m.lowest = min(m.lowest, j.Spec.Priority)
+			m.worst.key, m.worst.level = max(m.worst.key, c.at.key+m.groupOffset(c)), max(m.worst.level, c.at.level)
+		}
+		return true
+	})
+	m.price = median(ages)
+	for _, c := range m.all {
+		c.lost = m.cost(c.job)
+		for _, n := range c.job.NodeRanks {
+			m.on[n] = append(m.on[n], c)
+		}
+	}
+	return m
+}
+
+// unknownAge stands for the median where no job of the cluster reports checkpoints.
+const unknownAge = 30 * time.Minute
+
+func median(ages []time.Duration) time.Duration {
+	if len(ages) == 0 {
+		return unknownAge
+	}
+	slices.Sort(ages)
+	return ages[len(ages)/2]
+}
+
+// cost is the GPU time that stopping a job throws away: the work since its last
+// checkpoint, or since the start if that is later, and the restart. A job that
+// reports no checkpoints is taken to be at the cluster's median.
+func (m *market) cost(j *cluster.Job) int64 {
+	ran := m.x.now.Sub(j.StartedAt)
+	lost := min(ran, m.price)
+	if j.Checkpoint != nil {
+		lost = min(ran, m.x.now.Sub(j.Checkpoint.RecordedAt))
+	}
+	return (max(lost, 0) + m.x.policy.Preemption.RestartCost).Milliseconds() * int64(j.Held()) * int64(j.Spec.Share())
+}
+
+// right is by what a claimer may stop a job, the least disruptive first.
+type right uint8
+
+const (
+	rightNone     right = 0
+	rightShrink   right = 1 // the victim only shrinks
+	rightReclaim  right = 2 // its queue has borrowed what the claimer's queue was promised
+	rightPriority right = 3 // the claimer's priority is higher
+	rightOrder    right = 4 // it is expected to need much more GPU time
+)
+
+// mayStop says by what right a claimer may stop a running job, if any.
+func (m *market) mayStop(e *entry, c *candidate) right {
+	x, p := m.x, &m.x.policy.Preemption
+	switch {
+	case c.gone:
+		return rightNone
+	case m.moving:
+		budget := x.policy.Defrag.MaxCost.Milliseconds() * int64(c.job.Held()) * int64(c.job.Spec.Share())
+		if c.job.Spec.Preemptible && c.job.State == cluster.Running && !c.young && c.lost <= budget {
+			return rightOrder
+		}
+		return rightNone
+	}
+	by := rightNone
+	switch {
+	case m.reclaims(e, c):
+		by = rightReclaim
+	case c.young || !c.job.Spec.Preemptible || c.job.Preemptions >= p.MaxPerJob:
+	case x.hasQuota && c.r.q != e.lane.q && x.tree.Borrowed(c.r.q, c.r.gpuType) == 0:
+		// It is within its own queue's quota: no other queue's concern.
+	case e.job.Spec.Priority != c.job.Spec.Priority:
+		if e.job.Spec.Priority > c.job.Spec.Priority {
+			by = rightPriority
+		}
+	case m.outlasts(e, c):
+		by = rightOrder
+	}
+	if by != rightNone && c.shrink {
+		return rightShrink
+	}
+	return by
+}
+
+// reclaims reports whether the claimer takes back what the victim's queue has
+// borrowed. It waits a moment before it does: something may end meanwhile.
+func (m *market) reclaims(e *entry, c *candidate) bool {
+	t := m.x.tree
+	return m.x.hasQuota && !e.lane.borrow && m.x.now.Sub(e.job.PendingAt) >= waitBefore &&
+		t.MayClaim(e.lane.q, c.r.q, c.r.gpuType, e.lane.need) && t.Owed(e.lane.q, c.r.q, c.r.gpuType) > 0
+}
+
+// hopeless reports whether no job at all may be stopped for a claimer.
+func (m *market) hopeless(e *entry) bool {
+	switch {
+	case m.moving, m.x.hasQuota && !e.lane.borrow, m.lowest < e.job.Spec.Priority:
+		return false
+	case m.lowest > e.job.Spec.Priority, !m.round || !m.x.preemptsByLevel():
+		return true
+	}
+	at := m.x.standingOf(e.job)
+	return 16*(m.worst.level-at.level) < 32*m.x.policy.Preemption.MinGain/level || m.worst.key <= at.key+e.lane.group.offset
+}
+
+// outlasts reports whether a running job is expected to need so much more GPU
+// time than the claimer that it should stop for it. The gap that is asked for
+// grows with each time that the victim was stopped: a doubling each 32 times.
+func (m *market) outlasts(e *entry, c *candidate) bool {
+	p := &m.x.policy.Preemption
+	if !m.round || !m.x.preemptsByLevel() || m.x.now.Sub(e.job.PendingAt) < waitBefore {
+		return false
+	}
+	at := m.x.standingOf(e.job)
+	gap := 16*(c.at.level-at.level) - int64(c.job.Preemptions)
+	return gap >= 32*p.MinGain/level && c.at.key+m.groupOffset(c) > at.key+e.lane.group.offset
+}
+
+// groupOffset is what fair share adds to a victim's key.
+func (m *market) groupOffset(c *candidate) int64 {
+	if !m.x.fair() {
+		return 0
+	}
+	return m.x.groupOf(c.r.q, c.job.User).offset
+}
+
+// waitBefore is how long a job waits before another is stopped for it by the
+// order alone, or for borrowed quota: something may end meanwhile.
+const waitBefore = time.Minute
+
+// roundEvery is how often jobs are stopped by the order alone.
+const roundEvery = time.Minute
+
+// take counts the claimer's GPUs as held and its victims' as free for the
+// claims that follow in this plan.
+func (m *market) take(e *entry, gpuType string) {
+	m.x.tree.Take(e.lane.q, e.job.User, gpuType, e.lane.need)
+	m.taken = append(m.taken, taken{q: e.lane.q, user: e.job.User, gpuType: gpuType, milli: e.lane.need})
+}
+
+// close undoes what take and evict have counted.
+func (m *market) close() {
+	for _, t := range m.taken {
+		m.x.tree.Give(t.q, t.user, t.gpuType, t.milli)
+	}
+}
+
+// taken is what one step has counted as held, or as given if negative.
+type taken struct {
+	q       *quota.Queue
+	user    string
+	gpuType string
+	milli   int64
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	default:
+		return -1
+	}
+}
