@@ -28,6 +28,7 @@ type outlook struct {
 	kinds    []outlookKind
 	lack     float64
 	cpu, mem float64             // that the mix asks for beside one GPU
+	sought   float64             // how much more than other types the mix seeks this one, see Fleet.sought
 	hole     *[units + 1]float64 // value of a part of a GPU, the same for all types
 	// CPUs and memory are seen in these steps, so that there are few kinds of
 	// nodes however the amounts differ.
@@ -51,11 +52,16 @@ const (
 	worthOfHoles = 6.0
 	weightOfLack = 6.0
 	worthOfFree  = 0.2
+	worthOfType  = 2.0
 	stepsOfNeed  = 4 // steps in what the mix asks for beside one GPU
 )
 
-func newOutlook(mix []MixItem, p *pool, churn float64, hole *[units + 1]float64) *outlook {
-	o := &outlook{lack: weightOfLack * (1 - churn), hole: hole}
+func (f *Fleet) newOutlook(p *pool) *outlook {
+	mix := f.mix
+	if f.values == nil {
+		f.values = holeValues(mix)
+	}
+	o := &outlook{lack: weightOfLack * (1 - f.churn), hole: f.values}
 	volume, cpu, mem := 0.0, 0.0, 0.0
 	for i := range mix {
 		m := &mix[i]
@@ -65,14 +71,51 @@ func newOutlook(mix []MixItem, p *pool, churn float64, hole *[units + 1]float64)
 		mem += w * float64(max(m.GPUs, 1)) * float64(m.Mem)
 	}
 	for i := range mix {
-		if m := &mix[i]; m.GPUs > 0 && (len(m.Types) == 0 || slices.Contains(m.Types, p.gpuType)) {
+		if m := &mix[i]; m.GPUs > 0 && m.takes(p) {
 			o.addKind(m, p, volume)
 		}
 	}
+	o.sought = f.sought(p) / volume
 	slices.SortStableFunc(o.kinds, func(a, b outlookKind) int { return cmp.Or(cmp.Compare(a.gpus, b.gpus), cmp.Compare(a.share, b.share)) })
 	o.cpu, o.mem = cpu/volume, mem/volume
 	o.cpuStep, o.memStep = max(int64(o.cpu/stepsOfNeed), 1), max(int64(o.mem/stepsOfNeed), 1)
 	return o
+}
+
+// sought is how much more of the mix is after a pool's GPUs than after those of
+// the pool that is sought least: GPU time, in units of what all GPUs would get
+// if each type were sought alike. It is 0 if no request names a type.
+func (f *Fleet) sought(p *pool) float64 {
+	all, here, least := 0.0, 0.0, -1.0
+	for _, other := range f.pools {
+		density := 0.0
+		for i := range f.mix {
+			m := &f.mix[i]
+			if m.GPUs == 0 || !m.takes(other) {
+				continue
+			}
+			gpus := 0.0
+			for _, q := range f.pools {
+				if m.takes(q) {
+					gpus += float64(q.sum.Total)
+				}
+			}
+			density += float64(m.Weight) * float64(m.GPUs) * float64(m.Share) / cluster.WholeGPU / gpus
+		}
+		all += float64(other.sum.Total)
+		if least < 0 || density < least {
+			least = density
+		}
+		if other == p {
+			here = density
+		}
+	}
+	return all * (here - least)
+}
+
+// takes reports whether a request may have GPUs of a pool.
+func (m *MixItem) takes(p *pool) bool {
+	return len(m.Types) == 0 || slices.Contains(m.Types, p.gpuType)
 }
 
 func (o *outlook) addKind(m *MixItem, p *pool, volume float64) {
@@ -98,7 +141,7 @@ func (o *outlook) cost(s *sight) float64 {
 		return 0
 	}
 	whole := s.whole()
-	cost := -worthOfHoles*value - worthOfFree*free*free/8
+	cost := -worthOfHoles*value - worthOfFree*free*free/8 - worthOfType*o.sought*free
 	if value > 0 {
 		if lack := value - float64(s.cpu)/o.cpu; o.cpu > 0 && lack > 0 {
 			cost += o.lack * lack * lack / value

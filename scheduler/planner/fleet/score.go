@@ -79,12 +79,9 @@ func (f *Fleet) scorer(p *pool) scorer {
 	}
 	switch f.score {
 	case cluster.ScoreFGD:
-		return newFGD(f.mix, p.gpuType)
+		return newFGD(f.mix, p)
 	case cluster.ScoreGangline:
-		if f.values == nil {
-			f.values = holeValues(f.mix)
-		}
-		return newOutlook(f.mix, p, f.churn, f.values)
+		return f.newOutlook(p)
 	default:
 		return nil
 	}
@@ -133,13 +130,13 @@ type fgdKind struct {
 	no     bool // it takes no GPUs of this type
 }
 
-func newFGD(mix []MixItem, gpuType string) *fgd {
+func newFGD(mix []MixItem, p *pool) *fgd {
 	f := &fgd{}
 	total, sum := 0.0, 0.0
 	for i := range mix {
 		m := &mix[i]
 		k := fgdKind{gpus: m.GPUs, share: int16(m.Share), cpu: m.CPU * int64(max(m.GPUs, 1))}
-		k.no = m.GPUs == 0 || (len(m.Types) > 0 && !slices.Contains(m.Types, gpuType))
+		k.no = m.GPUs == 0 || !m.takes(p)
 		at := slices.IndexFunc(f.kinds, func(o fgdKind) bool {
 			o.weight = 0
 			return o == k
