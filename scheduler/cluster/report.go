@@ -13,47 +13,74 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 		return refuse(NotFound, "node %s is not registered", c.Node)
 	}
 	var res Result
+	t := turn{s: s, node: c.Node}
 	for _, failed := range []bool{false, true} { // a failure is judged by all that is known
 		for i := range c.Workers {
 			if r := &c.Workers[i]; failed == (r.State == WorkerLost || r.ExitCode != 0 || r.Signal != 0) {
-				res.Changes = append(res.Changes, s.reportWorker(c.Node, r)...)
+				res.Changes = append(res.Changes, t.take(r)...)
 			}
 		}
+	}
+	for _, j := range t.jobs {
+		if j.State == Starting && allStarted(j) {
+			j.State, j.RunningAt = Running, s.now
+			j.Reason = fmt.Sprintf("%s on %s", plural(len(j.Workers), "worker"), plural(len(j.NodeRanks), "node"))
+		}
+		res.Changes = append(res.Changes, s.settle(j)...)
+		s.putJob(j)
+		res.Changes = append(res.Changes, Change{Job: j.ID})
 	}
 	return res
 }
 
-func (s *State) reportWorker(node NodeID, r *WorkerReport) []Change {
+// turn is one report being taken in. The jobs that it changes are copied once
+// each: a node may tell of many workers of one large gang.
+type turn struct {
+	s    *State
+	node NodeID
+	jobs []*Job // copies, in the order of the report
+}
+
+// job returns the turn's copy of a job, or the state's own.
+func (t *turn) job(id JobID) (j *Job, copied bool) {
+	for i := len(t.jobs) - 1; i >= 0; i-- {
+		if t.jobs[i].ID == id {
+			return t.jobs[i], true
+		}
+	}
+	return t.s.Job(id), false
+}
+
+// take takes in what is said of one worker.
+func (t *turn) take(r *WorkerReport) []Change {
+	s := t.s
 	if r.State.Ended() {
-		if ch, was := s.clearStale(node, r); was {
+		if ch, was := s.clearStale(t.node, r); was {
 			return ch
 		}
 	}
-	old := s.Job(r.Job)
-	if old == nil || old.Epoch != r.Epoch || !old.State.Holding() || int(r.Rank) >= len(old.Workers) || r.Rank < 0 {
+	j, copied := t.job(r.Job)
+	if j == nil || j.Epoch != r.Epoch || !j.State.Holding() || int(r.Rank) >= len(j.Workers) || r.Rank < 0 {
 		return nil
 	}
-	w := old.Workers[r.Rank]
-	if w.Node != node || w.State.Ended() || r.State <= w.State {
+	if w := &j.Workers[r.Rank]; w.Node != t.node || w.State.Ended() || r.State <= w.State {
 		return nil
 	}
-	j := *old
-	j.Workers = slices.Clone(j.Workers)
+	if !copied {
+		own := *j
+		j = &own
+		j.Workers = slices.Clone(j.Workers)
+		t.jobs = append(t.jobs, j)
+	}
+	w := &j.Workers[r.Rank]
 	w.State, w.ExitCode, w.Signal, w.PeerLost, w.Message = r.State, r.ExitCode, r.Signal, r.PeerLost, cut(r.Message)
-	j.Workers[r.Rank] = w
 	if r.Rank == 0 && r.Progress != nil {
 		j.Progress = r.Progress
 	}
 	if w.failed() {
-		s.judgeFailure(&j, &j.Workers[r.Rank], r.Stopped)
+		s.judgeFailure(j, w, r.Stopped)
 	}
-	if j.State == Starting && allStarted(&j) {
-		j.State, j.RunningAt = Running, s.now
-		j.Reason = fmt.Sprintf("%s on %s", plural(len(j.Workers), "worker"), plural(len(j.NodeRanks), "node"))
-	}
-	changes := s.settle(&j)
-	s.putJob(&j)
-	return append(changes, Change{Job: j.ID})
+	return nil
 }
 
 // judgeFailure stops the gang of a failed worker, and finds who is to blame:

@@ -199,7 +199,7 @@ func steady(b *testing.B, c *city) {
 	ids := c.holding()
 	c.chance.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	var took []time.Duration
-	starts := 0
+	starts, workers := 0, 0
 	b.ResetTimer()
 	for range b.N {
 		if len(ids) == 0 {
@@ -219,15 +219,17 @@ func steady(b *testing.B, c *city) {
 		took = append(took, time.Since(began))
 		for _, cmd := range cmds {
 			if r := c.apply(cmd); r.Code == cluster.OK {
-				if _, ok := cmd.(*cluster.StartJob); ok {
+				if start, ok := cmd.(*cluster.StartJob); ok {
 					starts++
+					workers += len(start.Workers)
 				}
 			}
 		}
 	}
 	b.StopTimer()
 	slices.Sort(took)
-	b.ReportMetric(float64(starts)/b.Elapsed().Seconds(), "placements/s")
+	b.ReportMetric(float64(workers)/b.Elapsed().Seconds(), "placements/s") // workers given their GPUs
+	b.ReportMetric(float64(starts)/b.Elapsed().Seconds(), "gangs/s")
 	if len(took) > 0 {
 		b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 	}
