@@ -64,6 +64,12 @@ func (x *Index) bringBack(e *entry) {
 	l.aside = asideNot
 }
 
+func (x *Index) bringAllBack(aside []*entry) {
+	for _, e := range aside {
+		x.bringBack(e)
+	}
+}
+
 // holdLane takes a lane out because what it could use is kept for others.
 func (x *Index) holdLane(l *lane) {
 	l.held = true

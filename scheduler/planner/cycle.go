@@ -38,9 +38,10 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	x.left = 0
 	if thorough {
 		x.clearWindows(&plan)
-		x.reserve(&plan)
+		x.review(&plan)
 	}
-	// 4. All others in order, each where it fits best.
+	// 4. All others in order, each where it fits best; what is kept for those
+	//    that do not fit, those behind them do not get.
 	blocker := x.startInOrder(&plan)
 	if thorough {
 		x.backfill(&plan)
@@ -114,8 +115,17 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 	if x.policy.Backfill.Off {
 		x.openAll() // whether or not anything fits: the first one blocks
 	}
+	var aside []*entry
+	defer func() { x.bringAllBack(aside) }()
+	looks := triesPerClaim * x.left
 	for len(plan.Starts) < x.cfg.MaxStarts {
 		sh := x.open.top()
+		if x.left > 0 && len(aside) < looks {
+			if b := x.firstBlocked(); b != nil && (sh == nil || b.before(sh.lanes.top())) {
+				aside = append(aside, x.reserveNext(b, plan))
+				continue
+			}
+		}
 		if sh == nil {
 			return nil
 		}
@@ -131,8 +141,8 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 		l.from = nil
 		started := x.tryLane(l, plan)
 		x.followUp(from)
-		if !started && x.policy.Backfill.Off && l.parked == nil {
-			return l
+		if !started && x.policy.Backfill.Off && (l.held || l.shape.closed) {
+			return l // it waits for GPUs; who waits for a limit or its array blocks nobody
 		}
 	}
 	return nil
@@ -172,7 +182,6 @@ func (x *Index) tryLane(l *lane, plan *Plan) bool {
 	} else {
 		x.closeShape(l.shape)
 	}
-	x.reserveFor(e, plan)
 	return false
 }
 
@@ -344,4 +353,13 @@ func (x *Index) elasticSize(sh *fleet.Shape, q *fleet.Query, in *quota.Queue, j 
 		}
 	}
 	return size, on
+}
+
+// mostByLimits is how many GPUs the lane's next job may have by its queue's limits.
+func (x *Index) mostByLimits(l *lane, types []string) int32 {
+	most := int64(0)
+	for _, t := range types {
+		most = max(most, x.tree.Most(l.q, l.user, t)/int64(l.shape.Share))
+	}
+	return int32(min(most, int64(l.shape.GPUs))) //nolint:gosec // bounded by the gang's size
 }

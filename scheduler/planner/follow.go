@@ -7,7 +7,7 @@ import (
 )
 
 // settle looks what became of the last plan: a start that the state refused
-// leaves its job pending and its GPUs free.
+// leaves its job pending and its GPUs free, and what it did not keep is not kept.
 func (x *Index) settle(s *cluster.State) {
 	for _, id := range x.expected {
 		r := x.running[id]
@@ -24,6 +24,12 @@ func (x *Index) settle(s *cluster.State) {
 		x.followJob(s.Job(id), id)
 	}
 	x.expected = x.expected[:0]
+	for _, id := range x.promised {
+		if j := s.Job(id); j != nil && x.pending[id] != nil {
+			x.keep(j)
+		}
+	}
+	x.promised = x.promised[:0]
 }
 
 // followNode takes a node's facts, and opens what may fit now. It reports

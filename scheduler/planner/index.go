@@ -48,6 +48,7 @@ type Index struct {
 	elastic     int                             // elastic jobs that hold GPUs
 
 	expected  []cluster.JobID // started by the last plan; the state should show it by now
+	promised  []cluster.JobID // for which the last plan keeps something else; likewise
 	factorsAt cluster.Time    // for which the lanes' offsets were computed
 	windowsAt cluster.Time    // next time at which a reservation begins or ends
 	left      int             // reservations that this plan may still make

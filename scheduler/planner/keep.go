@@ -152,45 +152,39 @@ func (x *Index) backfillLane(l *lane, plan *Plan) {
 // each look writes to the log.
 const rekeepAfter = 5 * time.Minute
 
-// reserve keeps nodes free for the first blocked jobs, in order, so that a gang
+// triesPerClaim bounds how many blocked jobs are looked at for each reservation
+// that may still be made: some of the first may be too young, or hopeless.
+const triesPerClaim = 4
+
+// review gives up the reservations that are no use any more, and says how many
+// new ones this plan may make.
+//
+// Nodes are kept free for the first blocked jobs, in order, so that a gang
 // cannot starve behind small jobs: as few nodes as would hold it, those that
 // are expected to come free first. Jobs that end before then may still use them.
 // What is kept only grows emptier, since nothing behind the job gets any of it
 // for longer than until At.
-func (x *Index) reserve(plan *Plan) {
+func (x *Index) review(plan *Plan) {
 	x.left = min(int(x.policy.Backfill.Reserve)-len(x.kept), x.claimsAtOnce())
 	x.dropStale(plan)
 	if x.policy.Backfill.Off {
 		x.left = 0
 	}
-	var done []*entry
-	for range 4 * max(x.left, 0) { // some of the first may be too young, or hopeless
-		l := x.firstBlocked()
-		if l == nil || x.left == 0 {
-			break
-		}
-		e := l.jobs.top()
-		x.setAside(e)
-		done = append(done, e)
-		x.reserveFor(e, plan)
-	}
-	for _, e := range done {
-		x.bringBack(e)
-	}
 }
 
-// reserveFor keeps nodes free for a job that does not fit, if it has waited
-// long enough and not too many have a reservation already.
-func (x *Index) reserveFor(e *entry, plan *Plan) {
-	j := e.job
-	if x.left <= 0 || x.kept[j.ID] != nil || !x.overdue(e) || x.arrayFull(j) {
-		return
+// reserveNext keeps nodes free for a blocked lane's first job, if it has waited
+// long enough, and sets it aside so that the next one is seen.
+func (x *Index) reserveNext(l *lane, plan *Plan) *entry {
+	e := l.jobs.top()
+	if _, blocked := x.allowed(l); blocked == nil && x.kept[e.job.ID] == nil && x.overdue(e) && !x.arrayFull(e.job) {
+		if k, ok := x.reservation(e); ok {
+			x.left--
+			plan.Keeps = append(plan.Keeps, k)
+			x.holdFor(k)
+		}
 	}
-	if k, ok := x.reservation(e); ok {
-		x.left--
-		plan.Keeps = append(plan.Keeps, k)
-		x.holdFor(k)
-	}
+	x.setAside(e)
+	return e
 }
 
 // overdue reports whether a job has waited long enough for nodes to be kept for
@@ -213,6 +207,7 @@ func (x *Index) claims(plan *Plan, id cluster.JobID) bool {
 // holdFor makes a reservation count at once; the state confirms it later.
 func (x *Index) holdFor(k Keep) {
 	if e := x.pending[k.Job]; e != nil {
+		x.promised = append(x.promised, k.Job)
 		j := *e.job
 		j.Kept = &cluster.Kept{Nodes: k.Nodes, At: k.At, Made: x.now}
 		x.keep(&j)
@@ -335,7 +330,9 @@ func earliest(all []coming, need int32) ([]cluster.NodeID, cluster.Time) {
 // keptFromAny reports whether a node is kept for another job, or reserved for
 // others than a job's queue: what comes free there is not for it.
 func (x *Index) keptFromAny(id cluster.NodeID, j *cluster.Job) bool {
-	other := func(h fleet.Hold) bool { return h.Job != 0 && h.Job != j.ID || h.Job == 0 && !Below(j.Spec.Queue, h.Queue) }
+	other := func(h fleet.Hold) bool {
+		return h.Job != 0 && h.Job != j.ID || h.Job == 0 && !Below(j.Spec.Queue, h.Queue)
+	}
 	return slices.ContainsFunc(x.jobHolds[id], other) || slices.ContainsFunc(x.windowHolds[id], other)
 }
 

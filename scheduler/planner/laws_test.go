@@ -94,7 +94,7 @@ func TestPlanLaws(t *testing.T) {
 		w := newWorld(t, nil)
 		gpus := w.drawNodes(t)
 		w.try(&cluster.SetPolicy{Policy: drawPolicy(t, gpus), Any: true})
-		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
+		for range rapid.IntRange(20, 60).Draw(t, "rounds") {
 			w.happen(t, gpus)
 			w.pass(time.Duration(rapid.SampledFrom([]int{0, 0, 1, 60, 600}).Draw(t, "pass")) * time.Second)
 			p := w.plan(rapid.IntRange(0, 3).Draw(t, "thorough") > 0)
@@ -115,7 +115,7 @@ func TestFollowedIndexPlansAsRebuilt(t *testing.T) {
 		w := newWorld(t, nil)
 		gpus := w.drawNodes(t)
 		w.try(&cluster.SetPolicy{Policy: drawPolicy(t, gpus), Any: true})
-		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
+		for range rapid.IntRange(20, 60).Draw(t, "rounds") {
 			w.happen(t, gpus)
 			if rapid.Bool().Draw(t, "quick") {
 				p := w.plan(false)
@@ -123,6 +123,7 @@ func TestFollowedIndexPlansAsRebuilt(t *testing.T) {
 				continue
 			}
 			w.pass(time.Duration(rapid.SampledFrom([]int{11, 60, 600}).Draw(t, "pass")) * time.Second)
+			w.x.roundAt = 0 // rounds are a minute apart, see Index
 			p := w.plan(true)
 			fresh := Make(w.s, w.now, w.cfg)
 			p.Reasons, fresh.Reasons = nil, nil

@@ -56,9 +56,7 @@ func (x *Index) preempt(plan *Plan) {
 		x.setAside(e)
 		done = append(done, e)
 	}
-	for _, e := range done {
-		x.bringBack(e)
-	}
+	x.bringAllBack(done)
 	m.close()
 	x.fleet.Undo(mark)
 }
