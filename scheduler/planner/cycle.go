@@ -28,6 +28,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	if thorough {
 		x.requoteAll()
 		x.reopenHeld()
+		x.refreshMix()
 	}
 	x.refreshOffsets()
 	x.refreshWindows()

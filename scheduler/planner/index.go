@@ -38,6 +38,9 @@ type Index struct {
 	byQueue     map[int][]*lane // lanes by quota.Queue.ID
 	parked      map[parkKey]*waitlist
 	arrays      map[cluster.JobID]*array
+	mixAt       cluster.Time // period in which the mix was looked at last
+	mixCounts   []int64      // of the mix that the score knows, by shape
+	mixTotal    int64
 	roundAt     cluster.Time // when jobs may next be stopped by the order alone
 	whyNext     int          // the shape that reconsider looked at last
 	unsaid      []*lane      // lanes with something to say to their jobs
