@@ -98,10 +98,10 @@ func binOf(attained int64) int32 {
 	return int32(min(b, historyBins-1)) //nolint:gosec // small
 }
 
-// remaining is the mean GPU time that a job still needs, in GPU-seconds.
-func (s *State) remaining(spec *JobSpec, user string, bin int32) int64 {
+// hazards are the parts of the jobs like one that end in each bin, of those
+// that reach it.
+func (s *State) hazards(spec *JobSpec, user string) (hazard [historyBins]int64) {
 	keys, n := historyKeys(spec, user)
-	var hazard [historyBins]int64
 	for i := range hazard {
 		hazard[i] = priorHazard
 	}
@@ -111,6 +111,12 @@ func (s *State) remaining(spec *JobSpec, user string, bin int32) int64 {
 			h.refine(&hazard)
 		}
 	}
+	return hazard
+}
+
+// remaining is the mean GPU time that a job still needs, in GPU-seconds.
+func (s *State) remaining(spec *JobSpec, user string, bin int32) int64 {
+	hazard := s.hazards(spec, user)
 	left := binEdges[historyBins]
 	for i := int32(historyBins) - 1; i >= bin; i-- {
 		w := binEdges[i+1] - binEdges[i]

@@ -39,3 +39,12 @@ func (f *Fleet) EachSome(gpuType string, most int, fn func(id cluster.NodeID)) {
 		fn(f.nodes[p.nodes[k*n/min(n, most)]].is.ID)
 	}
 }
+
+// NodesOf is how many nodes have GPUs of a type.
+func (f *Fleet) NodesOf(gpuType string) int {
+	f.settle()
+	if p := f.pool(gpuType); p != nil {
+		return len(p.nodes)
+	}
+	return 0
+}

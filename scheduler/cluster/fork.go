@@ -1,0 +1,27 @@
+package cluster
+
+import "github.com/tidwall/btree"
+
+// Fork returns a state of its own that goes on from here, for who asks "what
+// if": what is applied to it changes nothing in s. Any goroutine may fork a
+// snapshot, also while others read it. An index of s cannot follow the fork.
+//
+// Only the given jobs wait in the fork, of those that are Pending in s; nil:
+// all of them. The others still exist there, but nobody plans for them, and
+// Check does not hold.
+func (s *State) Fork(waiting []JobID) *State {
+	c := *s // shares the trees and writes to nothing of s; Snapshot then gives the fork trees of its own
+	f := c.Snapshot()
+	f.journal = journal{origin: new(byte)}
+	if waiting == nil {
+		return f
+	}
+	f.pending = btree.Map[JobID, *Job]{}
+	for _, id := range waiting {
+		if j := s.Job(id); j != nil && j.State == Pending {
+			f.pending.Set(id, j)
+		}
+	}
+	f.counts[Pending] = f.pending.Len()
+	return f
+}

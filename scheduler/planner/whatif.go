@@ -1,0 +1,155 @@
+package planner
+
+import (
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/fleet"
+)
+
+// imagine returns a job's entry in a lane as it would have one, without putting
+// it into the index. Of a job that is pending its own is returned, if what it
+// asks for is the same.
+func (x *Index) imagine(j *cluster.Job) *entry {
+	e := &entry{job: j, key: x.keyOf(j)}
+	if own := x.pending[j.ID]; own != nil && own.job.Spec == j.Spec {
+		e.key = max(own.key, e.key)
+		if own.lane != nil {
+			e.key = own.key
+		}
+	}
+	fs := x.fleet.Shape(j.Spec)
+	l := &lane{laneKey: x.laneKeyOf(j, fs), q: x.tree.Queue(j.Spec.Queue), shape: &shape{Shape: fs, pos: -1}, pos: -1, wpos: -1}
+	l.need = int64(fs.Least) * int64(fs.Share)
+	if l.group = x.groups[groupKey{l.q.ID, l.user}]; l.group == nil {
+		l.group = &group{q: l.q, user: l.user}
+		l.group.offset = x.offsetOf(l.group)
+	}
+	l.borrow = x.borrows(l)
+	l.jobs.items = []*entry{e}
+	e.lane = l
+	return e
+}
+
+// laneKeyOf is the key of a job's lane.
+func (x *Index) laneKeyOf(j *cluster.Job, fs *fleet.Shape) laneKey {
+	key := laneKey{
+		queue: j.Spec.Queue, user: j.User, shape: fs.ID, priority: j.Spec.Priority,
+		limit: j.Spec.TimeLimit, preemptible: j.Spec.Preemptible,
+	}
+	if j.Array != 0 && j.Spec.Array.Parallel > 0 {
+		key.array = j.Array
+	}
+	return key
+}
+
+// Fit is where a job would go now.
+type Fit struct {
+	GPUType string
+	Nodes   []FitNode // in order of their ranks
+}
+
+// FitNode is how many GPUs a job would have on one node.
+type FitNode struct {
+	Node cluster.NodeID
+	GPUs int32 // 0: not told
+}
+
+// Fits says where a job would go if the next plan could start it, all others
+// being as they are: by the limits of its queue, by what is free and by what is
+// kept for others. The job may be one that the state does not have. Call it
+// after Plan; it changes nothing.
+func (x *Index) Fits(j *cluster.Job) (Fit, bool) {
+	if r := x.running[j.ID]; r != nil && r.nodes != nil && r.job.Spec == j.Spec {
+		return x.planned(r), true
+	}
+	e := x.imagine(j)
+	if j.NotBefore > x.now || x.atArrayBound(j) || x.strictlyBefore(e.lane) != nil {
+		return Fit{}, false
+	}
+	types, blocked := x.allowed(e.lane)
+	if blocked != nil {
+		return Fit{}, false
+	}
+	mark := x.fleet.Mark()
+	defer x.fleet.Undo(mark)
+	st, ok := x.place(e, types)
+	if !ok {
+		return Fit{}, false
+	}
+	return fitOf(st), true
+}
+
+// planned is where the last plan puts a job, node by node.
+func (x *Index) planned(r *run) Fit {
+	fit := Fit{GPUType: r.gpuType}
+	for _, id := range r.nodes {
+		fit.Nodes = append(fit.Nodes, FitNode{Node: id})
+	}
+	return fit
+}
+
+func fitOf(st start) Fit {
+	fit := Fit{GPUType: st.gpuType}
+	for i := range st.workers {
+		w := &st.workers[i]
+		if n := len(fit.Nodes); n == 0 || fit.Nodes[n-1].Node != w.Node {
+			fit.Nodes = append(fit.Nodes, FitNode{Node: w.Node})
+		}
+		fit.Nodes[len(fit.Nodes)-1].GPUs += int32(len(w.GPUs)) //nolint:gosec // at most MaxNodeGPUs
+	}
+	return fit
+}
+
+// LargestNow is with how many GPUs a job could start now if it asked for fewer,
+// at least 1; 0 if with none.
+func (x *Index) LargestNow(j *cluster.Job) int32 {
+	e := x.imagine(j)
+	if j.NotBefore > x.now || x.atArrayBound(j) || x.strictlyBefore(e.lane) != nil {
+		return 0
+	}
+	sh := e.lane.shape
+	e.lane.need = int64(max(sh.PerNode, 1)) * int64(sh.Share)
+	types, _ := x.allowed(e.lane)
+	most := int32(0)
+	for _, t := range types {
+		q := x.query(j, []string{t})
+		size := min(int64(x.fleet.Most(sh.Shape, &q)), x.tree.Most(e.lane.q, j.User, t)/int64(sh.Share))
+		if sh.PerNode > 0 {
+			size -= size % int64(sh.PerNode)
+		}
+		most = max(most, int32(size)) //nolint:gosec // at most the gang's size
+	}
+	return most
+}
+
+// atArrayBound reports whether as many members of a job's array run as may.
+func (x *Index) atArrayBound(j *cluster.Job) bool {
+	a := x.arrays[j.Array]
+	return j.Array != 0 && j.Spec.Array.Parallel > 0 && a != nil && a.holding >= j.Spec.Array.Parallel
+}
+
+// DryRun says which running jobs would be stopped so that a job could start,
+// what each of them would lose, and where the job would go then. It goes by the
+// rules of preemption for a job that has waited long enough for all of them.
+// Nothing changes. It costs what a thorough plan does.
+func (x *Index) DryRun(j *cluster.Job) (victims []Evict, nodes []cluster.NodeID) {
+	if x.policy.Preemption.Off {
+		return nil, nil
+	}
+	waited := *j
+	waited.PendingAt = min(j.PendingAt, x.now.Add(-waitBefore))
+	e := x.imagine(&waited)
+	if x.atArrayBound(j) || x.strictlyBefore(e.lane) != nil {
+		return nil, nil
+	}
+	mark := x.fleet.Mark()
+	defer x.fleet.Undo(mark)
+	m := x.openMarket()
+	defer m.close()
+	m.round = true
+	var plan Plan
+	m.claim(e, &plan)
+	if len(plan.Keeps) > 0 {
+		nodes = plan.Keeps[0].Nodes
+	}
+	return plan.Evicts, nodes
+}
