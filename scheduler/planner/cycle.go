@@ -313,14 +313,14 @@ func (x *Index) typesOf(sh *shape) []string {
 	return x.fleet.Types()
 }
 
-// borrows reports whether the lane's next job would hold more than the quota
-// of its queue, whatever type it gets.
+// borrows reports whether the lane's next job would hold more than what is
+// promised to its queue, whatever type it gets. See beyond, which says the same.
 func (x *Index) borrows(l *lane) bool {
 	if !x.hasQuota {
 		return false
 	}
-	for _, t := range x.typesOf(l.shape) {
-		if v := x.tree.Check(l.q, l.user, t, l.need); v.OK && v.Guaranteed {
+	for _, t := range x.fleet.Types() {
+		if (len(l.shape.Types) == 0 || slices.Contains(l.shape.Types, t)) && l.need <= x.tree.Covered(l.q, t) {
 			return false
 		}
 	}

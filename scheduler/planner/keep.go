@@ -87,29 +87,38 @@ func (x *Index) keptInOrder() []cluster.JobID {
 	return ids
 }
 
-// maxBackfill bounds the lanes of one shape that are tried on nodes kept for
-// others, in one plan.
-const maxBackfill = 16
+// maxBackfill bounds the lanes that are tried on nodes kept for others, in one plan.
+const maxBackfill = 256
 
 // backfill starts jobs on nodes that are kept for others, if they will be gone
-// by then, or belong to the queue for which the nodes are reserved.
+// by then, or belong to the queue for which the nodes are reserved: in order,
+// though others of their shape fit nowhere.
 func (x *Index) backfill(plan *Plan) {
 	if len(x.jobHolds)+len(x.windowHolds) == 0 || x.policy.Backfill.Off {
 		return
 	}
+	var lanes []*lane
 	for _, sh := range x.shapes {
 		if sh == nil || !sh.closed || sh.lanes.len() == 0 || !x.fleet.May(sh.Shape, sh.Least) {
 			continue
 		}
-		var lanes []*lane
 		for _, l := range sh.lanes.items {
 			if x.mayFill(l) {
 				lanes = append(lanes, l)
 			}
 		}
-		slices.SortFunc(lanes, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
-		for _, l := range lanes[:min(len(lanes), maxBackfill)] {
-			x.backfillLane(l, plan)
+	}
+	first := func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) }
+	slices.SortFunc(lanes, first)
+	for range maxBackfill {
+		if len(lanes) == 0 || len(plan.Starts) >= x.cfg.MaxStarts {
+			return
+		}
+		l := lanes[0]
+		if more := x.fill(l, plan); !more {
+			lanes = lanes[1:]
+		} else if len(lanes) > 1 && lanes[1].before(l) {
+			slices.SortFunc(lanes, first)
 		}
 	}
 }
@@ -133,19 +142,20 @@ func (x *Index) mayFill(l *lane) bool {
 	return false
 }
 
-func (x *Index) backfillLane(l *lane, plan *Plan) {
-	for l.jobs.len() > 0 && len(plan.Starts) < x.cfg.MaxStarts {
-		e := l.jobs.top()
-		types, blocked := x.allowed(l)
-		if blocked != nil || x.arrayFull(e.job) {
-			return
-		}
-		st, ok := x.place(e, types)
-		if !ok {
-			return
-		}
-		x.take(e, st, plan)
+// fill starts a lane's first job if it may and fits. It reports whether the
+// lane has another one to try.
+func (x *Index) fill(l *lane, plan *Plan) bool {
+	e := l.jobs.top()
+	types, blocked := x.allowed(l)
+	if blocked != nil || x.arrayFull(e.job) {
+		return false
 	}
+	st, ok := x.place(e, types)
+	if !ok {
+		return false
+	}
+	x.take(e, st, plan)
+	return l.jobs.len() > 0
 }
 
 // rekeepAfter is how long a reservation stands before it is looked at again:
