@@ -20,7 +20,7 @@ func (x *Index) defragment(plan *Plan) {
 	}
 	e := l.jobs.top()
 	types, blocked := x.allowed(l)
-	if blocked != nil {
+	if blocked != nil || x.arrayFull(e.job) {
 		return
 	}
 	mark := x.fleet.Mark()

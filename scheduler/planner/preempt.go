@@ -66,7 +66,7 @@ func (x *Index) preempt(plan *Plan) {
 func (m *market) claim(e *entry, plan *Plan) bool {
 	x := m.x
 	types, blocked := x.allowed(e.lane)
-	if blocked != nil {
+	if blocked != nil || x.arrayFull(e.job) {
 		return false
 	}
 	if _, ok := x.place(e, types); ok {
