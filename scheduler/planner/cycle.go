@@ -123,7 +123,9 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 		sh := x.open.top()
 		if x.left > 0 && len(aside) < looks {
 			if b := x.firstBlocked(); b != nil && (sh == nil || b.before(sh.lanes.top())) {
-				aside = append(aside, x.reserveNext(b, plan))
+				if !x.moved(b) && !x.barred(b) && !x.fill(b, plan) {
+					aside = append(aside, x.reserveNext(b, plan))
+				}
 				continue
 			}
 		}
@@ -131,12 +133,8 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 			return nil
 		}
 		l := sh.lanes.top()
-		if x.reweigh(l.group) {
+		if x.moved(l) {
 			continue // what this plan has started counts at once
-		}
-		if b := x.borrows(l); b != l.borrow {
-			x.setBorrow(l, b)
-			continue
 		}
 		from := l.from
 		l.from = nil
@@ -147,6 +145,19 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 		}
 	}
 	return nil
+}
+
+// moved brings a lane to where it belongs by now, and reports whether it was elsewhere.
+func (x *Index) moved(l *lane) bool {
+	if x.reweigh(l.group) {
+		return true
+	}
+	b := x.borrows(l)
+	if b == l.borrow {
+		return false
+	}
+	x.setBorrow(l, b)
+	return true
 }
 
 // openAll lets all lanes be tried again.
@@ -161,17 +172,10 @@ func (x *Index) openAll() {
 // tryLane starts the lane's first job, or takes the lane or its whole shape
 // out until something has changed that may help.
 func (x *Index) tryLane(l *lane, plan *Plan) bool {
-	if x.arrayFull(l.jobs.top().job) {
-		x.removeLane(l) // count adds it when a member ends
-		x.say(l, arrayText(l.jobs.top().job.Spec))
+	if x.barred(l) {
 		return false
 	}
-	types, blocked := x.allowed(l)
-	if blocked != nil {
-		x.park(l, blocked.key(l))
-		x.say(l, quotaText(l, blocked))
-		return false
-	}
+	types, _ := x.allowed(l)
 	e := l.jobs.top()
 	if st, ok := x.place(e, types); ok {
 		x.take(e, st, plan)
@@ -184,6 +188,32 @@ func (x *Index) tryLane(l *lane, plan *Plan) bool {
 		x.closeShape(l.shape)
 	}
 	return false
+}
+
+// barred takes a lane out whose next job may not start whatever is free, and
+// reports whether it did.
+func (x *Index) barred(l *lane) bool {
+	if x.arrayFull(l.jobs.top().job) {
+		x.leave(l) // count adds it when a member ends
+		x.say(l, arrayText(l.jobs.top().job.Spec))
+		return true
+	}
+	_, blocked := x.allowed(l)
+	if blocked == nil {
+		return false
+	}
+	x.park(l, blocked.key(l))
+	x.say(l, quotaText(l, blocked))
+	return true
+}
+
+// leave takes a lane out of its shape, whether or not its shape is closed or
+// the lane is held.
+func (x *Index) leave(l *lane) {
+	if l.held {
+		x.dropHeld(l)
+	}
+	x.removeLane(l)
 }
 
 // arrayFull reports whether as many members of a job's array run as may.

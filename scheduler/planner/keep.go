@@ -115,7 +115,7 @@ func (x *Index) backfill(plan *Plan) {
 			return
 		}
 		l := lanes[0]
-		if more := x.fill(l, plan); !more {
+		if !x.fill(l, plan) || l.jobs.len() == 0 {
 			lanes = lanes[1:]
 		} else if len(lanes) > 1 && lanes[1].before(l) {
 			slices.SortFunc(lanes, first)
@@ -142,20 +142,22 @@ func (x *Index) mayFill(l *lane) bool {
 	return false
 }
 
-// fill starts a lane's first job if it may and fits. It reports whether the
-// lane has another one to try.
+// fill starts a blocked lane's first job if some node that is kept is open to
+// it and it fits there, and reports whether it did.
 func (x *Index) fill(l *lane, plan *Plan) bool {
 	e := l.jobs.top()
+	if !x.mayFill(l) || x.arrayFull(e.job) {
+		return false
+	}
 	types, blocked := x.allowed(l)
-	if blocked != nil || x.arrayFull(e.job) {
+	if blocked != nil {
 		return false
 	}
 	st, ok := x.place(e, types)
-	if !ok {
-		return false
+	if ok {
+		x.take(e, st, plan)
 	}
-	x.take(e, st, plan)
-	return l.jobs.len() > 0
+	return ok
 }
 
 // rekeepAfter is how long a reservation stands before it is looked at again:
@@ -186,7 +188,7 @@ func (x *Index) review(plan *Plan) {
 // long enough, and sets it aside so that the next one is seen.
 func (x *Index) reserveNext(l *lane, plan *Plan) *entry {
 	e := l.jobs.top()
-	if _, blocked := x.allowed(l); blocked == nil && x.kept[e.job.ID] == nil && x.overdue(e) && !x.arrayFull(e.job) {
+	if x.kept[e.job.ID] == nil && x.overdue(e) {
 		if k, ok := x.reservation(e); ok {
 			x.left--
 			plan.Keeps = append(plan.Keeps, k)

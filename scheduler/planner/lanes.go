@@ -177,7 +177,7 @@ func (x *Index) removeLane(l *lane) {
 
 // park takes a lane out until a queue has room for it.
 func (x *Index) park(l *lane, key parkKey) {
-	x.removeLane(l)
+	x.leave(l)
 	w := x.parked[key]
 	if w == nil {
 		w = &waitlist{key: key}

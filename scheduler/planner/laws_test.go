@@ -123,7 +123,10 @@ func TestFollowedIndexPlansAsRebuilt(t *testing.T) {
 				continue
 			}
 			w.pass(time.Duration(rapid.SampledFrom([]int{11, 60, 600}).Draw(t, "pass")) * time.Second)
-			w.x.roundAt = 0 // rounds are a minute apart, see Index
+			w.x.roundAt, w.x.mixAt = 0, -1 // see Index for what is looked at more seldom yet
+			if w.x.mixTotal > 0 {
+				w.x.mixCounts, w.x.mixTotal = nil, 1 // not a mix that any cluster has
+			}
 			p := w.plan(true)
 			fresh := Make(w.s, w.now, w.cfg)
 			p.Reasons, fresh.Reasons = nil, nil

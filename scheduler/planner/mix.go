@@ -45,7 +45,14 @@ func (x *Index) refreshMix() {
 		mix = append(mix, sh.Item(counts[id]))
 		plain = plain && !sh.Shared() && sh.CPU == 0 && sh.Mem == 0
 	}
-	if plain || !x.drifted(counts, total) {
+	if plain {
+		if x.mixTotal > 0 {
+			x.mixCounts, x.mixTotal = nil, 0
+			x.fleet.SetMix(nil, 0)
+		}
+		return
+	}
+	if !x.drifted(counts, total) {
 		return
 	}
 	x.mixCounts, x.mixTotal = counts, total

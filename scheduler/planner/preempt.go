@@ -77,13 +77,8 @@ func (m *market) claim(e *entry, plan *Plan) bool {
 		if len(set) == 0 || !m.owed(e, set) {
 			continue
 		}
-		inner := x.fleet.Mark()
-		for _, c := range set {
-			x.fleet.Give(c.job)
-		}
-		st, ok := x.place(e, []string{t})
-		if !ok {
-			x.fleet.Undo(inner)
+		set, st := m.settle(e, t, set)
+		if set == nil {
 			continue
 		}
 		m.evict(e, set, st, plan)
@@ -91,6 +86,34 @@ func (m *market) claim(e *entry, plan *Plan) bool {
 		return true
 	}
 	return false
+}
+
+// settle places a claimer on what victims give, and returns those whose GPUs it
+// gets and where it goes; nil if it does not fit. The others are given nothing
+// for: they hold what they hold.
+func (m *market) settle(e *entry, gpuType string, set []*candidate) ([]*candidate, start) {
+	x := m.x
+	for len(set) > 0 {
+		inner := x.fleet.Mark()
+		for _, c := range set {
+			x.fleet.Give(c.job)
+		}
+		st, ok := x.place(e, []string{gpuType})
+		if !ok {
+			x.fleet.Undo(inner)
+			return nil, start{}
+		}
+		nodes := nodesOf(st.workers)
+		used := slices.DeleteFunc(slices.Clone(set), func(c *candidate) bool {
+			return !slices.ContainsFunc(c.job.NodeRanks, func(n cluster.NodeID) bool { return slices.Contains(nodes, n) })
+		})
+		if len(used) == len(set) {
+			return set, st
+		}
+		x.fleet.Undo(inner)
+		set = used
+	}
+	return nil, start{}
 }
 
 // owed reports whether all victims that are taken for what their queues have
@@ -115,16 +138,13 @@ func (m *market) owed(e *entry, set []*candidate) bool {
 	return ok
 }
 
-// evict writes the victims whose GPUs the claimer gets into the plan, and what
+// evict writes the victims into the plan, and what
 // is to be kept for it until they are gone.
 func (m *market) evict(e *entry, set []*candidate, st start, plan *Plan) {
 	x, j := m.x, e.job
 	nodes := nodesOf(st.workers)
 	wait := time.Duration(0)
 	for _, c := range set {
-		if !slices.ContainsFunc(c.job.NodeRanks, func(n cluster.NodeID) bool { return slices.Contains(nodes, n) }) {
-			continue
-		}
 		cause, why := cluster.StopPreempt, m.reason(e, c)
 		if c.shrink && m.fitsAgain(c) {
 			cause = cluster.StopResize
