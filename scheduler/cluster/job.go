@@ -79,15 +79,15 @@ func (s WorkerState) Ended() bool { return s >= WorkerExited }
 
 // Worker is one training process of the current or last epoch.
 type Worker struct {
-	Rank     Rank
 	Node     NodeID
 	GPUs     []string // UUIDs, at least one
-	State    WorkerState
+	Message  string   // why it ended or could not start
+	Rank     Rank
 	ExitCode int32 // if exited and Signal is 0
 	Signal   int32
-	PeerLost bool   // it ended because a peer was lost, by its own word
-	Blamed   bool   // the first of its gang that failed of itself
-	Message  string // why it ended or could not start
+	State    WorkerState
+	PeerLost bool // it ended because a peer was lost, by its own word
+	Blamed   bool // the first of its gang that failed of itself
 }
 
 // failed reports whether the worker ended other than by exit code 0.
@@ -178,44 +178,48 @@ func (l *Launch) WorldSize() int {
 
 // Job is a job and what became of it so far. A Job in a State is replaced,
 // never edited.
-type Job struct {
-	ID          JobID
-	Spec        *JobSpec // shared, never edited
-	User        string
-	RequestID   string
-	State       JobState
-	Reason      string // why it is in this state, a sentence
-	Epoch       Epoch
-	Workers     []Worker // current or last epoch, by rank
-	NodeRanks   []NodeID // the gang's nodes in order of their ranks
-	Stop        StopCause
-	StopReason  string
-	Blamed      bool // a worker of this epoch failed of itself
-	Checkpoint  *Checkpoint
-	Progress    *Progress
+type Job struct { // small fields stand together: a cluster may have a hundred thousand of these
+	ID        JobID
+	Spec      *JobSpec // shared, never edited
+	User      string
+	RequestID string
+	Reason    string // why it is in this state, a sentence
+
+	State   JobState
+	Stop    StopCause
+	Blamed  bool  // a worker of this epoch failed of itself
+	Bin     int32 // of the service that it has had, see History
+	Level   int32 // of the GPU time that it is expected to need yet, see LevelSpan
+	Epoch   Epoch
+	Array   JobID    // the array's first member, or 0
+	Workers []Worker // current or last epoch, by rank
+
+	NodeRanks  []NodeID // the gang's nodes in order of their ranks
+	StopReason string
+	Checkpoint *Checkpoint
+	Progress   *Progress
+	Kept       *Kept // what is kept free for it, or nil
+
 	Failures    int32 // counted against Spec.Retries
 	Requeues    int32 // not counted
-	NotBefore   Time  // end of back-off, or 0
+	Preemptions int32 // epochs that ended because another job needed the GPUs
+	ArrayIndex  int32 // GANGLINE_ARRAY_INDEX
+
+	NotBefore   Time // end of back-off, or 0
 	SubmittedAt Time
 	PendingAt   Time // last became Pending
 	StartedAt   Time // this epoch got its GPUs
 	RunningAt   Time // this epoch's last worker started
 	FinishedAt  Time
-	FinishSeq   uint64   // order among final jobs
-	History     []Launch // ended epochs, oldest first, at most MaxHistory
+	PreemptedAt Time // when it was last asked to stop so that another job can start
 
-	Bin         int32         // of the service that it has had, see History
-	Level       int32         // of the GPU time that it is expected to need yet, see LevelSpan
-	Expected    time.Duration // expected length of its next epoch, or of what is left of this one
-	Predicted   int64         // GPU-seconds that it was expected to need when it was submitted
-	Array       JobID         // the array's first member, or 0
-	ArrayIndex  int32         // GANGLINE_ARRAY_INDEX
-	Attained    int64         // milli-GPU-milliseconds that its ended epochs have held
-	Rate        int64         // weighted milli-GPUs that it charges its account while it holds them
-	Preemptions int32         // epochs that ended because another job needed the GPUs
-	PreemptedAt Time          // when the last of these was asked to stop
-	Avoid       []NodeID      // nodes on which it failed of itself or that were lost under it, newest last, at most MaxAvoid
-	Kept        *Kept         // what is kept free for it, or nil
+	FinishSeq uint64        // order among final jobs
+	History   []Launch      // ended epochs, oldest first, at most MaxHistory
+	Avoid     []NodeID      // nodes on which it failed of itself or that were lost under it, newest last, at most MaxAvoid
+	Expected  time.Duration // expected length of its next epoch, or of what is left of this one
+	Predicted int64         // GPU-seconds that it was expected to need when it was submitted
+	Attained  int64         // milli-GPU-milliseconds that its ended epochs have held
+	Rate      int64         // weighted milli-GPUs that it charges its account while it holds them
 }
 
 // Kept is the reservation of a Pending job: nodes whose free GPUs are kept for

@@ -62,19 +62,19 @@ type JobSpec struct {
 	MinGPUs     int32         // smallest size of an elastic gang, 1..GPUs; 0: rigid, always GPUs
 	GPUMilli    int32         // share of one GPU in thousandths, 1..999, with GPUs 1; 0: whole GPUs
 	GPUsPerNode int32         // exactly this many on each node; 0: the planner chooses
+	Retries     int32         // failures after which it is started again; lost nodes do not count
+	KeepCkpts   int32         // checkpoints to keep; 0: the library's default
+	Launch      LaunchMode    // one process for each GPU, or one for each node
+	Preemptible bool          // it may be stopped so that another job can start, and may run on borrowed GPUs
 	GPUTypes    []string      // acceptable types, preferred first; empty: any. A gang is of one type
 	CPUPerGPU   int64         // thousandths of a CPU; 0: none reserved
 	MemPerGPU   int64         // bytes; 0: none reserved
 	TimeLimit   time.Duration // of one epoch, from its start; 0: none
-	Launch      LaunchMode
-	Command     []string // at least one
-	Env         []EnvVar // in the order given
-	Dir         string   // working directory on the node; empty: the worker's own
-	Retries     int32    // failures after which it is started again; lost nodes do not count
-	Preemptible bool
 	Warn        time.Duration // warning signal to SIGTERM
 	Grace       time.Duration // SIGTERM to SIGKILL
-	KeepCkpts   int32         // checkpoints to keep; 0: the library's default
+	Command     []string      // at least one
+	Env         []EnvVar      // in the order given
+	Dir         string        // working directory on the node; empty: the worker's own
 	Topology    TopologyWish
 	Selector    []Label  // labels that each node must have
 	Tolerations []string // taints that it bears, each "key" or "key=value"

@@ -32,7 +32,24 @@ type city struct {
 	serial int
 }
 
+// newCity is a cluster full to its limit, with a queue behind it.
 func newCity(b testing.TB, nodes, pending int) *city {
+	b.Helper()
+	c := newNodes(b, nodes)
+	for c.held() < nodes*8*94/100 {
+		for range 256 {
+			c.submit()
+		}
+		c.step()
+	}
+	for c.s.Count(cluster.Pending) < pending {
+		c.submit()
+	}
+	return c
+}
+
+// newNodes is a cluster without jobs.
+func newNodes(b testing.TB, nodes int) *city {
 	b.Helper()
 	c := &city{
 		b: b, s: &cluster.State{}, st: NewStepper(DefaultConfig()), now: cluster.Time(1_000_000 * time.Hour),
@@ -50,18 +67,6 @@ func newCity(b testing.TB, nodes, pending int) *city {
 			n.GPUs = append(n.GPUs, cluster.GPU{UUID: fmt.Sprintf("GPU-%05d-%d-9faa-8a00-b155-80f5-8231", i, g), Type: "h100", Healthy: true})
 		}
 		c.apply(&cluster.RegisterNode{Node: n})
-	}
-	for c.s.Count(cluster.Pending) < nodes*8/100 {
-		c.submit()
-	}
-	for c.held() < nodes*8*94/100 {
-		for range 256 {
-			c.submit()
-		}
-		c.step()
-	}
-	for c.s.Count(cluster.Pending) < pending {
-		c.submit()
 	}
 	return c
 }
@@ -108,13 +113,13 @@ func (c *city) submit() {
 	q := c.chance.IntN(benchQueues)
 	spec := &cluster.JobSpec{
 		Name: "train", Queue: fmt.Sprintf("all/d%02d/q%02d", q/25, q%25), Priority: 50, GPUs: gpus, CPUPerGPU: 8000, MemPerGPU: 64 << 30,
-		Launch: cluster.LaunchPerGPU, Command: []string{"python", "train.py"}, Preemptible: c.chance.IntN(2) == 0,
+		Launch: cluster.LaunchPerGPU, Command: []string{"python", "train.py"}, Preemptible: q%2 == 0,
 	}
 	if gpus > 8 {
 		spec.Topology = cluster.TopologyWish{Level: "rack"}
 	}
-	if c.chance.IntN(3) == 0 {
-		spec.TimeLimit = time.Duration(1+c.chance.IntN(4)) * 6 * time.Hour
+	if q%3 == 0 { // teams have their habits
+		spec.TimeLimit = time.Duration(1+q%4) * 6 * time.Hour
 	}
 	c.apply(&cluster.SubmitJob{RequestID: fmt.Sprint("request-", c.serial), User: fmt.Sprintf("user%03d", q), Spec: spec})
 }
@@ -167,6 +172,7 @@ func (c *city) holding() []cluster.JobID {
 func (c *city) settle() {
 	for range 1000 {
 		c.now = c.now.Add(2 * time.Second)
+		c.s.Snapshot() // as servers do for their readers after each batch: what is written next is copied, and old versions go
 		cmds, _ := c.st.Step(c.s, nil, c.now)
 		said := 0
 		for _, cmd := range cmds {
@@ -236,12 +242,34 @@ func steady(b *testing.B, c *city) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkColdStart: a state is restored, everything is to be planned.
+// BenchmarkColdStart: a state is restored, everything is to be planned: an
+// empty cluster before a long queue, and a full one.
 func BenchmarkColdStart(b *testing.B) {
-	c := newCity(b, benchNodes, benchPending)
-	for b.Loop() {
-		NewStepper(DefaultConfig()).Step(c.s, nil, c.now)
-	}
+	cfg := DefaultConfig()
+	cfg.Planner.MaxStarts = benchPending // the whole plan at once
+	b.Run("empty", func(b *testing.B) {
+		c := newNodes(b, benchNodes)
+		for c.s.Count(cluster.Pending) < benchPending {
+			c.submit()
+		}
+		gangs := 0
+		for b.Loop() {
+			cmds, _ := NewStepper(cfg).Step(c.s, nil, c.now)
+			gangs = 0
+			for _, cmd := range cmds {
+				if _, ok := cmd.(*cluster.StartJob); ok {
+					gangs++
+				}
+			}
+		}
+		b.ReportMetric(float64(gangs), "gangs/plan")
+	})
+	b.Run("full", func(b *testing.B) {
+		c := newCity(b, benchNodes, benchPending)
+		for b.Loop() {
+			NewStepper(cfg).Step(c.s, nil, c.now)
+		}
+	})
 }
 
 // BenchmarkSnapshot: a view of the whole state.
@@ -263,14 +291,29 @@ func BenchmarkMemory(b *testing.B) {
 		return float64(m.HeapAlloc)
 	}
 	for range b.N {
-		c := newCity(b, benchNodes, benchPending/10)
+		c := newNodes(b, benchNodes)
+		c.submit()
 		c.settle()
-		before, jobs := heap(), c.s.Count(cluster.Pending)
+		empty := heap()
+		for c.held() < benchNodes*8*94/100 {
+			for range 256 {
+				c.submit()
+			}
+			c.settle()
+		}
+		workers := 0
+		c.s.EachHolding(func(j *cluster.Job) bool {
+			workers += len(j.Workers)
+			return true
+		})
+		full, waiting := heap(), c.s.Count(cluster.Pending)
 		for range benchPending {
 			c.submit()
 		}
 		c.settle()
-		b.ReportMetric((heap()-before)/float64(c.s.Count(cluster.Pending)-jobs), "B/pending-job")
+		perJob := (heap() - full) / float64(c.s.Count(cluster.Pending)-waiting)
+		b.ReportMetric(perJob, "B/pending-job")
+		b.ReportMetric((full-empty-perJob*float64(waiting))/float64(workers), "B/worker")
 		runtime.KeepAlive(c)
 	}
 }
