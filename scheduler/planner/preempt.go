@@ -40,16 +40,19 @@ func (x *Index) preempt(plan *Plan) {
 	var done []*entry
 	failed := map[*shape]int64{} // the lowest level at which a shape found nobody
 	claims := x.claimsAtOnce()
-	for range maxLooked {
+	for len(done) < maxLooked && claims > 0 {
 		l := x.firstBlocked()
-		if l == nil || claims == 0 {
+		if l == nil {
 			break
+		}
+		if x.moved(l) {
+			continue
 		}
 		e := l.jobs.top()
 		at := x.standingOf(e.job).level
 		if least, known := failed[l.shape]; !m.hopeless(e) && (!known || at < least || x.hasQuota) {
 			claims--
-			if !m.claim(e, plan) {
+			if !m.claim(e, plan) && x.now.Sub(e.job.PendingAt) >= waitBefore {
 				failed[l.shape] = at
 			}
 		}
