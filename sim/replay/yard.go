@@ -145,7 +145,7 @@ func shapeOf(p *Job) shape {
 
 // When the fleet is told of the mix: soon, then seldom, since it costs.
 const (
-	firstTold = 64
+	firstTold = 16
 	mostApart = 1024
 )
 
