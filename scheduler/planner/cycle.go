@@ -32,20 +32,23 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	}
 	x.refreshOffsets()
 	x.refreshWindows()
-	// 2. Jobs for which nodes are kept, so that what has come free for them is
-	//    theirs whatever their place in the order is by now.
-	x.startKept(&plan)
-	// 3. What is to be kept for those that have waited long enough.
-	x.left = 0
+	// 2. What is kept for whom: reservations of the policy begin, others have
+	//    lost their sense.
+	x.left, x.filling, x.fills = 0, false, nil
 	if thorough {
 		x.clearWindows(&plan)
 		x.review(&plan)
+	}
+	// 3. Jobs for which nodes are kept, so that what has come free for them is
+	//    theirs whatever their place in the order is by now.
+	x.startKept(&plan)
+	if thorough {
+		x.openFills()
 	}
 	// 4. All others in order, each where it fits best; what is kept for those
 	//    that do not fit, those behind them do not get.
 	blocker := x.startInOrder(&plan)
 	if thorough {
-		x.backfill(&plan)
 		// 5. What may be stopped for the first that could not start.
 		x.preempt(&plan)
 		// 6. Elastic jobs that may grow into what is idle, and jobs that may
@@ -54,7 +57,6 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 		x.defragment(&plan)
 		x.reconsider()
 	}
-	plan.Keeps = slices.DeleteFunc(plan.Keeps, func(k Keep) bool { return x.pending[k.Job] == nil }) // it has started meanwhile
 	// 7. Why the others wait.
 	x.explain(&plan, blocker)
 	x.tidy(&plan)
@@ -118,23 +120,29 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 	}
 	var aside []*entry
 	defer func() { x.bringAllBack(aside) }()
-	looks := triesPerClaim * x.left
+	looks, fills := triesPerClaim*x.left, maxFill
 	for len(plan.Starts) < x.cfg.MaxStarts {
-		sh := x.open.top()
+		var l *lane
+		if sh := x.open.top(); sh != nil {
+			if l = sh.lanes.top(); x.moved(l) {
+				continue // what this plan has started counts at once
+			}
+		}
+		if f := x.nextFill(); f != nil && fills > 0 && (l == nil || f.before(l)) {
+			fills--
+			x.tryFill(plan)
+			continue
+		}
 		if x.left > 0 && len(aside) < looks {
-			if b := x.firstBlocked(); b != nil && (sh == nil || b.before(sh.lanes.top())) {
+			if b := x.firstBlocked(); b != nil && (l == nil || b.before(l)) {
 				if !x.moved(b) && !x.barred(b) && !x.fill(b, plan) {
 					aside = append(aside, x.reserveNext(b, plan))
 				}
 				continue
 			}
 		}
-		if sh == nil {
+		if l == nil {
 			return nil
-		}
-		l := sh.lanes.top()
-		if x.moved(l) {
-			continue // what this plan has started counts at once
 		}
 		from := l.from
 		l.from = nil
@@ -261,7 +269,11 @@ func (x *Index) take(e *entry, st start, plan *Plan) {
 
 // query says who asks the fleet.
 func (x *Index) query(j *cluster.Job, types []string) fleet.Query {
-	return fleet.Query{Job: j.ID, Queue: j.Spec.Queue, End: x.endOf(j, x.now), Avoid: j.Avoid, Types: types}
+	q := fleet.Query{Job: j.ID, Queue: j.Spec.Queue, Avoid: j.Avoid, Types: types}
+	if !x.claiming {
+		q.End = x.endOf(j, x.now)
+	}
+	return q
 }
 
 // endOf is when a job that starts at a time will be gone, or 0 if nobody knows.

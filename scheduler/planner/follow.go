@@ -120,6 +120,7 @@ func (x *Index) closeShape(sh *shape) {
 	for _, l := range sh.lanes.items {
 		x.say(l, sh.why)
 	}
+	x.moreFills(sh)
 	types := sh.Types
 	if len(types) == 0 {
 		types = []string{""}

@@ -55,6 +55,9 @@ type Index struct {
 	factorsAt cluster.Time    // for which the lanes' offsets were computed
 	windowsAt cluster.Time    // next time at which a reservation begins or ends
 	left      int             // reservations that this plan may still make
+	claiming  bool            // room is sought by stopping jobs: nobody knows when it will be there, so kept nodes are for nobody else
+	filling   bool            // this plan may use kept nodes for those who will be gone in time
+	fills     []*lane         // who may, in order
 	heldLanes int             // lanes in some shape's held list
 }
 

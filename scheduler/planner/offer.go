@@ -42,7 +42,7 @@ func (m *market) cheapest(e *entry, gpuType string) []*candidate {
 		if sh.PerNode > 0 {
 			want = sh.PerNode
 		}
-		if alive < want || (len(m.on[id]) == 0 && free == 0) {
+		if alive < want || (len(m.on[id]) == 0 && free == 0) || m.x.keptFromAny(id, e.job) {
 			return true
 		}
 		o := m.offerOf(e, id, gpuType, free, want)

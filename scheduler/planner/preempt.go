@@ -101,7 +101,9 @@ func (m *market) settle(e *entry, gpuType string, set []*candidate) ([]*candidat
 		for _, c := range set {
 			x.fleet.Give(c.job)
 		}
+		x.claiming = true
 		st, ok := x.place(e, []string{gpuType})
+		x.claiming = false
 		if !ok {
 			x.fleet.Undo(inner)
 			return nil, start{}

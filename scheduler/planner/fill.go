@@ -1,0 +1,111 @@
+package planner
+
+import (
+	"slices"
+	"sort"
+)
+
+// maxFill bounds the lanes that are tried on nodes kept for others, in one plan.
+const maxFill = 256
+
+// openFills lists the lanes that may use nodes which are kept for others, since
+// they will be gone by then or belong to the queue for which the nodes are
+// reserved, though no other gang of their shape fits. Each has its turn in
+// startInOrder.
+func (x *Index) openFills() {
+	x.fills = x.fills[:0]
+	x.filling = len(x.jobHolds)+len(x.windowHolds) > 0 && !x.policy.Backfill.Off
+	for _, sh := range x.shapes {
+		if x.filling && sh != nil && sh.closed {
+			x.addFills(sh)
+		}
+	}
+	slices.SortFunc(x.fills, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
+}
+
+// addFills lists those of a shape's lanes that may.
+func (x *Index) addFills(sh *shape) {
+	if !x.fleet.May(sh.Shape, sh.Least) {
+		return
+	}
+	for _, l := range sh.lanes.items {
+		if x.mayFill(l) {
+			x.fills = append(x.fills, l)
+		}
+	}
+}
+
+// moreFills lists the lanes of a shape that has just been closed.
+func (x *Index) moreFills(sh *shape) {
+	if !x.filling {
+		return
+	}
+	x.addFills(sh)
+	slices.SortFunc(x.fills, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
+}
+
+// nextFill returns the first of the listed lanes that still has a job to try.
+func (x *Index) nextFill() *lane {
+	for len(x.fills) > 0 {
+		l := x.fills[0]
+		if l.pos >= 0 && l.shape.closed && x.mayFill(l) && !x.moved(l) {
+			return l
+		}
+		x.fills = x.fills[1:]
+		if l.pos >= 0 && l.shape.closed && x.mayFill(l) {
+			x.refill(l)
+		}
+	}
+	return nil
+}
+
+// refill puts a lane to its place in the list.
+func (x *Index) refill(l *lane) {
+	i := sort.Search(len(x.fills), func(i int) bool { return l.before(x.fills[i]) })
+	x.fills = slices.Insert(x.fills, i, l)
+}
+
+// tryFill tries the first of the listed lanes.
+func (x *Index) tryFill(plan *Plan) {
+	l := x.fills[0]
+	x.fills = x.fills[1:]
+	if x.fill(l, plan) && l.jobs.len() > 0 {
+		x.refill(l)
+	}
+}
+
+// mayFill reports whether some node that is kept is open to a lane's next job.
+func (x *Index) mayFill(l *lane) bool {
+	j := l.jobs.top().job
+	end := x.endOf(j, x.now)
+	for _, k := range x.kept { // any order: any will do
+		if end != 0 && end <= k.kept.At {
+			return true
+		}
+	}
+	for i := range x.policy.Windows {
+		w := &x.policy.Windows[i]
+		if x.now < w.End && ((end != 0 && end <= w.Start) || Below(j.Spec.Queue, w.Queue)) {
+			return true
+		}
+	}
+	return false
+}
+
+// fill starts a blocked lane's first job if some node that is kept is open to
+// it and it fits there, and reports whether it did.
+func (x *Index) fill(l *lane, plan *Plan) bool {
+	e := l.jobs.top()
+	if !x.mayFill(l) || x.arrayFull(e.job) {
+		return false
+	}
+	types, blocked := x.allowed(l)
+	if blocked != nil {
+		return false
+	}
+	st, ok := x.place(e, types)
+	if ok {
+		x.take(e, st, plan)
+	}
+	return ok
+}
