@@ -2,6 +2,7 @@ package planner
 
 import (
 	"slices"
+	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/planner/fleet"
@@ -49,6 +50,9 @@ type Index struct {
 	windowHolds map[cluster.NodeID][]fleet.Hold // by the policy's reservations
 	hasQuota    bool                            // some queue has been promised GPUs
 	elastic     int                             // elastic jobs that hold GPUs
+	priorities  map[int32]int                   // preemptible jobs that hold GPUs, by priority
+	candidates  []candidate                     // scratch of openMarket
+	ages        []time.Duration                 // likewise
 
 	expected  []cluster.JobID // started by the last plan; the state should show it by now
 	promised  []cluster.JobID // for which the last plan keeps something else; likewise
@@ -122,7 +126,7 @@ func (x *Index) rebuild(s *cluster.State) {
 		fleet: fleet.New(s.Policy().Score, s.Policy().Levels), tree: quota.New(s.Policy()),
 		pending: map[cluster.JobID]*entry{}, running: map[cluster.JobID]*run{},
 		shut: map[string]*shapeList{}, lanes: map[laneKey]*lane{}, groups: map[groupKey]*group{}, byQueue: map[int][]*lane{},
-		parked: map[parkKey]*waitlist{}, arrays: map[cluster.JobID]*array{},
+		parked: map[parkKey]*waitlist{}, priorities: map[int32]int{}, arrays: map[cluster.JobID]*array{},
 		kept: map[cluster.JobID]*keeping{}, jobHolds: map[cluster.NodeID][]fleet.Hold{}, windowHolds: map[cluster.NodeID][]fleet.Hold{},
 	}
 	x.hasQuota = slices.ContainsFunc(x.policy.Queues, func(q cluster.QueuePolicy) bool { return len(q.Quota) > 0 })

@@ -22,9 +22,9 @@ type candidate struct {
 // market is what one thorough plan knows of the jobs that may be stopped.
 type market struct {
 	x     *Index
-	all   []*candidate // by job id
-	on    map[cluster.NodeID][]*candidate
-	price time.Duration // since its last checkpoint, of a job that reports none
+	all   []candidate                     // by job id
+	on    map[cluster.NodeID][]*candidate // nil until the first claim: many plans end before
+	price time.Duration                   // since its last checkpoint, of a job that reports none
 	// round: jobs may be stopped by the order alone, see roundEvery.
 	round bool
 	// moving: victims are moved, not preempted: whoever allows it and is cheap.
@@ -38,10 +38,11 @@ type market struct {
 }
 
 // openMarket lists who may be stopped. What stops already counts as free from
-// here on: it will be, and those for whom it was stopped come first.
+// here on: it will be, and those for whom it was stopped come first. One market
+// is open at a time.
 func (x *Index) openMarket() *market {
-	m := &market{x: x, on: map[cluster.NodeID][]*candidate{}, lowest: cluster.MaxPriority + 1}
-	var ages []time.Duration
+	m := &market{x: x, all: x.candidates[:0], lowest: cluster.MaxPriority + 1}
+	ages := x.ages[:0]
 	x.state.EachHolding(func(j *cluster.Job) bool {
 		r := x.running[j.ID]
 		if j.State == cluster.Stopping {
@@ -54,23 +55,33 @@ func (x *Index) openMarket() *market {
 		if j.Checkpoint != nil && j.Checkpoint.Epoch == j.Epoch {
 			ages = append(ages, x.now.Sub(j.Checkpoint.RecordedAt))
 		}
-		c := &candidate{job: j, r: r, at: x.standingOf(j), shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs}
+		c := candidate{job: j, r: r, at: x.standingOf(j), shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs}
 		c.young = x.now.Sub(j.StartedAt) < x.policy.Preemption.MinRuntime
-		m.all = append(m.all, c)
 		if j.Spec.Preemptible && !c.young {
 			m.lowest = min(m.lowest, j.Spec.Priority)
-			m.worst.key, m.worst.level = max(m.worst.key, c.at.key+m.groupOffset(c)), max(m.worst.level, c.at.level)
+			m.worst.key, m.worst.level = max(m.worst.key, c.at.key+m.groupOffset(&c)), max(m.worst.level, c.at.level)
 		}
+		m.all = append(m.all, c)
 		return true
 	})
 	m.price = median(ages)
-	for _, c := range m.all {
-		c.lost = m.cost(c.job)
-		for _, n := range c.job.NodeRanks {
-			m.on[n] = append(m.on[n], c)
+	x.candidates, x.ages = m.all, ages
+	return m
+}
+
+// holders are the candidates that hold GPUs of a node.
+func (m *market) holders(id cluster.NodeID) []*candidate {
+	if m.on == nil {
+		m.on = make(map[cluster.NodeID][]*candidate, m.x.state.Nodes())
+		for i := range m.all {
+			c := &m.all[i]
+			c.lost = m.cost(c.job)
+			for _, n := range c.job.NodeRanks {
+				m.on[n] = append(m.on[n], c)
+			}
 		}
 	}
-	return m
+	return m.on[id]
 }
 
 // unknownAge stands for the median where no job of the cluster reports checkpoints.

@@ -42,7 +42,7 @@ func (m *market) cheapest(e *entry, gpuType string) []*candidate {
 		if sh.PerNode > 0 {
 			want = sh.PerNode
 		}
-		if alive < want || (len(m.on[id]) == 0 && free == 0) || m.x.keptFromAny(id, e.job) {
+		if alive < want || (len(m.holders(id)) == 0 && free == 0) || m.x.keptFromAny(id, e.job) {
 			return true
 		}
 		o := m.offerOf(e, id, gpuType, free, want)
@@ -98,7 +98,7 @@ func gather(offers []offer, need int32) []*candidate {
 // to be needed. Its victims are valid until the next call.
 func (m *market) offerOf(e *entry, id cluster.NodeID, gpuType string, free, want int32) offer {
 	m.victims = m.victims[:0]
-	for _, c := range m.on[id] {
+	for _, c := range m.holders(id) {
 		if free >= want {
 			break // nobody need be stopped here
 		}

@@ -29,14 +29,20 @@ func (x *Index) claimsAtOnce() int {
 // expected to need can change while others teach; so the gap grows with each
 // time a job was stopped, and MaxPerJob bounds what is left.
 func (x *Index) preempt(plan *Plan) {
-	if x.policy.Preemption.Off || x.firstBlocked() == nil {
+	first := x.firstBlocked()
+	if x.policy.Preemption.Off || first == nil {
+		return
+	}
+	round := x.now >= x.roundAt
+	if round {
+		x.roundAt = x.now.Add(roundEvery)
+	}
+	if !x.mayClaim(first, round) {
 		return
 	}
 	mark := x.fleet.Mark()
 	m := x.openMarket()
-	if m.round = x.now >= x.roundAt; m.round {
-		x.roundAt = x.now.Add(roundEvery)
-	}
+	m.round = round
 	var done []*entry
 	failed := map[*shape]int64{} // the lowest level at which a shape found nobody
 	claims := x.claimsAtOnce()
@@ -62,6 +68,20 @@ func (x *Index) preempt(plan *Plan) {
 	x.bringAllBack(done)
 	m.close()
 	x.fleet.Undo(mark)
+}
+
+// mayClaim reports whether any job may be stopped for a blocked one, given the
+// first of them: most plans end here.
+func (x *Index) mayClaim(first *lane, round bool) bool {
+	if round && x.preemptsByLevel() || x.hasQuota && !first.borrow {
+		return true
+	}
+	for p := range x.priorities { // any order: any will do
+		if p < first.priority {
+			return true
+		}
+	}
+	return false
 }
 
 // claim finds the cheapest victims for one blocked job, puts them into the plan

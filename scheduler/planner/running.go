@@ -49,6 +49,11 @@ func (x *Index) count(r *run, j *cluster.Job, sign int32) {
 			}
 		}
 	}
+	if p := j.Spec.Priority; j.Spec.Preemptible {
+		if x.priorities[p] += int(sign); x.priorities[p] == 0 {
+			delete(x.priorities, p)
+		}
+	}
 	if j.Spec.Elastic() {
 		x.elastic += int(sign)
 	}
