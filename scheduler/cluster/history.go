@@ -169,7 +169,7 @@ func LevelSpan(level int32) time.Duration {
 // expected to take.
 func (s *State) LevelOf(j *Job, now Time) (int32, time.Duration) {
 	bin := binOf(j.AttainedAt(now))
-	if bin <= j.Bin {
+	if bin <= j.Bin || s.still {
 		return j.Level, j.Expected
 	}
 	return s.predict(j, bin)
@@ -293,6 +293,9 @@ func crossingKey(at Time, id JobID) string {
 
 // trackCrossing keeps the crossings in step with a job's new version.
 func (s *State) trackCrossing(j *Job) {
+	if s.still {
+		return
+	}
 	at := s.crossing(j)
 	old, had := s.crossAt.Get(j.ID)
 	if had && old == at {
@@ -315,6 +318,9 @@ const maxCrossings = 256
 // cross moves on the jobs that have reached their next bin by now. What is
 // expected of a job is nothing that a command does: no Result tells of it.
 func (s *State) cross() {
+	if s.still {
+		return
+	}
 	for range maxCrossings {
 		_, id, ok := s.crossings.Min()
 		if at, _ := s.crossAt.Get(id); !ok || at > s.now {

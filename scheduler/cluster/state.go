@@ -41,6 +41,7 @@ type State struct {
 	kinds     btree.Map[string, *kind]  // of nodes, by kindKey
 	counts    [8]int                    // jobs by state
 	journal   journal
+	still     bool // see Still
 }
 
 // Request remembers which job a client's request id made.

@@ -63,9 +63,10 @@ type Explanation struct {
 	Behind  cluster.JobID // BindKept and BindStrict: the job that comes first
 	Lacks   int64         // milli-GPUs that must come free for it, if a number says it
 	// Until is the end of the back-off, when the job that comes first is expected
-	// to start, or when the reservation ends; 0: not known.
-	Until   cluster.Time
-	Holders []Holder // who has most of what it lacks, the largest first; at most maxHolders
+	// to start, or when the reservation ends; 0: not known. From is when a
+	// reservation begins.
+	From, Until cluster.Time
+	Holders     []Holder // who has most of what it lacks, the largest first; at most maxHolders
 	// Clear is when as much as it lacks is expected to have been let go, whoever
 	// gets it then; 0: not known. Sampled: found by looking at some of the nodes.
 	Clear   cluster.Time
@@ -124,7 +125,7 @@ func (x *Index) Explain(j *cluster.Job) Explanation {
 	}
 	x.holdersOfRoom(&ex, j)
 	if j.Kept != nil {
-		ex.Text += fmt.Sprintf("; what comes free on %d nodes is kept for it", len(j.Kept.Nodes))
+		ex.Text += keptText(len(j.Kept.Nodes))
 	}
 	return ex
 }
@@ -201,7 +202,7 @@ func (x *Index) explainKept(ex *Explanation, ob *fleet.Obstacle) {
 	for i := range x.policy.Windows {
 		w := &x.policy.Windows[i]
 		if w.Queue == ob.Keeper.Queue && w.Start == ob.Keeper.At && x.now < w.End {
-			ex.Until = w.End
+			ex.From, ex.Until = w.Start, w.End
 			ex.Text += fmt.Sprintf(" (reservation %s)", w.Name)
 			if w.Start > x.now {
 				ex.Text += fmt.Sprintf(", which begins in %s: only what is sure to have ended by then may start there", w.Start.Sub(x.now).Round(1e9))
@@ -209,6 +210,13 @@ func (x *Index) explainKept(ex *Explanation, ob *fleet.Obstacle) {
 			return
 		}
 	}
+}
+
+func keptText(nodes int) string {
+	if nodes == 1 {
+		return "; what comes free on one node is kept for it"
+	}
+	return fmt.Sprintf("; what comes free on %d nodes is kept for it", nodes)
 }
 
 // keptAt is when a job for which nodes are kept is expected to start, or 0.

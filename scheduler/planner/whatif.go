@@ -153,3 +153,11 @@ func (x *Index) DryRun(j *cluster.Job) (victims []Evict, nodes []cluster.NodeID)
 	}
 	return plan.Evicts, nodes
 }
+
+// Retract takes the starts of the last plan back, for who plans only to know
+// what would be: to be called before the next Follow if nobody enacts the plan.
+func (x *Index) Retract() {
+	if x.state != nil {
+		x.settle(x.state)
+	}
+}
