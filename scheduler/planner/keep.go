@@ -269,9 +269,8 @@ func earliest(all []coming, need int32) ([]cluster.NodeID, cluster.Time) {
 // keptFromAny reports whether a node is kept for another job, or reserved for
 // others than a job's queue: what comes free there is not for it.
 func (x *Index) keptFromAny(id cluster.NodeID, j *cluster.Job) bool {
-	other := func(h fleet.Hold) bool {
-		return h.Job != 0 && h.Job != j.ID || h.Job == 0 && !Below(j.Spec.Queue, h.Queue)
-	}
+	mine := slices.ContainsFunc(x.jobHolds[id], func(h fleet.Hold) bool { return h.Job == j.ID })
+	other := func(h fleet.Hold) bool { return h.Job != 0 && !mine || h.Job == 0 && !Below(j.Spec.Queue, h.Queue) }
 	return slices.ContainsFunc(x.jobHolds[id], other) || slices.ContainsFunc(x.windowHolds[id], other)
 }
 

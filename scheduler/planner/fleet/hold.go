@@ -10,7 +10,8 @@ import (
 
 // Hold keeps a node for a job, or for the jobs of a queue and of those below
 // it. Without either nobody may have it. A gang that will be gone by At may
-// use the node in any case.
+// use the node in any case. Of several holds all must let a gang use the node,
+// but jobs for which a node is kept share it.
 type Hold struct {
 	Job   cluster.JobID
 	Queue string
@@ -51,10 +52,12 @@ type group struct {
 	count int // of nodes, settled or not
 }
 
-// open reports whether all holds of the group let a query use its nodes.
+// open reports whether all holds of the group let a query use its nodes. Jobs
+// for which the same nodes are kept do not keep them from each other.
 func (g *group) open(q *Query) bool {
+	mine := slices.ContainsFunc(g.holds, func(h Hold) bool { return h.Job != 0 && h.Job == q.Job })
 	for i := range g.holds {
-		if !g.holds[i].opens(q) {
+		if h := &g.holds[i]; !h.opens(q) && (h.Job == 0 || !mine) {
 			return false
 		}
 	}

@@ -147,10 +147,18 @@ func TestHolds(t *testing.T) {
 	f := nodes(t, "a 8", "b 8")
 	f.SetHolds("a", []Hold{{Job: 1}, {Job: 2}})
 	sh := f.Shape(&cluster.JobSpec{GPUs: 8})
-	if got := show(f.Place(sh, 8, &Query{Job: 1})); got != "b:8" {
-		t.Errorf("a node that is kept for two jobs goes to one of them: %q", got)
+	mark := f.Mark()
+	if got := show(f.Place(sh, 8, &Query{Job: 1})); got != "a:8" {
+		t.Errorf("a node that is kept for two jobs goes to neither: %q", got)
 	}
-	f.SetHolds("a", nil)
+	f.Undo(mark)
+	f.SetHolds("b", []Hold{{Job: 1}, {}})
+	if got := show(f.Place(sh, 8, &Query{Job: 3})) + show(f.Place(sh, 8, &Query{Job: 1})); got != "a:8" {
+		t.Errorf("kept for two jobs, and for one though nobody may have it: %q", got)
+	}
+	f = nodes(t, "a 8", "b 8")
+	f.SetHolds("b", []Hold{{Job: 1}})
+	sh = f.Shape(&cluster.JobSpec{GPUs: 8})
 	if got := show(f.Place(sh, 8, &Query{Job: 3, Avoid: []cluster.NodeID{"a"}})); got != "a:8" {
 		t.Errorf("the last resort is not used: %q", got)
 	}

@@ -81,8 +81,12 @@ func (x *slowNode) open(q *Query) bool {
 	if q.Any {
 		return true
 	}
+	mine := false
 	for i := range x.holds {
-		if !x.holds[i].opens(q) {
+		mine = mine || (x.holds[i].Job != 0 && x.holds[i].Job == q.Job)
+	}
+	for i := range x.holds {
+		if !x.holds[i].opens(q) && (x.holds[i].Job == 0 || !mine) {
 			return false
 		}
 	}

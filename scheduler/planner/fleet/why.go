@@ -190,7 +190,7 @@ func (f *Fleet) keeper(v *view, sh *Shape, q *Query) Hold {
 	var said votes[Hold]
 	for _, g := range f.groups {
 		for i := range g.holds {
-			if g.holds[i].opens(q) {
+			if g.holds[i].opens(q) || g.open(q) {
 				continue
 			}
 			for pos := g.nodes.next(0, nil, nil); pos >= 0; pos = g.nodes.next(pos+1, nil, nil) {
