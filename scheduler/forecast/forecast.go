@@ -247,7 +247,7 @@ func (c *Case) estimate(l *lengths, t *try, work int64, runs int) Estimate {
 		}
 	}
 	e.P50, e.P90 = rank(starts, 5), rank(starts, 9)
-	if e.P50 == 0 && e.Passed > 0 && !e.Stuck {
+	if e.P50 == 0 && e.Passed > 0 && !e.Stuck && e.Until < c.now.Add(horizon) {
 		e.Pace = c.now.Add(time.Duration(float64(e.Until.Sub(c.now)) * float64(e.Ahead) / float64(e.Passed)))
 	}
 	return e

@@ -144,6 +144,9 @@ func (x *Index) explainQuota(l *lane, j *cluster.Job, r *refusal) Explanation {
 		}
 		ex.Lacks = max(held+r.Need-most, 0)
 		ex.Text += fmt.Sprintf(" (its quota is %s GPUs%s, and it holds %s)", gpus(most), of, gpus(held))
+		if r.Need > most {
+			ex.Text += ": it never starts like this, since the quota is smaller than the gang"
+		}
 	case quota.UserLimit:
 		ex.Binding, ex.GPUType = BindUserLimit, ""
 		ex.Text += fmt.Sprintf(" (%s of them are left)", gpus(r.Have))

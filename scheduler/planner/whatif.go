@@ -24,6 +24,9 @@ func (x *Index) imagine(j *cluster.Job) *entry {
 		l.group.offset = x.offsetOf(l.group)
 	}
 	l.borrow = x.borrows(l)
+	if own := x.pending[j.ID]; own != nil && own.lane != nil && own.job.Spec == j.Spec {
+		l.borrow = own.lane.borrow // it may be found out a little later than it changes
+	}
 	l.jobs.items = []*entry{e}
 	e.lane = l
 	return e
