@@ -159,6 +159,7 @@ func (x *Index) DryRun(j *cluster.Job) (victims []Evict, nodes []cluster.NodeID)
 
 // Retract takes the starts of the last plan back, for who plans only to know
 // what would be: to be called before the next Follow if nobody enacts the plan.
+// The state that was followed must be as it was: a snapshot.
 func (x *Index) Retract() {
 	if x.state != nil {
 		x.settle(x.state)
