@@ -210,7 +210,7 @@ func TestListQueues(t *testing.T) {
 	setPolicy(t, f.s1().client, "queues: {r: {quota: {h100: 1}, limit: 6, weight: 2.5, user_limit: 7, queues: {v: {}}}, default: {closed: true}}")
 	id := f.submit(func(s *cluster.JobSpec) { s.Queue, s.Preemptible = "r/v", true })
 	f.start(id, "a:0", "a:1")
-	waits := f.submit(func(s *cluster.JobSpec) { s.Queue = "r" })
+	waits := f.submit(func(s *cluster.JobSpec) { s.Queue, s.Preemptible = "r", true })
 	f.apply(&cluster.ExplainJob{Job: waits, Reason: "waits for 2 GPUs of one type: all are held"})
 	got, err := f.s1().client.ListQueues(within(t), &schedulerv1.ListQueuesRequest{Reasons: 5})
 	if err != nil {

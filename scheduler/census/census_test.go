@@ -44,7 +44,7 @@ func (w *world) node(name, gpuType string, gpus int) {
 
 func (w *world) submit(user, queue string, gpus, milli int32) cluster.JobID {
 	w.t.Helper()
-	spec := &cluster.JobSpec{Name: "j", Queue: queue, GPUs: gpus, GPUMilli: milli, Command: []string{"true"}}
+	spec := &cluster.JobSpec{Name: "j", Queue: queue, GPUs: gpus, GPUMilli: milli, Preemptible: true, Command: []string{"true"}}
 	spec.Normalize()
 	return w.apply(&cluster.SubmitJob{RequestID: fmt.Sprint(w.st.Index()), User: user, Spec: spec}).Job
 }

@@ -141,7 +141,7 @@ func (s *State) admits(spec *JobSpec) error {
 		case q.Closed:
 			return fmt.Errorf("queue %s is closed: it takes no new jobs", spec.Queue)
 		}
-		if err := p.withinLimits(spec); err != nil {
+		if err := p.withinLimits(spec, s.typesFor(spec)); err != nil {
 			return err
 		}
 	}

@@ -220,6 +220,20 @@ func newCapacity() *capacity {
 	return &capacity{room: map[string]int64{}, total: map[string]int64{}}
 }
 
+// typesFor lists the GPU types of the nodes that a job may have.
+func (s *State) typesFor(spec *JobSpec) []string {
+	var types []string
+	s.kinds.Scan(func(_ string, k *kind) bool {
+		for i := range k.node.GPUs {
+			if t := k.node.GPUs[i].Type; AllowsType(spec, t) && !slices.Contains(types, t) {
+				types = append(types, t)
+			}
+		}
+		return true
+	})
+	return types
+}
+
 // fits reports whether one type has room for the smallest gang of the spec.
 func (c *capacity) fits(spec *JobSpec) bool {
 	return slices.ContainsFunc(c.types, func(t string) bool { return AllowsType(spec, t) && c.room[t] >= int64(spec.Least()) })

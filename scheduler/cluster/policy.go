@@ -177,8 +177,8 @@ func CountOf(list []TypeCount, gpuType string) (int64, bool) {
 }
 
 // withinLimits returns an error for people if a gang is larger than what its
-// queue, or one above it, may ever hold.
-func (p *Policy) withinLimits(spec *JobSpec) error {
+// queue, or one above it, may ever hold. Types are those that it may have here.
+func (p *Policy) withinLimits(spec *JobSpec, types []string) error {
 	need := int64(spec.Least())
 	for path := spec.Queue; path != ""; path = ParentQueue(path) {
 		q := p.Queue(path)
@@ -191,9 +191,9 @@ func (p *Policy) withinLimits(spec *JobSpec) error {
 		if l, ok := CountOf(q.Limit, ""); ok && need > l {
 			return fmt.Errorf("a gang of %s is larger than the limit of queue %s (%d GPUs): ask for fewer GPUs, or another queue", spec.Wants(), path, l)
 		}
-		fits := len(spec.GPUTypes) == 0
+		fits := len(types) == 0 // no node has joined yet
 		most := int64(0)
-		for _, t := range spec.GPUTypes {
+		for _, t := range types {
 			l, ok := CountOf(q.Limit, t)
 			fits = fits || !ok || l >= need
 			most = max(most, l)
@@ -202,7 +202,38 @@ func (p *Policy) withinLimits(spec *JobSpec) error {
 			return fmt.Errorf("a gang of %s is larger than the limit of queue %s (%d GPUs of these types): ask for fewer GPUs, another type, or another queue", spec.Wants(), path, most)
 		}
 	}
-	return nil
+	return p.withinQuota(spec, types)
+}
+
+// withinQuota returns an error for people if a job may not be preempted, so
+// that it may not borrow, and no quota that it comes under is large enough.
+func (p *Policy) withinQuota(spec *JobSpec, types []string) error {
+	quotas := slices.ContainsFunc(p.Queues, func(q QueuePolicy) bool { return len(q.Quota) > 0 })
+	if spec.Preemptible || !quotas || len(types) == 0 {
+		return nil
+	}
+	most := int64(0)
+	for path := spec.Queue; path != ""; path = ParentQueue(path) {
+		q := p.Queue(path)
+		if q == nil {
+			continue
+		}
+		n, _ := CountOf(q.Quota, "")
+		most = max(most, n)
+		for _, t := range types {
+			n, _ := CountOf(q.Quota, t)
+			most = max(most, n)
+		}
+	}
+	switch {
+	case most >= int64(spec.Least()):
+		return nil
+	case most == 0:
+		return fmt.Errorf("queue %s has no quota, and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or to a queue with quota", spec.Queue)
+	default:
+		return fmt.Errorf("a gang of %s is larger than the quota of queue %s (%d GPUs), and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or ask for fewer GPUs",
+			spec.Wants(), spec.Queue, most)
+	}
 }
 
 func (p *Policy) levelNames() string {

@@ -157,11 +157,11 @@ func TestSubmitUnderPolicy(t *testing.T) {
 	f.refused(try("z", 1, 0), NeverFits, "queue z is not in the cluster's policy: submit to one of those that `gangline queues` lists")
 	f.refused(try("old", 1, 0), NeverFits, "queue old is closed")
 	f.refused(try("a", 7, 0), NeverFits, "a gang of 7 GPUs of one type is larger than the limit of queue a (6 GPUs)")
-	f.refused(try("a/b", 7, 0), NeverFits, "limit of queue a (6 GPUs)")
+	f.refused(try("a/b", 7, 0), NeverFits, "limit of queue a/b (3 GPUs of these types)")
 	f.refused(try("a/b", 4, 0, "a100", "h100"), NeverFits, "limit of queue a/b (3 GPUs of these types)")
 	f.refused(try("a/c", 3, 0), NeverFits, "larger than what one user may hold in queue a/c (user_limit 2)")
+	f.refused(try("a/b", 4, 0), NeverFits, "limit of queue a/b (3 GPUs of these types)") // any type is no better
 	f.ok(try("a/b", 3, 0, "a100", "h100"))
-	f.ok(try("a/b", 4, 0)) // another type might do
 	f.ok(try("a", 8, 6))   // it may start with less
 	f.refused(try("a", 8, 7), NeverFits, "a gang of 7 to 8 GPUs")
 	sp := spec(1)
@@ -183,4 +183,22 @@ func TestQueueDeletedWhileJobsWait(t *testing.T) {
 	f.report(id, 0, WorkerExited, 0)
 	f.report(id, 1, WorkerExited, 0)
 	f.want(id, Succeeded, "")
+}
+
+// TestUnpreemptibleNeedsQuota: a job that may not be preempted never borrows, so it is told at once where that leaves
+// it no GPUs at all.
+func TestUnpreemptibleNeedsQuota(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.ok(&SetPolicy{Any: true, Policy: queues(QueuePolicy{Path: "a", Quota: []TypeCount{{"h100", 2}}}, QueuePolicy{Path: "a/b"}, QueuePolicy{Path: "c"})})
+	try := func(queue string, gpus int32, preemptible bool) Command {
+		sp := spec(gpus)
+		sp.Queue, sp.Preemptible = queue, preemptible
+		return &SubmitJob{RequestID: fmt.Sprint(f.i), User: "ann", Spec: sp}
+	}
+	f.ok(try("a/b", 2, false)) // by the quota of the queue above
+	f.refused(try("a/b", 3, false), NeverFits, "larger than the quota of queue a/b (2 GPUs), and a job that is not preemptible")
+	f.refused(try("c", 1, false), NeverFits, "queue c has no quota, and a job that is not preemptible")
+	f.ok(try("a/b", 3, true))
+	f.ok(try("c", 1, true))
 }
