@@ -211,6 +211,10 @@ func (x *Index) couldHave(j *cluster.Job) int32 {
 	r := x.running[j.ID]
 	x.tree.Give(r.q, j.User, r.gpuType, r.milli)
 	defer x.tree.Take(r.q, j.User, r.gpuType, r.milli)
+	if !j.Spec.Preemptible {
+		x.countFirm(r.q, r.gpuType, -r.milli)
+		defer x.countFirm(r.q, r.gpuType, r.milli)
+	}
 	size, _ := x.elasticSize(sh, &q, r.q, j, x.typesOf(&shape{Shape: sh}))
 	return size
 }

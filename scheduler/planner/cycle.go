@@ -316,7 +316,7 @@ func (r *refusal) key(l *lane) parkKey {
 func (x *Index) allowed(l *lane) ([]string, *refusal) {
 	all := x.typesOf(l.shape)
 	for i, t := range all {
-		if v := x.tree.Check(l.q, l.user, t, l.need); v.OK && (v.Guaranteed || l.preemptible || !x.hasQuota) {
+		if v := x.tree.Check(l.q, l.user, t, l.need); v.OK && (!x.hasQuota || l.preemptible || x.within(l, t, 0)) {
 			continue
 		}
 		return x.allowedSome(l, all, i)
@@ -330,7 +330,7 @@ func (x *Index) allowedSome(l *lane, all []string, from int) ([]string, *refusal
 	var blocked *refusal
 	for _, t := range all[from:] {
 		v := x.tree.Check(l.q, l.user, t, l.need)
-		if v.OK && (v.Guaranteed || l.preemptible || !x.hasQuota) {
+		if v.OK && (!x.hasQuota || l.preemptible || x.within(l, t, 0)) {
 			types = append(types, t)
 			continue
 		}
@@ -355,20 +355,6 @@ func (x *Index) typesOf(sh *shape) []string {
 	return x.fleet.Types()
 }
 
-// borrows reports whether the lane's next job would hold more than what is
-// promised to its queue, whatever type it gets. See beyond, which says the same.
-func (x *Index) borrows(l *lane) bool {
-	if !x.hasQuota {
-		return false
-	}
-	for _, t := range x.fleet.Types() {
-		if (len(l.shape.Types) == 0 || slices.Contains(l.shape.Types, t)) && l.need <= x.tree.Covered(l.q, t) {
-			return false
-		}
-	}
-	return true
-}
-
 // elasticSize is how many GPUs an elastic job gets now, and of which of the
 // given types: as many as fit and its queue's limits leave, on the first type
 // that has room for its smallest size if it prefers one, else on those that
@@ -378,7 +364,7 @@ func (x *Index) elasticSize(sh *fleet.Shape, q *fleet.Query, in *quota.Queue, j 
 		q.Types = []string{t}
 		left := x.tree.Most(in, j.User, t)
 		if x.hasQuota && !j.Spec.Preemptible {
-			left = min(left, x.tree.Covered(in, t))
+			left = min(left, x.firmRoom(in, t))
 		}
 		n := int32(min(left/int64(sh.Share), int64(x.fleet.Most(sh, q)))) //nolint:gosec // at most the gang's size
 		if sh.PerNode > 0 {

@@ -49,6 +49,9 @@ type Index struct {
 	jobHolds    map[cluster.NodeID][]fleet.Hold // by what is kept for jobs
 	windowHolds map[cluster.NodeID][]fleet.Hold // by the policy's reservations
 	hasQuota    bool                            // some queue has been promised GPUs
+	firm        map[firmKey]int64               // milli-GPUs
+	parts       map[int][]*quota.Queue          // queues by the one above them
+	owing       map[int]map[string]int64        // see owed, by queue and GPU type
 	elastic     int                             // elastic jobs that hold GPUs
 	priorities  map[int32]int                   // preemptible jobs that hold GPUs, by priority
 	candidates  []candidate                     // scratch of openMarket
@@ -129,6 +132,9 @@ func (x *Index) rebuild(s *cluster.State) {
 		parked: map[parkKey]*waitlist{}, priorities: map[int32]int{}, arrays: map[cluster.JobID]*array{},
 		kept: map[cluster.JobID]*keeping{}, jobHolds: map[cluster.NodeID][]fleet.Hold{}, windowHolds: map[cluster.NodeID][]fleet.Hold{},
 	}
+	x.firm, x.parts = map[firmKey]int64{}, map[int][]*quota.Queue{}
+	x.owing = map[int]map[string]int64{}
+	x.learnParts()
 	x.hasQuota = slices.ContainsFunc(x.policy.Queues, func(q cluster.QueuePolicy) bool { return len(q.Quota) > 0 })
 	s.EachNode(func(n *cluster.Node) bool {
 		x.fleet.Put(n)

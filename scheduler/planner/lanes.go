@@ -242,25 +242,10 @@ func (x *Index) requote(q *quota.Queue) {
 	if len(lanes) == 0 {
 		return
 	}
-	covered := x.covered[:0]
-	for _, t := range x.fleet.Types() {
-		covered = append(covered, x.tree.Covered(q, t))
-	}
-	x.covered = covered
+	covered := x.coveredOf(q)
 	for _, l := range lanes {
 		x.setBorrow(l, x.beyond(l, covered))
 	}
-}
-
-// beyond reports whether what a lane's next job needs is more than is covered
-// of every type that it may have; covered is in the order of the fleet's types.
-func (x *Index) beyond(l *lane, covered []int64) bool {
-	for i, t := range x.fleet.Types() {
-		if l.need <= covered[i] && (len(l.shape.Types) == 0 || slices.Contains(l.shape.Types, t)) {
-			return false
-		}
-	}
-	return true
 }
 
 // requoteAll looks again at all lanes: whether they would borrow, and whether

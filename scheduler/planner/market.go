@@ -152,10 +152,12 @@ func (m *market) mayStop(e *entry, c *candidate) right {
 }
 
 // reclaims reports whether the claimer takes back what the victim's queue has
-// borrowed. It waits a moment before it does: something may end meanwhile.
+// borrowed. It waits a moment before it does: something may end meanwhile. Firm
+// jobs borrow nothing, but for those that a policy which promised more has let
+// start: they may go on too.
 func (m *market) reclaims(e *entry, c *candidate) bool {
 	t := m.x.tree
-	return m.x.hasQuota && !e.lane.borrow && m.x.now.Sub(e.job.PendingAt) >= waitBefore &&
+	return m.x.hasQuota && !e.lane.borrow && c.job.Spec.Preemptible && m.x.now.Sub(e.job.PendingAt) >= waitBefore &&
 		t.MayClaim(e.lane.q, c.r.q, c.r.gpuType, e.lane.need) && t.Owed(e.lane.q, c.r.q, c.r.gpuType) > 0
 }
 
@@ -203,13 +205,19 @@ const roundEvery = time.Minute
 // claims that follow in this plan.
 func (m *market) take(e *entry, gpuType string) {
 	m.x.tree.Take(e.lane.q, e.job.User, gpuType, e.lane.need)
-	m.taken = append(m.taken, taken{q: e.lane.q, user: e.job.User, gpuType: gpuType, milli: e.lane.need})
+	t := taken{q: e.lane.q, user: e.job.User, gpuType: gpuType, milli: e.lane.need}
+	if !e.job.Spec.Preemptible {
+		t.firm = t.milli
+		m.x.countFirm(t.q, gpuType, t.firm)
+	}
+	m.taken = append(m.taken, t)
 }
 
 // close undoes what take and evict have counted.
 func (m *market) close() {
 	for _, t := range m.taken {
 		m.x.tree.Give(t.q, t.user, t.gpuType, t.milli)
+		m.x.countFirm(t.q, t.gpuType, -t.firm)
 	}
 }
 
@@ -219,6 +227,7 @@ type taken struct {
 	user    string
 	gpuType string
 	milli   int64
+	firm    int64 // of it, by jobs that may not be stopped
 }
 
 func compareBool(a, b bool) int {

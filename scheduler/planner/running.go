@@ -35,6 +35,9 @@ func (x *Index) count(r *run, j *cluster.Job, sign int32) {
 	} else {
 		x.tree.Give(r.q, j.User, r.gpuType, r.milli)
 	}
+	if !j.Spec.Preemptible {
+		x.countFirm(r.q, r.gpuType, int64(sign)*r.milli)
+	}
 	if j.Array != 0 && j.Spec.Array.Parallel > 0 {
 		a := x.arrayOf(j.Array)
 		a.holding += sign

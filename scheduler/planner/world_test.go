@@ -189,6 +189,11 @@ func (w *world) mayHold(j *cluster.Job) {
 	w.t.Helper()
 	p, gpuType := w.s.Policy(), w.typeOf(j)
 	covered, promised := false, false
+	firm := func(path, gpuType string) int64 {
+		return w.held(func(o *cluster.Job, t string) bool {
+			return !o.Spec.Preemptible && within(o.Spec.Queue, path) && (gpuType == "" || gpuType == t)
+		})
+	}
 	for i := range p.Queues {
 		promised = promised || len(p.Queues[i].Quota) > 0
 	}
@@ -210,10 +215,10 @@ func (w *world) mayHold(j *cluster.Job) {
 			w.t.Fatalf("job %d started: user %s holds %d milli-GPUs in queue %s, the limit is %d", j.ID, j.User, mine, path, q.UserLimit)
 		}
 		if n, ok := cluster.CountOf(q.Quota, ""); ok {
-			covered = covered || all <= n*cluster.WholeGPU
+			covered = covered || firm(path, "") <= n*cluster.WholeGPU
 		}
 		if n, ok := cluster.CountOf(q.Quota, gpuType); ok {
-			covered = covered || typed <= n*cluster.WholeGPU
+			covered = covered || firm(path, gpuType) <= n*cluster.WholeGPU
 		}
 	}
 	if promised && !covered && !j.Spec.Preemptible {
