@@ -134,7 +134,7 @@ func (a *agent) reconcile() {
 	}
 	known := make([]reconcile.Worker, 0, len(a.procs))
 	for _, p := range a.procs {
-		known = append(known, reconcile.Worker{Key: p.key, GPUs: p.gpus, Alive: p.alive(), Acknowledged: p.acked, Stopping: p.stopping})
+		known = append(known, reconcile.Worker{Key: p.key, GPUs: p.gpus, Milli: p.milli, Alive: p.alive(), Acknowledged: p.acked, Stopping: p.stopping})
 		if a.w.greedy {
 			known[len(known)-1].GPUs = nil
 		}
@@ -142,7 +142,7 @@ func (a *agent) reconcile() {
 	for _, act := range reconcile.Diff(a.desired, known) {
 		switch act.Kind {
 		case reconcile.Launch:
-			a.launch(act.Key, act.GPUs)
+			a.launch(act)
 		case reconcile.Halt:
 			a.proc(act.Key).halt(act.Stop)
 		case reconcile.Decline:
@@ -160,9 +160,10 @@ func (a *agent) reconcile() {
 }
 
 // launch starts a worker.
-func (a *agent) launch(key reconcile.Key, gpus []string) {
+func (a *agent) launch(act reconcile.Action) {
+	key := act.Key
 	i := slices.IndexFunc(a.desired.Assignments, func(as reconcile.Assignment) bool { return as.Job == key.Job && as.Epoch == key.Epoch })
-	p := &proc{agent: a, key: key, gpus: gpus, phase: launching}
+	p := &proc{agent: a, key: key, gpus: act.GPUs, milli: act.Milli, phase: launching}
 	a.add(p)
 	a.w.fail(a.w.machine.launch(p))
 	p.gang = a.w.gangOf(key, a.details[i])

@@ -173,7 +173,7 @@ func orderOf(in *control.Order) order {
 		a := &in.Assignments[i]
 		as := reconcile.Assignment{Job: uint64(a.Job.ID), Epoch: uint64(a.Job.Epoch)}
 		for _, w := range a.Workers {
-			as.Workers = append(as.Workers, reconcile.Slot{Rank: int(w.Rank), GPUs: w.GPUs})
+			as.Workers = append(as.Workers, reconcile.Slot{Rank: int(w.Rank), GPUs: w.GPUs, Milli: int(w.Milli)})
 		}
 		if a.Stop != nil {
 			as.Stop = &reconcile.Stop{Why: a.Stop.Reason, Warn: a.Stop.Warn, Grace: a.Stop.Grace}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gangline/gangline/nodeagent/reconcile"
@@ -28,6 +29,7 @@ type proc struct {
 	gang     *gang // nil if it was declined
 	key      reconcile.Key
 	gpus     []string
+	milli    int // of each of them; 0: all
 	phase    phase
 	stubborn bool
 	stopping *reconcile.Stop
@@ -47,7 +49,7 @@ func (p *proc) alive() bool { return p.phase == launching || p.phase == running 
 // machine is what physically is, whatever anybody believes.
 type machine struct {
 	alive    int                   // workers
-	holders  map[string]*proc      // by GPU
+	holders  map[string][]*proc    // by GPU; several hold parts of it
 	launched map[reconcile.Key]int // agent on which a worker was launched, ever
 	gangs    map[gangKey]*gang
 }
@@ -55,7 +57,7 @@ type machine struct {
 type gangKey struct{ job, epoch uint64 }
 
 func newMachine() *machine {
-	return &machine{holders: map[string]*proc{}, launched: map[reconcile.Key]int{}, gangs: map[gangKey]*gang{}}
+	return &machine{holders: map[string][]*proc{}, launched: map[reconcile.Key]int{}, gangs: map[gangKey]*gang{}}
 }
 
 // launch gives a worker its GPUs. It returns an error if that must not be.
@@ -66,10 +68,13 @@ func (m *machine) launch(p *proc) error {
 	m.launched[p.key] = p.agent.i
 	m.alive++
 	for _, uuid := range p.gpus {
-		if other := m.holders[uuid]; other != nil {
-			return fmt.Errorf("GPU %s is used by workers %s and %s at once", uuid, other.key, p.key)
+		milli := reconcile.Share(p.milli)
+		for _, other := range m.holders[uuid] {
+			if milli += reconcile.Share(other.milli); milli > reconcile.WholeGPU {
+				return fmt.Errorf("GPU %s is used by workers %s and %s at once", uuid, other.key, p.key)
+			}
 		}
-		m.holders[uuid] = p
+		m.holders[uuid] = append(m.holders[uuid], p)
 	}
 	return nil
 }
@@ -92,7 +97,8 @@ func (p *proc) exit(st cluster.WorkerState, code, signal int32) {
 	m := p.agent.w.machine
 	m.alive--
 	for _, uuid := range p.gpus {
-		if m.holders[uuid] == p {
+		left := slices.DeleteFunc(m.holders[uuid], func(o *proc) bool { return o == p })
+		if m.holders[uuid] = left; len(left) == 0 {
 			delete(m.holders, uuid)
 		}
 	}
