@@ -213,26 +213,50 @@ func (p *Policy) withinQuota(spec *JobSpec, types []string) error {
 		return nil
 	}
 	most := int64(0)
-	for path := spec.Queue; path != ""; path = ParentQueue(path) {
-		q := p.Queue(path)
-		if q == nil {
-			continue
-		}
-		n, _ := CountOf(q.Quota, "")
-		most = max(most, n)
-		for _, t := range types {
-			n, _ := CountOf(q.Quota, t)
-			most = max(most, n)
+	for _, t := range types {
+		others, from := int64(0), ""
+		for path := spec.Queue; path != ""; from, path = path, ParentQueue(path) {
+			p.eachPart(path, func(part string) {
+				if part != from {
+					others += p.promised(part, t)
+				}
+			})
+			most = max(most, p.promised(path, t)-others)
 		}
 	}
 	switch {
 	case most >= int64(spec.Least()):
 		return nil
-	case most == 0:
+	case most <= 0:
 		return fmt.Errorf("queue %s has no quota, and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or to a queue with quota", spec.Queue)
 	default:
-		return fmt.Errorf("a gang of %s is larger than the quota of queue %s (%d GPUs), and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or ask for fewer GPUs",
+		return fmt.Errorf("a gang of %s is larger than the quota of queue %s (%d GPUs that are promised to no other queue), and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or ask for fewer GPUs",
 			spec.Wants(), spec.Queue, most)
+	}
+}
+
+// promised is what a queue is promised of a type, by itself or through its parts.
+func (p *Policy) promised(path, gpuType string) int64 {
+	if q := p.Queue(path); q != nil && len(q.Quota) > 0 {
+		if n, ok := CountOf(q.Quota, ""); ok {
+			return n
+		}
+		n, _ := CountOf(q.Quota, gpuType)
+		return n
+	}
+	sum := int64(0)
+	p.eachPart(path, func(part string) { sum += p.promised(part, gpuType) })
+	return sum
+}
+
+// eachPart calls f for the queues right below one.
+func (p *Policy) eachPart(path string, f func(string)) {
+	below := path + "/"
+	i, _ := slices.BinarySearchFunc(p.Queues, below, func(q QueuePolicy, want string) int { return strings.Compare(q.Path, want) })
+	for ; i < len(p.Queues) && strings.HasPrefix(p.Queues[i].Path, below); i++ {
+		if part := p.Queues[i].Path; !strings.Contains(part[len(below):], "/") {
+			f(part)
+		}
 	}
 }
 
