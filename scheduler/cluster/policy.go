@@ -230,7 +230,7 @@ func (p *Policy) withinQuota(spec *JobSpec, types []string) error {
 	case most <= 0:
 		return fmt.Errorf("queue %s has no quota, and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or to a queue with quota", spec.Queue)
 	default:
-		return fmt.Errorf("a gang of %s is larger than the quota of queue %s (%d GPUs that are promised to no other queue), and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or ask for fewer GPUs",
+		return fmt.Errorf("a gang of %s is larger than the quota of queue %s (%d GPUs), and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or ask for fewer GPUs",
 			spec.Wants(), spec.Queue, most)
 	}
 }
