@@ -22,7 +22,7 @@ func bigTown(b testing.TB, nodes, pending int) *town {
 	p.Queues = append(p.Queues, cluster.QueuePolicy{Path: "all", Weight: 1000})
 	for q := range queues {
 		p.Queues = append(p.Queues, cluster.QueuePolicy{
-			Path: fmt.Sprintf("all/q%03d", q), Weight: 1000, Quota: []cluster.TypeCount{{Type: "h100", GPUs: int64(nodes) * 8 * 9 / 10 / queues}},
+			Path: fmt.Sprintf("all/q%03d", q), Weight: 1000, Quota: []cluster.TypeCount{{Type: "h100", GPUs: max(int64(nodes)*8*9/10/queues, 8)}},
 		})
 	}
 	w.apply(&cluster.SetPolicy{Policy: p, Any: true})
@@ -37,7 +37,7 @@ func bigTown(b testing.TB, nodes, pending int) *town {
 		if chance.IntN(200) == 0 {
 			s.GPUs = min([]int32{128, 256, 512, 1024}[chance.IntN(4)], int32(nodes))
 		}
-		s.Preemptible = chance.IntN(2) == 0
+		s.Preemptible = s.GPUs > 8 || chance.IntN(2) == 0
 		if s.GPUs > 8 {
 			s.Topology = cluster.TopologyWish{Level: "rack", Required: s.GPUs <= 64 && chance.IntN(2) == 0}
 		}

@@ -221,11 +221,10 @@ func (c *Case) estimate(l *lengths, t *try, work int64, runs int) Estimate {
 	left := work
 	var starts []cluster.Time
 	for run := range runs {
-		w, target := c.begin(l, t.Spec, waiting, run, left)
+		w, target := c.begin(start{l, t.Spec, waiting, run, left, pace})
 		if w == nil {
 			return e
 		}
-		w.pace = pace
 		started := w.until(target)
 		if run > 0 && !started && w.left <= 0 {
 			break // it did not get as far as those before it
@@ -314,11 +313,21 @@ func rivals(a, b *cluster.JobSpec) bool {
 		slices.ContainsFunc(a.GPUTypes, func(t string) bool { return slices.Contains(b.GPUTypes, t) }))
 }
 
+// start is what a run begins with.
+type start struct {
+	lengths *lengths
+	spec    *cluster.JobSpec // nil: as the job is
+	waiting []cluster.JobID
+	run     int
+	work    int64
+	pace    pace
+}
+
 // begin forks the state for one run, with the job in question as it is or as a
 // spec would have it. Nil: such a job would be refused.
-func (c *Case) begin(l *lengths, spec *cluster.JobSpec, waiting []cluster.JobID, run int, work int64) (*world, cluster.JobID) {
-	target := c.question.Job
-	fork := c.s.Fork(waiting)
+func (c *Case) begin(st start) (*world, cluster.JobID) {
+	target, spec := c.question.Job, st.spec
+	fork := c.s.Fork(st.waiting)
 	user := c.question.User
 	if spec == nil {
 		spec = c.question.Spec
@@ -334,5 +343,5 @@ func (c *Case) begin(l *lengths, spec *cluster.JobSpec, waiting []cluster.JobID,
 		}
 		target = r.Job
 	}
-	return newWorld(fork, c.cfg, l, run, c.now, work), target
+	return newWorld(fork, c.cfg, st.lengths, st.run, c.now, st.work, st.pace), target
 }

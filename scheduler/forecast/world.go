@@ -120,11 +120,11 @@ func paceFor(s *cluster.State, cfg control.Config, work int64) pace {
 }
 
 // newWorld begins a run on a fork, which it owns from here on.
-func newWorld(fork *cluster.State, cfg control.Config, l *lengths, run int, now cluster.Time, work int64) *world {
+func newWorld(fork *cluster.State, cfg control.Config, l *lengths, run int, now cluster.Time, work int64, p pace) *world {
 	const never = 100 * 365 * 24 * time.Hour
 	cfg.LaunchTimeout, cfg.ForgetLostNodes = never, never // launches and lost nodes are not foreseen
 	cfg.KeepFinal = cluster.MaxLiveJobs
-	w := &world{s: fork, st: control.NewStepper(cfg), lengths: l, run: run, began: now, now: now, left: work, pace: pace{floor: cfg.Thorough}}
+	w := &world{s: fork, st: control.NewStepper(cfg), lengths: l, run: run, began: now, now: now, left: work, pace: p}
 	w.left -= setupCost(fork, fork.Count(cluster.Pending))
 	if holders(fork) > stillFrom {
 		fork.Still()
@@ -142,7 +142,7 @@ func newWorld(fork *cluster.State, cfg control.Config, l *lengths, run int, now 
 
 // lookAt makes the run look thoroughly at a time, whatever its pace.
 func (w *world) lookAt(at cluster.Time) {
-	if at > w.now {
+	if at > w.now && w.pace.part > 0 {
 		heap.Push(&w.ends, ending{at: at})
 	}
 }
@@ -165,11 +165,12 @@ func (w *world) plan(j *cluster.Job) {
 	if !ends || rate == 0 {
 		return
 	}
+	// What a start costs does not count as service: what an hour lacks of one.
+	hour := j.AttainedAt(j.StartedAt.Add(time.Hour)) - j.Attained
+	start := time.Hour - time.Duration(hour/rate)*time.Millisecond
 	e.at = j.StartedAt
-	for range 3 { // the first minute of a later epoch does not count as service
-		if need := total - j.AttainedAt(e.at); need > 0 {
-			e.at = e.at.Add(time.Duration((need+rate-1)/rate) * time.Millisecond)
-		}
+	if need := total - j.Attained; need > 0 {
+		e.at = e.at.Add(start + time.Duration((need+rate-1)/rate)*time.Millisecond)
 	}
 	e.at = max(e.at, w.now)
 	heap.Push(&w.ends, e)
@@ -183,12 +184,13 @@ func (w *world) until(target cluster.JobID) (started bool) {
 	for {
 		step := w.pace.at(w.now.Sub(w.began))
 		w.left -= workPerStep
+		w.st.Pace(step)
 		if w.look || w.now.Sub(thorough) >= step {
 			thorough = w.now
 			w.left -= thoroughCost(w.s)
-			w.st.Pace(0)
-		} else {
-			w.st.Pace(step)
+			if w.pace.part > 0 {
+				w.st.Pace(0)
+			}
 		}
 		w.look = false
 		cmds, next := w.st.Step(w.s, nil, w.now)
@@ -198,12 +200,12 @@ func (w *world) until(target cluster.JobID) (started bool) {
 		at := cluster.Time(0)
 		if next != 0 {
 			at = max(next, w.now.Add(time.Millisecond))
-			if len(cmds) == 0 || thorough == w.now {
+			if w.pace.part > 0 && (len(cmds) == 0 || thorough == w.now) {
 				at = max(at, w.now.Add(step))
 			}
 		}
-		if len(w.ends) > 0 && (at == 0 || w.ends[0].at < at) {
-			at = w.ends[0].at
+		if due, ok := w.nextEnd(); ok && (at == 0 || due < at) {
+			at = due
 		}
 		if at == 0 || w.left <= 0 {
 			return false
@@ -221,10 +223,10 @@ func (w *world) until(target cluster.JobID) (started bool) {
 func (w *world) stuck() bool { return len(w.ends) == 0 }
 
 // enact applies what the stepper says, and reports whether the target started.
-// Why others wait is not written down.
+// Why others wait is not written down, but where all is to be as it will be.
 func (w *world) enact(cmds []cluster.Command, target cluster.JobID) bool {
 	for _, cmd := range cmds {
-		if _, ok := cmd.(*cluster.ExplainJobs); ok {
+		if _, ok := cmd.(*cluster.ExplainJobs); ok && w.pace.part > 0 {
 			continue
 		}
 		w.left -= workPerCommand
@@ -258,6 +260,26 @@ func (w *world) apply(cmd cluster.Command) cluster.Result {
 	return w.s.Apply(w.s.Index()+1, w.now, cmd)
 }
 
+// nextEnd is when the next job ends, or something is due.
+func (w *world) nextEnd() (cluster.Time, bool) {
+	for len(w.ends) > 0 && w.stale(&w.ends[0]) {
+		heap.Pop(&w.ends)
+	}
+	if len(w.ends) == 0 {
+		return 0, false
+	}
+	return w.ends[0].at, true
+}
+
+// stale reports whether an ending is of an epoch that has ended otherwise.
+func (w *world) stale(e *ending) bool {
+	if e.job == 0 {
+		return false
+	}
+	j := w.s.Job(e.job)
+	return j == nil || !j.State.Holding() || j.Epoch != e.epoch || (j.State == cluster.Stopping) != e.stop
+}
+
 // endDue ends the jobs whose time has come.
 func (w *world) endDue() {
 	for len(w.ends) > 0 && w.ends[0].at <= w.now {
@@ -266,10 +288,10 @@ func (w *world) endDue() {
 			w.look = true
 			continue
 		}
-		j := w.s.Job(e.job)
-		if j == nil || !j.State.Holding() || j.Epoch != e.epoch || (j.State == cluster.Stopping) != e.stop {
+		if w.stale(&e) {
 			continue
 		}
+		j := w.s.Job(e.job)
 		w.left -= workPerCommand + placeCost(j)
 		w.report(j, cluster.WorkerExited)
 	}
