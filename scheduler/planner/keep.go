@@ -127,16 +127,20 @@ func (x *Index) reserveNext(l *lane, plan *Plan) *entry {
 }
 
 // overdue reports whether a job has waited long enough for nodes to be kept for
-// it: the policy's time, and in the order gangline until its virtual deadline,
-// since before that the jobs that pass it are meant to. One GPU needs nothing
-// kept: the first that comes free is its own.
+// it: the policy's time, and in the order gangline until its virtual deadline or
+// a long time, since before that the jobs that pass it are meant to. One GPU
+// needs nothing kept: the first that comes free is its own.
 func (x *Index) overdue(e *entry) bool {
 	j := e.job
 	if j.Spec.Least() <= 1 || x.now.Sub(j.PendingAt) < x.policy.Backfill.HoldAfter {
 		return false
 	}
-	return x.policy.Order != cluster.OrderGangline || int64(x.now)/1e6 >= e.key
+	return x.policy.Order != cluster.OrderGangline || j.Expected == 0 ||
+		x.now.Sub(j.PendingAt) >= longWait*x.policy.Backfill.HoldAfter || int64(x.now)/1e6 >= e.key
 }
+
+// longWait times the policy's time is enough for nodes to be kept for any job.
+const longWait = 12
 
 // claims reports whether the plan already keeps something for a job.
 func (x *Index) claims(plan *Plan, id cluster.JobID) bool {
