@@ -248,7 +248,7 @@ func describeNode(a *agent) cluster.Node {
 	n := cluster.Node{
 		ID: a.id, Name: fmt.Sprintf("n%d", a.i), Address: fmt.Sprintf("n%d:7401", a.i), Host: fmt.Sprintf("n%d", a.i),
 		BootID: fmt.Sprintf("boot-%d", a.boots), Incarnation: a.process, Version: "sim",
-		CPUMilli: int64(cfg.GPUsPerNode) * cpuPerGPU, MemBytes: int64(cfg.GPUsPerNode) * memPerGPU,
+		CPUMilli: int64(cfg.GPUsPerNode) * cpuPerGPU, MemBytes: int64(cfg.GPUsPerNode) * memPerGPU, Labels: labelsOf(a.i),
 	}
 	for g := range cfg.GPUsPerNode {
 		n.GPUs = append(n.GPUs, cluster.GPU{UUID: fmt.Sprintf("GPU-%d-%d", a.i, g), Type: typeOf(a.i, cfg.Nodes), MemBytes: 80 << 30, Healthy: true})

@@ -47,6 +47,9 @@ func (c *checker) afterCommand(cmd cluster.Command, r cluster.Result) error {
 			errs = append(errs, c.jobChanged(cmd, ch.Job))
 		}
 	}
+	if st, ok := cmd.(*cluster.StartJob); ok && r.Code == cluster.OK && c.w.cfg.Varied {
+		errs = append(errs, checkBounds(s, s.Job(st.Job)))
+	}
 	c.sinceFull++
 	every := c.w.cfg.CheckEvery
 	if every == 0 {
@@ -78,6 +81,7 @@ func (c *checker) submitted(cmd *cluster.SubmitJob, r cluster.Result) error {
 	}
 	j.id = r.Job
 	clients.ids = append(clients.ids, j)
+	clients.members(j)
 	return nil
 }
 

@@ -48,7 +48,7 @@ func (c *clients) begin() {
 // submit sends a job's submission until it is answered.
 func (c *clients) submit(j *job) {
 	c.w.leader.propose(&proposal{
-		cmds: []cluster.Command{&cluster.SubmitJob{RequestID: j.request, User: "sim", Spec: j.spec}},
+		cmds: []cluster.Command{&cluster.SubmitJob{RequestID: j.request, User: j.user, Spec: j.spec}},
 		done: func(o outcome, rs []cluster.Result) {
 			if o == unknown {
 				c.w.faults.SubmitsRetried++
@@ -65,7 +65,7 @@ func (c *clients) answered(j *job, r cluster.Result) {
 	switch r.Code {
 	case cluster.OK:
 	case cluster.NeverFits:
-		if j.fits && c.w.servers.state().Nodes() >= len(c.w.agents) {
+		if j.fits && !c.w.cfg.Varied && c.w.servers.state().Nodes() >= len(c.w.agents) {
 			c.w.fail(fmt.Errorf("%s is refused, and yet the cluster could run it: %s", j.request, r.Message))
 		}
 		j.gone = true
@@ -96,7 +96,7 @@ func (c *clients) answered(j *job, r cluster.Result) {
 // repeat sends an acknowledged submission again: the answer must be the same job.
 func (c *clients) repeat(j *job) {
 	c.w.leader.propose(&proposal{
-		cmds: []cluster.Command{&cluster.SubmitJob{RequestID: j.request, User: "sim", Spec: j.spec}},
+		cmds: []cluster.Command{&cluster.SubmitJob{RequestID: j.request, User: j.user, Spec: j.spec}},
 		done: func(o outcome, rs []cluster.Result) {
 			if o == unknown {
 				c.w.clock.after(c.w.upTo(retryDelay), func() { c.repeat(j) })
@@ -128,6 +128,18 @@ func (c *clients) cancel(j *job) {
 	})
 }
 
+// members adds the other members of an array, which one request made.
+func (c *clients) members(j *job) {
+	for i := range j.spec.Array.Count() - 1 {
+		m := *j
+		m.id, m.seen, m.cancelAt, m.failsAt = j.id+cluster.JobID(i)+1, nil, 0, 0
+		m.acked = true
+		c.jobs = append(c.jobs, &m)
+		c.ids = append(c.ids, &m)
+		c.open++
+	}
+}
+
 // drainBound is a time within which all unfinished jobs end if nothing breaks, even one after the other.
 func (c *clients) drainBound() time.Duration {
 	bound := time.Hour + repeatWithin
@@ -136,6 +148,9 @@ func (c *clients) drainBound() time.Duration {
 			continue
 		}
 		bound += 2*j.service + 2*j.cancelAt + 4*(c.w.cfg.StartDelay+j.spec.Warn+j.spec.Grace) + time.Minute
+		if c.w.cfg.Varied { // it may be stopped for others again and again, but not for ever
+			bound += 2 * j.service
+		}
 	}
 	return bound
 }

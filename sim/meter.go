@@ -39,7 +39,7 @@ func (m *meter) changed(j *job, was cluster.JobState, now *cluster.Job) {
 	if was.Holding() && !now.State.Holding() {
 		held := t.Sub(j.since)
 		j.held += held
-		m.heldGPU += held.Seconds() * float64(j.spec.GPUs)
+		m.heldGPU += held.Seconds() * j.gpus(now)
 	}
 	if was.Holding() && now.State == cluster.Pending {
 		m.again(j, now)
@@ -48,7 +48,7 @@ func (m *meter) changed(j *job, was cluster.JobState, now *cluster.Job) {
 		j.finished = t
 		m.lastFinish = t
 		if now.State == cluster.Succeeded {
-			m.usefulGPU += j.service.Seconds() * float64(j.spec.GPUs)
+			m.usefulGPU += j.service.Seconds() * j.gpus(now)
 		}
 	}
 }
@@ -70,7 +70,12 @@ func (m *meter) again(j *job, now *cluster.Job) {
 		worked = j.worked
 	}
 	saved := time.Duration(j.step) * time.Millisecond
-	m.lostGPU += max(worked-saved, 0).Seconds() * float64(j.spec.GPUs)
+	m.lostGPU += max(worked-saved, 0).Seconds() * j.gpus(now)
+}
+
+// gpus is how many GPUs a job held in its last epoch.
+func (j *job) gpus(now *cluster.Job) float64 {
+	return float64(now.Held()) * float64(j.spec.Share()) / cluster.WholeGPU
 }
 
 // report puts the measures together.

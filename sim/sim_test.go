@@ -13,9 +13,10 @@ import (
 func small(seed uint64) Config {
 	cfg := DefaultConfig()
 	cfg.Seed, cfg.Nodes, cfg.GPUsPerNode, cfg.Jobs = seed, 5, 4, 30
-	cfg.Horizon, cfg.CheckEvery = 90*time.Minute, 1
+	cfg.Horizon, cfg.CheckEvery, cfg.Varied = 90*time.Minute, 1, seed%3 > 0
 	r := &cfg.Rates
 	r.NodeFailures, r.Partitions, r.AgentRestarts, r.SupervisorsLost, r.LeaderChanges = 0.8, 1.5, 1, 0.5, 6
+	r.Drains, r.PolicyChanges = 1, 3
 	switch seed % 4 {
 	case 0: // histories that are cut short
 		cfg.Control.KeepFinal = 3
@@ -49,7 +50,7 @@ func TestSeeds(t *testing.T) {
 		seeds = 20
 	}
 	var sum FaultCounts
-	restores, retries, requeues := 0, 0, 0
+	restores, retries, requeues, preemptions := 0, 0, 0, 0
 	for seed := uint64(1); seed <= seeds; seed++ {
 		r, err := Run(small(seed))
 		if err != nil {
@@ -71,12 +72,12 @@ func TestSeeds(t *testing.T) {
 		sum.SubmitsRepeated += r.Faults.SubmitsRepeated
 		sum.SubmitsRetried += r.Faults.SubmitsRetried
 		sum.Cancels += r.Faults.Cancels
-		restores, retries, requeues = restores+r.Restores, retries+r.Retries, requeues+r.Requeues
+		restores, retries, requeues, preemptions = restores+r.Restores, retries+r.Retries, requeues+r.Requeues, preemptions+r.Preemptions
 	}
-	t.Logf("%+v, %d restores, %d retries, %d requeues", sum, restores, retries, requeues)
+	t.Logf("%+v, %d restores, %d retries, %d requeues, %d preemptions", sum, restores, retries, requeues, preemptions)
 	for _, n := range []int{
 		sum.NodeFailures, sum.Reimaged, sum.AgentRestarts, sum.Partitions, sum.SupervisorsLost, sum.LeaderChanges, sum.WorkerFailures,
-		sum.ReportsLost, sum.ReportsRepeated, sum.OrdersRepeated, sum.SubmitsRepeated, sum.SubmitsRetried, sum.Cancels, restores, retries, requeues,
+		sum.ReportsLost, sum.ReportsRepeated, sum.OrdersRepeated, sum.SubmitsRepeated, sum.SubmitsRetried, sum.Cancels, restores, retries, requeues, preemptions,
 	} {
 		if n == 0 {
 			t.Errorf("a kind of fault or check never happened: %+v, %d restores, %d retries, %d requeues", sum, restores, retries, requeues)

@@ -27,6 +27,7 @@ func typeOf(node, nodes int) string {
 type job struct {
 	request  string
 	spec     *cluster.JobSpec
+	user     string
 	arrives  time.Duration // after the beginning
 	service  time.Duration // training time of one undisturbed epoch
 	failsAt  time.Duration // work at which a worker fails, once; 0: never
@@ -57,7 +58,7 @@ func (j *job) final() bool { return j.gone || j.state.Final() }
 
 // makeWorkload draws the jobs: Poisson arrivals over nine tenths of the horizon, gangs of powers of two, small ones more
 // often, log-normal lengths scaled so that together they ask for cfg.Load of the cluster.
-func makeWorkload(cfg Config, rng *rand.Rand) []*job {
+func makeWorkload(cfg Config, rng, kinds *rand.Rand) []*job {
 	jobs := make([]*job, cfg.Jobs)
 	weights := make([]float64, cfg.Jobs)
 	arrivals := make([]float64, cfg.Jobs+1)
@@ -76,6 +77,9 @@ func makeWorkload(cfg Config, rng *rand.Rand) []*job {
 		j.service = min(max(time.Duration(weights[i]*unit), 5*time.Second), cfg.Horizon).Round(time.Millisecond)
 		if rng.IntN(20) == 0 {
 			j.spec.TimeLimit = j.service/2 + time.Duration(rng.Int64N(int64(2*j.service)))
+		}
+		if cfg.Varied {
+			j.vary(cfg, kinds)
 		}
 		failure, cancel := rng.Float64(), rng.Float64()
 		if cfg.Faults && failure < cfg.Rates.WorkerFailure {
@@ -127,7 +131,7 @@ func drawJob(i int, cfg Config, rng *rand.Rand) *job {
 	if rng.IntN(100) == 0 {
 		spec.GPUs, spec.GPUsPerNode = int32(cfg.Nodes*cfg.GPUsPerNode)+1, 0 // can never start
 	}
-	return &job{request: fmt.Sprintf("request-%d", i), spec: spec, fits: fits(cfg, spec), state: 0}
+	return &job{request: fmt.Sprintf("request-%d", i), user: "sim", spec: spec, fits: fits(cfg, spec), state: 0}
 }
 
 // gpusOf is the number of GPUs of a type in the whole cluster.
@@ -157,8 +161,23 @@ func fits(cfg Config, spec *cluster.JobSpec) bool {
 		}
 		room = per
 	}
+	need := int(spec.Least())
 	for _, t := range [...]string{"h100", "a100"} {
-		if cluster.AllowsType(spec, t) && gpusOf(cfg, t)/cfg.GPUsPerNode*room >= int(spec.GPUs) {
+		if !cluster.AllowsType(spec, t) {
+			continue
+		}
+		racks := map[int]int{}
+		sum, most := 0, 0
+		for i := range cfg.Nodes {
+			if typeOf(i, cfg.Nodes) != t || (len(spec.Selector) > 0 && spec.Selector[0].Value != zoneOf(i)) {
+				continue
+			}
+			sum += room
+			racks[i/2] += room
+			most = max(most, racks[i/2])
+		}
+		switch w := spec.Topology; {
+		case !w.Required && sum >= need, w.Required && w.Level == "rack" && most >= need, w.Required && w.Level == "node" && sum > 0 && room >= need:
 			return true
 		}
 	}

@@ -21,6 +21,7 @@ type world struct {
 	byNode  map[cluster.NodeID]*agent
 	machine *machine
 	clients *clients
+	admins  *admins
 	checks  *checker
 	meter   meter
 	faults  FaultCounts
@@ -41,6 +42,8 @@ const (
 	streamWorkload = iota + 1
 	streamNet
 	streamChance
+	streamKinds
+	streamAdmins
 )
 
 // A run that goes round in circles ends when more events than these happen within one minute of virtual time. A busy
@@ -60,7 +63,8 @@ func newWorld(cfg Config) *world {
 		w.agents = append(w.agents, newAgent(w, i))
 	}
 	w.meter.world = w
-	w.clients = newClients(w, makeWorkload(cfg, stream(streamWorkload)))
+	w.clients = newClients(w, makeWorkload(cfg, stream(streamWorkload), stream(streamKinds)))
+	w.admins = &admins{w: w, rng: stream(streamAdmins)}
 	w.checks = newChecker(w)
 	w.leader = newLeader(w)
 	return w
@@ -72,7 +76,7 @@ func (w *world) run() error {
 	for _, a := range w.agents {
 		w.clock.after(w.upTo(time.Second), a.dial)
 	}
-	w.clients.begin()
+	w.admins.begin(w.clients.begin)
 	if w.cfg.Faults {
 		w.startFaults()
 	}
@@ -124,6 +128,7 @@ func (w *world) becomeCalm() {
 	for _, a := range w.agents {
 		a.heal()
 	}
+	w.admins.becomeCalm()
 	bound := w.clients.drainBound()
 	w.note("faults are over", nil, -1)
 	w.clock.after(bound, func() { w.fail(w.checks.notLive(bound)) })
