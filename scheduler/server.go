@@ -111,7 +111,7 @@ func (s *server) serveAPI() {
 	})
 	s.service = api.NewService(api.Config{
 		Replica: state, ServerID: cfg.ID, Servers: servers, Version: cfg.Version, Logger: s.log, Registerer: s.registry,
-		DialOptions: dial, AgentDialOptions: dial,
+		Control: cfg.Control, DialOptions: dial, AgentDialOptions: dial,
 	}, s.hub)
 	opts := s.service.ServerOptions()
 	if cfg.ServerTLS != nil {

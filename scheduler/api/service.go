@@ -14,6 +14,7 @@ import (
 
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
 )
 
 // Bounds of one server's API.
@@ -36,6 +37,9 @@ type Config struct {
 	Servers  []Server // all servers of the cluster, this one too
 	Version  string   // this server's release
 
+	// Control is how the leader decides, for forecasts. Zero: the defaults.
+	Control control.Config
+
 	Clock      func() time.Time      // nil: time.Now
 	Logger     *slog.Logger          // nil: slog.Default
 	Registerer prometheus.Registerer // nil: metrics are not exported
@@ -56,6 +60,8 @@ type Service struct {
 	hub     *Hub
 	metrics *metrics
 	peers   *connCache // to other servers
+
+	foresight *foresight
 
 	closing context.Context // ended by Close
 	close   context.CancelFunc
@@ -79,7 +85,10 @@ func NewService(cfg Config, hub *Hub) *Service {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Service{cfg: cfg, log: cfg.Logger, hub: hub, metrics: newMetrics(cfg.Registerer)}
+	if cfg.Control.Thorough == 0 {
+		cfg.Control = control.DefaultConfig()
+	}
+	s := &Service{cfg: cfg, log: cfg.Logger, hub: hub, metrics: newMetrics(cfg.Registerer), foresight: newForesight(cfg)}
 	s.peers = newConnCache(cfg.DialOptions, maxConns)
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s

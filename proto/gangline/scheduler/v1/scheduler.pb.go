@@ -317,6 +317,63 @@ func (NodeState) EnumDescriptor() ([]byte, []int) {
 	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
 }
 
+// EstimateBasis is what an estimate goes by.
+type EstimateBasis int32
+
+const (
+	// Nothing: no job has ended yet, and those that run have no time limit.
+	EstimateBasis_ESTIMATE_BASIS_UNSPECIFIED EstimateBasis = 0
+	// Time limits alone.
+	EstimateBasis_ESTIMATE_BASIS_LIMITS EstimateBasis = 1
+	// What jobs like those that run have needed, and time limits.
+	EstimateBasis_ESTIMATE_BASIS_LEARNED EstimateBasis = 2
+	// Exact lengths.
+	EstimateBasis_ESTIMATE_BASIS_EXACT EstimateBasis = 3
+)
+
+// Enum value maps for EstimateBasis.
+var (
+	EstimateBasis_name = map[int32]string{
+		0: "ESTIMATE_BASIS_UNSPECIFIED",
+		1: "ESTIMATE_BASIS_LIMITS",
+		2: "ESTIMATE_BASIS_LEARNED",
+		3: "ESTIMATE_BASIS_EXACT",
+	}
+	EstimateBasis_value = map[string]int32{
+		"ESTIMATE_BASIS_UNSPECIFIED": 0,
+		"ESTIMATE_BASIS_LIMITS":      1,
+		"ESTIMATE_BASIS_LEARNED":     2,
+		"ESTIMATE_BASIS_EXACT":       3,
+	}
+)
+
+func (x EstimateBasis) Enum() *EstimateBasis {
+	p := new(EstimateBasis)
+	*p = x
+	return p
+}
+
+func (x EstimateBasis) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EstimateBasis) Descriptor() protoreflect.EnumDescriptor {
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[5].Descriptor()
+}
+
+func (EstimateBasis) Type() protoreflect.EnumType {
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[5]
+}
+
+func (x EstimateBasis) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EstimateBasis.Descriptor instead.
+func (EstimateBasis) EnumDescriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
+}
+
 // EnvVar is one environment variable of a worker.
 type EnvVar struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3954,6 +4011,1018 @@ func (x *UndrainNodeResponse) GetNode() *Node {
 	return nil
 }
 
+// WhyRequest names a job.
+type WhyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Say why only, not when it starts and what would help.
+	Quick bool `protobuf:"varint,2,opt,name=quick,proto3" json:"quick,omitempty"`
+	// Read what this server has without asking the leader.
+	Stale         bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyRequest) Reset() {
+	*x = WhyRequest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyRequest) ProtoMessage() {}
+
+func (x *WhyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
+func (*WhyRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *WhyRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *WhyRequest) GetQuick() bool {
+	if x != nil {
+		return x.Quick
+	}
+	return false
+}
+
+func (x *WhyRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// WhyResponse says all that is known.
+type WhyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// Its prospects; unset if it does not wait: then its reason says all.
+	Prospects *Prospects `protobuf:"bytes,2,opt,name=prospects,proto3" json:"prospects,omitempty"`
+	// Index of the state that was read.
+	Index         uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyResponse) Reset() {
+	*x = WhyResponse{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyResponse) ProtoMessage() {}
+
+func (x *WhyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
+func (*WhyResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *WhyResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *WhyResponse) GetProspects() *Prospects {
+	if x != nil {
+		return x.Prospects
+	}
+	return nil
+}
+
+func (x *WhyResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// PlanRequest holds a job as it would be submitted.
+type PlanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What to run.
+	Spec *JobSpec `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	// Who would submit it; taken from the connection's identity where there is one.
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Say only whether it would start now and why not, not when and what would help.
+	Quick bool `protobuf:"varint,3,opt,name=quick,proto3" json:"quick,omitempty"`
+	// Read what this server has without asking the leader.
+	Stale         bool `protobuf:"varint,4,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRequest) Reset() {
+	*x = PlanRequest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRequest) ProtoMessage() {}
+
+func (x *PlanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
+func (*PlanRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *PlanRequest) GetSpec() *JobSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *PlanRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *PlanRequest) GetQuick() bool {
+	if x != nil {
+		return x.Quick
+	}
+	return false
+}
+
+func (x *PlanRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// PlanResponse says what would become of it.
+type PlanResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why the cluster would not take it, in words; empty: it would.
+	Refused string `protobuf:"bytes,1,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Its prospects; unset if it would be refused. Of an array, those of the first member.
+	Prospects *Prospects `protobuf:"bytes,2,opt,name=prospects,proto3" json:"prospects,omitempty"`
+	// What may surprise its user, in words.
+	Warnings []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Index of the state that was read.
+	Index         uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResponse) Reset() {
+	*x = PlanResponse{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResponse) ProtoMessage() {}
+
+func (x *PlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
+func (*PlanResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *PlanResponse) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *PlanResponse) GetProspects() *Prospects {
+	if x != nil {
+		return x.Prospects
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// Prospects are what a job that waits has to expect.
+type Prospects struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The time of which all of this is.
+	NowUnixNs int64 `protobuf:"varint,1,opt,name=now_unix_ns,json=nowUnixNs,proto3" json:"now_unix_ns,omitempty"`
+	// All of it in one line: what would start it sooner, and how long it waits if nothing changes.
+	Summary string `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
+	// What stands against it now.
+	Constraint *Constraint `protobuf:"bytes,3,opt,name=constraint,proto3" json:"constraint,omitempty"`
+	// Its place among the jobs that wait, 1 for the first; counted on a part of them if about is set.
+	Place int32 `protobuf:"varint,4,opt,name=place,proto3" json:"place,omitempty"`
+	// How many jobs wait.
+	Waiting int32 `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Whether place is not counted exactly.
+	About bool `protobuf:"varint,6,opt,name=about,proto3" json:"about,omitempty"`
+	// Where it would go now; unset: it cannot start now.
+	Fit *Fit `protobuf:"bytes,7,opt,name=fit,proto3" json:"fit,omitempty"`
+	// Jobs that would be stopped for it by the policy, as things are.
+	Victims []*Victim `protobuf:"bytes,8,rep,name=victims,proto3" json:"victims,omitempty"`
+	// When it is expected to start.
+	Start *StartEstimate `protobuf:"bytes,9,opt,name=start,proto3" json:"start,omitempty"`
+	// What would start it sooner, the soonest first.
+	Alternatives  []*Alternative `protobuf:"bytes,10,rep,name=alternatives,proto3" json:"alternatives,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Prospects) Reset() {
+	*x = Prospects{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prospects) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prospects) ProtoMessage() {}
+
+func (x *Prospects) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prospects.ProtoReflect.Descriptor instead.
+func (*Prospects) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Prospects) GetNowUnixNs() int64 {
+	if x != nil {
+		return x.NowUnixNs
+	}
+	return 0
+}
+
+func (x *Prospects) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *Prospects) GetConstraint() *Constraint {
+	if x != nil {
+		return x.Constraint
+	}
+	return nil
+}
+
+func (x *Prospects) GetPlace() int32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *Prospects) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Prospects) GetAbout() bool {
+	if x != nil {
+		return x.About
+	}
+	return false
+}
+
+func (x *Prospects) GetFit() *Fit {
+	if x != nil {
+		return x.Fit
+	}
+	return nil
+}
+
+func (x *Prospects) GetVictims() []*Victim {
+	if x != nil {
+		return x.Victims
+	}
+	return nil
+}
+
+func (x *Prospects) GetStart() *StartEstimate {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *Prospects) GetAlternatives() []*Alternative {
+	if x != nil {
+		return x.Alternatives
+	}
+	return nil
+}
+
+// Constraint is what stands between a job and its GPUs.
+type Constraint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is, in a word: nothing, back-off, array, quota, limit, user-limit, strict-order, type, alive, free, shape, label, cpu,
+	// domain, kept or window.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The same in a sentence, with the numbers of now.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// Type of the GPUs that it lacks; empty: any.
+	GpuType string `protobuf:"bytes,3,opt,name=gpu_type,json=gpuType,proto3" json:"gpu_type,omitempty"`
+	// Queue whose quota or limit binds.
+	Queue string `protobuf:"bytes,4,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Level of the topology within which it does not fit, and the domain with the most room.
+	Level string `protobuf:"bytes,5,opt,name=level,proto3" json:"level,omitempty"`
+	// Name of that domain.
+	Domain string `protobuf:"bytes,6,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Job that comes first; 0: none.
+	Behind uint64 `protobuf:"varint,7,opt,name=behind,proto3" json:"behind,omitempty"`
+	// GPUs that must come free for it; 0: no number says it.
+	LacksGpus float64 `protobuf:"fixed64,8,opt,name=lacks_gpus,json=lacksGpus,proto3" json:"lacks_gpus,omitempty"`
+	// When a reservation begins; 0: none.
+	FromUnixNs int64 `protobuf:"varint,9,opt,name=from_unix_ns,json=fromUnixNs,proto3" json:"from_unix_ns,omitempty"`
+	// When a back-off or reservation ends, or the job that comes first is expected to start; 0: not known.
+	UntilUnixNs int64 `protobuf:"varint,10,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
+	// Who has most of what it lacks.
+	Holders []*Holder `protobuf:"bytes,11,rep,name=holders,proto3" json:"holders,omitempty"`
+	// When as much as it lacks is expected to have come free, whoever gets it then; 0: not known.
+	ClearUnixNs   int64 `protobuf:"varint,12,opt,name=clear_unix_ns,json=clearUnixNs,proto3" json:"clear_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Constraint) Reset() {
+	*x = Constraint{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Constraint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Constraint) ProtoMessage() {}
+
+func (x *Constraint) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Constraint.ProtoReflect.Descriptor instead.
+func (*Constraint) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Constraint) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Constraint) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Constraint) GetGpuType() string {
+	if x != nil {
+		return x.GpuType
+	}
+	return ""
+}
+
+func (x *Constraint) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *Constraint) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *Constraint) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *Constraint) GetBehind() uint64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
+func (x *Constraint) GetLacksGpus() float64 {
+	if x != nil {
+		return x.LacksGpus
+	}
+	return 0
+}
+
+func (x *Constraint) GetFromUnixNs() int64 {
+	if x != nil {
+		return x.FromUnixNs
+	}
+	return 0
+}
+
+func (x *Constraint) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+func (x *Constraint) GetHolders() []*Holder {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *Constraint) GetClearUnixNs() int64 {
+	if x != nil {
+		return x.ClearUnixNs
+	}
+	return 0
+}
+
+// Holder is a job, or a queue, that has some of what another job lacks.
+type Holder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Job; 0: all jobs of the queue and those below it.
+	Job uint64 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	// The job's user.
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Queue.
+	Queue string `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`
+	// GPUs that it has.
+	Gpus float64 `protobuf:"fixed64,4,opt,name=gpus,proto3" json:"gpus,omitempty"`
+	// When it is expected to let go; 0: not known.
+	UntilUnixNs int64 `protobuf:"varint,5,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
+	// Whether that is its time limit.
+	TimeLimit bool `protobuf:"varint,6,opt,name=time_limit,json=timeLimit,proto3" json:"time_limit,omitempty"`
+	// All of it in words.
+	Text          string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holder) Reset() {
+	*x = Holder{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holder) ProtoMessage() {}
+
+func (x *Holder) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holder.ProtoReflect.Descriptor instead.
+func (*Holder) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *Holder) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *Holder) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Holder) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *Holder) GetGpus() float64 {
+	if x != nil {
+		return x.Gpus
+	}
+	return 0
+}
+
+func (x *Holder) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+func (x *Holder) GetTimeLimit() bool {
+	if x != nil {
+		return x.TimeLimit
+	}
+	return false
+}
+
+func (x *Holder) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// Fit is where a job goes.
+type Fit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Type of its GPUs.
+	GpuType string `protobuf:"bytes,1,opt,name=gpu_type,json=gpuType,proto3" json:"gpu_type,omitempty"`
+	// Its nodes.
+	Nodes         []*FitNode `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fit) Reset() {
+	*x = Fit{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fit) ProtoMessage() {}
+
+func (x *Fit) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fit.ProtoReflect.Descriptor instead.
+func (*Fit) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Fit) GetGpuType() string {
+	if x != nil {
+		return x.GpuType
+	}
+	return ""
+}
+
+func (x *Fit) GetNodes() []*FitNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// FitNode is a node on which a job would be.
+type FitNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// GPUs there; 0: not told.
+	Gpus          int32 `protobuf:"varint,2,opt,name=gpus,proto3" json:"gpus,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FitNode) Reset() {
+	*x = FitNode{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FitNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FitNode) ProtoMessage() {}
+
+func (x *FitNode) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FitNode.ProtoReflect.Descriptor instead.
+func (*FitNode) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *FitNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *FitNode) GetGpus() int32 {
+	if x != nil {
+		return x.Gpus
+	}
+	return 0
+}
+
+// Victim is a job that would be stopped for another.
+type Victim struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Job.
+	Job uint64 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	// Why it would be, as it would be told.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What that would throw away: GPU-seconds since its last checkpoint, and its restart.
+	LostGpuSeconds float64 `protobuf:"fixed64,3,opt,name=lost_gpu_seconds,json=lostGpuSeconds,proto3" json:"lost_gpu_seconds,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Victim) Reset() {
+	*x = Victim{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Victim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Victim) ProtoMessage() {}
+
+func (x *Victim) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Victim.ProtoReflect.Descriptor instead.
+func (*Victim) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *Victim) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *Victim) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Victim) GetLostGpuSeconds() float64 {
+	if x != nil {
+		return x.LostGpuSeconds
+	}
+	return 0
+}
+
+// StartEstimate is when a job is expected to start.
+type StartEstimate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it goes by.
+	Basis EstimateBasis `protobuf:"varint,1,opt,name=basis,proto3,enum=gangline.scheduler.v1.EstimateBasis" json:"basis,omitempty"`
+	// In how many runs it was looked for; 0: in none.
+	Runs int32 `protobuf:"varint,2,opt,name=runs,proto3" json:"runs,omitempty"`
+	// By when it has started in half of the cases; 0: not known, or later than until_unix_ns.
+	P50UnixNs int64 `protobuf:"varint,3,opt,name=p50_unix_ns,json=p50UnixNs,proto3" json:"p50_unix_ns,omitempty"`
+	// By when it has started in nine of ten cases; 0: not known, or later than until_unix_ns.
+	P90UnixNs int64 `protobuf:"varint,4,opt,name=p90_unix_ns,json=p90UnixNs,proto3" json:"p90_unix_ns,omitempty"`
+	// How far was looked ahead.
+	UntilUnixNs int64 `protobuf:"varint,5,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
+	// Whether nothing is due any more by then that could make room for it.
+	Stuck bool `protobuf:"varint,6,opt,name=stuck,proto3" json:"stuck,omitempty"`
+	// When it would be its turn if the jobs before it go on as they do until until_unix_ns; 0: not known, or not needed.
+	PaceUnixNs int64 `protobuf:"varint,7,opt,name=pace_unix_ns,json=paceUnixNs,proto3" json:"pace_unix_ns,omitempty"`
+	// All of it in words, such as "in about 2 h 10 min".
+	Text          string `protobuf:"bytes,8,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartEstimate) Reset() {
+	*x = StartEstimate{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartEstimate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartEstimate) ProtoMessage() {}
+
+func (x *StartEstimate) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartEstimate.ProtoReflect.Descriptor instead.
+func (*StartEstimate) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *StartEstimate) GetBasis() EstimateBasis {
+	if x != nil {
+		return x.Basis
+	}
+	return EstimateBasis_ESTIMATE_BASIS_UNSPECIFIED
+}
+
+func (x *StartEstimate) GetRuns() int32 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
+func (x *StartEstimate) GetP50UnixNs() int64 {
+	if x != nil {
+		return x.P50UnixNs
+	}
+	return 0
+}
+
+func (x *StartEstimate) GetP90UnixNs() int64 {
+	if x != nil {
+		return x.P90UnixNs
+	}
+	return 0
+}
+
+func (x *StartEstimate) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+func (x *StartEstimate) GetStuck() bool {
+	if x != nil {
+		return x.Stuck
+	}
+	return false
+}
+
+func (x *StartEstimate) GetPaceUnixNs() int64 {
+	if x != nil {
+		return x.PaceUnixNs
+	}
+	return 0
+}
+
+func (x *StartEstimate) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// Alternative is a change of a job with which it would start sooner.
+type Alternative struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What changes, in words, such as "without the rack constraint".
+	Change string `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	// Where it would go now; unset: it would wait as well.
+	Fit *Fit `protobuf:"bytes,2,opt,name=fit,proto3" json:"fit,omitempty"`
+	// When it would start; 0: not known.
+	StartUnixNs int64 `protobuf:"varint,3,opt,name=start_unix_ns,json=startUnixNs,proto3" json:"start_unix_ns,omitempty"`
+	// Jobs that would be stopped for it.
+	Victims []*Victim `protobuf:"bytes,4,rep,name=victims,proto3" json:"victims,omitempty"`
+	// When, in words, such as "in 12 min".
+	Text          string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alternative) Reset() {
+	*x = Alternative{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alternative) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alternative) ProtoMessage() {}
+
+func (x *Alternative) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
+func (*Alternative) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Alternative) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+func (x *Alternative) GetFit() *Fit {
+	if x != nil {
+		return x.Fit
+	}
+	return nil
+}
+
+func (x *Alternative) GetStartUnixNs() int64 {
+	if x != nil {
+		return x.StartUnixNs
+	}
+	return 0
+}
+
+func (x *Alternative) GetVictims() []*Victim {
+	if x != nil {
+		return x.Victims
+	}
+	return nil
+}
+
+func (x *Alternative) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_gangline_scheduler_v1_scheduler_proto protoreflect.FileDescriptor
 
 const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
@@ -4264,7 +5333,92 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\"F\n" +
 	"\x13UndrainNodeResponse\x12/\n" +
-	"\x04node\x18\x01 \x01(\v2\x1b.gangline.scheduler.v1.NodeR\x04node*\xcb\x01\n" +
+	"\x04node\x18\x01 \x01(\v2\x1b.gangline.scheduler.v1.NodeR\x04node\"H\n" +
+	"\n" +
+	"WhyRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05quick\x18\x02 \x01(\bR\x05quick\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"\x91\x01\n" +
+	"\vWhyResponse\x12,\n" +
+	"\x03job\x18\x01 \x01(\v2\x1a.gangline.scheduler.v1.JobR\x03job\x12>\n" +
+	"\tprospects\x18\x02 \x01(\v2 .gangline.scheduler.v1.ProspectsR\tprospects\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"\x81\x01\n" +
+	"\vPlanRequest\x122\n" +
+	"\x04spec\x18\x01 \x01(\v2\x1e.gangline.scheduler.v1.JobSpecR\x04spec\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x14\n" +
+	"\x05quick\x18\x03 \x01(\bR\x05quick\x12\x14\n" +
+	"\x05stale\x18\x04 \x01(\bR\x05stale\"\x9a\x01\n" +
+	"\fPlanResponse\x12\x18\n" +
+	"\arefused\x18\x01 \x01(\tR\arefused\x12>\n" +
+	"\tprospects\x18\x02 \x01(\v2 .gangline.scheduler.v1.ProspectsR\tprospects\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\"\xb9\x03\n" +
+	"\tProspects\x12\x1e\n" +
+	"\vnow_unix_ns\x18\x01 \x01(\x03R\tnowUnixNs\x12\x18\n" +
+	"\asummary\x18\x02 \x01(\tR\asummary\x12A\n" +
+	"\n" +
+	"constraint\x18\x03 \x01(\v2!.gangline.scheduler.v1.ConstraintR\n" +
+	"constraint\x12\x14\n" +
+	"\x05place\x18\x04 \x01(\x05R\x05place\x12\x18\n" +
+	"\awaiting\x18\x05 \x01(\x05R\awaiting\x12\x14\n" +
+	"\x05about\x18\x06 \x01(\bR\x05about\x12,\n" +
+	"\x03fit\x18\a \x01(\v2\x1a.gangline.scheduler.v1.FitR\x03fit\x127\n" +
+	"\avictims\x18\b \x03(\v2\x1d.gangline.scheduler.v1.VictimR\avictims\x12:\n" +
+	"\x05start\x18\t \x01(\v2$.gangline.scheduler.v1.StartEstimateR\x05start\x12F\n" +
+	"\falternatives\x18\n" +
+	" \x03(\v2\".gangline.scheduler.v1.AlternativeR\falternatives\"\xed\x02\n" +
+	"\n" +
+	"Constraint\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x19\n" +
+	"\bgpu_type\x18\x03 \x01(\tR\agpuType\x12\x14\n" +
+	"\x05queue\x18\x04 \x01(\tR\x05queue\x12\x14\n" +
+	"\x05level\x18\x05 \x01(\tR\x05level\x12\x16\n" +
+	"\x06domain\x18\x06 \x01(\tR\x06domain\x12\x16\n" +
+	"\x06behind\x18\a \x01(\x04R\x06behind\x12\x1d\n" +
+	"\n" +
+	"lacks_gpus\x18\b \x01(\x01R\tlacksGpus\x12 \n" +
+	"\ffrom_unix_ns\x18\t \x01(\x03R\n" +
+	"fromUnixNs\x12\"\n" +
+	"\runtil_unix_ns\x18\n" +
+	" \x01(\x03R\vuntilUnixNs\x127\n" +
+	"\aholders\x18\v \x03(\v2\x1d.gangline.scheduler.v1.HolderR\aholders\x12\"\n" +
+	"\rclear_unix_ns\x18\f \x01(\x03R\vclearUnixNs\"\xaf\x01\n" +
+	"\x06Holder\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x14\n" +
+	"\x05queue\x18\x03 \x01(\tR\x05queue\x12\x12\n" +
+	"\x04gpus\x18\x04 \x01(\x01R\x04gpus\x12\"\n" +
+	"\runtil_unix_ns\x18\x05 \x01(\x03R\vuntilUnixNs\x12\x1d\n" +
+	"\n" +
+	"time_limit\x18\x06 \x01(\bR\ttimeLimit\x12\x12\n" +
+	"\x04text\x18\a \x01(\tR\x04text\"V\n" +
+	"\x03Fit\x12\x19\n" +
+	"\bgpu_type\x18\x01 \x01(\tR\agpuType\x124\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x1e.gangline.scheduler.v1.FitNodeR\x05nodes\"1\n" +
+	"\aFitNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04gpus\x18\x02 \x01(\x05R\x04gpus\"\\\n" +
+	"\x06Victim\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12(\n" +
+	"\x10lost_gpu_seconds\x18\x03 \x01(\x01R\x0elostGpuSeconds\"\x8f\x02\n" +
+	"\rStartEstimate\x12:\n" +
+	"\x05basis\x18\x01 \x01(\x0e2$.gangline.scheduler.v1.EstimateBasisR\x05basis\x12\x12\n" +
+	"\x04runs\x18\x02 \x01(\x05R\x04runs\x12\x1e\n" +
+	"\vp50_unix_ns\x18\x03 \x01(\x03R\tp50UnixNs\x12\x1e\n" +
+	"\vp90_unix_ns\x18\x04 \x01(\x03R\tp90UnixNs\x12\"\n" +
+	"\runtil_unix_ns\x18\x05 \x01(\x03R\vuntilUnixNs\x12\x14\n" +
+	"\x05stuck\x18\x06 \x01(\bR\x05stuck\x12 \n" +
+	"\fpace_unix_ns\x18\a \x01(\x03R\n" +
+	"paceUnixNs\x12\x12\n" +
+	"\x04text\x18\b \x01(\tR\x04text\"\xc4\x01\n" +
+	"\vAlternative\x12\x16\n" +
+	"\x06change\x18\x01 \x01(\tR\x06change\x12,\n" +
+	"\x03fit\x18\x02 \x01(\v2\x1a.gangline.scheduler.v1.FitR\x03fit\x12\"\n" +
+	"\rstart_unix_ns\x18\x03 \x01(\x03R\vstartUnixNs\x127\n" +
+	"\avictims\x18\x04 \x03(\v2\x1d.gangline.scheduler.v1.VictimR\avictims\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text*\xcb\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_PENDING\x10\x01\x12\x16\n" +
@@ -4292,7 +5446,12 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10NODE_STATE_READY\x10\x01\x12\x13\n" +
-	"\x0fNODE_STATE_LOST\x10\x022\xf9\t\n" +
+	"\x0fNODE_STATE_LOST\x10\x02*\x80\x01\n" +
+	"\rEstimateBasis\x12\x1e\n" +
+	"\x1aESTIMATE_BASIS_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15ESTIMATE_BASIS_LIMITS\x10\x01\x12\x1a\n" +
+	"\x16ESTIMATE_BASIS_LEARNED\x10\x02\x12\x18\n" +
+	"\x14ESTIMATE_BASIS_EXACT\x10\x032\x98\v\n" +
 	"\x10SchedulerService\x12^\n" +
 	"\tSubmitJob\x12'.gangline.scheduler.v1.SubmitJobRequest\x1a(.gangline.scheduler.v1.SubmitJobResponse\x12U\n" +
 	"\x06GetJob\x12$.gangline.scheduler.v1.GetJobRequest\x1a%.gangline.scheduler.v1.GetJobResponse\x12[\n" +
@@ -4309,7 +5468,9 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\tGetPolicy\x12'.gangline.scheduler.v1.GetPolicyRequest\x1a(.gangline.scheduler.v1.GetPolicyResponse\x12^\n" +
 	"\tSetPolicy\x12'.gangline.scheduler.v1.SetPolicyRequest\x1a(.gangline.scheduler.v1.SetPolicyResponse\x12^\n" +
 	"\tDrainNode\x12'.gangline.scheduler.v1.DrainNodeRequest\x1a(.gangline.scheduler.v1.DrainNodeResponse\x12d\n" +
-	"\vUndrainNode\x12).gangline.scheduler.v1.UndrainNodeRequest\x1a*.gangline.scheduler.v1.UndrainNodeResponseBFZDgithub.com/gangline/gangline/proto/gangline/scheduler/v1;schedulerv1b\x06proto3"
+	"\vUndrainNode\x12).gangline.scheduler.v1.UndrainNodeRequest\x1a*.gangline.scheduler.v1.UndrainNodeResponse\x12L\n" +
+	"\x03Why\x12!.gangline.scheduler.v1.WhyRequest\x1a\".gangline.scheduler.v1.WhyResponse\x12O\n" +
+	"\x04Plan\x12\".gangline.scheduler.v1.PlanRequest\x1a#.gangline.scheduler.v1.PlanResponseBFZDgithub.com/gangline/gangline/proto/gangline/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
 	file_gangline_scheduler_v1_scheduler_proto_rawDescOnce sync.Once
@@ -4323,136 +5484,167 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 	return file_gangline_scheduler_v1_scheduler_proto_rawDescData
 }
 
-var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(JobState)(0),               // 0: gangline.scheduler.v1.JobState
 	(LaunchMode)(0),             // 1: gangline.scheduler.v1.LaunchMode
 	(WorkerState)(0),            // 2: gangline.scheduler.v1.WorkerState
 	(LogStream)(0),              // 3: gangline.scheduler.v1.LogStream
 	(NodeState)(0),              // 4: gangline.scheduler.v1.NodeState
-	(*EnvVar)(nil),              // 5: gangline.scheduler.v1.EnvVar
-	(*JobSpec)(nil),             // 6: gangline.scheduler.v1.JobSpec
-	(*TopologyWish)(nil),        // 7: gangline.scheduler.v1.TopologyWish
-	(*ArraySpec)(nil),           // 8: gangline.scheduler.v1.ArraySpec
-	(*Worker)(nil),              // 9: gangline.scheduler.v1.Worker
-	(*Checkpoint)(nil),          // 10: gangline.scheduler.v1.Checkpoint
-	(*Progress)(nil),            // 11: gangline.scheduler.v1.Progress
-	(*Job)(nil),                 // 12: gangline.scheduler.v1.Job
-	(*Kept)(nil),                // 13: gangline.scheduler.v1.Kept
-	(*Launch)(nil),              // 14: gangline.scheduler.v1.Launch
-	(*SubmitJobRequest)(nil),    // 15: gangline.scheduler.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),   // 16: gangline.scheduler.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),       // 17: gangline.scheduler.v1.GetJobRequest
-	(*GetJobResponse)(nil),      // 18: gangline.scheduler.v1.GetJobResponse
-	(*ListJobsRequest)(nil),     // 19: gangline.scheduler.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),    // 20: gangline.scheduler.v1.ListJobsResponse
-	(*WatchJobsRequest)(nil),    // 21: gangline.scheduler.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),   // 22: gangline.scheduler.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),    // 23: gangline.scheduler.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),   // 24: gangline.scheduler.v1.CancelJobResponse
-	(*StreamLogsRequest)(nil),   // 25: gangline.scheduler.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),  // 26: gangline.scheduler.v1.StreamLogsResponse
-	(*GPU)(nil),                 // 27: gangline.scheduler.v1.GPU
-	(*GPUShare)(nil),            // 28: gangline.scheduler.v1.GPUShare
-	(*Drain)(nil),               // 29: gangline.scheduler.v1.Drain
-	(*Node)(nil),                // 30: gangline.scheduler.v1.Node
-	(*ListNodesRequest)(nil),    // 31: gangline.scheduler.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),   // 32: gangline.scheduler.v1.ListNodesResponse
-	(*Server)(nil),              // 33: gangline.scheduler.v1.Server
-	(*GetClusterRequest)(nil),   // 34: gangline.scheduler.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),  // 35: gangline.scheduler.v1.GetClusterResponse
-	(*ListQueuesRequest)(nil),   // 36: gangline.scheduler.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),  // 37: gangline.scheduler.v1.ListQueuesResponse
-	(*GPUCount)(nil),            // 38: gangline.scheduler.v1.GPUCount
-	(*Queue)(nil),               // 39: gangline.scheduler.v1.Queue
-	(*QueueUser)(nil),           // 40: gangline.scheduler.v1.QueueUser
-	(*PendingReason)(nil),       // 41: gangline.scheduler.v1.PendingReason
-	(*GetPolicyRequest)(nil),    // 42: gangline.scheduler.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),   // 43: gangline.scheduler.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),    // 44: gangline.scheduler.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),   // 45: gangline.scheduler.v1.SetPolicyResponse
-	(*DrainNodeRequest)(nil),    // 46: gangline.scheduler.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),   // 47: gangline.scheduler.v1.DrainNodeResponse
-	(*UndrainNodeRequest)(nil),  // 48: gangline.scheduler.v1.UndrainNodeRequest
-	(*UndrainNodeResponse)(nil), // 49: gangline.scheduler.v1.UndrainNodeResponse
-	nil,                         // 50: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	nil,                         // 51: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                         // 52: gangline.scheduler.v1.Node.LabelsEntry
-	nil,                         // 53: gangline.scheduler.v1.Node.TaintsEntry
+	(EstimateBasis)(0),          // 5: gangline.scheduler.v1.EstimateBasis
+	(*EnvVar)(nil),              // 6: gangline.scheduler.v1.EnvVar
+	(*JobSpec)(nil),             // 7: gangline.scheduler.v1.JobSpec
+	(*TopologyWish)(nil),        // 8: gangline.scheduler.v1.TopologyWish
+	(*ArraySpec)(nil),           // 9: gangline.scheduler.v1.ArraySpec
+	(*Worker)(nil),              // 10: gangline.scheduler.v1.Worker
+	(*Checkpoint)(nil),          // 11: gangline.scheduler.v1.Checkpoint
+	(*Progress)(nil),            // 12: gangline.scheduler.v1.Progress
+	(*Job)(nil),                 // 13: gangline.scheduler.v1.Job
+	(*Kept)(nil),                // 14: gangline.scheduler.v1.Kept
+	(*Launch)(nil),              // 15: gangline.scheduler.v1.Launch
+	(*SubmitJobRequest)(nil),    // 16: gangline.scheduler.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),   // 17: gangline.scheduler.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),       // 18: gangline.scheduler.v1.GetJobRequest
+	(*GetJobResponse)(nil),      // 19: gangline.scheduler.v1.GetJobResponse
+	(*ListJobsRequest)(nil),     // 20: gangline.scheduler.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),    // 21: gangline.scheduler.v1.ListJobsResponse
+	(*WatchJobsRequest)(nil),    // 22: gangline.scheduler.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),   // 23: gangline.scheduler.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),    // 24: gangline.scheduler.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),   // 25: gangline.scheduler.v1.CancelJobResponse
+	(*StreamLogsRequest)(nil),   // 26: gangline.scheduler.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),  // 27: gangline.scheduler.v1.StreamLogsResponse
+	(*GPU)(nil),                 // 28: gangline.scheduler.v1.GPU
+	(*GPUShare)(nil),            // 29: gangline.scheduler.v1.GPUShare
+	(*Drain)(nil),               // 30: gangline.scheduler.v1.Drain
+	(*Node)(nil),                // 31: gangline.scheduler.v1.Node
+	(*ListNodesRequest)(nil),    // 32: gangline.scheduler.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),   // 33: gangline.scheduler.v1.ListNodesResponse
+	(*Server)(nil),              // 34: gangline.scheduler.v1.Server
+	(*GetClusterRequest)(nil),   // 35: gangline.scheduler.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),  // 36: gangline.scheduler.v1.GetClusterResponse
+	(*ListQueuesRequest)(nil),   // 37: gangline.scheduler.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),  // 38: gangline.scheduler.v1.ListQueuesResponse
+	(*GPUCount)(nil),            // 39: gangline.scheduler.v1.GPUCount
+	(*Queue)(nil),               // 40: gangline.scheduler.v1.Queue
+	(*QueueUser)(nil),           // 41: gangline.scheduler.v1.QueueUser
+	(*PendingReason)(nil),       // 42: gangline.scheduler.v1.PendingReason
+	(*GetPolicyRequest)(nil),    // 43: gangline.scheduler.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),   // 44: gangline.scheduler.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),    // 45: gangline.scheduler.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),   // 46: gangline.scheduler.v1.SetPolicyResponse
+	(*DrainNodeRequest)(nil),    // 47: gangline.scheduler.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),   // 48: gangline.scheduler.v1.DrainNodeResponse
+	(*UndrainNodeRequest)(nil),  // 49: gangline.scheduler.v1.UndrainNodeRequest
+	(*UndrainNodeResponse)(nil), // 50: gangline.scheduler.v1.UndrainNodeResponse
+	(*WhyRequest)(nil),          // 51: gangline.scheduler.v1.WhyRequest
+	(*WhyResponse)(nil),         // 52: gangline.scheduler.v1.WhyResponse
+	(*PlanRequest)(nil),         // 53: gangline.scheduler.v1.PlanRequest
+	(*PlanResponse)(nil),        // 54: gangline.scheduler.v1.PlanResponse
+	(*Prospects)(nil),           // 55: gangline.scheduler.v1.Prospects
+	(*Constraint)(nil),          // 56: gangline.scheduler.v1.Constraint
+	(*Holder)(nil),              // 57: gangline.scheduler.v1.Holder
+	(*Fit)(nil),                 // 58: gangline.scheduler.v1.Fit
+	(*FitNode)(nil),             // 59: gangline.scheduler.v1.FitNode
+	(*Victim)(nil),              // 60: gangline.scheduler.v1.Victim
+	(*StartEstimate)(nil),       // 61: gangline.scheduler.v1.StartEstimate
+	(*Alternative)(nil),         // 62: gangline.scheduler.v1.Alternative
+	nil,                         // 63: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                         // 64: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                         // 65: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                         // 66: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
-	5,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
-	7,  // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
-	50, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	8,  // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
+	6,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
+	8,  // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
+	63, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	9,  // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
 	2,  // 5: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	51, // 6: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
-	6,  // 7: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
+	64, // 6: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	7,  // 7: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
 	0,  // 8: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
-	9,  // 9: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
-	10, // 10: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
-	11, // 11: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
-	14, // 12: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
-	13, // 13: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
-	6,  // 14: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	12, // 15: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	12, // 16: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	10, // 9: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
+	11, // 10: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
+	12, // 11: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
+	15, // 12: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
+	14, // 13: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
+	7,  // 14: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	13, // 15: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	13, // 16: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
 	0,  // 17: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
-	12, // 18: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
-	12, // 19: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
-	12, // 20: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	13, // 18: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
+	13, // 19: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
+	13, // 20: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
 	3,  // 21: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
 	3,  // 22: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
-	28, // 23: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
+	29, // 23: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
 	4,  // 24: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
-	27, // 25: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	52, // 26: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	53, // 27: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
-	29, // 28: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
-	30, // 29: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
-	33, // 30: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
-	39, // 31: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
-	41, // 32: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
-	41, // 33: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
-	38, // 34: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
-	38, // 35: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
-	38, // 36: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
-	40, // 37: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
-	30, // 38: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	30, // 39: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	15, // 40: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
-	17, // 41: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
-	19, // 42: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
-	21, // 43: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
-	23, // 44: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
-	25, // 45: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
-	31, // 46: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
-	34, // 47: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
-	36, // 48: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
-	42, // 49: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
-	44, // 50: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
-	46, // 51: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
-	48, // 52: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
-	16, // 53: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	18, // 54: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	20, // 55: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	22, // 56: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	24, // 57: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	26, // 58: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	32, // 59: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	35, // 60: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	37, // 61: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
-	43, // 62: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
-	45, // 63: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
-	47, // 64: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
-	49, // 65: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
-	53, // [53:66] is the sub-list for method output_type
-	40, // [40:53] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	28, // 25: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
+	65, // 26: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	66, // 27: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	30, // 28: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
+	31, // 29: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
+	34, // 30: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
+	40, // 31: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
+	42, // 32: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
+	42, // 33: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
+	39, // 34: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
+	39, // 35: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
+	39, // 36: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
+	41, // 37: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
+	31, // 38: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	31, // 39: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	13, // 40: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
+	55, // 41: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	7,  // 42: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	55, // 43: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	56, // 44: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
+	58, // 45: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
+	60, // 46: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
+	61, // 47: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
+	62, // 48: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
+	57, // 49: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
+	59, // 50: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
+	5,  // 51: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
+	58, // 52: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
+	60, // 53: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
+	16, // 54: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
+	18, // 55: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
+	20, // 56: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
+	22, // 57: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
+	24, // 58: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
+	26, // 59: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
+	32, // 60: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
+	35, // 61: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
+	37, // 62: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
+	43, // 63: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
+	45, // 64: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
+	47, // 65: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
+	49, // 66: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
+	51, // 67: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
+	53, // 68: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
+	17, // 69: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	19, // 70: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	21, // 71: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	23, // 72: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	25, // 73: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	27, // 74: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	33, // 75: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	36, // 76: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	38, // 77: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
+	44, // 78: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
+	46, // 79: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
+	48, // 80: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
+	50, // 81: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
+	52, // 82: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
+	54, // 83: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
+	69, // [69:84] is the sub-list for method output_type
+	54, // [54:69] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_gangline_scheduler_v1_scheduler_proto_init() }
@@ -4470,8 +5662,8 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   49,
+			NumEnums:      6,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
