@@ -73,7 +73,7 @@ const (
 // DefaultConfig returns a small cluster with faults: 8 nodes of 8 GPUs and 200 jobs within 4 h.
 func DefaultConfig() Config {
 	return Config{
-		Seed: 1, Nodes: 8, GPUsPerNode: 8, Jobs: 200, Horizon: 4 * time.Hour, Load: 0.8,
+		Seed: 1, Nodes: 8, GPUsPerNode: 8, Jobs: 200, Horizon: 4 * time.Hour, Load: 0.8, Varied: true,
 		Faults: true, Rates: DefaultRates(),
 		Servers: 3, Lease: 6 * time.Second, StartDelay: 20 * time.Second, CheckpointEach: 5 * time.Minute,
 		Control: control.DefaultConfig(),

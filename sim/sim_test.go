@@ -13,7 +13,7 @@ import (
 func small(seed uint64) Config {
 	cfg := DefaultConfig()
 	cfg.Seed, cfg.Nodes, cfg.GPUsPerNode, cfg.Jobs = seed, 5, 4, 30
-	cfg.Horizon, cfg.CheckEvery, cfg.Varied = 90*time.Minute, 1, seed%3 > 0
+	cfg.Horizon, cfg.CheckEvery, cfg.Varied = 90*time.Minute, 1, seed%3 > 0 // the others are the plain worlds
 	r := &cfg.Rates
 	r.NodeFailures, r.Partitions, r.AgentRestarts, r.SupervisorsLost, r.LeaderChanges = 0.8, 1.5, 1, 0.5, 6
 	r.Drains, r.PolicyChanges = 1, 3
