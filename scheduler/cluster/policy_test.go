@@ -162,7 +162,7 @@ func TestSubmitUnderPolicy(t *testing.T) {
 	f.refused(try("a/c", 3, 0), NeverFits, "larger than what one user may hold in queue a/c (user_limit 2)")
 	f.refused(try("a/b", 4, 0), NeverFits, "limit of queue a/b (3 GPUs of these types)") // any type is no better
 	f.ok(try("a/b", 3, 0, "a100", "h100"))
-	f.ok(try("a", 8, 6))   // it may start with less
+	f.ok(try("a", 8, 6)) // it may start with less
 	f.refused(try("a", 8, 7), NeverFits, "a gang of 7 to 8 GPUs")
 	sp := spec(1)
 	sp.Queue, sp.Topology.Level = "a", "pod"

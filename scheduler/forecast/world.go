@@ -81,7 +81,7 @@ func (h endHeap) Less(i, j int) bool {
 func (h endHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 
 // Push is heap.Interface's.
-func (h *endHeap) Push(v any) { *h = append(*h, v.(ending)) } //nolint:errcheck,forcetypeassert // only ever given these
+func (h *endHeap) Push(v any) { *h = append(*h, v.(ending)) }
 
 // Pop is heap.Interface's.
 func (h *endHeap) Pop() any {

@@ -383,12 +383,3 @@ func (x *Index) elasticSize(sh *fleet.Shape, q *fleet.Query, in *quota.Queue, j 
 	}
 	return size, on
 }
-
-// mostByLimits is how many GPUs the lane's next job may have by its queue's limits.
-func (x *Index) mostByLimits(l *lane, types []string) int32 {
-	most := int64(0)
-	for _, t := range types {
-		most = max(most, x.tree.Most(l.q, l.user, t)/int64(l.shape.Share))
-	}
-	return int32(min(most, int64(l.shape.GPUs))) //nolint:gosec // bounded by the gang's size
-}

@@ -250,8 +250,8 @@ func within(queue, top string) bool {
 
 // Paths and users of random worlds.
 var (
-	paths = []string{"a", "a/x", "a/y", "b", "b/z", "c"} //nolint:gochecknoglobals // table
-	users = []string{"ann", "bob"}                       //nolint:gochecknoglobals // table
+	paths = []string{"a", "a/x", "a/y", "b", "b/z", "c"}
+	users = []string{"ann", "bob"}
 )
 
 // drawPolicy draws a policy that Apply takes.
@@ -288,7 +288,7 @@ func drawQueues(t *rapid.T, gpus int64) []cluster.QueuePolicy {
 			room = left[up]
 		}
 		if most := min(room, gpus/2); promises && most > 0 && rapid.IntRange(0, 2).Draw(t, "promised") > 0 {
-			n := int64(rapid.Int64Range(1, most).Draw(t, "quota"))
+			n := rapid.Int64Range(1, most).Draw(t, "quota")
 			q.Quota = counts(n)
 			if up := cluster.ParentQueue(path); up != "" {
 				left[up] -= n
