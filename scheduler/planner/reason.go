@@ -70,6 +70,7 @@ func (x *Index) anyQuery() *fleet.Query { return &fleet.Query{Any: true} }
 func sortReasons(reasons []Reason) {
 	for i := range reasons {
 		slices.Sort(reasons[i].Jobs)
+		reasons[i].Jobs = slices.Compact(reasons[i].Jobs) // a job may have been noted more than once
 	}
 	slices.SortFunc(reasons, func(a, b Reason) int { return cmp.Compare(a.Jobs[0], b.Jobs[0]) })
 }
