@@ -16,7 +16,7 @@ LINT := $(GO) tool -modfile=tools-lint.mod golangci-lint
 
 PKGS      ?= ./...
 RACE      ?= ./scheduler/... ./nodeagent/... ./allreduce/... ./checkpoint/... ./sim/...
-PURE      := ./scheduler/cluster ./scheduler/planner ./scheduler/planner/fleet ./scheduler/control ./nodeagent/reconcile
+PURE      := ./scheduler/cluster ./scheduler/planner ./scheduler/planner/fleet ./scheduler/control ./scheduler/forecast ./nodeagent/reconcile
 COVER_MIN ?= 85
 SEED      ?= 1
 BENCH     ?= .

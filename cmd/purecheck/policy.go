@@ -34,6 +34,7 @@ const (
 	plannerPath = modulePath + "/scheduler/planner"
 	fleetPath   = plannerPath + "/fleet"
 	quotaPath   = plannerPath + "/quota"
+	controlPath = modulePath + "/scheduler/control"
 	btreePath   = "github.com/tidwall/btree"
 )
 
@@ -47,6 +48,7 @@ var policies = []policy{
 	{dir: "scheduler/planner/fleet", level: pure, allow: []string{clusterPath, btreePath}},
 	{dir: "scheduler/planner/quota", level: pure, allow: []string{clusterPath, btreePath}},
 	{dir: "scheduler/control", level: pure, allow: []string{clusterPath, plannerPath, fleetPath, quotaPath, btreePath}},
+	{dir: "scheduler/forecast", level: pure, allow: []string{clusterPath, plannerPath, fleetPath, quotaPath, controlPath, btreePath}},
 	{dir: "nodeagent/reconcile", level: pure},
 	{dir: "sim", level: deterministic},
 }

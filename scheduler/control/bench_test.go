@@ -115,6 +115,9 @@ func (c *city) submit() {
 		Name: "train", Queue: fmt.Sprintf("all/d%02d/q%02d", q/25, q%25), Priority: 50, GPUs: gpus, CPUPerGPU: 8000, MemPerGPU: 64 << 30,
 		Launch: cluster.LaunchPerGPU, Command: []string{"python", "train.py"}, Preemptible: q%2 == 0,
 	}
+	if int(gpus) > c.s.Nodes()*8*9/10/benchQueues {
+		spec.Preemptible = true // its queue's quota is smaller
+	}
 	if gpus > 8 {
 		spec.Topology = cluster.TopologyWish{Level: "rack"}
 	}

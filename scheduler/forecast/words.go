@@ -51,7 +51,7 @@ func (e *Estimate) Text(now cluster.Time) string {
 	case e.P50 != 0 && e.P90 != 0:
 		return fmt.Sprintf("in about %s (in one of ten cases later than in %s)", Brief(e.P50.Sub(now)), Brief(e.P90.Sub(now)))
 	case e.P50 != 0:
-		return fmt.Sprintf("in about %s (in one of ten cases not within %s)", Brief(e.P50.Sub(now)), Brief(e.Until.Sub(now)))
+		return fmt.Sprintf("in about %s (in one of ten cases later than in %s)", Brief(e.P50.Sub(now)), Brief(e.Until.Sub(now)))
 	case e.Runs == 0:
 		return "not estimated"
 	case e.Basis == BasisNone:
@@ -59,10 +59,10 @@ func (e *Estimate) Text(now cluster.Time) string {
 	case e.Stuck:
 		return "unknown: as things are, nothing is due to end that would make room for it"
 	case e.Pace != 0:
-		return fmt.Sprintf("not within %s, in which %d of the %d jobs before it start; if it goes on so, in about %s",
+		return fmt.Sprintf("later than in %s, in which %d of the %d jobs before it start; if it goes on so, in about %s",
 			Brief(e.Until.Sub(now)), e.Passed, e.Ahead, Brief(e.Pace.Sub(now)))
 	default:
-		return "not within " + Brief(e.Until.Sub(now))
+		return "later than in " + Brief(e.Until.Sub(now))
 	}
 }
 
