@@ -52,14 +52,15 @@ func (x *Index) setAside(e *entry) {
 // bringBack undoes setAside.
 func (x *Index) bringBack(e *entry) {
 	l := e.lane
+	if x.lanes[l.laneKey] != l { // its last other job has started meanwhile
+		x.line(e)
+		return
+	}
 	l.jobs.push(e)
-	switch {
-	case l.aside == asideHeld:
+	if l.aside == asideHeld {
 		x.holdLane(l)
-	case l.aside == asideIn:
-		x.addLane(l)
-	case l.pos >= 0:
-		x.moveLane(l)
+	} else {
+		x.moveLane(l) // wherever it belongs by now
 	}
 	l.aside = asideNot
 }
