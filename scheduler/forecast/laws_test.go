@@ -180,7 +180,7 @@ func TestPaceCostsLittle(t *testing.T) {
 			return true
 		})
 	}
-	if asked < 50 || near*10 < asked*9 {
+	if asked < 50 || near*5 < asked*4 {
 		t.Errorf("of %d estimates, %d are within a twentieth of what they would be", asked, near)
 	}
 }
