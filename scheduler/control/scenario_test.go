@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/policyfile"
 )
 
 // TestScenarios plays the stories of testdata: what people do, what Step
@@ -30,21 +32,31 @@ type story struct {
 	leases Leases
 	names  map[string]cluster.JobID
 	cfg    Config
+	st     *Stepper
+	steady time.Duration // by a clock that nobody sets
+	clock  Clock
 }
 
 func newStory(t *testing.T) *story {
 	st := &story{s: &cluster.State{}, now: cluster.Time(time.Hour), leases: Leases{}, names: map[string]cluster.JobID{}, cfg: DefaultConfig()}
-	st.apply(t, &cluster.Init{ClusterID: "story", Version: 1})
+	st.st = NewStepper(st.cfg)
+	st.apply(t, &cluster.Init{ClusterID: "story", Version: cluster.Version})
 	return st
 }
 
 func (st *story) apply(t *testing.T, c cluster.Command) cluster.Result {
 	st.index++
-	r := st.s.Apply(st.index, st.now, c)
+	r := st.s.Apply(st.index, st.read(), c)
 	if err := st.s.Check(); err != nil {
 		t.Fatalf("after %T: %v", c, err)
 	}
 	return r
+}
+
+// read is the time by which the leader stamps and decides, whatever its own clock says.
+func (st *story) read() (now cluster.Time) {
+	now, st.clock = st.clock.Read(st.now, st.steady, st.s.Now())
+	return now
 }
 
 func (st *story) play(t *testing.T, d *datadriven.TestData) string {
@@ -55,8 +67,24 @@ func (st *story) play(t *testing.T, d *datadriven.TestData) string {
 		return st.submit(t, d)
 	case "step":
 		return st.step(t, d)
-	case "running", "exit":
+	case "running", "exit", "stopped":
 		return st.report(t, d)
+	case "all-run", "all-exit":
+		return st.reportAll(t, d)
+	case "policy":
+		return st.policy(t, d)
+	case "checkpoint":
+		j := st.s.Job(st.names[d.CmdArgs[0].Key])
+		st.now = st.now.Add(span(t, d, "after", 0))
+		return st.apply(t, &cluster.RecordCheckpoint{Job: j.ID, Epoch: j.Epoch, Step: int64(st.index), Path: "/checkpoints"}).Message
+	case "drain", "undrain":
+		c := &cluster.DrainNode{Node: cluster.NodeID(d.CmdArgs[0].Key), Reason: scan(t, d, "reason", "maintenance"), Off: d.Cmd == "undrain"}
+		if in := span(t, d, "deadline", 0); in > 0 {
+			c.Deadline = st.now.Add(in)
+		}
+		return st.apply(t, c).Message
+	case "queues":
+		return st.queues()
 	case "lease-out":
 		st.leases[cluster.NodeID(d.CmdArgs[0].Key)] = st.now
 		return ""
@@ -84,39 +112,84 @@ func (st *story) node(t *testing.T, d *datadriven.TestData) string {
 	for g := range scan(t, d, "gpus", 8) {
 		n.GPUs = append(n.GPUs, cluster.GPU{UUID: fmt.Sprintf("%s/%d", name, g), Type: scan(t, d, "type", "h100"), Healthy: true})
 	}
+	for _, key := range []string{"rack", "zone"} {
+		if v := scan(t, d, key, ""); v != "" {
+			n.Labels = append(n.Labels, cluster.Label{Key: map[string]string{"rack": "topology.gangline.dev/rack", "zone": "zone"}[key], Value: v})
+		}
+	}
+	if taint := scan(t, d, "taint", ""); taint != "" {
+		key, value, _ := strings.Cut(taint, ":")
+		n.Taints = []cluster.Taint{{Key: key, Value: value}}
+	}
 	return st.apply(t, &cluster.RegisterNode{Node: n}).Message
+}
+
+// policy sets a policy as the file of it would.
+func (st *story) policy(t *testing.T, d *datadriven.TestData) string {
+	p, err := policyfile.Parse([]byte(d.Input))
+	if err != nil {
+		return err.Error()
+	}
+	return st.apply(t, &cluster.SetPolicy{Policy: p, Any: true}).Message
+}
+
+// span is an argument that is a length of time.
+func span(t *testing.T, d *datadriven.TestData, key string, none time.Duration) time.Duration {
+	v, err := time.ParseDuration(scan(t, d, key, none.String()))
+	if err != nil {
+		d.Fatalf(t, "%s: %v", key, err)
+	}
+	return v
 }
 
 func (st *story) submit(t *testing.T, d *datadriven.TestData) string {
 	name := d.CmdArgs[0].Key
 	spec := &cluster.JobSpec{
-		Name: name, Queue: "default", Launch: cluster.LaunchPerGPU, Command: []string{"train"}, Grace: time.Second,
-		GPUs: int32(scan(t, d, "gpus", 1)), GPUsPerNode: int32(scan(t, d, "per_node", 0)),
+		Name: name, Queue: scan(t, d, "queue", "default"), Launch: cluster.LaunchPerGPU, Command: []string{"train"},
+		GPUs: int32(scan(t, d, "gpus", 1)), MinGPUs: int32(scan(t, d, "min", 0)), GPUMilli: int32(scan(t, d, "milli", 0)),
+		GPUsPerNode: int32(scan(t, d, "per_node", 0)), Preemptible: scan(t, d, "preemptible", false),
 		Priority: int32(scan(t, d, "priority", 50)), Retries: int32(scan(t, d, "retries", 0)),
-		CPUPerGPU: int64(scan(t, d, "cpus", 0)) * 1000,
+		CPUPerGPU: int64(scan(t, d, "cpus", 0)) * 1000, TimeLimit: span(t, d, "time_limit", 0),
+		Warn: span(t, d, "warn", 0), Grace: span(t, d, "grace", time.Second),
 	}
 	if types := scan(t, d, "type", ""); types != "" {
 		spec.GPUTypes = strings.Split(types, "|")
 	}
-	if limit, err := time.ParseDuration(scan(t, d, "time_limit", "0s")); err == nil {
-		spec.TimeLimit = limit
+	if level := scan(t, d, "within", ""); level != "" {
+		spec.Topology = cluster.TopologyWish{Level: level, Required: true}
 	}
-	r := st.apply(t, &cluster.SubmitJob{RequestID: name, Spec: spec})
+	if level := scan(t, d, "prefer", ""); level != "" {
+		spec.Topology = cluster.TopologyWish{Level: level}
+	}
+	if zone := scan(t, d, "zone", ""); zone != "" {
+		spec.Selector = []cluster.Label{{Key: "zone", Value: zone}}
+	}
+	if tolerates := scan(t, d, "tolerates", ""); tolerates != "" {
+		spec.Tolerations = []string{tolerates}
+	}
+	if members := scan(t, d, "array", 0); members > 0 {
+		spec.Array = cluster.ArraySpec{Last: int32(members) - 1, Step: 1, Parallel: int32(scan(t, d, "at_once", 0))}
+	}
+	r := st.apply(t, &cluster.SubmitJob{RequestID: name, User: scan(t, d, "user", "ann"), Spec: spec})
 	st.names[name] = r.Job
+	for i := range spec.Array.Count() {
+		st.names[fmt.Sprintf("%s.%d", name, i)] = r.Job + cluster.JobID(i)
+	}
 	if r.Message != "" {
 		return r.Message
 	}
 	return fmt.Sprintf("job %d", r.Job)
 }
 
-// step advances the clock, then calls Step until it has nothing to propose.
+// step advances the clock, then decides as a leader does until there is nothing to propose.
 func (st *story) step(t *testing.T, d *datadriven.TestData) string {
-	if by, err := time.ParseDuration(scan(t, d, "after", "1s")); err == nil {
-		st.now = st.now.Add(by)
-	}
+	by := span(t, d, "after", time.Second)
+	st.now = st.now.Add(by)
+	st.steady += max(by, 0)
 	var out []string
 	for round := 0; ; round++ {
-		cmds := Step(st.s, st.leases, st.now, st.cfg)
+		now := st.read()
+		cmds, _ := st.st.Step(st.s, st.leases.Shift(st.s, now.Sub(st.now)), now)
 		if len(cmds) == 0 {
 			return strings.Join(out, "\n")
 		}
@@ -163,6 +236,25 @@ func describe(c cluster.Command) string {
 	}
 }
 
+// reportAll lets all jobs that hold GPUs run, or exit.
+func (st *story) reportAll(t *testing.T, d *datadriven.TestData) string {
+	var all []*cluster.Job
+	st.s.EachHolding(func(j *cluster.Job) bool {
+		all = append(all, j)
+		return true
+	})
+	for _, j := range all {
+		for _, w := range j.Workers {
+			r := cluster.WorkerReport{Job: j.ID, Epoch: j.Epoch, Rank: w.Rank, State: cluster.WorkerRunning}
+			if d.Cmd == "all-exit" {
+				r.State = cluster.WorkerExited
+			}
+			st.apply(t, &cluster.ReportWorkers{Node: w.Node, Workers: []cluster.WorkerReport{r}})
+		}
+	}
+	return fmt.Sprintf("%d jobs", len(all))
+}
+
 // report lets all workers of a job, or one rank, run or exit.
 func (st *story) report(t *testing.T, d *datadriven.TestData) string {
 	j := st.s.Job(st.names[d.CmdArgs[0].Key])
@@ -172,13 +264,27 @@ func (st *story) report(t *testing.T, d *datadriven.TestData) string {
 			continue
 		}
 		r := cluster.WorkerReport{Job: j.ID, Epoch: j.Epoch, Rank: w.Rank, State: cluster.WorkerRunning}
-		if d.Cmd == "exit" {
-			r.State, r.ExitCode = cluster.WorkerExited, int32(scan(t, d, "code", 0))
+		if d.Cmd != "running" {
+			r.State, r.ExitCode, r.Stopped = cluster.WorkerExited, int32(scan(t, d, "code", 0)), d.Cmd == "stopped"
 		}
 		st.apply(t, &cluster.ReportWorkers{Node: w.Node, Workers: []cluster.WorkerReport{r}})
 	}
 	j = st.s.Job(j.ID)
 	return fmt.Sprintf("%s: %s", j.State, j.Reason)
+}
+
+// queues lists what the queues of the jobs hold.
+func (st *story) queues() string {
+	held := map[string]int64{}
+	st.s.EachHolding(func(j *cluster.Job) bool {
+		held[j.Spec.Queue] += int64(j.Held()) * int64(j.Spec.Share())
+		return true
+	})
+	var out strings.Builder
+	for _, q := range slices.Sorted(maps.Keys(held)) {
+		fmt.Fprintf(&out, "%s holds %g GPUs\n", q, float64(held[q])/cluster.WholeGPU)
+	}
+	return out.String()
 }
 
 func (st *story) jobs() string {

@@ -316,7 +316,7 @@ func (r *refusal) key(l *lane) parkKey {
 func (x *Index) allowed(l *lane) ([]string, *refusal) {
 	all := x.typesOf(l.shape)
 	for i, t := range all {
-		if v := x.tree.Check(l.q, l.user, t, l.need); v.OK && (!x.hasQuota || l.preemptible || x.within(l, t, 0)) {
+		if v := x.tree.Check(l.q, l.user, t, l.need); v.OK && x.mayBorrow(l, t) {
 			continue
 		}
 		return x.allowedSome(l, all, i)
@@ -330,7 +330,7 @@ func (x *Index) allowedSome(l *lane, all []string, from int) ([]string, *refusal
 	var blocked *refusal
 	for _, t := range all[from:] {
 		v := x.tree.Check(l.q, l.user, t, l.need)
-		if v.OK && (!x.hasQuota || l.preemptible || x.within(l, t, 0)) {
+		if v.OK && x.mayBorrow(l, t) {
 			types = append(types, t)
 			continue
 		}

@@ -88,21 +88,19 @@ func (x *Index) learnParts() {
 	}
 }
 
-// within reports whether a lane's queue has been promised what its next job
-// needs of a type: so much more for jobs that can be stopped, or for firm ones.
-func (x *Index) within(l *lane, gpuType string, covered int64) bool {
-	if !l.preemptible {
-		covered = x.firmRoom(l.q, gpuType)
-	}
-	return l.need <= covered
+// mayBorrow reports whether a lane's next job may start whatever its queue
+// holds already of what it was promised of a type.
+func (x *Index) mayBorrow(l *lane, gpuType string) bool {
+	return !x.hasQuota || l.preemptible || l.need <= x.firmRoom(l.q, gpuType)
 }
 
-// beyond reports whether what a lane's next job needs is more than what its
-// queue has been promised, of every type that it may have. Covered is what
-// there is for jobs that can be stopped, in the order of the fleet's types.
+// beyond reports whether what a lane's next job needs is more than what is
+// covered, of every type that it may have; covered is in the order of the
+// fleet's types. Firm jobs come after others' promises as all do, if their queue
+// as a whole would borrow.
 func (x *Index) beyond(l *lane, covered []int64) bool {
 	for i, t := range x.fleet.Types() {
-		if (len(l.shape.Types) == 0 || slices.Contains(l.shape.Types, t)) && x.within(l, t, covered[i]) {
+		if (len(l.shape.Types) == 0 || slices.Contains(l.shape.Types, t)) && l.need <= covered[i] {
 			return false
 		}
 	}
