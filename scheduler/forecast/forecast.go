@@ -13,7 +13,7 @@ import (
 const (
 	// DefaultWork is what an answer may cost, in units of about a microsecond:
 	// well below a second with what the index takes beside it.
-	DefaultWork = 450_000
+	DefaultWork = 400_000
 	maxRuns     = 16
 	// maxWaiting is how many jobs wait in a run: the first of all, and as many of
 	// the others before the one in question that could take its place.

@@ -21,10 +21,10 @@ const stillFrom = 500
 // equal answers.
 const (
 	workPerNode     = 2 // setting up a run
-	workPerHolder   = 2
+	workPerHolder   = 6
 	workPerWaiter   = 4
-	workPerStep     = 30
-	workPerCommand  = 30
+	workPerStep     = 40
+	workPerCommand  = 40
 	workPerPlace    = 2 // each node of a gang that starts or ends, and each eighth of its workers
 	thoroughNodes   = 4 // nodes that a thorough step looks at for one unit
 	thoroughHolders = 3
