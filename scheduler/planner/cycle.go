@@ -42,6 +42,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	// 3. Jobs for which nodes are kept, so that what has come free for them is
 	//    theirs whatever their place in the order is by now.
 	x.startKept(&plan)
+	defer x.holdLimits()()
 	if thorough {
 		x.openFills()
 	}

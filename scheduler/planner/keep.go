@@ -170,8 +170,7 @@ func (x *Index) dropStale(plan *Plan) {
 		if e == nil || e.lane == nil || x.claims(plan, id) {
 			continue
 		}
-		_, blocked := x.allowed(e.lane)
-		idle := blocked != nil || x.arrayFull(e.job) // it may not start whatever comes free
+		idle := !x.allowedOnceStopped(e.lane) || x.arrayFull(e.job) // it may not start whatever comes free
 		if lost || idle || (x.now > k.At && x.now.Sub(k.Made) > rekeepAfter) {
 			x.unkeep(id)
 			next, ok := Keep{}, false

@@ -204,12 +204,17 @@ const roundEvery = time.Minute
 // take counts the claimer's GPUs as held and its victims' as free for the
 // claims that follow in this plan.
 func (m *market) take(e *entry, gpuType string) {
-	m.x.tree.Take(e.lane.q, e.job.User, gpuType, e.lane.need)
 	t := taken{q: e.lane.q, user: e.job.User, gpuType: gpuType, milli: e.lane.need}
 	if !e.job.Spec.Preemptible {
 		t.firm = t.milli
-		m.x.countFirm(t.q, gpuType, t.firm)
 	}
+	m.count(t)
+}
+
+// count counts what close undoes.
+func (m *market) count(t taken) {
+	m.x.tree.Take(t.q, t.user, t.gpuType, t.milli)
+	m.x.countFirm(t.q, t.gpuType, t.firm)
 	m.taken = append(m.taken, t)
 }
 

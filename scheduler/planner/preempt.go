@@ -29,15 +29,18 @@ func (x *Index) claimsAtOnce() int {
 // expected to need can change while others teach; so the gap grows with each
 // time a job was stopped, and MaxPerJob bounds what is left.
 func (x *Index) preempt(plan *Plan) {
-	first := x.firstBlocked()
-	if x.policy.Preemption.Off || first == nil {
+	if x.policy.Preemption.Off {
+		return
+	}
+	first, limited := x.firstBlocked(), x.limited()
+	if first == nil && len(limited) == 0 {
 		return
 	}
 	round := x.now >= x.roundAt
 	if round {
 		x.roundAt = x.now.Add(roundEvery)
 	}
-	if !x.mayClaim(first, round) {
+	if !x.mayClaim(first, round) && (len(limited) == 0 || !x.mayClaim(limited[0], round)) {
 		return
 	}
 	mark := x.fleet.Mark()
@@ -66,6 +69,7 @@ func (x *Index) preempt(plan *Plan) {
 		done = append(done, e)
 	}
 	x.bringAllBack(done)
+	m.claimLimits(limited, plan)
 	m.close()
 	x.fleet.Undo(mark)
 }
@@ -73,6 +77,9 @@ func (x *Index) preempt(plan *Plan) {
 // mayClaim reports whether any job may be stopped for a blocked one, given the
 // first of them: most plans end here.
 func (x *Index) mayClaim(first *lane, round bool) bool {
+	if first == nil {
+		return false
+	}
 	if round && x.preemptsByLevel() || x.hasQuota && !first.borrow {
 		return true
 	}
@@ -104,8 +111,7 @@ func (m *market) claim(e *entry, plan *Plan) bool {
 		if set == nil {
 			continue
 		}
-		m.evict(e, set, st, plan)
-		m.take(e, t)
+		m.evict(e, t, set, st, plan)
 		return true
 	}
 	return false
@@ -163,25 +169,29 @@ func (m *market) owed(e *entry, set []*candidate) bool {
 	return ok
 }
 
-// evict writes the victims into the plan, and what
-// is to be kept for it until they are gone.
-func (m *market) evict(e *entry, set []*candidate, st start, plan *Plan) {
+// evict writes the victims into the plan, and what is to be kept for the claimer
+// until they are gone. From here on it counts as holding what it claims.
+func (m *market) evict(e *entry, gpuType string, set []*candidate, st start, plan *Plan) {
 	x, j := m.x, e.job
-	nodes := nodesOf(st.workers)
-	wait := time.Duration(0)
+	reasons := make([]string, len(set))
+	for i, c := range set {
+		reasons[i] = m.reason(e, c)
+	}
 	for _, c := range set {
-		cause, why := cluster.StopPreempt, m.reason(e, c)
-		if c.shrink && m.fitsAgain(c) {
-			cause = cluster.StopResize
-			why = fmt.Sprintf("shrinks so that job %d (%s) can start", j.ID, j.Spec.Wants())
-		}
 		c.gone = true
-		x.tree.Give(c.r.q, c.job.User, c.r.gpuType, c.r.milli)
-		m.taken = append(m.taken, taken{q: c.r.q, user: c.job.User, gpuType: c.r.gpuType, milli: -c.r.milli})
+		m.count(taken{q: c.r.q, user: c.job.User, gpuType: c.r.gpuType, milli: -c.r.milli})
+	}
+	m.take(e, gpuType)
+	wait := time.Duration(0)
+	for i, c := range set {
+		cause, why := cluster.StopPreempt, reasons[i]
+		if c.shrink && m.fitsAgain(c) {
+			cause, why = cluster.StopResize, fmt.Sprintf("shrinks so that job %d (%s) can start", j.ID, j.Spec.Wants())
+		}
 		wait = max(wait, c.job.Spec.Warn+c.job.Spec.Grace)
 		plan.Evicts = append(plan.Evicts, Evict{Job: c.job.ID, Epoch: c.job.Epoch, Cause: cause, Reason: why, For: j.ID, Cost: c.lost})
 	}
-	plan.Keeps = append(plan.Keeps, Keep{Job: j.ID, Nodes: nodes, At: x.now.Add(wait)})
+	plan.Keeps = append(plan.Keeps, Keep{Job: j.ID, Nodes: nodesOf(st.workers), At: x.now.Add(wait)})
 }
 
 // fitsAgain reports whether an elastic victim can go on at once with its
@@ -190,7 +200,7 @@ func (m *market) fitsAgain(c *candidate) bool {
 	x := m.x
 	sh := x.fleet.Shape(c.job.Spec)
 	q := x.query(c.job, nil)
-	return x.fleet.Place(sh, sh.Least, &q) != nil
+	return x.tree.Check(c.r.q, c.job.User, c.r.gpuType, int64(sh.Least)*int64(sh.Share)).OK && x.fleet.Place(sh, sh.Least, &q) != nil
 }
 
 // reason says to a victim for whom it stops, and by what right.

@@ -1,0 +1,202 @@
+package planner
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/quota"
+)
+
+// maxLimited bounds the lanes that wait for a limit and for which victims are
+// sought in one plan: each looks at all running jobs.
+const maxLimited = 8
+
+// limited lists the first lanes that wait for the limit of a queue or a user
+// although their own queue has been promised what they need, or no queue has
+// been promised anything.
+func (x *Index) limited() []*lane {
+	var lanes []*lane
+	for _, w := range x.parked { // any order: sorted below
+		for _, r := range w.rows {
+			if l := r.lanes.top().lane; l != nil && !l.borrow && x.kept[l.jobs.top().job.ID] == nil {
+				lanes = append(lanes, l)
+			}
+		}
+	}
+	slices.SortFunc(lanes, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
+	return lanes[:min(len(lanes), maxLimited)]
+}
+
+// claimLimits finds victims for jobs that wait for a limit, among those that
+// hold GPUs under it: what others have borrowed there, or hold at a lower
+// priority. Without it a queue could wait for its own quota as long as its
+// siblings fill the limit of the queue above them.
+func (m *market) claimLimits(lanes []*lane, plan *Plan) {
+	for _, l := range lanes {
+		e := l.jobs.top()
+		if m.hopeless(e) || m.x.arrayFull(e.job) {
+			continue
+		}
+		for _, t := range m.x.typesOf(l.shape) {
+			if m.claimLimit(e, t, plan) {
+				break
+			}
+		}
+	}
+}
+
+func (m *market) claimLimit(e *entry, gpuType string, plan *Plan) bool {
+	x := m.x
+	if !x.mayBorrow(e.lane, gpuType) {
+		return false
+	}
+	set := m.underLimits(e, gpuType)
+	if len(set) == 0 || !m.owed(e, set) {
+		return false
+	}
+	inner := x.fleet.Mark()
+	for _, c := range set {
+		x.fleet.Give(c.job)
+		c.gone = true // to others of this claim
+	}
+	x.claiming = true
+	st, ok := x.place(e, []string{gpuType})
+	x.claiming = false
+	if !ok { // there is no room either
+		var more []*candidate
+		if more, st = m.settle(e, gpuType, m.cheapest(e, gpuType)); len(more) > 0 {
+			set, ok = append(set, more...), true
+		}
+	}
+	for _, c := range set {
+		c.gone = false
+	}
+	if !ok {
+		x.fleet.Undo(inner)
+		return false
+	}
+	m.evict(e, gpuType, set, st, plan)
+	return true
+}
+
+// underLimits returns the least disruptive victims without which no limit is in
+// the claimer's way, or nil.
+func (m *market) underLimits(e *entry, gpuType string) []*candidate {
+	x := m.x
+	var set []*candidate
+	defer func() {
+		for _, c := range set {
+			x.tree.Take(c.r.q, c.job.User, c.r.gpuType, c.r.milli)
+		}
+	}()
+	var cands []*candidate
+	for range m.all {
+		v := x.tree.Check(e.lane.q, e.lane.user, gpuType, e.lane.need)
+		if v.OK {
+			return slices.Clone(set)
+		}
+		if cands == nil {
+			cands = m.stoppable(e)
+		}
+		i := slices.IndexFunc(cands, func(c *candidate) bool { return counts(c, &v, e.lane.user, gpuType) && m.mayStop(e, c) != rightNone })
+		if i < 0 {
+			return nil
+		}
+		c := cands[i]
+		cands = slices.Delete(cands, i, i+1)
+		set = append(set, c)
+		x.tree.Give(c.r.q, c.job.User, c.r.gpuType, c.r.milli)
+	}
+	return nil
+}
+
+// stoppable lists all whom a claimer may stop, the least disruptive first.
+func (m *market) stoppable(e *entry) []*candidate {
+	cands := []*candidate{}
+	for i := range m.all {
+		if c := &m.all[i]; m.mayStop(e, c) != rightNone {
+			cands = append(cands, c)
+		}
+	}
+	slices.SortFunc(cands, func(a, b *candidate) int {
+		return cmp.Or(cmp.Compare(m.mayStop(e, a), m.mayStop(e, b)), cmp.Compare(a.job.Spec.Priority, b.job.Spec.Priority),
+			cmp.Compare(a.lost, b.lost), cmp.Compare(a.job.ID, b.job.ID))
+	})
+	return cands
+}
+
+// counts reports whether what a job holds counts against the limit that a
+// verdict names.
+func counts(c *candidate, v *quota.Verdict, user, gpuType string) bool {
+	if v.Cause == quota.TypeLimit && c.r.gpuType != gpuType || v.Cause == quota.UserLimit && c.job.User != user {
+		return false
+	}
+	for q := c.r.q; q != nil; q = q.Parent() {
+		if q == v.Blocker {
+			return true
+		}
+	}
+	return false
+}
+
+// holdLimits counts what jobs need for which others are being stopped as if
+// they held it, for this plan: otherwise those that come behind them, or the
+// stopped ones themselves, would fill the limit again as the victims go, one
+// after the other. It returns what undoes that.
+func (x *Index) holdLimits() (undo func()) {
+	var held []taken
+	for _, id := range x.keptInOrder() {
+		e := x.pending[id]
+		if e == nil || e.lane == nil || x.arrayFull(e.job) {
+			continue
+		}
+		if _, blocked := x.allowed(e.lane); blocked == nil {
+			continue
+		}
+		t := taken{q: e.lane.q, user: e.lane.user, gpuType: x.keptType(x.kept[id].kept), milli: e.lane.need}
+		if !e.job.Spec.Preemptible {
+			t.firm = t.milli
+		}
+		x.tree.Take(t.q, t.user, t.gpuType, t.milli)
+		x.countFirm(t.q, t.gpuType, t.firm)
+		held = append(held, t)
+	}
+	return func() {
+		for _, t := range held {
+			x.tree.Give(t.q, t.user, t.gpuType, t.milli)
+			x.countFirm(t.q, t.gpuType, -t.firm)
+		}
+	}
+}
+
+// keptType is the type of the GPUs that are kept.
+func (x *Index) keptType(k *cluster.Kept) string {
+	for _, id := range k.Nodes {
+		if n := x.state.Node(id); n != nil && len(n.GPUs) > 0 {
+			return n.GPUs[0].Type
+		}
+	}
+	return ""
+}
+
+// allowedOnceStopped is whether a job may start by all limits when what stops
+// already is gone.
+func (x *Index) allowedOnceStopped(l *lane) bool {
+	if _, blocked := x.allowed(l); blocked == nil {
+		return true
+	}
+	var gone []*run
+	x.state.EachHolding(func(j *cluster.Job) bool {
+		if r := x.running[j.ID]; r != nil && j.State == cluster.Stopping {
+			x.tree.Give(r.q, j.User, r.gpuType, r.milli)
+			gone = append(gone, r)
+		}
+		return true
+	})
+	_, blocked := x.allowed(l)
+	for _, r := range gone {
+		x.tree.Take(r.q, r.job.User, r.gpuType, r.milli)
+	}
+	return blocked == nil
+}
