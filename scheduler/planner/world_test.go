@@ -82,26 +82,12 @@ func spec(queue string, gpus int32) *cluster.JobSpec {
 	}
 }
 
-func (w *world) submit(user string, s *cluster.JobSpec) cluster.JobID {
-	w.t.Helper()
-	w.serial++
-	return w.apply(&cluster.SubmitJob{RequestID: fmt.Sprint(w.serial), User: user, Spec: s}).Job
-}
-
 func (w *world) pass(d time.Duration) { w.now = w.now.Add(d) }
 
 // plan lets the index follow and plan.
 func (w *world) plan(thorough bool) Plan {
 	w.x.Follow(w.s)
 	return w.x.Plan(w.now, w.cfg, thorough)
-}
-
-// turn plans thoroughly and enacts the plan.
-func (w *world) turn() Plan {
-	w.t.Helper()
-	p := w.plan(true)
-	w.enact(&p)
-	return p
 }
 
 // enact applies a plan as scheduler/control proposes it. All of it must be accepted.
@@ -168,8 +154,6 @@ func (w *world) ids(states ...cluster.JobState) []cluster.JobID {
 	})
 	return ids
 }
-
-func (w *world) state(id cluster.JobID) cluster.JobState { return w.s.Job(id).State }
 
 // held counts the milli-GPUs that jobs hold for which keep is true.
 func (w *world) held(keep func(j *cluster.Job, gpuType string) bool) int64 {
