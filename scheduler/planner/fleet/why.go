@@ -309,7 +309,7 @@ func (o *Obstacle) Detail(spec *cluster.JobSpec) string {
 		if o.Domain == "" {
 			fmt.Fprintf(&b, ", none of them in a %s", o.Level)
 		} else {
-			fmt.Fprintf(&b, ", the most in one %s are %d in %s", o.Level, o.Left, o.Domain)
+			fmt.Fprintf(&b, ", the most in one %s are %d in %s", o.Level, o.Left, strings.Trim(o.Domain, "/"))
 		}
 	case LackKept:
 		fmt.Fprintf(&b, ", %d of them not kept", o.Left)

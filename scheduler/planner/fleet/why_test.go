@@ -88,7 +88,7 @@ func TestWhy(t *testing.T) {
 			cluster.JobSpec{GPUs: 6, Topology: rack},
 			nil,
 			"waits for 6 GPUs of one type, within one rack: enough GPUs are free, but not within one rack",
-			" (24 h100 GPUs: 24 alive, 15 free, the most in one rack are 5 in /r1)",
+			" (24 h100 GPUs: 24 alive, 15 free, the most in one rack are 5 in r1)",
 		},
 		{
 			"no rack",
