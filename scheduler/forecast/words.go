@@ -84,7 +84,7 @@ func (b Basis) Text() string {
 // nothing changes, such as "without the rack constraint: now; with 56 instead of 64
 // GPUs: in 12 min; wait: 2 h 10 min".
 func (a *Answer) Summary() string {
-	if a.Fit != nil {
+	if a.Fit != nil || a.Start.P50 != 0 && a.Start.P50.Sub(a.Now) < time.Second {
 		return "starts now"
 	}
 	var parts []string
