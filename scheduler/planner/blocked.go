@@ -143,8 +143,9 @@ func (x *Index) explain(plan *Plan, blocker *lane) {
 				x.say(l, strictText)
 			}
 		}
-		ob := x.fleet.Why(blocker.shape.Shape, blocker.shape.Least, x.anyQuery())
-		x.say(blocker, ob.Text(blocker.jobs.top().job.Spec))
+		if blocker.shape.closed {
+			x.sayWhy(blocker.shape)
+		}
 	}
 	left := x.cfg.MaxExplained
 	rest := x.unsaid[:0]
