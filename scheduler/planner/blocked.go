@@ -143,9 +143,8 @@ func (x *Index) explain(plan *Plan, blocker *lane) {
 				x.say(l, strictText)
 			}
 		}
-		if blocker.shape.closed {
-			x.sayWhy(blocker.shape)
-		}
+		ob := x.fleet.Why(blocker.shape.Shape, blocker.shape.Least, x.anyQuery())
+		x.say(blocker, ob.Text(blocker.jobs.top().job.Spec))
 	}
 	left := x.cfg.MaxExplained
 	rest := x.unsaid[:0]

@@ -90,14 +90,6 @@ func (w *world) plan(thorough bool) Plan {
 	return w.x.Plan(w.now, w.cfg, thorough)
 }
 
-// turn plans thoroughly and enacts the plan.
-func (w *world) turn() Plan {
-	w.t.Helper()
-	p := w.plan(true)
-	w.enact(&p)
-	return p
-}
-
 // enact applies a plan as scheduler/control proposes it. All of it must be accepted.
 func (w *world) enact(p *Plan) {
 	w.t.Helper()
@@ -291,7 +283,7 @@ func drawQueues(t *rapid.T, gpus int64) []cluster.QueuePolicy {
 			left[path] = n
 		}
 		if rapid.IntRange(0, 3).Draw(t, "limited") == 0 {
-			q.Limit = counts(rapid.Int64Range(max(left[path], 1), max(left[path], gpus)).Draw(t, "limit"))
+			q.Limit = counts(rapid.Int64Range(1, gpus).Draw(t, "limit"))
 		}
 		if rapid.IntRange(0, 4).Draw(t, "user-limited") == 0 {
 			q.UserLimit = rapid.Int64Range(1, gpus).Draw(t, "user_limit")
