@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/gangline/gangline/allreduce"
 )
@@ -90,9 +92,33 @@ func (l *link) Send(f *allreduce.Frame) error {
 	case <-l.closed:
 		return errLinkClosed
 	default:
-		return s.SendMsg(f)
+		return inWords(s.SendMsg(f))
 	}
 }
+
+// inWords says in a person's words how a stream ended: gRPC tells of a neighbour that died by codes of its own, and its
+// text would end in the reason of a job. What is no gRPC status stays as it is.
+func inWords(err error) error {
+	st, ok := status.FromError(err)
+	if err == nil || !ok {
+		return err
+	}
+	switch st.Code() {
+	case codes.Canceled, codes.Unavailable:
+		return &streamError{"the connection ended without a word", err}
+	default:
+		return &streamError{st.Message(), err}
+	}
+}
+
+// streamError is a gRPC error under another text.
+type streamError struct {
+	text  string
+	cause error
+}
+
+func (e *streamError) Error() string { return e.text }
+func (e *streamError) Unwrap() error { return e.cause }
 
 // Recv implements allreduce.Link.
 func (l *link) Recv() (*allreduce.Frame, error) {
@@ -107,7 +133,7 @@ func (l *link) Recv() (*allreduce.Frame, error) {
 	if errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("the other side ended the stream without a word: %w", io.ErrUnexpectedEOF)
 	}
-	return nil, err
+	return nil, inWords(err)
 }
 
 // Close implements allreduce.Link.
