@@ -39,12 +39,16 @@ build:
 	$(GO) build $(BUILD) -o bin/gangline ./cmd/gangline
 	$(GO) build $(BUILD) -o bin/digits ./examples/digits
 
-## generate: regenerate the Go code of proto/ (commit the result)
+# The assembly of the sums is written by a program in a module of its own.
+ASM := cd allreduce/kernel/asm && $(GO) run .
+
+## generate: regenerate the Go code of proto/ and the assembly of allreduce/kernel (commit the result)
 .PHONY: generate
 generate:
 	$(TOOL) buf generate
+	$(ASM) -out ../kernel_amd64.s -stubs ../stubs_amd64.go -pkg kernel
 
-## generate-check: fail when the committed generated code is not what the .proto files say
+## generate-check: fail when the committed generated code is not what its sources say
 .PHONY: generate-check
 generate-check:
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
@@ -52,7 +56,10 @@ generate-check:
 	diff <(cd proto && find . -name '*.pb.go' | sort) <(cd "$$tmp/proto" && find . -name '*.pb.go' | sort) || \
 		{ echo 'generated files are missing or left over: run "make generate" and commit the result' >&2; exit 1; }; \
 	(cd "$$tmp/proto" && find . -name '*.pb.go' -print0) | \
-		while IFS= read -r -d '' f; do diff -u "proto/$$f" "$$tmp/proto/$$f" || exit 1; done || \
+		while IFS= read -r -d '' f; do diff -u "proto/$$f" "$$tmp/proto/$$f" || exit 1; done && \
+	($(ASM) -out "$$tmp/kernel_amd64.s" -stubs "$$tmp/stubs_amd64.go" -pkg kernel) && \
+	for f in kernel_amd64.s stubs_amd64.go; do \
+		diff <(tail -n +2 "allreduce/kernel/$$f") <(tail -n +2 "$$tmp/$$f") || exit 1; done || \
 		{ echo 'generated code is out of date: run "make generate" and commit the result' >&2; exit 1; }; \
 	echo 'generated code is up to date'
 

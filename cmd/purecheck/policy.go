@@ -51,6 +51,7 @@ var policies = []policy{
 	{dir: "scheduler/forecast", level: pure, allow: []string{clusterPath, plannerPath, fleetPath, quotaPath, controlPath, btreePath}},
 	{dir: "nodeagent/reconcile", level: pure},
 	{dir: "sim", level: deterministic},
+	{dir: "allreduce/kernel", level: deterministic},
 }
 
 // choose returns the policies of the named folders, or the whole table when args is empty.
