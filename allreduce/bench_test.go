@@ -59,7 +59,7 @@ func benchmarkSums(b *testing.B, groups []*allreduce.Group, size int) {
 	for r, g := range groups {
 		all.Go(func() error {
 			for range b.N {
-				if err := g.AllReduce(b.Context(), data[r]); err != nil {
+				if err := g.AllReduce(b.Context(), allreduce.Of(data[r]), allreduce.Sum); err != nil {
 					return err
 				}
 			}

@@ -17,6 +17,8 @@ var (
 	// on the same group. It does not break the group.
 	ErrBusy = errors.New("another call on this all-reduce group is under way: " +
 		"make one call at a time, so that all ranks make them in the same order")
+
+	errNoVector = errors.New("a vector without a type: make it with allreduce.Of or allreduce.Bits")
 )
 
 // RankLostError says that the ring is broken and which rank was lost. Every

@@ -2,6 +2,7 @@ package allreduce
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -40,8 +41,11 @@ type Header struct {
 	Sequence uint64 // Data, Barrier: the nth call on the group, from 1
 	Index    uint64 // Data, Barrier: the nth frame of the call, from 0
 	Length   uint64 // Data: elements in the whole vector
+	Call     Call   // Data: the collective
+	Type     Type   // Data: what an element is
+	Op       Op     // Data: how elements are combined; 0 where they are only copied
 	Rank     int    // the sender; in Abort the lost rank
-	Count    uint64 // Credit: frames taken so far; Heartbeat: its number, from 1
+	Count    uint64 // Credit: frames taken so far; Heartbeat: its number, from 1; Data of a broadcast: the root
 	Ack      uint64 // Heartbeat: the number of the last heartbeat heard; 0: none
 	Cause    string // Abort, Refuse: why, for a person
 
@@ -57,21 +61,13 @@ type Header struct {
 // of AllReduce's caller, so a link may hold it for as long as it likes.
 type Frame struct {
 	Header
-	// Data is the payload: float32, nil or empty for all kinds but Data.
-	Data []float32
+	// Data is the payload, whole elements in the machine's order of bytes (see
+	// SwapToWire); empty for all kinds but Data.
+	Data []byte
 
-	memory []float32 // whole backing array; nil for a frame that is not pooled
+	memory []byte // whole backing array, aligned for any type; nil for a frame that is not pooled
 	pool   *Pool
 	owned  atomic.Bool
-}
-
-// Bytes returns the payload as its bytes in memory, without a copy. The order
-// of bytes is the machine's: see SwapToWire.
-func (f *Frame) Bytes() []byte {
-	if len(f.Data) == 0 {
-		return nil
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(f.Data))), 4*len(f.Data))
 }
 
 // SwapToWire turns the payload in place between the machine's order of bytes
@@ -81,9 +77,9 @@ func (f *Frame) SwapToWire() {
 	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
 		return
 	}
-	b := f.Bytes()
-	for ; len(b) >= 4; b = b[4:] {
-		b[0], b[1], b[2], b[3] = b[3], b[2], b[1], b[0]
+	size := f.Type.Size()
+	for b := f.Data; size > 1 && len(b) >= size; b = b[size:] {
+		slices.Reverse(b[:size])
 	}
 }
 
@@ -99,6 +95,9 @@ func (f *Frame) Release() {
 	f.pool.frames.Put(f)
 }
 
+// wordBytes is the size of the largest element.
+const wordBytes = 8
+
 // Pool lends frames with room for one chunk, and keeps released ones for the
 // next Get. Memory is not cleared. It is safe for concurrent use.
 type Pool struct {
@@ -108,10 +107,10 @@ type Pool struct {
 
 // NewPool returns a pool of frames that hold chunks of up to chunkBytes bytes.
 func NewPool(chunkBytes int) *Pool {
-	return &Pool{room: max(1, chunkBytes/4)}
+	return &Pool{room: max(1, chunkBytes)}
 }
 
-// Get returns a frame with a zero header and a payload of n elements of
+// Get returns a frame with a zero header and a payload of n bytes of
 // unspecified content. It panics if n is larger than the pool's chunk: the
 // caller checks lengths that came from outside first.
 func (p *Pool) Get(n int) *Frame {
@@ -120,7 +119,8 @@ func (p *Pool) Get(n int) *Frame {
 	}
 	f, _ := p.frames.Get().(*Frame)
 	if f == nil {
-		f = &Frame{memory: make([]float32, p.room), pool: p}
+		words := make([]uint64, (p.room+wordBytes-1)/wordBytes) // aligned for any element
+		f = &Frame{memory: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), p.room), pool: p}
 	}
 	f.owned.Store(true)
 	f.Header = Header{}
@@ -128,5 +128,5 @@ func (p *Pool) Get(n int) *Frame {
 	return f
 }
 
-// Room returns the largest number of elements that Get accepts.
+// Room returns the largest number of bytes that Get accepts.
 func (p *Pool) Room() int { return p.room }

@@ -1,7 +1,6 @@
 package allreduce
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,12 +47,12 @@ type Config struct {
 	// JoinTimeout is how long after New a neighbour may take to say its first
 	// word. Zero means DetectTimeout.
 	JoinTimeout time.Duration
-	// ChunkBytes is the largest payload of a frame: a multiple of 4, up to
-	// 4 MiB. Zero means DefaultChunkBytes. The order of sums depends on it.
+	// ChunkBytes is the largest payload of a frame: a multiple of 8, up to
+	// 4 MiB. Zero means DefaultChunkBytes.
 	ChunkBytes int
 	// Window is how many frames may be on their way to a rank that has not
 	// taken them: 2..1024. Zero means DefaultWindow. Each costs ChunkBytes of
-	// memory at the receiver. The order of sums depends on it.
+	// memory at the receiver.
 	Window int
 	// Logger receives one line when the ring breaks. Nil means none.
 	Logger *slog.Logger
@@ -92,8 +91,8 @@ func (c Config) Validate() error {
 	add(c.Rank < 0 || c.Rank >= c.WorldSize, "rank is %d, must be 0..%d", c.Rank, c.WorldSize-1)
 	add(c.DetectTimeout < checksPerTimeout, "detect timeout is %v, must be positive", c.DetectTimeout)
 	add(c.JoinTimeout <= 0, "join timeout is %v, must be positive", c.JoinTimeout)
-	add(c.ChunkBytes < 4 || c.ChunkBytes%4 != 0 || c.ChunkBytes > maxChunkBytes,
-		"chunk is %d bytes, must be a multiple of 4 in 4..%d", c.ChunkBytes, maxChunkBytes)
+	add(c.ChunkBytes < wordBytes || c.ChunkBytes%wordBytes != 0 || c.ChunkBytes > maxChunkBytes,
+		"chunk is %d bytes, must be a multiple of %d in %d..%d", c.ChunkBytes, wordBytes, wordBytes, maxChunkBytes)
 	add(c.Window < 2 || c.Window > maxWindow, "window is %d frames, must be 2..%d", c.Window, maxWindow)
 	if len(problems) == 0 {
 		return nil
@@ -173,35 +172,6 @@ func (g *Group) Rank() int { return g.cfg.Rank }
 
 // WorldSize returns the number of ranks.
 func (g *Group) WorldSize() int { return g.cfg.WorldSize }
-
-// AllReduce replaces each element of data by the sum of that element over all
-// ranks. All ranks give the same length, also 0. When it returns nil, data holds
-// the same bits on every rank; the same inputs with the same WorldSize, length,
-// ChunkBytes and Window give the same bits in every run.
-//
-// The order of each sum is fixed: the elements of segment i (package comment:
-// "Order of sums") are added as x[i] + x[i+1] + ... + x[i-1], ranks modulo
-// WorldSize, from left to right.
-//
-// On an error the group is broken, data is neither input nor sum and must not be
-// used, and every later call returns the same error, with two exceptions that
-// leave group and data untouched: ErrBusy, and a ctx that had ended before the
-// call. A ctx that ends during the call breaks the ring for all ranks, as there
-// is no way back from half a sum.
-//
-// It waits for ranks that live but have not called yet, without a limit but
-// ctx's: a rank may compute for as long as it needs.
-func (g *Group) AllReduce(ctx context.Context, data []float32) error {
-	n := g.cfg.WorldSize
-	l := newLayout(len(data), n, g.pool.Room(), g.depth())
-	return g.call(ctx, &transfer{kind: KindData, layout: l, data: data, total: l.frames()})
-}
-
-// Barrier returns nil once every rank has called it. Errors are as in AllReduce.
-func (g *Group) Barrier(ctx context.Context) error {
-	l := newLayout(0, g.cfg.WorldSize, 1, 1)
-	return g.call(ctx, &transfer{kind: KindBarrier, layout: l, total: g.cfg.WorldSize - 1})
-}
 
 // Close leaves the ring in good order and waits until all the group's
 // goroutines have ended, at most about a second. A call under way returns

@@ -66,7 +66,7 @@ func TestFrozenRankIsNamedByAll(t *testing.T) {
 				ends[frozen].Prev.Freeze()
 				start := time.Now()
 				onOthers(groups, frozen, func(r int, g *allreduce.Group) {
-					err := g.AllReduce(t.Context(), data[r])
+					err := g.AllReduce(t.Context(), allreduce.Of(data[r]), allreduce.Sum)
 					checkLost(t, r, frozen, err, start, detect+bound)
 					if again := g.Barrier(t.Context()); !errors.Is(again, err) {
 						t.Errorf("rank %d: second call says %v, the first said %v", r, again, err)
@@ -89,7 +89,7 @@ func TestSlowRankIsNotLost(t *testing.T) {
 			if r == 1 {
 				time.Sleep(100 * detect) // virtual: computing
 			}
-			if err := g.AllReduce(t.Context(), data[r]); err != nil {
+			if err := g.AllReduce(t.Context(), allreduce.Of(data[r]), allreduce.Sum); err != nil {
 				t.Errorf("rank %d: %v", r, err)
 			}
 		})
@@ -121,7 +121,7 @@ func TestDeafRankIsNamed(t *testing.T) {
 		ends[1].Prev.Deafen()
 		start := time.Now()
 		onOthers(groups, 1, func(r int, g *allreduce.Group) {
-			checkLost(t, r, 1, g.AllReduce(t.Context(), make([]float32, 10)), start, 2*detect+bound)
+			checkLost(t, r, 1, g.AllReduce(t.Context(), allreduce.Of(make([]float32, 10)), allreduce.Sum), start, 2*detect+bound)
 		})
 	})
 }
@@ -141,7 +141,7 @@ func TestBrokenLinkIsNamedAtOnce(t *testing.T) {
 		}
 		synctest.Wait()
 		onOthers(groups, 2, func(r int, g *allreduce.Group) {
-			checkLost(t, r, 2, g.AllReduce(t.Context(), make([]float32, 10)), start, 0)
+			checkLost(t, r, 2, g.AllReduce(t.Context(), allreduce.Of(make([]float32, 10)), allreduce.Sum), start, 0)
 		})
 	})
 }
@@ -176,7 +176,7 @@ func TestCancelledCallNamesItsRank(t *testing.T) {
 				ctx, cancel = context.WithTimeout(ctx, time.Second)
 			}
 			defer cancel()
-			err := g.AllReduce(ctx, make([]float32, 10))
+			err := g.AllReduce(ctx, allreduce.Of(make([]float32, 10)), allreduce.Sum)
 			checkLost(t, r, 1, err, start, time.Second)
 			if r == 1 && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("rank 1: %v, want its own deadline as cause", err)
@@ -209,7 +209,7 @@ func TestLeaveInGoodOrder(t *testing.T) {
 		data := clone(in)
 		start := time.Now()
 		onOthers(groups, -1, func(r int, g *allreduce.Group) {
-			if err := g.AllReduce(t.Context(), data[r]); err != nil {
+			if err := g.AllReduce(t.Context(), allreduce.Of(data[r]), allreduce.Sum); err != nil {
 				t.Errorf("rank %d: %v", r, err)
 			}
 			if r == 2 {

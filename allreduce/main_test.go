@@ -56,7 +56,7 @@ func reduceAll(ctx context.Context, groups []*allreduce.Group, data [][]float32)
 	var all errgroup.Group
 	for r, g := range groups {
 		all.Go(func() error {
-			errs[r] = g.AllReduce(ctx, data[r])
+			errs[r] = g.AllReduce(ctx, allreduce.Of(data[r]), allreduce.Sum)
 			return nil
 		})
 	}

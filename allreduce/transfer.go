@@ -4,19 +4,27 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/gangline/gangline/allreduce/kernel"
 )
 
 // transfer is one call under way: the frames of one layout, sent to the next
 // rank and received from the previous one, both in the order of their index.
 type transfer struct {
 	kind   Kind
-	layout layout
-	data   []float32
-	total  int // frames to send, and to receive
+	call   Call
+	course course
+	vector Vector
+	op     Op
+	root   int // of a broadcast
 
-	sent, received int
-	held           []*Frame // processed frames that wait to be sent on, in order
+	toSend, toReceive int // frames
+	sent, received    int
+	held              []*Frame // processed frames that wait to be sent on, in order
 }
+
+// complete says whether nothing is left to send or to receive.
+func (t *transfer) complete() bool { return t.sent == t.toSend && t.received == t.toReceive }
 
 // call runs one transfer. The parent of all public calls.
 func (g *Group) call(ctx context.Context, t *transfer) error {
@@ -33,9 +41,10 @@ func (g *Group) call(ctx context.Context, t *transfer) error {
 		return fmt.Errorf("all-reduce of job %d epoch %d: not started: %w", g.cfg.Job, g.cfg.Epoch, err)
 	}
 	g.sequence++
-	if t.total == 0 { // a world of one: the sum of one vector is itself
+	if g.cfg.WorldSize == 1 { // the result over one vector is itself
 		return nil
 	}
+	t.toSend, t.toReceive = t.course.frames()
 	cancelled := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cancelled)
@@ -45,7 +54,7 @@ func (g *Group) call(ctx context.Context, t *transfer) error {
 	if !stop() {
 		<-cancelled
 	}
-	if isClosed(g.ended) && (t.sent < t.total || t.received < t.total || ctx.Err() != nil) {
+	if isClosed(g.ended) && (!t.complete() || ctx.Err() != nil) {
 		return g.err
 	}
 	return nil
@@ -70,7 +79,7 @@ func (g *Group) cancelled(cause error) {
 
 // run moves frames until the transfer is complete or the group has ended.
 func (g *Group) run(t *transfer) {
-	for t.sent < t.total || t.received < t.total {
+	for !t.complete() {
 		for g.canSend(t) {
 			if !g.sendOne(t) {
 				return
@@ -84,27 +93,27 @@ func (g *Group) run(t *transfer) {
 
 // canSend says whether the next frame in order is there and the window is open.
 func (g *Group) canSend(t *transfer) bool {
-	if t.sent >= t.total || g.sent-g.acked.Load() >= uint64(g.cfg.Window) {
+	if t.sent >= t.toSend || g.sent-g.acked.Load() >= uint64(g.cfg.Window) {
 		return false
 	}
-	return t.layout.piece(t.sent).step == 0 || len(t.held) > 0
+	_, _, own := t.course.outgoing(t.sent)
+	return own || len(t.held) > 0
 }
 
 // sendOne sends the next frame: a copy of our own chunk at the first step, a
 // frame held for forwarding at all others. It reports whether to go on.
 func (g *Group) sendOne(t *transfer) bool {
 	var f *Frame
-	if p := t.layout.piece(t.sent); p.step == 0 {
-		lo, hi := t.bounds(sendSegment(g.cfg.Rank, p.step, g.cfg.WorldSize), p)
-		f = g.pool.Get(hi - lo)
-		copy(f.Data, t.data[lo:hi])
+	if lo, hi, own := t.course.outgoing(t.sent); own {
+		mine := t.vector.slice(lo, hi)
+		f = g.pool.Get(len(mine))
+		copy(f.Data, mine)
 	} else {
 		f = t.held[0]
 		t.held = append(t.held[:0], t.held[1:]...)
 	}
-	f.Header = g.stamp(Header{
-		Kind: t.kind, Sequence: g.sequence, Index: uint64(t.sent), Length: uint64(len(t.data)), Rank: g.cfg.Rank,
-	})
+	f.Header = g.stamp(t.header(g.sequence, t.sent))
+	f.Rank = g.cfg.Rank
 	t.sent++
 	g.sent++
 	if err := g.next.link.Send(f); err != nil {
@@ -133,13 +142,13 @@ func (g *Group) blame(e *edge, err error) {
 func (g *Group) step(t *transfer) bool {
 	var inbox <-chan *Frame
 	var prevLeft, nextLeft <-chan struct{}
-	if t.received < t.total && len(t.held) < g.depth() {
+	if t.received < t.toReceive && len(t.held) < g.depth() {
 		inbox, prevLeft = g.inbox, g.prev.left
 	}
-	if t.sent < t.total {
+	if t.sent < t.toSend {
 		nextLeft = g.next.left
 	}
-	if t.sent == t.total && t.received == t.total {
+	if t.complete() {
 		return true
 	}
 	select {
@@ -166,21 +175,23 @@ func (g *Group) step(t *transfer) bool {
 // take checks one received frame, works it in, and holds it for forwarding or
 // releases it. It reports whether to go on.
 func (g *Group) take(t *transfer, f *Frame) bool {
-	p := t.layout.piece(t.received)
-	lo, hi := t.bounds(recvSegment(g.cfg.Rank, p.step, g.cfg.WorldSize), p)
-	if err := g.mismatch(t, f, hi-lo); err != nil {
+	lo, hi, work := t.course.incoming(t.received)
+	mine := t.vector.slice(lo, hi)
+	if err := g.mismatch(t, f, len(mine)); err != nil {
 		f.Release()
 		g.fail(g.prev.peer, err)
 		return false
 	}
-	mine := t.data[lo:hi]
-	if t.layout.reduces(p.step) {
-		addInto(f.Data, mine)
+	if work.reduce {
+		kernel.Reduce(t.op.combines(), t.vector.typ, f.Data, mine)
 	}
-	if !t.layout.reduces(p.step) || t.layout.completes(p.step) {
+	if work.complete && t.op == Mean {
+		kernel.Divide(t.vector.typ, f.Data, g.cfg.WorldSize)
+	}
+	if work.keep {
 		copy(mine, f.Data)
 	}
-	if t.received+t.layout.perSeg < t.total && t.layout.forwards(p.step) {
+	if work.forward {
 		t.held = append(t.held, f)
 	} else {
 		f.Release()
@@ -195,22 +206,36 @@ func (g *Group) take(t *transfer, f *Frame) bool {
 	return true
 }
 
-// mismatch says how a frame differs from the one that must come next, or nil.
-func (g *Group) mismatch(t *transfer, f *Frame, elements int) error {
-	if f.Kind == t.kind && f.Sequence == g.sequence && f.Index == uint64(t.received) &&
-		f.Length == uint64(len(t.data)) && len(f.Data) == elements {
-		return nil
-	}
-	name := map[Kind]string{KindData: "AllReduce", KindBarrier: "Barrier"}
-	describe := func(kind Kind, sequence, index, length uint64, elements int) string {
-		return fmt.Sprintf("call %d (%s of %d elements), frame %d with %d elements",
-			sequence, name[kind], length, index, elements)
-	}
-	return &MismatchError{
-		Rank: g.prev.peer,
-		Want: describe(t.kind, g.sequence, uint64(t.received), uint64(len(t.data)), elements),
-		Got:  describe(f.Kind, f.Sequence, f.Index, f.Length, len(f.Data)),
+// header is what the frame with this index says of its call.
+func (t *transfer) header(sequence uint64, index int) Header {
+	return Header{
+		Kind: t.kind, Call: t.call, Sequence: sequence, Index: uint64(index), //nolint:gosec // not negative
+		Length: uint64(t.vector.Len()), Type: t.vector.typ, Op: t.op, Count: uint64(t.root), //nolint:gosec // not negative
 	}
 }
 
-func (t *transfer) bounds(segment int, p piece) (lo, hi int) { return t.layout.bounds(segment, p) }
+// mismatch says how a frame differs from the one that must come next, or nil.
+func (g *Group) mismatch(t *transfer, f *Frame, size int) error {
+	want := g.stamp(t.header(g.sequence, t.received))
+	want.Rank = f.Rank
+	if f.Header == want && len(f.Data) == size {
+		return nil
+	}
+	return &MismatchError{Rank: g.prev.peer, Want: describe(&want, size), Got: describe(&f.Header, len(f.Data))}
+}
+
+// describe says which frame of which call a header belongs to.
+func describe(h *Header, size int) string {
+	if h.Kind == KindBarrier {
+		return fmt.Sprintf("call %d (Barrier), frame %d", h.Sequence, h.Index)
+	}
+	how := ""
+	switch h.Call {
+	case callBroadcast:
+		how = fmt.Sprintf(" from rank %d", h.Count)
+	case callAllReduce, callReduceScatter:
+		how = fmt.Sprintf(", %v", h.Op)
+	default:
+	}
+	return fmt.Sprintf("call %d (%v of %d elements, %v%s), frame %d of %d bytes", h.Sequence, h.Call, h.Length, h.Type, how, h.Index, size)
+}

@@ -29,6 +29,9 @@ const (
 	fieldWindow     = 12
 	fieldChunkBytes = 13
 	fieldData       = 14
+	fieldType       = 15
+	fieldOp         = 16
+	fieldCall       = 17
 
 	fieldFrame = 1 // of LinkRequest and LinkResponse
 )
@@ -54,7 +57,7 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 		return nil, fmt.Errorf("ring link cannot send a %T", v)
 	}
 	f.SwapToWire()
-	payload := f.Bytes()
+	payload := f.Data
 	fields := appendFields(make([]byte, 0, maxHeader+len(f.Cause)), &f.Header)
 	if len(payload) > 0 {
 		fields = protowire.AppendTag(fields, fieldData, protowire.BytesType)
@@ -93,6 +96,9 @@ func appendFields(b []byte, h *allreduce.Header) []byte {
 	number(fieldSequence, h.Sequence)
 	number(fieldIndex, h.Index)
 	number(fieldLength, h.Length)
+	number(fieldType, uint64(h.Type))
+	number(fieldOp, uint64(h.Op))
+	number(fieldCall, uint64(h.Call))
 	number(fieldRank, uint64(uint32(h.Rank))) //nolint:gosec // ranks are 0..65535
 	number(fieldCount, h.Count)
 	number(fieldAck, h.Ack)
@@ -200,6 +206,12 @@ func (d *decoder) number(field protowire.Number, v uint64) error {
 	switch field {
 	case fieldKind:
 		h.Kind = allreduce.Kind(min(v, 255)) //nolint:gosec // bounded
+	case fieldType:
+		h.Type = allreduce.Type(min(v, 255)) //nolint:gosec // bounded
+	case fieldOp:
+		h.Op = allreduce.Op(min(v, 255)) //nolint:gosec // bounded
+	case fieldCall:
+		h.Call = allreduce.Call(min(v, 255)) //nolint:gosec // bounded
 	case fieldJob:
 		h.Job = v
 	case fieldEpoch:
@@ -230,14 +242,14 @@ func (d *decoder) number(field protowire.Number, v uint64) error {
 func (d *decoder) bytes(field protowire.Number, n int) error {
 	switch field {
 	case fieldData:
-		if n%4 != 0 || n/4 > d.pool.Room() {
-			return fmt.Errorf("a chunk of %d bytes, want whole float32 and at most %d bytes", n, 4*d.pool.Room())
+		if n > d.pool.Room() {
+			return fmt.Errorf("a chunk of %d bytes, want at most %d", n, d.pool.Room())
 		}
 		header := d.frame.Header
 		d.frame.Release()
-		d.frame = d.pool.Get(n / 4)
+		d.frame = d.pool.Get(n)
 		d.frame.Header = header
-		_, err := io.ReadFull(d.r, d.frame.Bytes())
+		_, err := io.ReadFull(d.r, d.frame.Data)
 		return err
 	case fieldCause:
 		if n > maxCause {

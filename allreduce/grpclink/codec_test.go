@@ -35,10 +35,12 @@ func TestCodecRoundTrip(t *testing.T) {
 			Job:  u64.Draw(t, "job"), Epoch: u64.Draw(t, "epoch"), Sequence: u64.Draw(t, "sequence"),
 			Index: u64.Draw(t, "index"), Length: u64.Draw(t, "length"), Rank: small.Draw(t, "rank"),
 			Count: u64.Draw(t, "count"), Ack: u64.Draw(t, "ack"),
+			Type: allreduce.Type(rapid.Byte().Draw(t, "type")), Op: allreduce.Op(rapid.Byte().Draw(t, "op")),
+			Call:      allreduce.Call(rapid.Byte().Draw(t, "call")),
 			Cause:     rapid.StringN(0, 50, 200).Draw(t, "cause"),
 			WorldSize: small.Draw(t, "world"), Window: small.Draw(t, "window"), ChunkBytes: small.Draw(t, "chunk"),
 		}
-		data := rapid.SliceOfN(rapid.Float32(), 0, 1024).Draw(t, "data")
+		data := rapid.SliceOfN(rapid.Byte(), 0, 4096).Draw(t, "data")
 		f := pool.Get(len(data))
 		f.Header = want
 		copy(f.Data, data)
@@ -55,7 +57,7 @@ func TestCodecRoundTrip(t *testing.T) {
 		if diff := cmp.Diff(want, in.frame.Header); diff != "" {
 			t.Errorf("header (-sent +received):\n%s", diff)
 		}
-		if diff := cmp.Diff(data, append([]float32{}, in.frame.Data...)); diff != "" && len(data) > 0 {
+		if diff := cmp.Diff(data, append([]byte{}, in.frame.Data...)); diff != "" && len(data) > 0 {
 			t.Errorf("data (-sent +received):\n%s", diff)
 		}
 		in.frame.Release()
@@ -104,7 +106,7 @@ func FuzzUnmarshal(f *testing.F) {
 			return
 		}
 		if len(in.frame.Data) > pool.Room() {
-			t.Fatalf("a frame of %d elements from a pool of %d", len(in.frame.Data), pool.Room())
+			t.Fatalf("a frame of %d bytes from a pool of %d", len(in.frame.Data), pool.Room())
 		}
 		in.frame.Release()
 	})
@@ -132,6 +134,7 @@ func TestFieldNumbersAreThoseOfTheContract(t *testing.T) {
 		"kind": fieldKind, "job": fieldJob, "epoch": fieldEpoch, "sequence": fieldSequence, "index": fieldIndex,
 		"length": fieldLength, "rank": fieldRank, "count": fieldCount, "ack": fieldAck, "cause": fieldCause,
 		"world_size": fieldWorldSize, "window": fieldWindow, "chunk_bytes": fieldChunkBytes, "data": fieldData,
+		"type": fieldType, "operation": fieldOp, "call": fieldCall,
 		"frame": fieldFrame,
 	}
 	if diff := cmp.Diff(want, number(`(?m)^  \w+ ([a-z_]+) = (\d+);`)); diff != "" {
@@ -144,6 +147,22 @@ func TestFieldNumbersAreThoseOfTheContract(t *testing.T) {
 	}
 	if diff := cmp.Diff(kinds, number(`(?m)^  FRAME_KIND_([A-Z]+) = (\d+);`)); diff != "" {
 		t.Errorf("kinds (-code +ring.proto):\n%s", diff)
+	}
+	types := map[string]int{"UNSPECIFIED": 0}
+	for _, typ := range []allreduce.Type{
+		allreduce.Float32, allreduce.Float64, allreduce.Float16, allreduce.BFloat16, allreduce.Int8, allreduce.Int32, allreduce.Int64,
+	} {
+		types[strings.ToUpper(typ.String())] = int(typ)
+	}
+	if diff := cmp.Diff(types, number(`(?m)^  ELEMENT_TYPE_([A-Z0-9]+) = (\d+);`)); diff != "" {
+		t.Errorf("element types (-code +ring.proto):\n%s", diff)
+	}
+	ops := map[string]int{"UNSPECIFIED": 0}
+	for _, op := range []allreduce.Op{allreduce.Sum, allreduce.Product, allreduce.Min, allreduce.Max, allreduce.Mean} {
+		ops[strings.ToUpper(op.String())] = int(op)
+	}
+	if diff := cmp.Diff(ops, number(`(?m)^  OPERATION_([A-Z]+) = (\d+);`)); diff != "" {
+		t.Errorf("operations (-code +ring.proto):\n%s", diff)
 	}
 	for _, line := range []string{"package gangline.ring.v1;", "service RingService {", "rpc Link(stream LinkRequest) returns (stream LinkResponse);"} {
 		if !strings.Contains(string(text), line) {

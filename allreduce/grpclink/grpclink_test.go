@@ -103,7 +103,7 @@ func sumOnce(ctx context.Context, g *allreduce.Group, rank, world, length int) e
 	for i := range data {
 		data[i] = float32(rank + i%1000)
 	}
-	if err := g.AllReduce(ctx, data); err != nil {
+	if err := g.AllReduce(ctx, allreduce.Of(data), allreduce.Sum); err != nil {
 		return fmt.Errorf("rank %d: %w", rank, err)
 	}
 	for i := range data {

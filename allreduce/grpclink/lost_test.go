@@ -61,7 +61,7 @@ func loseInCall(t *testing.T, n int, groups []*allreduce.Group, lost int, harm f
 		go func() {
 			data := make([]float32, 1<<16)
 			for call := 0; ; call++ {
-				if err := g.AllReduce(t.Context(), data); err != nil {
+				if err := g.AllReduce(t.Context(), allreduce.Of(data), allreduce.Sum); err != nil {
 					outcomes <- outcome{r, err, time.Now()}
 					return
 				}

@@ -138,7 +138,7 @@ func (t *trainer) doStep(ctx context.Context) (stopping bool, err error) {
 func (t *trainer) allReduce(ctx context.Context, vector []float32) error {
 	ctx, cancel := context.WithTimeout(ctx, ringTimeout)
 	defer cancel()
-	return t.group.AllReduce(ctx, vector)
+	return t.group.AllReduce(ctx, allreduce.Of(vector), allreduce.Sum)
 }
 
 // pause keeps the pace that -step-delay asks for; a wish to stop ends it.

@@ -41,7 +41,7 @@ const (
 	// Answers a HELLO that does not belong here. job and epoch are those that the
 	// server serves, so that the client knows whether it is the one that is late.
 	FrameKind_FRAME_KIND_REFUSE FrameKind = 2
-	// Carries one chunk. Uses sequence, index, length, rank, data.
+	// Carries one chunk. Uses sequence, index, length, rank, type, operation, call, data; count is the root of a broadcast.
 	FrameKind_FRAME_KIND_DATA FrameKind = 3
 	// Says that the sender, and the ranks before it, have arrived at a barrier.
 	// Uses sequence, index, rank.
@@ -108,6 +108,205 @@ func (x FrameKind) Number() protoreflect.EnumNumber {
 // Deprecated: Use FrameKind.Descriptor instead.
 func (FrameKind) EnumDescriptor() ([]byte, []int) {
 	return file_gangline_ring_v1_ring_proto_rawDescGZIP(), []int{0}
+}
+
+// ElementType says what an element of a vector is.
+type ElementType int32
+
+const (
+	// Not a valid type.
+	ElementType_ELEMENT_TYPE_UNSPECIFIED ElementType = 0
+	// IEEE 754 binary32, 4 bytes.
+	ElementType_ELEMENT_TYPE_FLOAT32 ElementType = 1
+	// IEEE 754 binary64, 8 bytes.
+	ElementType_ELEMENT_TYPE_FLOAT64 ElementType = 2
+	// IEEE 754 binary16, 2 bytes.
+	ElementType_ELEMENT_TYPE_FLOAT16 ElementType = 3
+	// The upper half of a binary32, 2 bytes.
+	ElementType_ELEMENT_TYPE_BFLOAT16 ElementType = 4
+	// Two's complement, 1 byte.
+	ElementType_ELEMENT_TYPE_INT8 ElementType = 5
+	// Two's complement, 4 bytes.
+	ElementType_ELEMENT_TYPE_INT32 ElementType = 6
+	// Two's complement, 8 bytes.
+	ElementType_ELEMENT_TYPE_INT64 ElementType = 7
+)
+
+// Enum value maps for ElementType.
+var (
+	ElementType_name = map[int32]string{
+		0: "ELEMENT_TYPE_UNSPECIFIED",
+		1: "ELEMENT_TYPE_FLOAT32",
+		2: "ELEMENT_TYPE_FLOAT64",
+		3: "ELEMENT_TYPE_FLOAT16",
+		4: "ELEMENT_TYPE_BFLOAT16",
+		5: "ELEMENT_TYPE_INT8",
+		6: "ELEMENT_TYPE_INT32",
+		7: "ELEMENT_TYPE_INT64",
+	}
+	ElementType_value = map[string]int32{
+		"ELEMENT_TYPE_UNSPECIFIED": 0,
+		"ELEMENT_TYPE_FLOAT32":     1,
+		"ELEMENT_TYPE_FLOAT64":     2,
+		"ELEMENT_TYPE_FLOAT16":     3,
+		"ELEMENT_TYPE_BFLOAT16":    4,
+		"ELEMENT_TYPE_INT8":        5,
+		"ELEMENT_TYPE_INT32":       6,
+		"ELEMENT_TYPE_INT64":       7,
+	}
+)
+
+func (x ElementType) Enum() *ElementType {
+	p := new(ElementType)
+	*p = x
+	return p
+}
+
+func (x ElementType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ElementType) Descriptor() protoreflect.EnumDescriptor {
+	return file_gangline_ring_v1_ring_proto_enumTypes[1].Descriptor()
+}
+
+func (ElementType) Type() protoreflect.EnumType {
+	return &file_gangline_ring_v1_ring_proto_enumTypes[1]
+}
+
+func (x ElementType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ElementType.Descriptor instead.
+func (ElementType) EnumDescriptor() ([]byte, []int) {
+	return file_gangline_ring_v1_ring_proto_rawDescGZIP(), []int{1}
+}
+
+// Operation says how two elements become one.
+type Operation int32
+
+const (
+	// Elements are only copied.
+	Operation_OPERATION_UNSPECIFIED Operation = 0
+	// The sum.
+	Operation_OPERATION_SUM Operation = 1
+	// The product.
+	Operation_OPERATION_PRODUCT Operation = 2
+	// The smaller one.
+	Operation_OPERATION_MIN Operation = 3
+	// The larger one.
+	Operation_OPERATION_MAX Operation = 4
+	// The sum, divided by the number of ranks in the end.
+	Operation_OPERATION_MEAN Operation = 5
+)
+
+// Enum value maps for Operation.
+var (
+	Operation_name = map[int32]string{
+		0: "OPERATION_UNSPECIFIED",
+		1: "OPERATION_SUM",
+		2: "OPERATION_PRODUCT",
+		3: "OPERATION_MIN",
+		4: "OPERATION_MAX",
+		5: "OPERATION_MEAN",
+	}
+	Operation_value = map[string]int32{
+		"OPERATION_UNSPECIFIED": 0,
+		"OPERATION_SUM":         1,
+		"OPERATION_PRODUCT":     2,
+		"OPERATION_MIN":         3,
+		"OPERATION_MAX":         4,
+		"OPERATION_MEAN":        5,
+	}
+)
+
+func (x Operation) Enum() *Operation {
+	p := new(Operation)
+	*p = x
+	return p
+}
+
+func (x Operation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Operation) Descriptor() protoreflect.EnumDescriptor {
+	return file_gangline_ring_v1_ring_proto_enumTypes[2].Descriptor()
+}
+
+func (Operation) Type() protoreflect.EnumType {
+	return &file_gangline_ring_v1_ring_proto_enumTypes[2]
+}
+
+func (x Operation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Operation.Descriptor instead.
+func (Operation) EnumDescriptor() ([]byte, []int) {
+	return file_gangline_ring_v1_ring_proto_rawDescGZIP(), []int{2}
+}
+
+// Collective says which call a chunk belongs to.
+type Collective int32
+
+const (
+	// A barrier, which moves no elements.
+	Collective_COLLECTIVE_UNSPECIFIED Collective = 0
+	// Every rank gets the result.
+	Collective_COLLECTIVE_ALL_REDUCE Collective = 1
+	// Every rank gets its share of the result.
+	Collective_COLLECTIVE_REDUCE_SCATTER Collective = 2
+	// Every rank gets the shares of all.
+	Collective_COLLECTIVE_ALL_GATHER Collective = 3
+	// Every rank gets the root's vector.
+	Collective_COLLECTIVE_BROADCAST Collective = 4
+)
+
+// Enum value maps for Collective.
+var (
+	Collective_name = map[int32]string{
+		0: "COLLECTIVE_UNSPECIFIED",
+		1: "COLLECTIVE_ALL_REDUCE",
+		2: "COLLECTIVE_REDUCE_SCATTER",
+		3: "COLLECTIVE_ALL_GATHER",
+		4: "COLLECTIVE_BROADCAST",
+	}
+	Collective_value = map[string]int32{
+		"COLLECTIVE_UNSPECIFIED":    0,
+		"COLLECTIVE_ALL_REDUCE":     1,
+		"COLLECTIVE_REDUCE_SCATTER": 2,
+		"COLLECTIVE_ALL_GATHER":     3,
+		"COLLECTIVE_BROADCAST":      4,
+	}
+)
+
+func (x Collective) Enum() *Collective {
+	p := new(Collective)
+	*p = x
+	return p
+}
+
+func (x Collective) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Collective) Descriptor() protoreflect.EnumDescriptor {
+	return file_gangline_ring_v1_ring_proto_enumTypes[3].Descriptor()
+}
+
+func (Collective) Type() protoreflect.EnumType {
+	return &file_gangline_ring_v1_ring_proto_enumTypes[3]
+}
+
+func (x Collective) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Collective.Descriptor instead.
+func (Collective) EnumDescriptor() ([]byte, []int) {
+	return file_gangline_ring_v1_ring_proto_rawDescGZIP(), []int{3}
 }
 
 // LinkRequest carries one frame from a rank to its next rank.
@@ -233,9 +432,15 @@ type Frame struct {
 	Window uint32 `protobuf:"varint,12,opt,name=window,proto3" json:"window,omitempty"`
 	// HELLO: largest payload in bytes. Both sides must agree.
 	ChunkBytes uint32 `protobuf:"varint,13,opt,name=chunk_bytes,json=chunkBytes,proto3" json:"chunk_bytes,omitempty"`
-	// DATA: the chunk, float32, IEEE 754, little-endian, 4 bytes each. Senders put
+	// DATA: the chunk, whole elements of type, little-endian. Senders put
 	// it last, so that the header can be written before it and the payload needs no copy.
-	Data          []byte `protobuf:"bytes,14,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,14,opt,name=data,proto3" json:"data,omitempty"`
+	// DATA: what an element is. All ranks must agree.
+	Type ElementType `protobuf:"varint,15,opt,name=type,proto3,enum=gangline.ring.v1.ElementType" json:"type,omitempty"`
+	// DATA: how elements of different ranks are combined; absent where they are only copied. All ranks must agree.
+	Operation Operation `protobuf:"varint,16,opt,name=operation,proto3,enum=gangline.ring.v1.Operation" json:"operation,omitempty"`
+	// DATA: the collective. All ranks must agree.
+	Call          Collective `protobuf:"varint,17,opt,name=call,proto3,enum=gangline.ring.v1.Collective" json:"call,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -368,6 +573,27 @@ func (x *Frame) GetData() []byte {
 	return nil
 }
 
+func (x *Frame) GetType() ElementType {
+	if x != nil {
+		return x.Type
+	}
+	return ElementType_ELEMENT_TYPE_UNSPECIFIED
+}
+
+func (x *Frame) GetOperation() Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return Operation_OPERATION_UNSPECIFIED
+}
+
+func (x *Frame) GetCall() Collective {
+	if x != nil {
+		return x.Call
+	}
+	return Collective_COLLECTIVE_UNSPECIFIED
+}
+
 var File_gangline_ring_v1_ring_proto protoreflect.FileDescriptor
 
 const file_gangline_ring_v1_ring_proto_rawDesc = "" +
@@ -376,7 +602,7 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\vLinkRequest\x12-\n" +
 	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"=\n" +
 	"\fLinkResponse\x12-\n" +
-	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"\xe8\x02\n" +
+	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"\x88\x04\n" +
 	"\x05Frame\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.gangline.ring.v1.FrameKindR\x04kind\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\x04R\x03job\x12\x14\n" +
@@ -394,7 +620,10 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\x06window\x18\f \x01(\rR\x06window\x12\x1f\n" +
 	"\vchunk_bytes\x18\r \x01(\rR\n" +
 	"chunkBytes\x12\x12\n" +
-	"\x04data\x18\x0e \x01(\fR\x04data*\xde\x01\n" +
+	"\x04data\x18\x0e \x01(\fR\x04data\x121\n" +
+	"\x04type\x18\x0f \x01(\x0e2\x1d.gangline.ring.v1.ElementTypeR\x04type\x129\n" +
+	"\toperation\x18\x10 \x01(\x0e2\x1b.gangline.ring.v1.OperationR\toperation\x120\n" +
+	"\x04call\x18\x11 \x01(\x0e2\x1c.gangline.ring.v1.CollectiveR\x04call*\xde\x01\n" +
 	"\tFrameKind\x12\x1a\n" +
 	"\x16FRAME_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10FRAME_KIND_HELLO\x10\x01\x12\x15\n" +
@@ -404,7 +633,30 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\x11FRAME_KIND_CREDIT\x10\x05\x12\x18\n" +
 	"\x14FRAME_KIND_HEARTBEAT\x10\x06\x12\x14\n" +
 	"\x10FRAME_KIND_ABORT\x10\a\x12\x14\n" +
-	"\x10FRAME_KIND_LEAVE\x10\b2X\n" +
+	"\x10FRAME_KIND_LEAVE\x10\b*\xdb\x01\n" +
+	"\vElementType\x12\x1c\n" +
+	"\x18ELEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14ELEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n" +
+	"\x14ELEMENT_TYPE_FLOAT64\x10\x02\x12\x18\n" +
+	"\x14ELEMENT_TYPE_FLOAT16\x10\x03\x12\x19\n" +
+	"\x15ELEMENT_TYPE_BFLOAT16\x10\x04\x12\x15\n" +
+	"\x11ELEMENT_TYPE_INT8\x10\x05\x12\x16\n" +
+	"\x12ELEMENT_TYPE_INT32\x10\x06\x12\x16\n" +
+	"\x12ELEMENT_TYPE_INT64\x10\a*\x8a\x01\n" +
+	"\tOperation\x12\x19\n" +
+	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rOPERATION_SUM\x10\x01\x12\x15\n" +
+	"\x11OPERATION_PRODUCT\x10\x02\x12\x11\n" +
+	"\rOPERATION_MIN\x10\x03\x12\x11\n" +
+	"\rOPERATION_MAX\x10\x04\x12\x12\n" +
+	"\x0eOPERATION_MEAN\x10\x05*\x97\x01\n" +
+	"\n" +
+	"Collective\x12\x1a\n" +
+	"\x16COLLECTIVE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15COLLECTIVE_ALL_REDUCE\x10\x01\x12\x1d\n" +
+	"\x19COLLECTIVE_REDUCE_SCATTER\x10\x02\x12\x19\n" +
+	"\x15COLLECTIVE_ALL_GATHER\x10\x03\x12\x18\n" +
+	"\x14COLLECTIVE_BROADCAST\x10\x042X\n" +
 	"\vRingService\x12I\n" +
 	"\x04Link\x12\x1d.gangline.ring.v1.LinkRequest\x1a\x1e.gangline.ring.v1.LinkResponse(\x010\x01B<Z:github.com/gangline/gangline/proto/gangline/ring/v1;ringv1b\x06proto3"
 
@@ -420,25 +672,31 @@ func file_gangline_ring_v1_ring_proto_rawDescGZIP() []byte {
 	return file_gangline_ring_v1_ring_proto_rawDescData
 }
 
-var file_gangline_ring_v1_ring_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_gangline_ring_v1_ring_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_gangline_ring_v1_ring_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_gangline_ring_v1_ring_proto_goTypes = []any{
 	(FrameKind)(0),       // 0: gangline.ring.v1.FrameKind
-	(*LinkRequest)(nil),  // 1: gangline.ring.v1.LinkRequest
-	(*LinkResponse)(nil), // 2: gangline.ring.v1.LinkResponse
-	(*Frame)(nil),        // 3: gangline.ring.v1.Frame
+	(ElementType)(0),     // 1: gangline.ring.v1.ElementType
+	(Operation)(0),       // 2: gangline.ring.v1.Operation
+	(Collective)(0),      // 3: gangline.ring.v1.Collective
+	(*LinkRequest)(nil),  // 4: gangline.ring.v1.LinkRequest
+	(*LinkResponse)(nil), // 5: gangline.ring.v1.LinkResponse
+	(*Frame)(nil),        // 6: gangline.ring.v1.Frame
 }
 var file_gangline_ring_v1_ring_proto_depIdxs = []int32{
-	3, // 0: gangline.ring.v1.LinkRequest.frame:type_name -> gangline.ring.v1.Frame
-	3, // 1: gangline.ring.v1.LinkResponse.frame:type_name -> gangline.ring.v1.Frame
+	6, // 0: gangline.ring.v1.LinkRequest.frame:type_name -> gangline.ring.v1.Frame
+	6, // 1: gangline.ring.v1.LinkResponse.frame:type_name -> gangline.ring.v1.Frame
 	0, // 2: gangline.ring.v1.Frame.kind:type_name -> gangline.ring.v1.FrameKind
-	1, // 3: gangline.ring.v1.RingService.Link:input_type -> gangline.ring.v1.LinkRequest
-	2, // 4: gangline.ring.v1.RingService.Link:output_type -> gangline.ring.v1.LinkResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	1, // 3: gangline.ring.v1.Frame.type:type_name -> gangline.ring.v1.ElementType
+	2, // 4: gangline.ring.v1.Frame.operation:type_name -> gangline.ring.v1.Operation
+	3, // 5: gangline.ring.v1.Frame.call:type_name -> gangline.ring.v1.Collective
+	4, // 6: gangline.ring.v1.RingService.Link:input_type -> gangline.ring.v1.LinkRequest
+	5, // 7: gangline.ring.v1.RingService.Link:output_type -> gangline.ring.v1.LinkResponse
+	7, // [7:8] is the sub-list for method output_type
+	6, // [6:7] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_gangline_ring_v1_ring_proto_init() }
@@ -451,7 +709,7 @@ func file_gangline_ring_v1_ring_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_ring_v1_ring_proto_rawDesc), len(file_gangline_ring_v1_ring_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      4,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   1,
