@@ -19,7 +19,9 @@ func BenchmarkAllReduce(b *testing.B) {
 		name string
 		join func(b *testing.B, n int) []*allreduce.Group
 	}{
-		{"grpc", joinLoopback},
+		{"grpc", joinLoopback(grpclink.PathGRPC)},
+		{"tcp", joinLoopback(grpclink.PathTCP)},
+		{"unix", joinLoopback(grpclink.PathUnix)},
 		{"memlink", func(b *testing.B, n int) []*allreduce.Group {
 			b.Helper()
 			groups, _ := newRing(b, n, allreduce.Config{})
@@ -76,27 +78,30 @@ func benchmarkSums(b *testing.B, groups []*allreduce.Group, size int) {
 	b.ReportMetric(rate*2*(n-1)/n, "bus_GB/s")
 }
 
-func joinLoopback(b *testing.B, n int) []*allreduce.Group {
-	b.Helper()
-	listeners, peers := make([]net.Listener, n), make([]string, n)
-	for r := range listeners {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+func joinLoopback(path grpclink.Path) func(b *testing.B, n int) []*allreduce.Group {
+	return func(b *testing.B, n int) []*allreduce.Group {
+		b.Helper()
+		listeners, peers := make([]net.Listener, n), make([]string, n)
+		for r := range listeners {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			listeners[r], peers[r] = l, l.Addr().String()
+		}
+		groups := make([]*allreduce.Group, n)
+		var all errgroup.Group
+		for r := range groups {
+			all.Go(func() (err error) {
+				groups[r], err = grpclink.Join(b.Context(), grpclink.Config{
+					Job: 1, Epoch: 1, Rank: r, Peers: peers, Listener: listeners[r], Path: path,
+				})
+				return err
+			})
+		}
+		if err := all.Wait(); err != nil {
 			b.Fatal(err)
 		}
-		listeners[r], peers[r] = l, l.Addr().String()
+		return groups
 	}
-	groups := make([]*allreduce.Group, n)
-	var all errgroup.Group
-	for r := range groups {
-		all.Go(func() error {
-			g, err := grpclink.Join(b.Context(), grpclink.Config{Job: 1, Epoch: 1, Rank: r, Peers: peers, Listener: listeners[r]})
-			groups[r] = g
-			return err
-		})
-	}
-	if err := all.Wait(); err != nil {
-		b.Fatal(err)
-	}
-	return groups
 }

@@ -31,6 +31,8 @@ const (
 	KindAbort Kind = 7
 	// KindLeave says that the sender closed its group in good order.
 	KindLeave Kind = 8
+	// KindPath says, after the hellos, what the link's frames will travel on.
+	KindPath Kind = 9
 )
 
 // Header is all of a frame but its payload. Fields that a kind does not use are zero.
@@ -52,6 +54,9 @@ type Header struct {
 	WorldSize  int // Hello: ranks in the ring
 	Window     int // Hello: frames that may be on their way
 	ChunkBytes int // Hello: largest payload
+
+	Token  string // Hello of a server: what a data connection must show; empty: none is offered
+	Socket string // Hello of a server: a Unix socket for it; Path: the path chosen
 }
 
 // Frame is what travels on a Link: a header and at most one chunk.

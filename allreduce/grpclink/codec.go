@@ -32,6 +32,8 @@ const (
 	fieldType       = 15
 	fieldOp         = 16
 	fieldCall       = 17
+	fieldToken      = 18
+	fieldSocket     = 19
 
 	fieldFrame = 1 // of LinkRequest and LinkResponse
 )
@@ -39,6 +41,7 @@ const (
 const (
 	maxHeader = 256      // all number fields with their tags
 	maxCause  = 4 << 10  // longer ones are cut: they are read by people
+	maxName   = 256      // of a token or a socket
 	readUnit  = 16 << 10 // what gRPC reads at once: the largest HTTP/2 frame it accepts
 )
 
@@ -108,6 +111,15 @@ func appendFields(b []byte, h *allreduce.Header) []byte {
 	if cause := h.Cause[:min(len(h.Cause), maxCause)]; cause != "" {
 		b = protowire.AppendTag(b, fieldCause, protowire.BytesType)
 		b = protowire.AppendString(b, cause)
+	}
+	for _, t := range []struct {
+		field protowire.Number
+		text  string
+	}{{fieldToken, h.Token}, {fieldSocket, h.Socket}} {
+		if t.text != "" {
+			b = protowire.AppendTag(b, t.field, protowire.BytesType)
+			b = protowire.AppendString(b, t.text)
+		}
 	}
 	return b
 }
@@ -252,16 +264,24 @@ func (d *decoder) bytes(field protowire.Number, n int) error {
 		_, err := io.ReadFull(d.r, d.frame.Data)
 		return err
 	case fieldCause:
-		if n > maxCause {
-			return fmt.Errorf("a cause of %d bytes, want at most %d", n, maxCause)
-		}
-		b := make([]byte, n)
-		_, err := io.ReadFull(d.r, b)
-		d.frame.Cause = string(b)
-		return err
+		return d.text(&d.frame.Cause, n, maxCause)
+	case fieldToken:
+		return d.text(&d.frame.Token, n, maxName)
+	case fieldSocket:
+		return d.text(&d.frame.Socket, n, maxName)
 	default:
 		return d.skip(n)
 	}
+}
+
+func (d *decoder) text(to *string, n, limit int) error {
+	if n > limit {
+		return fmt.Errorf("a text of %d bytes, want at most %d", n, limit)
+	}
+	b := make([]byte, n)
+	_, err := io.ReadFull(d.r, b)
+	*to = string(b)
+	return err
 }
 
 func (d *decoder) skip(n int) error {

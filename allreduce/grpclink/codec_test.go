@@ -134,7 +134,7 @@ func TestFieldNumbersAreThoseOfTheContract(t *testing.T) {
 		"kind": fieldKind, "job": fieldJob, "epoch": fieldEpoch, "sequence": fieldSequence, "index": fieldIndex,
 		"length": fieldLength, "rank": fieldRank, "count": fieldCount, "ack": fieldAck, "cause": fieldCause,
 		"world_size": fieldWorldSize, "window": fieldWindow, "chunk_bytes": fieldChunkBytes, "data": fieldData,
-		"type": fieldType, "operation": fieldOp, "call": fieldCall,
+		"type": fieldType, "operation": fieldOp, "call": fieldCall, "token": fieldToken, "socket": fieldSocket,
 		"frame": fieldFrame,
 	}
 	if diff := cmp.Diff(want, number(`(?m)^  \w+ ([a-z_]+) = (\d+);`)); diff != "" {
@@ -144,6 +144,7 @@ func TestFieldNumbersAreThoseOfTheContract(t *testing.T) {
 		"UNSPECIFIED": 0, "HELLO": int(allreduce.KindHello), "REFUSE": int(allreduce.KindRefuse),
 		"DATA": int(allreduce.KindData), "BARRIER": int(allreduce.KindBarrier), "CREDIT": int(allreduce.KindCredit),
 		"HEARTBEAT": int(allreduce.KindHeartbeat), "ABORT": int(allreduce.KindAbort), "LEAVE": int(allreduce.KindLeave),
+		"PATH": int(allreduce.KindPath),
 	}
 	if diff := cmp.Diff(kinds, number(`(?m)^  FRAME_KIND_([A-Z]+) = (\d+);`)); diff != "" {
 		t.Errorf("kinds (-code +ring.proto):\n%s", diff)

@@ -76,12 +76,19 @@ func closeAll(groups []*allreduce.Group) {
 	_ = all.Wait()
 }
 
+// paths are all that frames can travel on.
+var paths = []grpclink.Path{grpclink.PathGRPC, grpclink.PathTCP, grpclink.PathUnix}
+
 func TestAllReduceOverLoopback(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{1, 2, 3, 4, 5, 8} {
-		t.Run(fmt.Sprintf("ranks=%d", n), func(t *testing.T) {
+	worlds := []int{1, 2, 3, 4, 5, 8}
+	for i := range len(paths) * len(worlds) {
+		path, n := paths[i/len(worlds)], worlds[i%len(worlds)]
+		t.Run(fmt.Sprintf("%s/ranks=%d", path, n), func(t *testing.T) {
 			t.Parallel()
-			groups := joinAll(t, n, func(c *grpclink.Config) { c.DetectTimeout = 10 * time.Second; c.ChunkBytes = 16 << 10 })
+			groups := joinAll(t, n, func(c *grpclink.Config) {
+				c.DetectTimeout, c.ChunkBytes, c.Path = 10*time.Second, 16<<10, path
+			})
 			defer closeAll(groups)
 			for _, length := range []int{0, 1, n - 1, n, n + 1, 300_001} {
 				var all errgroup.Group
@@ -119,11 +126,13 @@ func sumOnce(ctx context.Context, g *allreduce.Group, rank, world, length int) e
 // memory. Small and large messages take different paths through gRPC.
 func TestBufferBelongsToCallerAfterReturn(t *testing.T) {
 	t.Parallel()
-	for _, length := range []int{10, 400, 5_000, 1 << 18} {
-		t.Run(fmt.Sprintf("elements=%d", length), func(t *testing.T) {
+	lengths := []int{10, 400, 5_000, 1 << 18}
+	for i := range len(paths) * len(lengths) {
+		path, length := paths[i/len(lengths)], lengths[i%len(lengths)]
+		t.Run(fmt.Sprintf("%s/elements=%d", path, length), func(t *testing.T) {
 			t.Parallel()
 			const n = 3
-			groups := joinAll(t, n, func(c *grpclink.Config) { c.DetectTimeout = 10 * time.Second })
+			groups := joinAll(t, n, func(c *grpclink.Config) { c.DetectTimeout, c.Path = 10*time.Second, path })
 			defer closeAll(groups)
 			var all errgroup.Group
 			for r, g := range groups {

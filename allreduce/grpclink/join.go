@@ -45,6 +45,8 @@ type Config struct {
 	// the same defaults.
 	DetectTimeout      time.Duration
 	ChunkBytes, Window int
+	// Path is what frames travel on. All ranks must be given the same; the zero value is PathAuto.
+	Path Path
 	// JoinTimeout bounds how long the others may take to come; ctx may end it
 	// sooner. Zero means DefaultJoinTimeout.
 	JoinTimeout time.Duration
@@ -130,6 +132,9 @@ func (c Config) validate() error {
 	}
 	if (c.ServerTLS == nil) != (c.ClientTLS == nil) {
 		return fmt.Errorf("ring of job %d epoch %d: TLS is set for one direction only: set both or none", c.Job, c.Epoch)
+	}
+	if _, err := ParsePath(string(c.Path)); err != nil {
+		return fmt.Errorf("ring of job %d epoch %d: %w", c.Job, c.Epoch, err)
 	}
 	return nil
 }

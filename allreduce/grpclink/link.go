@@ -179,6 +179,10 @@ func (d *dialer) run(l *link) {
 			l.attach(s, nil)
 			return
 		}
+		if errors.Is(err, errNoPath) { // agreed on by nobody: the ranks were told different things
+			l.attach(nil, err)
+			return
+		}
 		var fenced *allreduce.FencedError
 		if errors.As(err, &fenced) && fenced.Job == d.cfg.Job && fenced.Epoch > d.cfg.Epoch {
 			l.attach(nil, err) // we are the late one, no waiting helps
@@ -194,9 +198,40 @@ func (d *dialer) run(l *link) {
 	}
 }
 
-// try opens a stream and exchanges greetings.
+// errNoPath says that the path which was asked for cannot be had.
+var errNoPath = errors.New("the path that was asked for cannot be had")
+
+// try opens a stream, exchanges greetings and agrees on what frames travel on.
 func (d *dialer) try() (stream, error) {
 	ctx, cancel := context.WithCancel(d.ctx)
+	s, answer, err := d.greet(ctx)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	context.AfterFunc(s.Context(), cancel) // the stream owns ctx from here
+	conn, path, why := d.dialData(ctx, answer)
+	if path == PathGRPC && d.cfg.Path.own() {
+		cancel()
+		return nil, fmt.Errorf("%w: %w", errNoPath, why)
+	}
+	chosen := d.cfg.hello()
+	chosen.Kind, chosen.Socket = allreduce.KindPath, string(path)
+	if err := s.SendMsg(&allreduce.Frame{Header: chosen}); err != nil {
+		if conn != nil {
+			_ = conn.Close()
+		}
+		cancel()
+		return nil, err
+	}
+	if conn == nil {
+		return s, nil
+	}
+	return newDataStream(conn, d.pool), nil
+}
+
+// greet opens a stream and exchanges greetings.
+func (d *dialer) greet(ctx context.Context) (grpc.ClientStream, allreduce.Header, error) {
 	s, err := d.conn.NewStream(ctx, streamDesc(nil), linkMethod)
 	if err == nil {
 		err = s.SendMsg(&allreduce.Frame{Header: d.cfg.hello()})
@@ -206,20 +241,17 @@ func (d *dialer) try() (stream, error) {
 		err = s.RecvMsg(&answer)
 	}
 	if err != nil {
-		cancel()
-		return nil, err
+		return nil, allreduce.Header{}, err
 	}
 	h := answer.frame.Header
 	answer.frame.Release()
 	if h.Kind == allreduce.KindHello && h.Job == d.cfg.Job && h.Epoch == d.cfg.Epoch {
-		context.AfterFunc(s.Context(), cancel) // the stream owns ctx from here
-		return s, nil
+		return s, h, nil
 	}
-	cancel()
 	if h.Kind == allreduce.KindRefuse && h.Job == d.cfg.Job && h.Epoch == d.cfg.Epoch {
-		return nil, &refusedError{h.Cause}
+		return nil, h, &refusedError{h.Cause}
 	}
-	return nil, &allreduce.FencedError{
+	return nil, h, &allreduce.FencedError{
 		Job: h.Job, Epoch: h.Epoch,
 		OtherJob: d.cfg.Job, OtherEpoch: d.cfg.Epoch, OtherRank: d.cfg.Rank,
 	}
@@ -228,23 +260,47 @@ func (d *dialer) try() (stream, error) {
 // finish ends the stream to the next rank: in good order if it takes part, by
 // force after lingerTime.
 func (d *dialer) finish(l *link) {
-	select {
-	case <-l.attached:
-		if s, ok := l.stream.(grpc.ClientStream); ok && l.sending.TryLock() {
-			_ = s.CloseSend() // its error would say that the stream has ended
-			l.sending.Unlock()
-			linger := time.NewTimer(lingerTime)
-			defer linger.Stop()
-			select {
-			case <-l.ended:
-			case <-linger.C:
-			}
-		}
-	default:
-	}
+	l.endStream()
 	d.cancel()
 	<-d.done
 	_ = d.conn.Close() // only says that it was closed before
+}
+
+// endStream ends what frames travel on, if it ever came: in good order if the other side takes part, by force after lingerTime. A
+// stream of gRPC is ended by force with its session.
+func (l *link) endStream() {
+	select {
+	case <-l.attached:
+	default:
+		return
+	}
+	l.sayEnd()
+	if s, ok := l.stream.(*dataStream); ok {
+		_ = s.conn.Close() // nothing is left to be told
+	}
+}
+
+// sayEnd lets the other side see the stream's end after what was sent, and waits, not for long, until it has ended its own.
+func (l *link) sayEnd() {
+	if !l.sending.TryLock() {
+		return // a Send hangs
+	}
+	switch s := l.stream.(type) {
+	case grpc.ClientStream:
+		_ = s.CloseSend() // its error would say that the stream has ended
+	case *dataStream:
+		s.closeSend()
+	default:
+		l.sending.Unlock()
+		return
+	}
+	l.sending.Unlock()
+	linger := time.NewTimer(lingerTime)
+	defer linger.Stop()
+	select {
+	case <-l.ended:
+	case <-linger.C:
+	}
 }
 
 // note remembers why a try did not work, unless it was our own Close.

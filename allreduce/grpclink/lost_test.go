@@ -15,7 +15,7 @@ import (
 )
 
 // joinBehindRelays joins n ranks; both links of one of them pass through relays.
-func joinBehindRelays(t *testing.T, n, lost int) ([]*allreduce.Group, []*relay) {
+func joinBehindRelays(t *testing.T, n, lost int, path grpclink.Path) ([]*allreduce.Group, []*relay) {
 	t.Helper()
 	ls, peers := listeners(t, n)
 	before, after := (lost+n-1)%n, (lost+1)%n
@@ -32,6 +32,7 @@ func joinBehindRelays(t *testing.T, n, lost int) ([]*allreduce.Group, []*relay) 
 		}
 		all.Go(func() error {
 			cfg := config(r, own, ls[r])
+			cfg.Path = path
 			if r == lost {
 				cfg.DetectTimeout = 4 * detect // it must not be the first to blame its neighbours
 			}
@@ -95,13 +96,20 @@ func loseInCall(t *testing.T, n int, groups []*allreduce.Group, lost int, harm f
 	}
 }
 
+// lossCases are the paths that a relay can stand in.
+var lossCases = []struct {
+	path  grpclink.Path
+	ranks int
+}{{grpclink.PathGRPC, 2}, {grpclink.PathGRPC, 4}, {grpclink.PathTCP, 2}, {grpclink.PathTCP, 4}}
+
 // A rank whose connections break in the middle of a call, as when it is killed.
 func TestKilledRankIsNamedByAll(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{2, 4} {
-		t.Run(fmt.Sprintf("ranks=%d", n), func(t *testing.T) {
+	for _, c := range lossCases {
+		n := c.ranks
+		t.Run(fmt.Sprintf("%s/ranks=%d", c.path, n), func(t *testing.T) {
 			t.Parallel()
-			groups, relays := joinBehindRelays(t, n, 1)
+			groups, relays := joinBehindRelays(t, n, 1, c.path)
 			defer closeAll(groups)
 			loseInCall(t, n, groups, 1, func() {
 				relays[0].cut()
@@ -114,10 +122,11 @@ func TestKilledRankIsNamedByAll(t *testing.T) {
 // A rank that stops to read and write while its connections stay open.
 func TestHungRankIsNamedByAll(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{2, 4} {
-		t.Run(fmt.Sprintf("ranks=%d", n), func(t *testing.T) {
+	for _, c := range lossCases {
+		n := c.ranks
+		t.Run(fmt.Sprintf("%s/ranks=%d", c.path, n), func(t *testing.T) {
 			t.Parallel()
-			groups, relays := joinBehindRelays(t, n, 1)
+			groups, relays := joinBehindRelays(t, n, 1, c.path)
 			defer relays[0].cut()
 			defer relays[1].cut()
 			defer closeAll(groups)

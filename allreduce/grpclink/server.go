@@ -3,6 +3,7 @@ package grpclink
 import (
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -36,6 +37,9 @@ type server struct {
 	prev *link
 	free chan struct{} // holds a token until the previous rank has come
 	done chan struct{}
+
+	mu    sync.Mutex
+	offer *offer // the one under way; nil: none
 }
 
 func newServer(cfg Config, pool *allreduce.Pool, options []grpc.ServerOption) *server {
@@ -59,14 +63,37 @@ func newServer(cfg Config, pool *allreduce.Pool, options []grpc.ServerOption) *s
 // run accepts connections until finish.
 func (s *server) run(listener net.Listener) {
 	defer close(s.done)
-	if err := s.grpc.Serve(listener); err != nil {
+	p := newPort(listener, s.data)
+	var accepting sync.WaitGroup
+	defer accepting.Wait()
+	accepting.Go(p.run)
+	if err := s.grpc.Serve(p); err != nil {
 		s.prev.attach(nil, fmt.Errorf("serving the previous rank on %v: %w", listener.Addr(), err))
 	}
+	_ = p.Close() // gRPC has closed it, or never will
+}
+
+// data takes a data connection: it belongs to the offer made over the gRPC session, or to nobody.
+func (s *server) data(conn net.Conn) {
+	s.mu.Lock()
+	o := s.offer
+	s.mu.Unlock()
+	if o == nil {
+		_ = conn.Close()
+		return
+	}
+	o.admit(conn, s.cfg.ServerTLS)
+}
+
+func (s *server) setOffer(o *offer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offer = o
 }
 
 // handle is one stream's life: greet, check, attach, wait for Close.
 func (s *server) handle(stream grpc.ServerStream) error {
-	hello, err := s.greeting(stream)
+	hello, err := s.hear(stream)
 	if err != nil {
 		return err
 	}
@@ -78,17 +105,55 @@ func (s *server) handle(stream grpc.ServerStream) error {
 	default:
 		return s.refuse(stream, hello, fmt.Sprintf("rank %d is connected already", hello.Rank))
 	}
-	if err := stream.SendMsg(&allreduce.Frame{Header: s.cfg.hello()}); err != nil {
-		s.free <- struct{}{}
+	chosen, err := s.agree(stream)
+	if err != nil {
+		s.free <- struct{}{} // it may come again
 		return err
 	}
-	s.prev.attach(stream, nil)
+	s.prev.attach(chosen, nil)
 	<-s.prev.closed
 	return nil
 }
 
-// greeting waits for the first frame, not for ever.
-func (s *server) greeting(stream grpc.ServerStream) (allreduce.Header, error) {
+// agree answers a hello with an offer and returns what the previous rank chose to send frames on.
+func (s *server) agree(stream grpc.ServerStream) (stream, error) {
+	answer := s.cfg.hello()
+	o := newOffer(s.cfg.Path, s.data)
+	defer o.close()
+	if s.cfg.Path != PathGRPC {
+		s.setOffer(o)
+		defer s.setOffer(nil)
+		answer.Token, answer.Socket = o.token, o.address()
+	}
+	if err := stream.SendMsg(&allreduce.Frame{Header: answer}); err != nil {
+		return nil, err
+	}
+	chosen, err := s.hear(stream)
+	if err != nil {
+		return nil, err
+	}
+	if chosen.Kind != allreduce.KindPath {
+		return nil, status.Errorf(codes.FailedPrecondition, "the second frame is of kind %d, want the choice of a path", chosen.Kind)
+	}
+	if Path(chosen.Socket) == PathGRPC {
+		if s.cfg.Path.own() {
+			return nil, status.Errorf(codes.FailedPrecondition, "rank %d chose %s, but rank %d was told to use %s: give all ranks the same path",
+				chosen.Rank, chosen.Socket, s.cfg.Rank, s.cfg.Path)
+		}
+		return stream, nil
+	}
+	limit := time.NewTimer(dataTimeout)
+	defer limit.Stop()
+	select {
+	case conn := <-o.came: // it was answered before the choice was sent, but perhaps not handed over yet
+		return newDataStream(conn, s.pool), nil
+	case <-limit.C:
+		return nil, status.Error(codes.FailedPrecondition, "the data connection that was chosen never came")
+	}
+}
+
+// hear waits for a frame, not for ever.
+func (s *server) hear(stream grpc.ServerStream) (allreduce.Header, error) {
 	type answer struct {
 		header allreduce.Header
 		err    error
@@ -109,7 +174,7 @@ func (s *server) greeting(stream grpc.ServerStream) (allreduce.Header, error) {
 	case a := <-got:
 		return a.header, a.err
 	case <-limit.C:
-		return allreduce.Header{}, status.Errorf(codes.DeadlineExceeded, "no hello within %v", helloTimeout)
+		return allreduce.Header{}, status.Errorf(codes.DeadlineExceeded, "no word within %v", helloTimeout)
 	case <-s.prev.closed:
 		return allreduce.Header{}, status.Error(codes.Unavailable, "this rank leaves the ring")
 	}
@@ -150,7 +215,8 @@ func (s *server) refuse(stream grpc.ServerStream, hello allreduce.Header, cause 
 
 // finish stops the server: streams that have ended get their last bytes out,
 // what is left after lingerTime is cut.
-func (s *server) finish(*link) {
+func (s *server) finish(l *link) {
+	l.endStream()
 	cut := time.AfterFunc(lingerTime, s.grpc.Stop)
 	s.grpc.GracefulStop()
 	if !cut.Stop() {

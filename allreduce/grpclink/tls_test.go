@@ -47,20 +47,26 @@ func identity(t *testing.T) (tls.Certificate, *x509.CertPool) {
 func TestMutualTLS(t *testing.T) {
 	t.Parallel()
 	cert, pool := identity(t)
-	groups := joinAll(t, 3, func(c *grpclink.Config) {
-		c.ServerTLS = &tls.Config{
-			Certificates: []tls.Certificate{cert}, ClientCAs: pool,
-			ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
-		}
-		c.ClientTLS = &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}
-	})
-	defer closeAll(groups)
-	var all errgroup.Group
-	for r, g := range groups {
-		all.Go(func() error { return sumOnce(t.Context(), g, r, 3, 100_000) })
-	}
-	if err := all.Wait(); err != nil {
-		t.Fatal(err)
+	for _, path := range paths {
+		t.Run(string(path), func(t *testing.T) {
+			t.Parallel()
+			groups := joinAll(t, 3, func(c *grpclink.Config) {
+				c.Path = path
+				c.ServerTLS = &tls.Config{
+					Certificates: []tls.Certificate{cert}, ClientCAs: pool,
+					ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
+				}
+				c.ClientTLS = &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}
+			})
+			defer closeAll(groups)
+			var all errgroup.Group
+			for r, g := range groups {
+				all.Go(func() error { return sumOnce(t.Context(), g, r, 3, 100_000) })
+			}
+			if err := all.Wait(); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 

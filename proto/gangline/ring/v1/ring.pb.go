@@ -55,6 +55,8 @@ const (
 	FrameKind_FRAME_KIND_ABORT FrameKind = 7
 	// Says that the sender closed its group in good order. Uses rank.
 	FrameKind_FRAME_KIND_LEAVE FrameKind = 8
+	// The client's second frame: what all further frames travel on. Uses socket.
+	FrameKind_FRAME_KIND_PATH FrameKind = 9
 )
 
 // Enum value maps for FrameKind.
@@ -69,6 +71,7 @@ var (
 		6: "FRAME_KIND_HEARTBEAT",
 		7: "FRAME_KIND_ABORT",
 		8: "FRAME_KIND_LEAVE",
+		9: "FRAME_KIND_PATH",
 	}
 	FrameKind_value = map[string]int32{
 		"FRAME_KIND_UNSPECIFIED": 0,
@@ -80,6 +83,7 @@ var (
 		"FRAME_KIND_HEARTBEAT":   6,
 		"FRAME_KIND_ABORT":       7,
 		"FRAME_KIND_LEAVE":       8,
+		"FRAME_KIND_PATH":        9,
 	}
 )
 
@@ -440,7 +444,11 @@ type Frame struct {
 	// DATA: how elements of different ranks are combined; absent where they are only copied. All ranks must agree.
 	Operation Operation `protobuf:"varint,16,opt,name=operation,proto3,enum=gangline.ring.v1.Operation" json:"operation,omitempty"`
 	// DATA: the collective. All ranks must agree.
-	Call          Collective `protobuf:"varint,17,opt,name=call,proto3,enum=gangline.ring.v1.Collective" json:"call,omitempty"`
+	Call Collective `protobuf:"varint,17,opt,name=call,proto3,enum=gangline.ring.v1.Collective" json:"call,omitempty"`
+	// HELLO of the server: what a data connection must show. Absent: the server offers none.
+	Token string `protobuf:"bytes,18,opt,name=token,proto3" json:"token,omitempty"`
+	// HELLO of the server: the Unix socket of its data connection, for a client on the same machine. PATH: "grpc", "tcp" or "unix".
+	Socket        string `protobuf:"bytes,19,opt,name=socket,proto3" json:"socket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -594,6 +602,20 @@ func (x *Frame) GetCall() Collective {
 	return Collective_COLLECTIVE_UNSPECIFIED
 }
 
+func (x *Frame) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *Frame) GetSocket() string {
+	if x != nil {
+		return x.Socket
+	}
+	return ""
+}
+
 var File_gangline_ring_v1_ring_proto protoreflect.FileDescriptor
 
 const file_gangline_ring_v1_ring_proto_rawDesc = "" +
@@ -602,7 +624,7 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\vLinkRequest\x12-\n" +
 	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"=\n" +
 	"\fLinkResponse\x12-\n" +
-	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"\x88\x04\n" +
+	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"\xb6\x04\n" +
 	"\x05Frame\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.gangline.ring.v1.FrameKindR\x04kind\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\x04R\x03job\x12\x14\n" +
@@ -623,7 +645,9 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\x04data\x18\x0e \x01(\fR\x04data\x121\n" +
 	"\x04type\x18\x0f \x01(\x0e2\x1d.gangline.ring.v1.ElementTypeR\x04type\x129\n" +
 	"\toperation\x18\x10 \x01(\x0e2\x1b.gangline.ring.v1.OperationR\toperation\x120\n" +
-	"\x04call\x18\x11 \x01(\x0e2\x1c.gangline.ring.v1.CollectiveR\x04call*\xde\x01\n" +
+	"\x04call\x18\x11 \x01(\x0e2\x1c.gangline.ring.v1.CollectiveR\x04call\x12\x14\n" +
+	"\x05token\x18\x12 \x01(\tR\x05token\x12\x16\n" +
+	"\x06socket\x18\x13 \x01(\tR\x06socket*\xf3\x01\n" +
 	"\tFrameKind\x12\x1a\n" +
 	"\x16FRAME_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10FRAME_KIND_HELLO\x10\x01\x12\x15\n" +
@@ -633,7 +657,8 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\x11FRAME_KIND_CREDIT\x10\x05\x12\x18\n" +
 	"\x14FRAME_KIND_HEARTBEAT\x10\x06\x12\x14\n" +
 	"\x10FRAME_KIND_ABORT\x10\a\x12\x14\n" +
-	"\x10FRAME_KIND_LEAVE\x10\b*\xdb\x01\n" +
+	"\x10FRAME_KIND_LEAVE\x10\b\x12\x13\n" +
+	"\x0fFRAME_KIND_PATH\x10\t*\xdb\x01\n" +
 	"\vElementType\x12\x1c\n" +
 	"\x18ELEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14ELEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n" +

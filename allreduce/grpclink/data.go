@@ -1,0 +1,314 @@
+package grpclink
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/gangline/gangline/allreduce"
+)
+
+// Path says what frames travel on.
+type Path string
+
+// The paths.
+const (
+	// PathAuto is a Unix socket if the next rank is on this machine, else TCP, else gRPC: the first that works.
+	PathAuto Path = ""
+	// PathGRPC is the stream of the gRPC session itself: one port, TLS, through any proxy.
+	PathGRPC Path = "grpc"
+	// PathTCP is a connection of its own to the same port, agreed on over the gRPC session; inside TLS if there is any.
+	PathTCP Path = "tcp"
+	// PathUnix is a Unix socket, for ranks of one machine; inside TLS if there is any.
+	PathUnix Path = "unix"
+)
+
+// ParsePath finds a path by its name; "auto" is PathAuto.
+func ParsePath(name string) (Path, error) {
+	switch p := Path(name); p {
+	case PathAuto, PathGRPC, PathTCP, PathUnix:
+		return p, nil
+	case "auto":
+		return PathAuto, nil
+	default:
+		return "", fmt.Errorf("path %q: allowed are auto, grpc, tcp, unix", name)
+	}
+}
+
+// own says whether nothing but a data connection will do.
+func (p Path) own() bool { return p == PathTCP || p == PathUnix }
+
+// wants says whether to try a way of its own.
+func (p Path) wants(own Path) bool { return p == PathAuto || p == own }
+
+// dataTimeout bounds how long the agreement on a data connection may take: on one machine or a network without obstacles it takes
+// a few round trips, and behind an obstacle gRPC still works.
+const dataTimeout = 2 * time.Second
+
+// tokenBytes is what only the rank knows that was told so over the gRPC session.
+const tokenBytes = 16
+
+// greetingByte is the server's answer to a token.
+const greetingByte = dataMarker
+
+// newToken makes what a data connection must show.
+func newToken() string {
+	b := make([]byte, tokenBytes)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// offer waits for the previous rank's data connection, if it makes one.
+type offer struct {
+	token  string
+	socket net.Listener // a Unix one; nil where there is none
+	came   chan net.Conn
+}
+
+// newOffer makes an offer; take is given what connects to its Unix socket.
+func newOffer(p Path, take func(net.Conn)) *offer {
+	o := &offer{token: newToken(), came: make(chan net.Conn, 1)}
+	if !p.wants(PathUnix) {
+		return o
+	}
+	// An abstract name: nothing to remove, and nobody can guess it.
+	socket, err := net.Listen("unix", "@gangline-ring-"+newToken())
+	if err != nil {
+		return o // no Unix sockets here: the other ways are left
+	}
+	o.socket = socket
+	go func() { // ends when the socket is closed
+		for {
+			conn, err := socket.Accept()
+			if err != nil {
+				return
+			}
+			var first [1]byte
+			_ = conn.SetReadDeadline(time.Now().Add(dataTimeout)) // the read says so
+			if _, err := io.ReadFull(conn, first[:]); err != nil || first[0] != dataMarker {
+				_ = conn.Close()
+				continue
+			}
+			take(conn)
+		}
+	}()
+	return o
+}
+
+func (o *offer) close() {
+	if o.socket != nil {
+		_ = o.socket.Close()
+	}
+	select {
+	case conn := <-o.came:
+		_ = conn.Close()
+	default:
+	}
+}
+
+// address returns the name of the Unix socket, or nothing.
+func (o *offer) address() string {
+	if o.socket == nil {
+		return ""
+	}
+	return o.socket.Addr().String()
+}
+
+// admit takes a data connection if it shows the token, in bounded time.
+func (o *offer) admit(conn net.Conn, secure *tls.Config) {
+	_ = conn.SetDeadline(time.Now().Add(dataTimeout)) // what follows says so
+	if secure != nil {
+		conn = tls.Server(conn, secure)
+	}
+	shown := make([]byte, hex.EncodedLen(tokenBytes))
+	if _, err := io.ReadFull(conn, shown); err != nil || subtle.ConstantTimeCompare(shown, []byte(o.token)) != 1 {
+		_ = conn.Close()
+		return
+	}
+	if _, err := conn.Write([]byte{greetingByte}); err != nil {
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Time{}) // what follows says so
+	select {
+	case o.came <- conn:
+	default:
+		_ = conn.Close()
+	}
+}
+
+// dialData opens the data connection that the next rank offered, by the first way that the path allows and that works.
+func (d *dialer) dialData(ctx context.Context, offered allreduce.Header) (net.Conn, Path, error) {
+	ctx, cancel := context.WithTimeout(ctx, dataTimeout)
+	defer cancel()
+	var errs []error
+	for _, way := range []struct {
+		path             Path
+		network, address string
+	}{{PathUnix, "unix", offered.Socket}, {PathTCP, "tcp", d.addr}} {
+		if !d.cfg.Path.wants(way.path) || offered.Token == "" || way.address == "" {
+			continue
+		}
+		conn, err := d.dialOne(ctx, way.network, way.address, offered.Token)
+		if err == nil {
+			return conn, way.path, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", way.path, err))
+	}
+	if d.cfg.Path != PathAuto {
+		errs = append(errs, fmt.Errorf("rank %d offers no data connection by %s: give all ranks the same path", d.rank, d.cfg.Path))
+	}
+	return nil, PathGRPC, errors.Join(errs...)
+}
+
+func (d *dialer) dialOne(ctx context.Context, network, address, token string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline) // what follows says so
+	_, err = conn.Write([]byte{dataMarker})
+	if err == nil && d.cfg.ClientTLS != nil {
+		conn = tls.Client(conn, named(d.cfg.ClientTLS, d.addr))
+	}
+	if err == nil {
+		_, err = conn.Write([]byte(token))
+	}
+	var answer [1]byte
+	if err == nil {
+		_, err = io.ReadFull(conn, answer[:])
+	}
+	if err == nil && answer[0] != greetingByte {
+		err = fmt.Errorf("the answer is %#x", answer[0])
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, conn.SetDeadline(time.Time{})
+}
+
+// named fills in whom the certificate must name, as gRPC does by itself.
+func named(c *tls.Config, address string) *tls.Config {
+	if c.ServerName != "" {
+		return c
+	}
+	c = c.Clone()
+	c.ServerName, _, _ = net.SplitHostPort(address)
+	return c
+}
+
+// headBytes is the length of a frame's head on a data connection: four bytes, then numbers of 8, 4 and 4 bytes.
+const headBytes = 4 + 7*8 + 3*4
+
+// headRoom is what a reader takes at once beside payloads: a few heads.
+const headRoom = 512
+
+// dataStream carries frames on a connection: a head of fixed length, the cause if any, the payload. All numbers are little-endian.
+type dataStream struct {
+	conn net.Conn
+	pool *allreduce.Pool
+	in   *bufio.Reader
+	out  [headBytes]byte
+	from [headBytes]byte
+	bufs net.Buffers
+	both [2][]byte
+}
+
+func newDataStream(conn net.Conn, pool *allreduce.Pool) *dataStream {
+	return &dataStream{conn: conn, pool: pool, in: bufio.NewReaderSize(conn, headRoom)}
+}
+
+// SendMsg implements stream. The kernel has the bytes when it returns. One call at a time.
+func (s *dataStream) SendMsg(m any) error {
+	f, ok := m.(*allreduce.Frame)
+	if !ok {
+		return fmt.Errorf("ring link cannot send a %T", m)
+	}
+	f.SwapToWire()
+	putHead(&s.out, f)
+	head := s.out[:]
+	if f.Cause != "" {
+		head = append(head[:headBytes:headBytes], cutCause(f.Cause)...)
+	}
+	s.both = [2][]byte{head, f.Data}
+	s.bufs = s.both[:]
+	if len(f.Data) == 0 {
+		s.bufs = s.both[:1]
+	}
+	_, err := s.bufs.WriteTo(s.conn)
+	f.Release()
+	return err
+}
+
+// RecvMsg implements stream. One call at a time.
+func (s *dataStream) RecvMsg(m any) error {
+	to, ok := m.(*slot)
+	if !ok {
+		return fmt.Errorf("ring link cannot receive into a %T", m)
+	}
+	if _, err := io.ReadFull(s.in, s.from[:]); err != nil {
+		return err
+	}
+	header, cause, size := head(&s.from)
+	if size > s.pool.Room() || cause > maxCause {
+		return fmt.Errorf("a chunk of %d bytes and a cause of %d, want at most %d and %d", size, cause, s.pool.Room(), maxCause)
+	}
+	if cause > 0 {
+		text := make([]byte, cause)
+		if _, err := io.ReadFull(s.in, text); err != nil {
+			return err
+		}
+		header.Cause = string(text)
+	}
+	f := to.pool.Get(size)
+	f.Header = header
+	if _, err := io.ReadFull(s.in, f.Data); err != nil {
+		f.Release()
+		return err
+	}
+	f.SwapToWire()
+	to.frame = f
+	return nil
+}
+
+// closeSend lets the other side see the end once it has read all that was sent.
+func (s *dataStream) closeSend() {
+	if c, ok := s.conn.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite() // its error would say that the connection has ended
+	}
+}
+
+func cutCause(cause string) string { return cause[:min(len(cause), maxCause)] }
+
+func putHead(b *[headBytes]byte, f *allreduce.Frame) {
+	b[0], b[1], b[2], b[3] = byte(f.Kind), byte(f.Call), byte(f.Type), byte(f.Op)
+	for i, v := range [...]uint64{f.Job, f.Epoch, f.Sequence, f.Index, f.Length, f.Count, f.Ack} {
+		binary.LittleEndian.PutUint64(b[4+8*i:], v)
+	}
+	for i, v := range [...]int{f.Rank, len(cutCause(f.Cause)), len(f.Data)} {
+		binary.LittleEndian.PutUint32(b[4+7*8+4*i:], uint32(v)) //nolint:gosec // all are small and not negative
+	}
+}
+
+// head reads a frame's head: its numbers, and the lengths of cause and payload.
+func head(b *[headBytes]byte) (h allreduce.Header, cause, size int) {
+	h.Kind, h.Call, h.Type, h.Op = allreduce.Kind(b[0]), allreduce.Call(b[1]), allreduce.Type(b[2]), allreduce.Op(b[3])
+	for i, to := range [...]*uint64{&h.Job, &h.Epoch, &h.Sequence, &h.Index, &h.Length, &h.Count, &h.Ack} {
+		*to = binary.LittleEndian.Uint64(b[4+8*i:])
+	}
+	for i, to := range [...]*int{&h.Rank, &cause, &size} {
+		*to = int(binary.LittleEndian.Uint32(b[4+7*8+4*i:]))
+	}
+	return h, cause, size
+}

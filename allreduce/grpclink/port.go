@@ -1,0 +1,118 @@
+package grpclink
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// dataMarker is the first byte of a data connection. HTTP/2 begins with 'P' and a TLS record with 0x16.
+const dataMarker = 0xD1
+
+// sortTimeout bounds how long a connection may be silent before its first byte: who dials a rank speaks first.
+const sortTimeout = 5 * time.Second
+
+// acceptPause lets file descriptors come free before the next try.
+const acceptPause = 50 * time.Millisecond
+
+// port shares a rank's listener between gRPC and data connections, by the first byte of each.
+type port struct {
+	listener net.Listener
+	data     func(net.Conn) // takes a data connection over, its first byte read
+
+	calls chan net.Conn
+	ended chan struct{}
+	once  sync.Once
+	wait  sync.WaitGroup
+}
+
+func newPort(listener net.Listener, data func(net.Conn)) *port {
+	return &port{listener: listener, data: data, calls: make(chan net.Conn), ended: make(chan struct{})}
+}
+
+// run accepts connections until Close.
+func (p *port) run() {
+	for {
+		conn, err := p.listener.Accept()
+		if err == nil {
+			p.wait.Go(func() { p.sort(conn) })
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		select {
+		case <-p.ended:
+			return
+		case <-time.After(acceptPause):
+		}
+	}
+}
+
+// sort reads the first byte and passes the connection on, or drops it.
+func (p *port) sort(conn net.Conn) {
+	stop := make(chan struct{})
+	p.wait.Go(func() { // Close ends the wait for the byte
+		select {
+		case <-p.ended:
+			_ = conn.SetReadDeadline(time.Unix(1, 0)) // the read below says so
+		case <-stop:
+		}
+	})
+	_ = conn.SetReadDeadline(time.Now().Add(sortTimeout)) // the read below says so
+	var first [1]byte
+	_, err := io.ReadFull(conn, first[:])
+	close(stop)
+	if err != nil {
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{}) // as above
+	if first[0] == dataMarker {
+		p.data(conn)
+		return
+	}
+	select {
+	case p.calls <- &begunConn{Conn: conn, first: first[:]}:
+	case <-p.ended:
+		_ = conn.Close()
+	}
+}
+
+// Accept implements net.Listener for gRPC.
+func (p *port) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.calls:
+		return conn, nil
+	case <-p.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr implements net.Listener.
+func (p *port) Addr() net.Addr { return p.listener.Addr() }
+
+// Close implements net.Listener. It waits for connections that are not sorted yet.
+func (p *port) Close() error {
+	p.once.Do(func() { close(p.ended) })
+	err := p.listener.Close()
+	p.wait.Wait()
+	return err
+}
+
+// begunConn gives back the byte that was read to sort the connection.
+type begunConn struct {
+	net.Conn
+	first []byte
+}
+
+func (c *begunConn) Read(b []byte) (int, error) {
+	if len(c.first) > 0 && len(b) > 0 {
+		n := copy(b, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
