@@ -33,6 +33,7 @@ type Config struct {
 	// state refuses. Slow.
 	Check   bool
 	Control control.Config
+	Watch   *Watch // who looks on; nil: nobody
 }
 
 // DefaultConfig returns the defaults named in Config.

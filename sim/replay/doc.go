@@ -9,5 +9,5 @@
 // byte. It decides nothing of its own: a rule that only a replay has would make its figures worthless.
 //
 // Read next: trace.go and csv.go (inputs), run.go (the loop), world.go (what agents and workers would do), partition.go,
-// report.go, then scheduler/control.
+// report.go, watch.go (what others may see of it), then scheduler/control.
 package replay

@@ -22,9 +22,10 @@ type meter struct {
 func (m *meter) epoch(milliGPUs int64, all, worked span) {
 	gpus := float64(milliGPUs) / milli
 	worked = span{min(max(worked.from, all.from), all.to), min(max(worked.to, all.from), all.to)} // it may have been planned further
-	m.held += gpus * all.within(m.window)
-	m.wasted += gpus * (all.within(m.window) - worked.within(m.window))
-	m.lost += gpus * (all.within(all) - worked.within(all))
+	// Products are rounded before they are added: some machines would else do both at once and get other last digits.
+	m.held += float64(gpus * all.within(m.window))
+	m.wasted += float64(gpus * (all.within(m.window) - worked.within(m.window)))
+	m.lost += float64(gpus * (all.within(all) - worked.within(all)))
 }
 
 func (m *meter) add(o *meter) {

@@ -7,6 +7,7 @@ import (
 
 // part is a workload with nodes of its own.
 type part struct {
+	queue string // empty: all
 	jobs  []Job
 	nodes []Node
 }
@@ -21,7 +22,7 @@ func partition(jobs []Job, nodes []Node) []part {
 		q := jobs[i].Queue
 		p := byQueue[q]
 		if p == nil {
-			p = &part{}
+			p = &part{queue: q}
 			byQueue[q] = p
 			queues = append(queues, q)
 		}

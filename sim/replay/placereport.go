@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 
@@ -103,21 +104,30 @@ func (y *yard) fragmented(pods []Job) float64 {
 	}
 	sum := 0.0
 	for _, n := range y.nodes {
-		free := make([]int64, len(n.GPUs))
-		all := int64(0)
-		for g := range n.GPUs {
-			free[g] = int64(n.GPUs[g].FreeMilli())
-			all += free[g]
-		}
-		if all == 0 {
-			continue
-		}
-		for i := range m.kinds {
-			k := &m.kinds[i]
-			sum += float64(k.seen) / float64(m.seen) * float64(wasted(n, free, all, k.pod))
-		}
+		sum += uselessOn(n, m.kinds, m.seen)
 	}
 	return sum
+}
+
+// uselessOn is what is free on a node and of no use, in thousandths of GPUs, on average over what is asked for.
+func uselessOn(n *cluster.Node, kinds []kind, seen int64) float64 {
+	free := make([]int64, len(n.GPUs))
+	all := int64(0)
+	for g := range n.GPUs {
+		if !n.GPUs[g].Healthy {
+			continue
+		}
+		free[g] = int64(n.GPUs[g].FreeMilli())
+		all += free[g]
+	}
+	if all == 0 {
+		return 0
+	}
+	sum := int64(0)
+	for i := range kinds {
+		sum += kinds[i].seen * wasted(n, free, all, kinds[i].pod)
+	}
+	return float64(sum) / float64(seen)
 }
 
 // wasted is what is free on a node and of no use to a pod.
@@ -131,6 +141,9 @@ func wasted(n *cluster.Node, free []int64, all int64, p *Job) int64 {
 		}
 	}
 	if p.GPUs == 0 || fits < p.GPUs || n.CPUMilli-n.CPUUsed < p.CPU || n.MemBytes-n.MemUsed < p.Mem {
+		return all
+	}
+	if len(p.Types) > 0 && !slices.Contains(p.Types, n.GPUs[0].Type) {
 		return all
 	}
 	return small

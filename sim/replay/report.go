@@ -16,6 +16,7 @@ import (
 // virtual time; names are those of `gangline sim run --json`.
 type Report struct {
 	Order   string `json:"order"`
+	Partial bool   `json:"partial"` // it was interrupted: what follows is of the time until then
 	Nodes   int    `json:"nodes"`
 	GPUs    int64  `json:"gpus"`
 	Jobs    int    `json:"jobs"`     // submitted or refused; jobs without GPUs are not among them
@@ -38,6 +39,11 @@ type Report struct {
 	Goodput     float64 `json:"gpu_goodput"`    // GPU time of work, likewise
 	Lost        float64 `json:"lost_gpu_s"`     // GPU time held for restarts and grace, in all
 	Preemptions int     `json:"preemptions"`
+	// Finish-time fairness, see world.fairness: of the jobs that have finished.
+	AvgFairness float64 `json:"finish_time_fairness_avg"`
+	P50Fairness float64 `json:"finish_time_fairness_p50"`
+	P99Fairness float64 `json:"finish_time_fairness_p99"`
+	MaxFairness float64 `json:"finish_time_fairness_max"`
 	Preempted   int     `json:"preempted_jobs"`
 	MostStops   int32   `json:"preemptions_of_one_job"` // at most
 
@@ -123,6 +129,7 @@ func (s *summary) report() *Report {
 	r.Jobs, r.Done, r.Preemptions = len(s.jobs), len(f.jct), f.stops
 	r.AvgJCT, r.P50JCT, r.P90JCT, r.P99JCT = mean(f.jct), quantile(f.jct, 0.5), quantile(f.jct, 0.9), quantile(f.jct, 0.99)
 	r.AvgWait, r.P50Wait, r.P90Wait, r.P99Wait = mean(f.wait), quantile(f.wait, 0.5), quantile(f.wait, 0.9), quantile(f.wait, 0.99)
+	r.AvgFairness, r.P50Fairness, r.P99Fairness, r.MaxFairness = mean(f.rho), quantile(f.rho, 0.5), quantile(f.rho, 0.99), quantile(f.rho, 1)
 	r.Makespan = max(s.end.Sub(s.meter.window.from).Seconds(), 0)
 	if room := float64(r.GPUs) * s.meter.window.within(s.meter.window); room > 0 {
 		r.Allocation = s.meter.held / room
@@ -144,6 +151,7 @@ func (s *summary) report() *Report {
 // figures are the times of jobs that have ended, in seconds, sorted.
 type figures struct {
 	jct, wait []float64
+	rho       []float64 // finish-time fairness
 	stops     int
 }
 
@@ -157,7 +165,9 @@ func figuresOf(jobs []*attempt) figures {
 		jct := a.ended.Sub(genesis) - a.job.Submit
 		f.jct = append(f.jct, jct.Seconds())
 		f.wait = append(f.wait, (jct - a.job.Length).Seconds())
+		f.rho = append(f.rho, a.rho)
 	}
+	slices.Sort(f.rho)
 	slices.Sort(f.jct)
 	slices.Sort(f.wait)
 	return f
@@ -182,7 +192,7 @@ func quantile(x []float64, q float64) float64 {
 	if i+1 == len(x) {
 		return x[i]
 	}
-	return x[i] + (at-float64(i))*(x[i+1]-x[i])
+	return x[i] + float64((at-float64(i))*(x[i+1]-x[i])) // rounded before it is added, on every machine alike
 }
 
 // WriteJSON writes the report as one JSON object on one line. With a Speed that the caller measured the object also has

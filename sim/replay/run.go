@@ -35,6 +35,7 @@ func runWith(cfg *Config, tr *Trace, sched func(*world) scheduler) (*Report, err
 	if cfg.Partitions {
 		parts = partition(jobs, tr.Nodes)
 	}
+	eyes := newObserver(cfg.Watch, len(jobs))
 	sum := newSummary(window, len(tr.Jobs)-len(jobs), tr.Skipped)
 	for _, p := range parts {
 		w, err := newWorld(cfg, p.jobs, p.nodes)
@@ -43,10 +44,18 @@ func runWith(cfg *Config, tr *Trace, sched func(*world) scheduler) (*Report, err
 		}
 		w.meter.window = window
 		w.sched = sched(w)
+		eyes.enter(w, p.queue)
 		if err := w.run(); err != nil {
 			return nil, err
 		}
+		if err := eyes.leave(); err != nil {
+			return nil, err
+		}
 		sum.add(w, p.nodes)
+		if w.stopped {
+			sum.rep.Partial = true
+			break
+		}
 	}
 	return sum.report(), nil
 }
@@ -75,6 +84,9 @@ func (w *world) run() error {
 			w.now = end
 			break
 		}
+		if w.eyes != nil {
+			w.eyes.samples(at)
+		}
 		w.now = max(at, w.now)
 		// 2. Ends come before submissions of the same moment: what they free is there for them.
 		for len(w.events) > 0 && w.events[0].at <= w.now {
@@ -97,6 +109,10 @@ func (w *world) run() error {
 		}
 		if err := w.check(); err != nil {
 			return err
+		}
+		if w.eyes != nil && !w.eyes.moment() {
+			w.stopped = true
+			break
 		}
 	}
 	return w.settled()
@@ -129,6 +145,9 @@ func (w *world) decide() (wake cluster.Time, acted bool, err error) {
 			changed = changed || len(r.Changes) > 0
 			switch {
 			case r.Code == cluster.OK:
+				if w.eyes != nil {
+					w.eyes.decided(c)
+				}
 				w.obey(c)
 			case w.cfg.Check:
 				return 0, acted, fmt.Errorf("the scheduler proposed what its own state refuses, at %s: %T: %s", w.since(), c, r.Message)

@@ -3,6 +3,7 @@ package replay
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,10 +125,14 @@ func TestFigures(t *testing.T) {
 	t.Parallel()
 	tr := &Trace{Jobs: []Job{job(10, 100, 8), job(20, 50, 4), job(30, 5, 16), {ID: "cpu", Queue: "q"}}, Nodes: nodes(1, 8)}
 	r := play(t, DefaultConfig(), tr, firstFirst)
+	fair := math.Round((1/1.9+2.8)/2*1e9) / 1e9
+	r.AvgFairness, r.P50Fairness = math.Round(r.AvgFairness*1e9)/1e9, math.Round(r.P50Fairness*1e9)/1e9
 	want := &Report{
 		Order: "gangline", Nodes: 1, GPUs: 8, Jobs: 3, Skipped: 1, Refused: 1, Done: 2,
 		AvgJCT: 120, P50JCT: 120, P90JCT: 136, P99JCT: 139.6, Makespan: 150,
 		AvgWait: 45, P50Wait: 45, P90Wait: 81, P99Wait: 89.1, Allocation: 1, Goodput: 1,
+		// Alone on 8 GPUs for 10 of 100 s, then with another: 100/(100 x 1.9). The other asks for less than its share: 140/50.
+		AvgFairness: fair, P50Fairness: fair, P99Fairness: r.P99Fairness, MaxFairness: 2.8,
 		PerQueue: map[string]QueueReport{"default": {Jobs: 3, Done: 2, AvgJCT: 120, P99JCT: 139.6, AvgWait: 45, P99Wait: 89.1}},
 		Commands: r.Commands, Events: 5, StateHash: r.StateHash,
 	}

@@ -29,6 +29,9 @@ type attempt struct {
 	worked  span         // work done in the present epoch, as far as it is known
 	ended   cluster.Time // 0: not yet
 	stops   int32        // epochs that were stopped for another job
+	first   cluster.Time // its first epoch began; 0: never
+	crowd   float64      // of the world's crowd, when it was submitted
+	rho     float64      // its finish-time fairness, once it has ended
 	stopped bool         // the present epoch
 	refused bool
 }
@@ -47,8 +50,12 @@ type world struct {
 	fired    uint64
 	specs    map[shape]*cluster.JobSpec
 	largest  int32 // most GPUs of one node
+	capacity int64 // GPUs of all nodes
 	meter    meter
+	crowd    crowd
+	eyes     *observer // nil: nobody looks
 	running  int
+	stopped  bool                  // by who looks
 	rejected int                   // commands of the scheduler that the state refused
 	report   cluster.ReportWorkers // reused: Apply keeps nothing of it
 	one      [1]cluster.WorkerReport
@@ -66,7 +73,7 @@ func newWorld(cfg *Config, jobs []Job, nodes []Node) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{cfg: cfg, now: genesis, specs: map[shape]*cluster.JobSpec{}}
+	w := &world{cfg: cfg, now: genesis, capacity: capacity(nodes), specs: map[shape]*cluster.JobSpec{}}
 	w.jobs = make([]attempt, len(jobs))
 	for i := range jobs {
 		w.jobs[i] = attempt{job: &jobs[i], left: jobs[i].Length}
@@ -136,7 +143,11 @@ func (w *world) spec(j *Job) *cluster.JobSpec {
 
 func (w *world) apply(c cluster.Command) cluster.Result {
 	w.index++
-	return w.state.Apply(w.index, w.now, c)
+	r := w.state.Apply(w.index, w.now, c)
+	if w.eyes != nil {
+		w.eyes.changed(r.Changes)
+	}
+	return r
 }
 
 // submit hands in a job. What the cluster refuses (a gang larger than all of it) never runs.
@@ -144,15 +155,19 @@ func (w *world) submit(i int32) {
 	a := &w.jobs[i]
 	if w.largest == 0 { // a part without nodes: the state, which hopes for some, would let it wait for ever
 		a.refused = true
+		w.eyes.outcome(int(i), a)
 		return
 	}
+	w.byID = append(w.byID, i) // before it is one: who looks at the change wants to know its name
 	r := w.apply(&cluster.SubmitJob{RequestID: strconv.Itoa(int(i)), User: a.job.User, Spec: w.spec(a.job)})
 	if r.Code != cluster.OK {
+		w.byID = w.byID[:len(w.byID)-1]
 		a.refused = true
+		w.eyes.outcome(int(i), a)
 		return
 	}
 	a.id = r.Job
-	w.byID = append(w.byID, i)
+	a.crowd = w.crowd.come(w.now)
 }
 
 // attemptOf finds the job that a command names.
@@ -183,6 +198,9 @@ func (w *world) started(c *cluster.StartJob) {
 	a.epoch, a.workers, a.began, a.stopped, a.held = c.Epoch, c.Workers, w.now, false, 0
 	for k := range c.Workers {
 		a.held += int64(len(c.Workers[k].GPUs)) * int64(a.job.Milli)
+	}
+	if a.first == 0 {
+		a.first = w.now
 	}
 	a.worked = span{w.now.Add(a.owed), w.now.Add(a.owed + a.left)}
 	w.running++
@@ -223,6 +241,8 @@ func (w *world) fire(e *event) {
 	w.running--
 	if !e.stop {
 		a.ended, a.left = w.now, 0
+		a.rho = w.fairness(a)
+		w.eyes.outcome(int(e.job), a)
 	}
 	w.tell(a, cluster.WorkerExited)
 	a.began, a.workers = 0, nil
