@@ -48,6 +48,7 @@ func (c *checker) afterCommand(cmd cluster.Command, r cluster.Result) error {
 		}
 	}
 	if st, ok := cmd.(*cluster.StartJob); ok && r.Code == cluster.OK && c.w.cfg.Varied {
+		errs = append(errs, c.followed(s.Job(st.Job)))
 		errs = append(errs, checkBounds(s, s.Job(st.Job)))
 	}
 	c.sinceFull++
@@ -61,6 +62,29 @@ func (c *checker) afterCommand(cmd cluster.Command, r cluster.Result) error {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("after %s: %w", describe(cmd), err)
+	}
+	return nil
+}
+
+// followed says whether what a job that has just started was to wait for has
+// ended as it asks, by what the simulator saw.
+func (c *checker) followed(j *cluster.Job) error {
+	for _, d := range c.w.clients.byID(j.ID).spec.Dependencies() { // as its client asked
+		first := c.w.clients.byID(d.Job)
+		all := []*job{first}
+		if first.spec.Array.Step > 0 && first.id == first.first {
+			all = c.w.clients.ids[first.id-1 : first.id-1+cluster.JobID(first.spec.Array.Count())] //nolint:gosec // positive
+		}
+		good := true
+		for _, o := range all {
+			if !o.state.Final() {
+				return fmt.Errorf("job %d has started after %s, and job %d is %s", j.ID, d, o.id, o.state)
+			}
+			good = good && o.state == cluster.Succeeded
+		}
+		if d.Cond == cluster.AfterOK && !good || d.Cond == cluster.AfterNotOK && good {
+			return fmt.Errorf("job %d has started after %s, which ended otherwise", j.ID, d)
+		}
 	}
 	return nil
 }
@@ -79,7 +103,7 @@ func (c *checker) submitted(cmd *cluster.SubmitJob, r cluster.Result) error {
 	case r.Duplicate || int(r.Job) != len(clients.ids)+1:
 		return fmt.Errorf("%s made job %d (duplicate %t): expected a new job %d", cmd.RequestID, r.Job, r.Duplicate, len(clients.ids)+1)
 	}
-	j.id = r.Job
+	j.id, j.first = r.Job, r.Job
 	clients.ids = append(clients.ids, j)
 	clients.members(j)
 	return nil
@@ -110,7 +134,7 @@ func (c *checker) jobChanged(cmd cluster.Command, id cluster.JobID) error {
 	switch {
 	case now.RequestID != j.request:
 		return fmt.Errorf("job %d is of %s, and was of %s", id, now.RequestID, j.request)
-	case j.state == 0 && now.State != cluster.Pending:
+	case j.state == 0 && now.State != cluster.Pending && !(now.State == cluster.Cancelled && j.follows != 0):
 		return fmt.Errorf("job %d begins as %s", id, now.State)
 	case j.state != 0 && j.state != now.State && !cluster.Legal(j.state, now.State):
 		return fmt.Errorf("job %d went from %s to %s", id, j.state, now.State)

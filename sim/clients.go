@@ -47,6 +47,7 @@ func (c *clients) begin() {
 
 // submit sends a job's submission until it is answered.
 func (c *clients) submit(j *job) {
+	c.follow(j)
 	c.w.leader.propose(&proposal{
 		cmds: []cluster.Command{&cluster.SubmitJob{RequestID: j.request, User: j.user, Spec: j.spec}},
 		done: func(o outcome, rs []cluster.Result) {
@@ -60,10 +61,34 @@ func (c *clients) submit(j *job) {
 	})
 }
 
+// follow lets a job that is to follow another one name it: one that was
+// acknowledged lately, so that it is still known. The request then stays as it is.
+func (c *clients) follow(j *job) {
+	if j.follows == 0 || j.spec.After != nil {
+		return
+	}
+	for back := range min(len(c.ids), 20) {
+		if o := c.ids[len(c.ids)-1-back]; o.acked && c.w.servers.state().Job(o.id) != nil && (o.id+cluster.JobID(j.arrives))%3 == 0 { //nolint:gosec // not negative
+			spec := *j.spec
+			spec.After = &cluster.Conditions{All: []cluster.Dependency{{Job: o.id, Cond: j.follows}}}
+			j.spec = &spec
+			return
+		}
+	}
+	j.follows = 0 // nobody to follow
+}
+
 // answered takes the answer to a first submission.
 func (c *clients) answered(j *job, r cluster.Result) {
 	switch r.Code {
 	case cluster.OK:
+	case cluster.NotFound:
+		if j.follows == 0 || c.w.servers.state().Job(j.spec.After.All[0].Job) != nil {
+			c.w.fail(fmt.Errorf("%s is refused, and yet the job that it follows is known: %s", j.request, r.Message))
+		}
+		j.gone = true // the job that it was to follow has been forgotten meanwhile
+		c.open--
+		return
 	case cluster.NeverFits:
 		if j.fits && !c.w.cfg.Varied && c.w.servers.state().Nodes() >= len(c.w.agents) {
 			c.w.fail(fmt.Errorf("%s is refused, and yet the cluster could run it: %s", j.request, r.Message))

@@ -47,6 +47,9 @@ func (j *job) vary(cfg Config, rng *rand.Rand) {
 	case 6:
 		spec.Selector = []cluster.Label{{Key: zoneLabel, Value: zoneOf(rng.IntN(2))}}
 	}
+	if rng.IntN(6) == 0 {
+		j.follows = cluster.Condition(1 + rng.IntN(3)) //nolint:gosec // small
+	}
 	if !j.fits {
 		return
 	}

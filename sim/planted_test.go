@@ -55,6 +55,19 @@ func TestPlantedBugs(t *testing.T) {
 				return c
 			}
 		}, "is used by workers"},
+		{"a job starts before the one that it is to follow", func(w *world) {
+			w.cfg.Varied = true
+			w.tamper = func(c cluster.Command) cluster.Command {
+				if s, ok := c.(*cluster.SubmitJob); ok && s.Spec.After != nil {
+					free := *s
+					spec := *s.Spec
+					spec.After = nil
+					free.Spec = &spec
+					return &free
+				}
+				return c
+			}
+		}, "has started after"},
 		{"a follower skips an entry", func(w *world) {
 			w.servers.deaf = func(server int, index uint64) bool { return server == 1 && index == 40 }
 		}, "states differ"},

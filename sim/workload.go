@@ -28,13 +28,15 @@ type job struct {
 	request  string
 	spec     *cluster.JobSpec
 	user     string
-	arrives  time.Duration // after the beginning
-	service  time.Duration // training time of one undisturbed epoch
-	failsAt  time.Duration // work at which a worker fails, once; 0: never
-	cancelAt time.Duration // after the acknowledgement; 0: never
-	fits     bool          // the whole cluster could run it
+	arrives  time.Duration     // after the beginning
+	service  time.Duration     // training time of one undisturbed epoch
+	failsAt  time.Duration     // work at which a worker fails, once; 0: never
+	cancelAt time.Duration     // after the acknowledgement; 0: never
+	fits     bool              // the whole cluster could run it
+	follows  cluster.Condition // how a job before it must have ended; 0: it follows none
 
 	id     cluster.JobID // 0: not in the state yet
+	first  cluster.JobID // of its array, or its own
 	acked  bool
 	gone   bool // refused, and rightly so
 	failed bool // the failure has happened

@@ -107,6 +107,9 @@ func placementRows(j *schedulerv1.Job) [][]string {
 	if j.GetArray() != 0 {
 		row("Array", "index %d of array %d (%s)", j.GetArrayIndex(), j.GetArray(), arrayText(s.GetArray()))
 	}
+	if len(s.GetAfter()) > 0 {
+		row("After", "%s", afterText(s.GetAfter())+mark(len(j.GetUnmet()) > 0, "; still to come: "+afterText(j.GetUnmet())))
+	}
 	if t := s.GetTopology(); t != nil {
 		row("Topology", "one %s, %s", t.GetLevel(), map[bool]string{true: "required", false: "preferred"}[t.GetRequired()])
 	}
@@ -154,6 +157,25 @@ func arrayText(a *schedulerv1.ArraySpec) string {
 		out += fmt.Sprintf("%%%d", a.GetParallel())
 	}
 	return out
+}
+
+// afterText writes dependencies as a job file does.
+func afterText(after []*schedulerv1.Dependency) string {
+	var out []string
+	for _, d := range after {
+		word := map[schedulerv1.Condition]string{
+			schedulerv1.Condition_CONDITION_OK: "ok", schedulerv1.Condition_CONDITION_NOT_OK: "notok", schedulerv1.Condition_CONDITION_ANY: "any",
+		}[d.GetCondition()]
+		if d.GetEach() {
+			word = "each"
+		}
+		text := fmt.Sprintf("%s:%d", word, d.GetJob())
+		if d.Index != nil {
+			text += fmt.Sprintf("_%d", d.GetIndex())
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ",")
 }
 
 // sizeText is the size of a gang in short: 8, 8..32 or 0.5.

@@ -28,6 +28,12 @@ func specFromProto(p *schedulerv1.JobSpec) *cluster.JobSpec {
 			First: p.GetArray().GetFirst(), Last: p.GetArray().GetLast(), Step: p.GetArray().GetStep(), Parallel: p.GetArray().GetParallel(),
 		},
 	}
+	if len(p.GetAfter()) > 0 {
+		s.After = &cluster.Conditions{}
+	}
+	for _, d := range p.GetAfter() {
+		s.After.All = append(s.After.All, dependencyFromProto(d))
+	}
 	for _, k := range slices.Sorted(maps.Keys(p.GetNodeSelector())) {
 		s.Selector = append(s.Selector, cluster.Label{Key: k, Value: p.GetNodeSelector()[k]})
 	}
@@ -45,6 +51,25 @@ func specFromProto(p *schedulerv1.JobSpec) *cluster.JobSpec {
 	}
 	s.Normalize()
 	return s
+}
+
+func dependencyFromProto(d *schedulerv1.Dependency) cluster.Dependency {
+	out := cluster.Dependency{Job: cluster.JobID(d.GetJob()), Cond: cluster.Condition(clampByte(d.GetCondition())), Index: d.GetIndex()}
+	switch {
+	case d.GetEach():
+		out.Scope = cluster.ScopeEach
+	case d.Index != nil:
+		out.Scope = cluster.ScopeMember
+	}
+	return out
+}
+
+func dependencyToProto(d cluster.Dependency) *schedulerv1.Dependency {
+	out := &schedulerv1.Dependency{Job: uint64(d.Job), Condition: schedulerv1.Condition(d.Cond), Each: d.Scope == cluster.ScopeEach}
+	if d.Scope == cluster.ScopeMember {
+		out.Index = &d.Index
+	}
+	return out
 }
 
 // clampByte keeps an unknown enum value invalid instead of letting it wrap.
@@ -79,6 +104,9 @@ func specToProto(s *cluster.JobSpec) *schedulerv1.JobSpec {
 	if a := s.Array; a != (cluster.ArraySpec{}) {
 		p.Array = &schedulerv1.ArraySpec{First: a.First, Last: a.Last, Step: a.Step, Parallel: a.Parallel}
 	}
+	for _, d := range s.Dependencies() {
+		p.After = append(p.After, dependencyToProto(d))
+	}
 	if len(s.Selector) > 0 {
 		p.NodeSelector = make(map[string]string, len(s.Selector))
 	}
@@ -103,7 +131,7 @@ func jobToProto(j *cluster.Job, now cluster.Time) *schedulerv1.Job {
 		StartedUnixNs: int64(j.StartedAt), FinishedUnixNs: int64(j.FinishedAt),
 		Failures: j.Failures, NotBeforeUnixNs: int64(j.NotBefore), Requeues: j.Requeues,
 		Array: uint64(j.Array), ArrayIndex: j.ArrayIndex, AttainedGpuSeconds: float64(j.AttainedAt(now)) / 1e6,
-		Preemptions: j.Preemptions, PreemptedUnixNs: int64(j.PreemptedAt),
+		Preemptions: j.Preemptions, PreemptedUnixNs: int64(j.PreemptedAt), ReadyUnixNs: int64(j.ReadyAt),
 	}
 	if j.State.Holding() {
 		p.HeldGpus = j.Held()
@@ -143,6 +171,11 @@ func wholeJobToProto(st *cluster.State, j *cluster.Job, now cluster.Time) *sched
 		p.Kept = &schedulerv1.Kept{Nodes: nodeNames(st, k.Nodes), StartUnixNs: int64(k.At), MadeUnixNs: int64(k.Made)}
 	}
 	p.AvoidedNodes = nodeNames(st, j.Avoid)
+	for i, d := range j.Spec.Dependencies() {
+		if j.Unmet&(1<<i) != 0 {
+			p.Unmet = append(p.Unmet, dependencyToProto(d))
+		}
+	}
 	return p
 }
 

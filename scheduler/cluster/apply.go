@@ -23,7 +23,9 @@ func (s *State) Apply(index uint64, at Time, cmd Command) Result {
 		return refuse(Conflict, "the cluster has no identity yet: wait for its first leader")
 	}
 	s.cross()
-	return s.dispatch(cmd)
+	res := s.dispatch(cmd)
+	res.Changes = s.followUp(res.Changes)
+	return res
 }
 
 func (s *State) dispatch(cmd Command) Result {
@@ -96,6 +98,9 @@ func (s *State) applySubmit(c *SubmitJob) Result {
 	if live := s.pending.Len() + s.holding.Len(); live+int(members) > MaxLiveJobs {
 		return refuse(TooMany, "the cluster holds %d unfinished jobs of at most %d: wait until some have ended", live, MaxLiveJobs)
 	}
+	if err := s.checkAfter(c.Spec); err != nil {
+		return refuse(NotFound, "%s", err)
+	}
 	if err := s.admits(c.Spec); err != nil {
 		return refuse(NeverFits, "%s", err)
 	}
@@ -107,14 +112,15 @@ func (s *State) applySubmit(c *SubmitJob) Result {
 		s.nextJob++
 		j := &Job{
 			ID: s.nextJob, Spec: c.Spec, User: c.User, RequestID: c.RequestID,
-			State: Pending, Reason: "waits for the scheduler's next pass",
-			SubmittedAt: s.now, PendingAt: s.now,
+			State: Pending, Reason: reasonNext,
+			SubmittedAt: s.now, ReadyAt: s.now, PendingAt: s.now, Unmet: uint32(1<<len(c.Spec.Dependencies()) - 1), //nolint:gosec // at most MaxAfter
 		}
 		if c.Spec.Array.Step > 0 {
 			j.Array, j.ArrayIndex = first, c.Spec.Array.First+i*c.Spec.Array.Step
 		}
 		s.begin(j)
 		s.putJob(j)
+		s.judge(j.ID)
 		res.Changes = append(res.Changes, Change{Job: j.ID})
 	}
 	return res

@@ -16,6 +16,7 @@ import (
 //  4. Every remembered request names an existing id below the next one.
 //  5. An account is charged what its jobs hold.
 //  6. The derived maps agree with the jobs and nodes; a GPU is of one node.
+//  7. Who waits for other jobs is Pending, and what it waits for is there and undecided.
 func (s *State) Check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -41,7 +42,7 @@ func (s *State) Check() error {
 		}
 		return true
 	})
-	errs = append(errs, s.checkDerived(), s.checkAccounts())
+	errs = append(errs, s.checkDerived(), s.checkAccounts(), s.checkFollows())
 	return errors.Join(errs...)
 }
 
@@ -217,6 +218,55 @@ func (s *State) checkNodeMaps() error {
 	}
 	if gpus != s.gpus.Len() {
 		bad("%d GPUs are known, nodes have %d", s.gpus.Len(), gpus)
+	}
+	return errors.Join(errs...)
+}
+
+// checkFollows: who waits for others waits for what is undecided, and is known
+// to those; the arrays' tallies agree with their members.
+func (s *State) checkFollows() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	follows, tallies := 0, map[JobID]tally{}
+	s.EachJob(func(j *Job) bool {
+		if j.Array != 0 {
+			t := tallies[j.Array]
+			t.kept++
+			switch {
+			case !j.State.Final():
+				t.left++
+			case j.State != Succeeded:
+				t.bad++
+			}
+			tallies[j.Array] = t
+		}
+		if j.Unmet != 0 && j.State != Pending {
+			bad("job %d is %s and waits for other jobs", j.ID, j.State)
+		}
+		for i, d := range j.Spec.Dependencies() {
+			if j.Unmet&(1<<i) == 0 {
+				continue
+			}
+			follows++
+			t := s.targetOf(j, d)
+			if id, ok := s.follows.Get(followKey(t, j.ID, i)); !ok || id != j.ID || t.job >= j.ID {
+				bad("job %d waits for %s, which is not known (of job %d)", j.ID, d, t.job)
+			} else if v := s.judgeOne(j, d); v != undecided {
+				bad("job %d waits for %s, and that is decided (%d)", j.ID, d, v)
+			}
+		}
+		return true
+	})
+	s.arrays.Scan(func(id JobID, t tally) bool {
+		is := tallies[id]
+		delete(tallies, id)
+		if t.kept != is.kept || t.left != is.left || t.bad != is.bad+t.gone {
+			bad("array %d is counted as %+v, its members are %+v", id, t, is)
+		}
+		return true
+	})
+	if follows != s.follows.Len() || len(tallies) > 0 || len(s.due) > 0 {
+		bad("%d wait for others, %d are known; %d arrays are not counted; %d ends are not looked at", follows, s.follows.Len(), len(tallies), len(s.due))
 	}
 	return errors.Join(errs...)
 }

@@ -91,7 +91,37 @@ func (s *State) codeHeader(c *coder) sizes {
 	codeList(c, &s.moves, func(c *coder, t *Time) { codeInt(c, t) })
 	codePolicyPtr(c, &s.policy)
 	c.u64(&s.policyAt)
+	if c.version >= 3 {
+		s.codeArrays(c)
+	}
 	return n
+}
+
+// codeArrays codes what of the arrays cannot be derived from the jobs: how many
+// forgotten members ended otherwise than by success.
+func (s *State) codeArrays(c *coder) {
+	type lost struct {
+		array JobID
+		bad   int32
+	}
+	var all []lost
+	if !c.reading {
+		s.arrays.Scan(func(id JobID, t tally) bool {
+			if t.gone > 0 {
+				all = append(all, lost{id, t.gone})
+			}
+			return true
+		})
+	}
+	codeList(c, &all, func(c *coder, l *lost) {
+		codeUint(c, &l.array)
+		c.i32(&l.bad)
+	})
+	if c.reading {
+		for _, l := range all {
+			s.arrays.Set(l.array, tally{bad: l.bad, gone: l.bad})
+		}
+	}
 }
 
 // Decode reads a state that Encode wrote with the given encoding version.

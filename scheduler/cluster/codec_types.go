@@ -32,6 +32,17 @@ func (s *JobSpec) code(c *coder) {
 	c.i32(&s.Array.Last)
 	c.i32(&s.Array.Step)
 	c.i32(&s.Array.Parallel)
+	if c.version < 3 {
+		return
+	}
+	codePtr(c, &s.After, func(c *coder, a *Conditions) { codeList(c, &a.All, codeDependency) })
+}
+
+func codeDependency(c *coder, d *Dependency) {
+	codeUint(c, &d.Job)
+	c.i32(&d.Index)
+	codeUint(c, &d.Cond)
+	codeUint(c, &d.Scope)
 }
 
 func codeLabel(c *coder, l *Label) {
@@ -74,6 +85,18 @@ func (p *Progress) code(c *coder) {
 }
 
 func (j *Job) code(c *coder) {
+	j.codeVersion2(c)
+	if c.version < 3 {
+		if c.reading {
+			j.ReadyAt = j.SubmittedAt
+		}
+		return
+	}
+	codeUint(c, &j.Unmet)
+	codeInt(c, &j.ReadyAt)
+}
+
+func (j *Job) codeVersion2(c *coder) {
 	codeUint(c, &j.ID)
 	codeSpec(c, &j.Spec)
 	c.str(&j.User)

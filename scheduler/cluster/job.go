@@ -187,9 +187,10 @@ type Job struct { // small fields stand together: a cluster may have a hundred t
 
 	State   JobState
 	Stop    StopCause
-	Blamed  bool  // a worker of this epoch failed of itself
-	Bin     int32 // of the service that it has had, see History
-	Level   int32 // of the GPU time that it is expected to need yet, see LevelSpan
+	Blamed  bool   // a worker of this epoch failed of itself
+	Bin     int32  // of the service that it has had, see History
+	Level   int32  // of the GPU time that it is expected to need yet, see LevelSpan
+	Unmet   uint32 // dependencies that are not met yet, by their place in Spec.After: it may not start while there are any
 	Epoch   Epoch
 	Array   JobID    // the array's first member, or 0
 	Workers []Worker // current or last epoch, by rank
@@ -207,6 +208,7 @@ type Job struct { // small fields stand together: a cluster may have a hundred t
 
 	NotBefore   Time // end of back-off, or 0
 	SubmittedAt Time
+	ReadyAt     Time // since when it might have started: its submission, or when the last job ended that it was to wait for
 	PendingAt   Time // last became Pending
 	StartedAt   Time // this epoch got its GPUs
 	RunningAt   Time // this epoch's last worker started

@@ -17,6 +17,8 @@ func (s *State) applyStart(c *StartJob) Result {
 		return refuse(NotFound, "job %d does not exist", c.Job)
 	case old.State != Pending || c.Epoch != old.Epoch+1:
 		return refuse(Conflict, "job %d is %s in epoch %d: it cannot start epoch %d", c.Job, old.State, old.Epoch, c.Epoch)
+	case old.Unmet != 0:
+		return refuse(Conflict, "job %d %s", c.Job, s.afterText(old))
 	case s.now < old.NotBefore:
 		return refuse(Conflict, "job %d is in back-off for another %s", c.Job, old.NotBefore.Sub(s.now))
 	}
@@ -259,7 +261,7 @@ func (s *State) requeue(j *Job) {
 func (s *State) finish(j *Job, st JobState, reason string) {
 	s.finishSeq++
 	j.State, j.Reason, j.FinishedAt, j.FinishSeq = st, cut(reason), s.now, s.finishSeq
-	j.NotBefore, j.Kept = 0, nil
+	j.NotBefore, j.Kept, j.Unmet = 0, nil, 0
 	s.conclude(j)
 }
 
@@ -291,6 +293,8 @@ func plural(n int, noun string) string {
 		return "1 " + noun
 	case noun == "retry":
 		return fmt.Sprintf("%d retries", n)
+	case noun == "dependency":
+		return fmt.Sprintf("%d dependencies", n)
 	default:
 		return fmt.Sprintf("%d %ss", n, noun)
 	}

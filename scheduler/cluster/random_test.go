@@ -106,6 +106,15 @@ func (w *world) drawSpec() *JobSpec {
 	case 4:
 		sp.Selector = []Label{{"zone", "z"}}
 	}
+	for range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(w.t, "dependencies") {
+		if sp.After == nil {
+			sp.After = &Conditions{}
+		}
+		sp.After.All = append(sp.After.All, Dependency{
+			Job: JobID(rapid.IntRange(1, 8).Draw(w.t, "after")), Index: int32(rapid.SampledFrom([]int{0, 3, 5}).Draw(w.t, "index")),
+			Cond: Condition(rapid.IntRange(1, 3).Draw(w.t, "condition")), Scope: Scope(rapid.IntRange(0, 2).Draw(w.t, "scope")),
+		})
+	}
 	return sp
 }
 

@@ -79,6 +79,7 @@ type JobSpec struct {
 	Selector    []Label  // labels that each node must have
 	Tolerations []string // taints that it bears, each "key" or "key=value"
 	Array       ArraySpec
+	After       *Conditions // nil: it need not wait for other jobs. A pointer: few jobs have any, and a hundred thousand may wait
 }
 
 // TopologyWish asks for a gang within one domain of a level, such as one rack.
@@ -155,7 +156,7 @@ func (s *JobSpec) Validate() error {
 	if s.GPUsPerNode < 0 || (s.GPUsPerNode > 0 && s.GPUs%s.GPUsPerNode != 0) {
 		bad("gpus_per_node: %d does not divide gpus %d", s.GPUsPerNode, s.GPUs)
 	}
-	errs = append(errs, s.validateSize(), s.validatePlace())
+	errs = append(errs, s.validateSize(), s.validatePlace(), s.validateAfter())
 	if len(s.GPUTypes) > maxGPUTypes {
 		bad("gpu_type: %d types, at most %d", len(s.GPUTypes), maxGPUTypes)
 	}

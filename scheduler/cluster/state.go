@@ -6,7 +6,7 @@ import (
 
 // Version is the newest encoding of commands and state that this release
 // knows. A server proposes only what the cluster's version allows.
-const Version uint32 = 2
+const Version uint32 = 3
 
 // State is everything that the servers agree on. The zero State is empty and
 // ready. One goroutine owns a State and calls Apply and Snapshot; the
@@ -39,6 +39,9 @@ type State struct {
 	crossings btree.Map[string, JobID]  // jobs that hold GPUs, by crossingKey
 	crossAt   btree.Map[JobID, Time]    // when each of them reaches its next bin
 	kinds     btree.Map[string, *kind]  // of nodes, by kindKey
+	arrays    btree.Map[JobID, tally]   // by their first jobs; of an array with forgotten members, what of them counts is encoded
+	follows   btree.Map[string, JobID]  // Pending jobs that wait for others, by followKey
+	due       []target                  // ended by the command that is being applied, empty between commands
 	counts    [8]int                    // jobs by state
 	journal   journal
 	still     bool // see Still
@@ -71,6 +74,8 @@ func (s *State) Snapshot() *State {
 	c.crossings = *s.crossings.Copy()
 	c.crossAt = *s.crossAt.Copy()
 	c.kinds = *s.kinds.Copy()
+	c.arrays = *s.arrays.Copy()
+	c.follows = *s.follows.Copy()
 	return &c
 }
 
@@ -177,7 +182,15 @@ func (s *State) putJob(j *Job) {
 	old, had := s.jobs.Set(j.ID, j)
 	s.touch(Change{Job: j.ID})
 	s.trackCrossing(j)
+	if !had {
+		old = nil
+	}
+	s.count(old, j)
+	s.trackFollows(old, j)
 	if had {
+		if j.State.Final() && !old.State.Final() {
+			s.ended(j)
+		}
 		s.counts[old.State]--
 		if old.State.Holding() && !j.State.Holding() {
 			s.holding.Delete(j.ID)
@@ -201,6 +214,7 @@ func (s *State) dropJob(j *Job) {
 	s.jobs.Delete(j.ID)
 	s.touch(Change{Job: j.ID})
 	s.finished.Delete(j.FinishSeq)
+	s.count(j, nil)
 	s.counts[j.State]--
 }
 

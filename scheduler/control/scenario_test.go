@@ -170,6 +170,7 @@ func (st *story) submit(t *testing.T, d *datadriven.TestData) string {
 	if members := scan(t, d, "array", 0); members > 0 {
 		spec.Array = cluster.ArraySpec{Last: int32(members) - 1, Step: 1, Parallel: int32(scan(t, d, "at_once", 0))}
 	}
+	spec.After = after(scan(t, d, "after", ""), st.names)
 	r := st.apply(t, &cluster.SubmitJob{RequestID: name, User: scan(t, d, "user", "ann"), Spec: spec})
 	st.names[name] = r.Job
 	for i := range spec.Array.Count() {
@@ -179,6 +180,29 @@ func (st *story) submit(t *testing.T, d *datadriven.TestData) string {
 		return r.Message
 	}
 	return fmt.Sprintf("job %d", r.Job)
+}
+
+// after reads dependencies such as "ok:first|any:second" by the names of jobs.
+func after(text string, names map[string]cluster.JobID) *cluster.Conditions {
+	if text == "" {
+		return nil
+	}
+	out := &cluster.Conditions{}
+	for _, word := range strings.Split(text, "|") {
+		how, name, _ := strings.Cut(word, ":")
+		id, known := names[name]
+		if !known {
+			id = 999
+		}
+		d := cluster.Dependency{Job: id, Cond: map[string]cluster.Condition{
+			"ok": cluster.AfterOK, "notok": cluster.AfterNotOK, "any": cluster.AfterAny, "each": cluster.AfterOK,
+		}[how]}
+		if how == "each" {
+			d.Scope = cluster.ScopeEach
+		}
+		out.All = append(out.All, d)
+	}
+	return out
 }
 
 // step advances the clock, then decides as a leader does until there is nothing to propose.

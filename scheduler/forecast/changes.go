@@ -79,13 +79,14 @@ const anyType = "any type of GPUs"
 func (c *Case) candidates(x *planner.Index) []candidate {
 	a := &c.answer
 	spec, why := a.Job.Spec, &a.Why
-	room := why.Binding >= planner.BindType
+	room := why.Binding >= planner.BindType && why.Binding != planner.BindAfter
 	var out []candidate
 	add := func(on bool, what string, edit func(*cluster.JobSpec)) {
 		if on {
 			out = append(out, candidate{what: what, edit: edit})
 		}
 	}
+	add(why.Binding == planner.BindAfter, "without waiting for other jobs (after)", func(s *cluster.JobSpec) { s.After = nil })
 	add(why.Binding == planner.BindQuota, "as preemptible: true", func(s *cluster.JobSpec) { s.Preemptible = true })
 	if limit := c.shortLimit(); limit > 0 {
 		add(true, "with a time limit of "+Brief(limit), func(s *cluster.JobSpec) { s.TimeLimit = limit })
@@ -119,7 +120,12 @@ func leaner(spec *cluster.JobSpec) (out []candidate) {
 func (c *Case) smaller(x *planner.Index) (out []candidate) {
 	spec := c.answer.Job.Spec
 	least := spec.Least()
-	if least < 2 || c.answer.Why.Binding == planner.BindArray || c.answer.Why.Binding == planner.BindBackOff {
+	switch c.answer.Why.Binding {
+	case planner.BindArray, planner.BindBackOff, planner.BindAfter:
+		return nil
+	default:
+	}
+	if least < 2 {
 		return nil
 	}
 	unit := max(spec.GPUsPerNode, 1)
@@ -194,7 +200,7 @@ func (c *Case) addQueue(x *planner.Index) {
 		spec := *a.Job.Spec
 		spec.Queue, spec.Array = path, cluster.ArraySpec{}
 		j := *a.Job
-		j.Spec, j.Array, j.SubmittedAt, j.PendingAt = &spec, 0, c.now, c.now
+		j.Spec, j.Array, j.SubmittedAt, j.ReadyAt, j.PendingAt = &spec, 0, c.now, c.now, c.now
 		fit, ok := x.Fits(&j)
 		if !ok {
 			continue

@@ -61,6 +61,8 @@ type Estimate struct {
 	Until cluster.Time
 	// Stuck: by then nothing was due any more that could make room for it.
 	Stuck bool
+	// Never: in the runs, what the job waits for ended otherwise than it asks.
+	Never bool
 	// Passed of Ahead jobs that come before it had started or gone by then, in
 	// the first run; 0 of 0: not counted. Pace is when it would be its turn if they
 	// went on so, where P50 is not known; 0: not known either.
@@ -161,7 +163,7 @@ func (f *Forecaster) Look(s *cluster.State, now cluster.Time, q Question) *Case 
 		return c
 	}
 	c.order = x.InOrder()
-	if i := slices.Index(c.order, a.Job.ID); i >= 0 {
+	if i := slices.Index(c.order, a.Job.ID); i >= 0 && a.Job.Unmet == 0 {
 		a.Place, a.About = min(i+1, a.Of), false
 	}
 	a.Stops, a.StopNodes = x.DryRun(a.Job)
@@ -190,7 +192,11 @@ func submitted(s *cluster.State, now cluster.Time, spec *cluster.JobSpec, user s
 	if r.Code != cluster.OK {
 		return nil, r.Message
 	}
-	return fork.Job(r.Job), ""
+	j := fork.Job(r.Job)
+	if j.State.Final() {
+		return nil, j.Reason // what it is to start after has ended already, and otherwise than it asks
+	}
+	return j, ""
 }
 
 // Answer finds out when the job starts, and what would start it sooner.
@@ -237,6 +243,7 @@ func (c *Case) estimate(l *lengths, t *try, work int64, runs int) Estimate {
 			starts = append(starts, 0)
 			e.Until = min(e.Until, w.now)
 			e.Stuck = e.Stuck || w.stuck()
+			e.Never = e.Never || w.never
 		}
 		if run == 0 && t.Spec == nil {
 			e.Passed, e.Ahead = c.passed(w.s)
@@ -304,7 +311,29 @@ func (c *Case) waitingFor(t *try) (ids []cluster.JobID, whole bool) {
 	if id := c.question.Job; id != 0 && !slices.Contains(ids, id) {
 		ids = append(ids, id)
 	}
-	return ids, whole
+	return c.withFirst(ids), whole
+}
+
+// withFirst adds the jobs that must end before the one in question, those that
+// they wait for included, as far as they wait themselves and are not too many.
+func (c *Case) withFirst(ids []cluster.JobID) []cluster.JobID {
+	if c.answer.Job.Unmet == 0 {
+		return ids
+	}
+	there := make(map[cluster.JobID]bool, len(ids))
+	for _, id := range ids {
+		there[id] = true
+	}
+	for next := []*cluster.Job{c.answer.Job}; len(next) > 0 && len(ids) < 3*maxWaiting; next = next[1:] {
+		c.s.EachBefore(next[0], func(j *cluster.Job) bool {
+			if j.State == cluster.Pending && !there[j.ID] {
+				there[j.ID] = true
+				ids, next = append(ids, j.ID), append(next, j)
+			}
+			return len(ids) < 3*maxWaiting
+		})
+	}
+	return ids
 }
 
 // rivals reports whether a job could take the GPUs for which another one waits.

@@ -46,7 +46,7 @@ func (st *story) play(t *testing.T, d *datadriven.TestData) string {
 		return st.try(&cluster.DrainNode{Node: cluster.NodeID(d.CmdArgs[0].Key), Reason: arg(d, "reason", "")}).Message
 	case "submit":
 		name := d.CmdArgs[0].Key
-		r := st.try(&cluster.SubmitJob{RequestID: name, User: arg(d, "user", "ann"), Spec: specOf(t, d, name)})
+		r := st.try(&cluster.SubmitJob{RequestID: name, User: arg(d, "user", "ann"), Spec: st.specOf(t, d, name)})
 		st.names[name] = r.Job
 		return r.Message
 	case "step":
@@ -63,7 +63,7 @@ func (st *story) play(t *testing.T, d *datadriven.TestData) string {
 		id := st.names[d.CmdArgs[0].Key] + cluster.JobID(arg(d, "member", 0)) //nolint:gosec // few
 		return st.tell(Question{Job: id, Quick: d.HasArg("quick")})
 	case "plan":
-		return st.tell(Question{Spec: specOf(t, d, "planned"), User: arg(d, "user", "ann")})
+		return st.tell(Question{Spec: st.specOf(t, d, "planned"), User: arg(d, "user", "ann")})
 	default:
 		d.Fatalf(t, "unknown command %q", d.Cmd)
 		return ""
@@ -95,7 +95,7 @@ func (st *story) node(d *datadriven.TestData) string {
 	return st.try(&cluster.RegisterNode{Node: n}).Message
 }
 
-func specOf(t *testing.T, d *datadriven.TestData, name string) *cluster.JobSpec {
+func (st *story) specOf(t *testing.T, d *datadriven.TestData, name string) *cluster.JobSpec {
 	t.Helper()
 	s := spec(arg(d, "queue", "default"), int32(arg(d, "gpus", 1)))
 	s.Name = name
@@ -117,6 +117,11 @@ func specOf(t *testing.T, d *datadriven.TestData, name string) *cluster.JobSpec 
 	if l := arg(d, "label", ""); l != "" {
 		key, value, _ := strings.Cut(l, "=")
 		s.Selector = []cluster.Label{{Key: key, Value: value}}
+	}
+	for how, cond := range map[string]cluster.Condition{"ok": cluster.AfterOK, "notok": cluster.AfterNotOK} {
+		if first := arg(d, how, ""); first != "" {
+			s.After = &cluster.Conditions{All: []cluster.Dependency{{Job: st.names[first], Cond: cond}}}
+		}
 	}
 	return s
 }

@@ -56,6 +56,8 @@ func (e *Estimate) Text(now cluster.Time) string {
 		return "not estimated"
 	case e.Basis == BasisNone:
 		return "unknown: no job like those that run has ended yet, and they have no time limits"
+	case e.Never:
+		return "unknown: it does not start if the jobs that it waits for end as is expected of them"
 	case e.Stuck:
 		return "unknown: as things are, nothing is due to end that would make room for it"
 	case e.Pace != 0:

@@ -42,6 +42,7 @@ type world struct {
 	left    int64 // work
 	pace    pace
 	look    bool // something is due that only a thorough step sees
+	never   bool // the job in question will not start in this run
 }
 
 // pace is how often a run looks thoroughly: at least every floor, and more
@@ -197,6 +198,10 @@ func (w *world) until(target cluster.JobID) (started bool) {
 		if w.enact(cmds, target) {
 			return true
 		}
+		if j := w.s.Job(target); j == nil || j.State.Final() {
+			w.never = true
+			return false
+		}
 		at := cluster.Time(0)
 		if next != 0 {
 			at = max(next, w.now.Add(time.Millisecond))
@@ -230,6 +235,12 @@ func (w *world) enact(cmds []cluster.Command, target cluster.JobID) bool {
 			continue
 		}
 		w.left -= workPerCommand
+		if e, ok := cmd.(*cluster.EvictJob); ok && e.Cause == cluster.StopTimeLimit && w.s.Followed(w.s.Job(e.Job)) {
+			// Most end well before their limit, which is all that is known: others wait for that.
+			w.report(w.s.Job(e.Job), cluster.WorkerExited)
+			w.lookAt(w.now.Add(time.Millisecond))
+			continue
+		}
 		if r := w.apply(cmd); r.Code != cluster.OK {
 			continue
 		}

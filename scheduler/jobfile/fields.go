@@ -37,6 +37,7 @@ func Fields() []Field {
 		{"node_selector", "labels that each node must have, such as zone=a,disk=nvme", setSelector, true},
 		{"tolerations", "taints of nodes that the job bears, such as maintenance or team=vision", list(func(s *schedulerv1.JobSpec) *[]string { return &s.Tolerations }), true},
 		{"array", "make a job for each index, such as 0-99, 0-99:2 (every second) or 0-99%8 (8 at a time)", scalar(setArray), true},
+		{"after", "start after these jobs have ended, such as ok:12,any:13 (ok, notok or any; each:12: member by member of two arrays)", setAfter, true},
 		{"time_limit", "longest run of one epoch, such as 24h (default: no limit)", duration(func(s *schedulerv1.JobSpec, ms int64) { s.TimeLimitMs = ms }), true},
 		{"launch", "per-gpu: a process for each GPU; per-node: one launcher for each node (default per-gpu)", scalar(setLaunch), true},
 		{"command", "program and arguments of a worker", setCommand, false},
@@ -54,7 +55,6 @@ func Fields() []Field {
 // planned are the fields of the job file's format that this release refuses
 // rather than ignores.
 var planned = map[string]string{ //nolint:gochecknoglobals // table
-	"after":      "dependencies between jobs",
 	"env_compat": "environments of other launchers",
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
@@ -95,9 +96,16 @@ func TestShortForms(t *testing.T) {
 		"gpu_share: 1":            {},
 		"topology: rack":          {Topology: &schedulerv1.TopologyWish{Level: "rack"}},
 		"topology: {level: rack}": {Topology: &schedulerv1.TopologyWish{Level: "rack"}},
-		"array: 0-3":              {Array: &schedulerv1.ArraySpec{Last: 3, Step: 1}},
-		"array: 7":                {Array: &schedulerv1.ArraySpec{First: 7, Last: 7, Step: 1}},
-		"array: 1-9%2":            {Array: &schedulerv1.ArraySpec{First: 1, Last: 9, Step: 1, Parallel: 2}},
+		"after: 7":                {After: []*schedulerv1.Dependency{{Job: 7, Condition: schedulerv1.Condition_CONDITION_OK}}},
+		"after: [ok:7, any:8_3]": {After: []*schedulerv1.Dependency{
+			{Job: 7, Condition: schedulerv1.Condition_CONDITION_OK}, {Job: 8, Condition: schedulerv1.Condition_CONDITION_ANY, Index: proto.Int32(3)},
+		}},
+		"after: notok:7, each:9": {After: []*schedulerv1.Dependency{
+			{Job: 7, Condition: schedulerv1.Condition_CONDITION_NOT_OK}, {Job: 9, Condition: schedulerv1.Condition_CONDITION_OK, Each: true},
+		}},
+		"array: 0-3":   {Array: &schedulerv1.ArraySpec{Last: 3, Step: 1}},
+		"array: 7":     {Array: &schedulerv1.ArraySpec{First: 7, Last: 7, Step: 1}},
+		"array: 1-9%2": {Array: &schedulerv1.ArraySpec{First: 1, Last: 9, Step: 1, Parallel: 2}},
 	} {
 		got, err := Parse("f", []byte(file))
 		if err != nil {
@@ -146,7 +154,10 @@ func TestErrors(t *testing.T) {
 		"array: 9-0\n":                        `the last index is below the first`,
 		"array: 0-9:0\n":                      `is not a range of indices such as 0-99, 0-99:2 (every second)`,
 		"array: 1,2\n":                        `is not a range of indices`,
-		"after: [ok:1]\n":                     `field "after" (dependencies between jobs) is not supported by this release: remove it`,
+		"after: [ok:0]\n":                     `line 1, column 8: after: "ok:0" is not a job to wait for such as ok:12`,
+		"after: afterok:3\n":                  `"afterok" is not a condition: allowed are ok, notok, any and each (afterok is ok here)`,
+		"after: each:3_1\n":                   `name the array alone, each:3`,
+		"after: {ok: 3}\n":                    `expected a list`,
 		"env_compat: [slurm]\n":               `field "env_compat"`,
 		"command: python train.py\n":          `expected a list such as [python, train.py]`,
 		"launch: both\n":                      `allowed are per-gpu and per-node`,

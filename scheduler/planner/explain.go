@@ -2,6 +2,7 @@ package planner
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -31,11 +32,12 @@ const (
 	BindDomain    Binding = 13 // free, but not within one domain of the level
 	BindKept      Binding = 14 // free, but kept for another job
 	BindWindow    Binding = 15 // free, but reserved, or about to be under maintenance
+	BindAfter     Binding = 16 // it is to start after other jobs; looked for first of all
 )
 
 var bindingNames = [...]string{ //nolint:gochecknoglobals // table
 	"nothing", "back-off", "array", "quota", "limit", "user-limit", "strict-order", "type", "alive", "free",
-	"shape", "label", "cpu", "domain", "kept", "window",
+	"shape", "label", "cpu", "domain", "kept", "window", "after",
 }
 
 // String returns the binding in a word, as tests and programs read it.
@@ -60,7 +62,7 @@ type Explanation struct {
 	Level   string        // BindDomain: the level, and its domain with the most room
 	Domain  string        //
 	Queue   string        // BindQuota and limits: the queue whose they are
-	Behind  cluster.JobID // BindKept and BindStrict: the job that comes first
+	Behind  cluster.JobID // BindKept, BindStrict and BindAfter: the job that comes first
 	Lacks   int64         // milli-GPUs that must come free for it, if a number says it
 	// Until is the end of the back-off, when the job that comes first is expected
 	// to start, or when the reservation ends; 0: not known. From is when a
@@ -79,6 +81,9 @@ type Explanation struct {
 func (x *Index) Explain(j *cluster.Job) Explanation {
 	if r := x.running[j.ID]; r != nil && r.nodes != nil && j.State == cluster.Pending {
 		return Explanation{Text: "fits, and starts at once"}
+	}
+	if j.Unmet != 0 {
+		return x.explainAfter(j)
 	}
 	if j.NotBefore > x.now {
 		return Explanation{Binding: BindBackOff, Text: j.Reason, Until: j.NotBefore}
@@ -126,6 +131,30 @@ func (x *Index) Explain(j *cluster.Job) Explanation {
 	x.holdersOfRoom(&ex, j)
 	if j.Kept != nil {
 		ex.Text += keptText(len(j.Kept.Nodes))
+	}
+	return ex
+}
+
+// explainAfter says which jobs must end first, and when those that run are
+// expected to.
+func (x *Index) explainAfter(j *cluster.Job) Explanation {
+	ex := Explanation{Binding: BindAfter, Text: j.Reason}
+	first := x.state.Waits(j)
+	if len(first) == 0 {
+		return ex
+	}
+	ex.Behind = first[0]
+	s := x.search(nil)
+	if len(x.running) <= maxScan {
+		for _, r := range x.running { // any order: sumUp sorts them
+			if slices.Contains(first, r.job.ID) || (r.job.Array != 0 && slices.Contains(first, r.job.Array)) {
+				s.parts = append(s.parts, heldPart{job: r.job, milli: r.milli})
+			}
+		}
+	}
+	x.sumUp(&ex, s)
+	if len(first) == 1 && len(ex.Holders) == 1 && ex.Holders[0].Job == first[0] {
+		ex.Until = ex.Holders[0].Until
 	}
 	return ex
 }

@@ -147,7 +147,7 @@ func (x *Index) followJob(j *cluster.Job, id cluster.JobID) {
 		x.release(r)
 	}
 	if e := x.pending[id]; e != nil {
-		if j != nil && j.State == cluster.Pending && j.PendingAt == e.job.PendingAt && j.NotBefore == e.job.NotBefore {
+		if j != nil && j.State == cluster.Pending && j.PendingAt == e.job.PendingAt && j.NotBefore == e.job.NotBefore && (j.Unmet == 0) == (e.job.Unmet == 0) {
 			x.refresh(e, j)
 			return
 		}

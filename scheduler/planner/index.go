@@ -29,6 +29,7 @@ type Index struct {
 	pending map[cluster.JobID]*entry
 	running map[cluster.JobID]*run
 	asleep  heapOf[sleeper] // pending, in back-off
+	behind  int             // pending, but wait for other jobs to end: in no lane, and nothing is theirs
 
 	shapes      []*shape // by fleet.Shape.ID; nil: no job ever had it
 	open        heapOf[*shape]

@@ -27,10 +27,10 @@ func (e *entry) before(o *entry) bool {
 func (e *entry) at() int      { return int(e.pos) }
 func (e *entry) moveTo(i int) { e.pos = int32(i) } //nolint:gosec // at most MaxLiveJobs
 
-// older orders jobs by submission, then by id.
+// older orders jobs by when they might have started first, then by id.
 func older(a, b *cluster.Job) bool {
-	if a.SubmittedAt != b.SubmittedAt {
-		return a.SubmittedAt < b.SubmittedAt
+	if a.ReadyAt != b.ReadyAt {
+		return a.ReadyAt < b.ReadyAt
 	}
 	return a.ID < b.ID
 }

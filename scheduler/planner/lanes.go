@@ -11,6 +11,10 @@ import (
 func (x *Index) enqueue(j *cluster.Job) {
 	e := &entry{job: j, pos: -1}
 	x.pending[j.ID] = e
+	if j.Unmet != 0 {
+		x.behind++ // until the state says that it may start
+		return
+	}
 	x.tree.Pend(x.tree.Queue(j.Spec.Queue), j.User, 1)
 	if j.Kept != nil {
 		x.keep(j)
@@ -40,6 +44,10 @@ func (x *Index) line(e *entry) {
 // dequeue takes a job out of the index: it starts, or is no longer pending.
 func (x *Index) dequeue(e *entry) {
 	delete(x.pending, e.job.ID)
+	if e.job.Unmet != 0 {
+		x.behind--
+		return
+	}
 	x.tree.Pend(x.tree.Queue(e.job.Spec.Queue), e.job.User, -1)
 	x.unkeep(e.job.ID)
 	l := e.lane

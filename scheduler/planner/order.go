@@ -29,11 +29,11 @@ func (x *Index) keyOf(j *cluster.Job) int64 {
 	}
 }
 
-// ganglineKey is a virtual deadline in milliseconds: when the job was submitted
-// and a quarter of the GPU time that it is expected to need yet. So a job is
+// ganglineKey is a virtual deadline in milliseconds: since when the job might
+// have started (it does not age behind others that it waits for) and a quarter of the GPU time that it is expected to need yet. So a job is
 // passed only by those that are submitted before then: none starves.
 func ganglineKey(j *cluster.Job, level int32) int64 {
-	return int64(j.SubmittedAt)/1e6 + cluster.LevelSpan(level).Milliseconds()
+	return int64(j.ReadyAt)/1e6 + cluster.LevelSpan(level).Milliseconds()
 }
 
 // standing is how a job stands among those of its priority by the service that

@@ -12,13 +12,13 @@ import (
 const exactLanes = 1024
 
 // Position returns a job's place among the jobs that wait, 1 for the first of
-// all, and how many there are; those in back-off are not counted. The job may be
+// all, and how many there are; those in back-off, or behind other jobs, are not counted. The job may be
 // one that the state does not have. With very many different jobs the place is
 // counted on a part of them, and then about: InOrder is always exact, and takes
 // its time.
 func (x *Index) Position(j *cluster.Job) (place, of int, about bool) {
 	e := x.imagine(j)
-	of = len(x.pending) - x.asleep.len()
+	of = len(x.pending) - x.asleep.len() - x.behind
 	step := len(x.lanes)/exactLanes + 1
 	turn, ahead := 0, 0
 	for _, q := range x.tree.Queues() {
@@ -29,8 +29,8 @@ func (x *Index) Position(j *cluster.Job) (place, of int, about bool) {
 		}
 	}
 	place = ahead*step + 1
-	if x.pending[j.ID] == nil {
-		of++
+	if own := x.pending[j.ID]; own == nil || own.lane == nil {
+		of++ // it is not among those that are counted, and stands with them once its time comes
 	}
 	return min(place, of), of, step > 1
 }
@@ -67,7 +67,7 @@ func (l *lane) countAhead(i int, key int64, e *entry) int {
 }
 
 // InOrder returns the jobs that wait in the order in which they are tried, then
-// those in back-off by when that ends. It costs some 300 ns for each of them.
+// those in back-off by when that ends, then those behind other jobs by id. It costs some 300 ns for each of them.
 func (x *Index) InOrder() []cluster.JobID {
 	type place struct {
 		borrow   bool
@@ -80,7 +80,7 @@ func (x *Index) InOrder() []cluster.JobID {
 	for _, q := range x.tree.Queues() {
 		for _, l := range x.byQueue[q.ID] {
 			for _, e := range l.jobs.items {
-				all = append(all, place{l.borrow, l.priority, e.key + l.group.offset, e.job.SubmittedAt, e.job.ID})
+				all = append(all, place{l.borrow, l.priority, e.key + l.group.offset, e.job.ReadyAt, e.job.ID})
 			}
 		}
 	}
@@ -96,5 +96,19 @@ func (x *Index) InOrder() []cluster.JobID {
 	for _, s := range sleepers {
 		out = append(out, s.job.ID)
 	}
-	return out
+	return append(out, x.followers()...)
+}
+
+// followers are the jobs that wait for others to end, by id.
+func (x *Index) followers() (ids []cluster.JobID) {
+	if x.behind == 0 {
+		return nil
+	}
+	for id, e := range x.pending { // any order: sorted below
+		if e.job.Unmet != 0 {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }

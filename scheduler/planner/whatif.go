@@ -65,7 +65,7 @@ func (x *Index) Fits(j *cluster.Job) (Fit, bool) {
 		return x.planned(r), true
 	}
 	e := x.imagine(j)
-	if j.NotBefore > x.now || x.atArrayBound(j) || x.strictlyBefore(e.lane) != nil {
+	if j.Unmet != 0 || j.NotBefore > x.now || x.atArrayBound(j) || x.strictlyBefore(e.lane) != nil {
 		return Fit{}, false
 	}
 	types, blocked := x.allowed(e.lane)
@@ -106,7 +106,7 @@ func fitOf(st start) Fit {
 // at least 1; 0 if with none.
 func (x *Index) LargestNow(j *cluster.Job) int32 {
 	e := x.imagine(j)
-	if j.NotBefore > x.now || x.atArrayBound(j) || x.strictlyBefore(e.lane) != nil {
+	if j.Unmet != 0 || j.NotBefore > x.now || x.atArrayBound(j) || x.strictlyBefore(e.lane) != nil {
 		return 0
 	}
 	sh := e.lane.shape
@@ -135,7 +135,7 @@ func (x *Index) atArrayBound(j *cluster.Job) bool {
 // rules of preemption for a job that has waited long enough for all of them.
 // Nothing changes. It costs what a thorough plan does.
 func (x *Index) DryRun(j *cluster.Job) (victims []Evict, nodes []cluster.NodeID) {
-	if x.policy.Preemption.Off {
+	if x.policy.Preemption.Off || j.Unmet != 0 {
 		return nil, nil
 	}
 	waited := *j

@@ -345,6 +345,12 @@ func drawSpec(t *rapid.T, queues bool) *cluster.JobSpec {
 	if rapid.IntRange(0, 3).Draw(t, "limited") == 0 {
 		s.TimeLimit = time.Duration(rapid.IntRange(1, 30).Draw(t, "time_limit")) * time.Minute
 	}
+	if rapid.IntRange(0, 5).Draw(t, "follows") == 0 {
+		s.After = &cluster.Conditions{All: []cluster.Dependency{{
+			Job:  cluster.JobID(rapid.IntRange(1, 40).Draw(t, "first")), //nolint:gosec // small
+			Cond: cluster.Condition(rapid.IntRange(1, 3).Draw(t, "condition")),
+		}}}
+	}
 	return s
 }
 

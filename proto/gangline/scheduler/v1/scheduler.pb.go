@@ -150,6 +150,63 @@ func (LaunchMode) EnumDescriptor() ([]byte, []int) {
 	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{1}
 }
 
+// Condition says how a job must have ended so that one after it may start.
+type Condition int32
+
+const (
+	// Invalid.
+	Condition_CONDITION_UNSPECIFIED Condition = 0
+	// It succeeded; of an array: all members did.
+	Condition_CONDITION_OK Condition = 1
+	// It failed or was cancelled; of an array: all members have ended, at least one of them so.
+	Condition_CONDITION_NOT_OK Condition = 2
+	// It has ended, in whatever way; of an array: all members have.
+	Condition_CONDITION_ANY Condition = 3
+)
+
+// Enum value maps for Condition.
+var (
+	Condition_name = map[int32]string{
+		0: "CONDITION_UNSPECIFIED",
+		1: "CONDITION_OK",
+		2: "CONDITION_NOT_OK",
+		3: "CONDITION_ANY",
+	}
+	Condition_value = map[string]int32{
+		"CONDITION_UNSPECIFIED": 0,
+		"CONDITION_OK":          1,
+		"CONDITION_NOT_OK":      2,
+		"CONDITION_ANY":         3,
+	}
+)
+
+func (x Condition) Enum() *Condition {
+	p := new(Condition)
+	*p = x
+	return p
+}
+
+func (x Condition) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Condition) Descriptor() protoreflect.EnumDescriptor {
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[2].Descriptor()
+}
+
+func (Condition) Type() protoreflect.EnumType {
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[2]
+}
+
+func (x Condition) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Condition.Descriptor instead.
+func (Condition) EnumDescriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+}
+
 // WorkerState is where a worker is in its life.
 type WorkerState int32
 
@@ -195,11 +252,11 @@ func (x WorkerState) String() string {
 }
 
 func (WorkerState) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[2].Descriptor()
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[3].Descriptor()
 }
 
 func (WorkerState) Type() protoreflect.EnumType {
-	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[2]
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[3]
 }
 
 func (x WorkerState) Number() protoreflect.EnumNumber {
@@ -208,7 +265,7 @@ func (x WorkerState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WorkerState.Descriptor instead.
 func (WorkerState) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
 }
 
 // LogStream is one of a worker's output streams.
@@ -248,11 +305,11 @@ func (x LogStream) String() string {
 }
 
 func (LogStream) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[3].Descriptor()
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[4].Descriptor()
 }
 
 func (LogStream) Type() protoreflect.EnumType {
-	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[3]
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[4]
 }
 
 func (x LogStream) Number() protoreflect.EnumNumber {
@@ -261,7 +318,7 @@ func (x LogStream) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LogStream.Descriptor instead.
 func (LogStream) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
 }
 
 // NodeState is what the scheduler thinks of a node.
@@ -301,11 +358,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[4].Descriptor()
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[5].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[4]
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[5]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -314,7 +371,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
 }
 
 // EstimateBasis is what an estimate goes by.
@@ -358,11 +415,11 @@ func (x EstimateBasis) String() string {
 }
 
 func (EstimateBasis) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[5].Descriptor()
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[6].Descriptor()
 }
 
 func (EstimateBasis) Type() protoreflect.EnumType {
-	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[5]
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[6]
 }
 
 func (x EstimateBasis) Number() protoreflect.EnumNumber {
@@ -371,7 +428,7 @@ func (x EstimateBasis) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EstimateBasis.Descriptor instead.
 func (EstimateBasis) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
 }
 
 // EnvVar is one environment variable of a worker.
@@ -479,7 +536,9 @@ type JobSpec struct {
 	// Taints that it bears, each "key" or "key=value".
 	Tolerations []string `protobuf:"bytes,23,rep,name=tolerations,proto3" json:"tolerations,omitempty"`
 	// Makes one job for each index; unset: a single job.
-	Array         *ArraySpec `protobuf:"bytes,24,opt,name=array,proto3" json:"array,omitempty"`
+	Array *ArraySpec `protobuf:"bytes,24,opt,name=array,proto3" json:"array,omitempty"`
+	// Jobs that must have ended before it may start; at most 32.
+	After         []*Dependency `protobuf:"bytes,25,rep,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -682,6 +741,86 @@ func (x *JobSpec) GetArray() *ArraySpec {
 	return nil
 }
 
+func (x *JobSpec) GetAfter() []*Dependency {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+// Dependency is a job that must have ended before another one may start.
+type Dependency struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the job. That of the first job of an array stands for all of its members, unless index or each is set.
+	Job uint64 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	// How it must have ended.
+	Condition Condition `protobuf:"varint,2,opt,name=condition,proto3,enum=gangline.scheduler.v1.Condition" json:"condition,omitempty"`
+	// Only the member with this index of the array whose first job is named.
+	Index *int32 `protobuf:"varint,3,opt,name=index,proto3,oneof" json:"index,omitempty"`
+	// For the members of an array: each waits for the member with its own index of the array whose first job is named.
+	Each          bool `protobuf:"varint,4,opt,name=each,proto3" json:"each,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dependency) Reset() {
+	*x = Dependency{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dependency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dependency) ProtoMessage() {}
+
+func (x *Dependency) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
+func (*Dependency) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Dependency) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *Dependency) GetCondition() Condition {
+	if x != nil {
+		return x.Condition
+	}
+	return Condition_CONDITION_UNSPECIFIED
+}
+
+func (x *Dependency) GetIndex() int32 {
+	if x != nil && x.Index != nil {
+		return *x.Index
+	}
+	return 0
+}
+
+func (x *Dependency) GetEach() bool {
+	if x != nil {
+		return x.Each
+	}
+	return false
+}
+
 // TopologyWish asks for a gang within one domain of a level, such as one rack.
 type TopologyWish struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -695,7 +834,7 @@ type TopologyWish struct {
 
 func (x *TopologyWish) Reset() {
 	*x = TopologyWish{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +846,7 @@ func (x *TopologyWish) String() string {
 func (*TopologyWish) ProtoMessage() {}
 
 func (x *TopologyWish) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +859,7 @@ func (x *TopologyWish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopologyWish.ProtoReflect.Descriptor instead.
 func (*TopologyWish) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TopologyWish) GetLevel() string {
@@ -754,7 +893,7 @@ type ArraySpec struct {
 
 func (x *ArraySpec) Reset() {
 	*x = ArraySpec{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +905,7 @@ func (x *ArraySpec) String() string {
 func (*ArraySpec) ProtoMessage() {}
 
 func (x *ArraySpec) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +918,7 @@ func (x *ArraySpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArraySpec.ProtoReflect.Descriptor instead.
 func (*ArraySpec) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ArraySpec) GetFirst() int32 {
@@ -837,7 +976,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +988,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +1001,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Worker) GetRank() int32 {
@@ -945,7 +1084,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1096,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1109,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Checkpoint) GetStep() int64 {
@@ -1018,7 +1157,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1169,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1182,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Progress) GetStep() int64 {
@@ -1126,14 +1265,18 @@ type Job struct {
 	// What is kept free for it while it is Pending. Lists leave it out.
 	Kept *Kept `protobuf:"bytes,24,opt,name=kept,proto3" json:"kept,omitempty"`
 	// Names of nodes that it keeps away from: it failed there, or lost them. Lists leave them out.
-	AvoidedNodes  []string `protobuf:"bytes,25,rep,name=avoided_nodes,json=avoidedNodes,proto3" json:"avoided_nodes,omitempty"`
+	AvoidedNodes []string `protobuf:"bytes,25,rep,name=avoided_nodes,json=avoidedNodes,proto3" json:"avoided_nodes,omitempty"`
+	// Dependencies that are not met yet. Lists leave them out.
+	Unmet []*Dependency `protobuf:"bytes,26,rep,name=unmet,proto3" json:"unmet,omitempty"`
+	// Since when it might have started: its submission, or when the last job ended that it was to wait for; Unix nanoseconds.
+	ReadyUnixNs   int64 `protobuf:"varint,27,opt,name=ready_unix_ns,json=readyUnixNs,proto3" json:"ready_unix_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1288,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1301,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{7}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Job) GetId() uint64 {
@@ -1336,6 +1479,20 @@ func (x *Job) GetAvoidedNodes() []string {
 	return nil
 }
 
+func (x *Job) GetUnmet() []*Dependency {
+	if x != nil {
+		return x.Unmet
+	}
+	return nil
+}
+
+func (x *Job) GetReadyUnixNs() int64 {
+	if x != nil {
+		return x.ReadyUnixNs
+	}
+	return 0
+}
+
 // Kept is the reservation of a Pending job.
 type Kept struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1351,7 +1508,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1520,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1533,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{8}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Kept) GetNodes() []string {
@@ -1419,7 +1576,7 @@ type Launch struct {
 
 func (x *Launch) Reset() {
 	*x = Launch{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1588,7 @@ func (x *Launch) String() string {
 func (*Launch) ProtoMessage() {}
 
 func (x *Launch) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1601,7 @@ func (x *Launch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Launch.ProtoReflect.Descriptor instead.
 func (*Launch) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{9}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Launch) GetEpoch() uint64 {
@@ -1497,7 +1654,7 @@ type SubmitJobRequest struct {
 
 func (x *SubmitJobRequest) Reset() {
 	*x = SubmitJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1666,7 @@ func (x *SubmitJobRequest) String() string {
 func (*SubmitJobRequest) ProtoMessage() {}
 
 func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1679,7 @@ func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{10}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SubmitJobRequest) GetRequestId() string {
@@ -1561,7 +1718,7 @@ type SubmitJobResponse struct {
 
 func (x *SubmitJobResponse) Reset() {
 	*x = SubmitJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1730,7 @@ func (x *SubmitJobResponse) String() string {
 func (*SubmitJobResponse) ProtoMessage() {}
 
 func (x *SubmitJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1743,7 @@ func (x *SubmitJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobResponse.ProtoReflect.Descriptor instead.
 func (*SubmitJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SubmitJobResponse) GetJob() *Job {
@@ -1623,7 +1780,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1792,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1805,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetJobRequest) GetId() uint64 {
@@ -1678,7 +1835,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1847,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1860,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -1745,7 +1902,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1914,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1927,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListJobsRequest) GetStates() []JobState {
@@ -1844,7 +2001,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +2013,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +2026,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -1906,7 +2063,7 @@ type WatchJobsRequest struct {
 
 func (x *WatchJobsRequest) Reset() {
 	*x = WatchJobsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2075,7 @@ func (x *WatchJobsRequest) String() string {
 func (*WatchJobsRequest) ProtoMessage() {}
 
 func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2088,7 @@ func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchJobsRequest) GetFromIndex() uint64 {
@@ -1966,7 +2123,7 @@ type WatchJobsResponse struct {
 
 func (x *WatchJobsResponse) Reset() {
 	*x = WatchJobsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2135,7 @@ func (x *WatchJobsResponse) String() string {
 func (*WatchJobsResponse) ProtoMessage() {}
 
 func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2148,7 @@ func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsResponse.ProtoReflect.Descriptor instead.
 func (*WatchJobsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchJobsResponse) GetIndex() uint64 {
@@ -2037,7 +2194,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2049,7 +2206,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2062,7 +2219,7 @@ func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CancelJobRequest) GetId() uint64 {
@@ -2097,7 +2254,7 @@ type CancelJobResponse struct {
 
 func (x *CancelJobResponse) Reset() {
 	*x = CancelJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2266,7 @@ func (x *CancelJobResponse) String() string {
 func (*CancelJobResponse) ProtoMessage() {}
 
 func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2279,7 @@ func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobResponse.ProtoReflect.Descriptor instead.
 func (*CancelJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CancelJobResponse) GetJob() *Job {
@@ -2153,7 +2310,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2322,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2335,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StreamLogsRequest) GetJobId() uint64 {
@@ -2242,7 +2399,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2411,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2424,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StreamLogsResponse) GetRank() int32 {
@@ -2334,7 +2491,7 @@ type GPU struct {
 
 func (x *GPU) Reset() {
 	*x = GPU{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2503,7 @@ func (x *GPU) String() string {
 func (*GPU) ProtoMessage() {}
 
 func (x *GPU) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2516,7 @@ func (x *GPU) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPU.ProtoReflect.Descriptor instead.
 func (*GPU) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GPU) GetUuid() string {
@@ -2447,7 +2604,7 @@ type GPUShare struct {
 
 func (x *GPUShare) Reset() {
 	*x = GPUShare{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2616,7 @@ func (x *GPUShare) String() string {
 func (*GPUShare) ProtoMessage() {}
 
 func (x *GPUShare) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2629,7 @@ func (x *GPUShare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUShare.ProtoReflect.Descriptor instead.
 func (*GPUShare) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GPUShare) GetJobId() uint64 {
@@ -2513,7 +2670,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2682,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2695,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Drain) GetReason() string {
@@ -2606,7 +2763,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +2775,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +2788,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Node) GetId() string {
@@ -2743,7 +2900,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2912,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2925,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{26}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -2791,7 +2948,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2803,7 +2960,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2816,7 +2973,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{27}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -2848,7 +3005,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +3017,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +3030,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{28}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Server) GetId() string {
@@ -2906,7 +3063,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3075,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3088,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{29}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{30}
 }
 
 // GetClusterResponse is the cluster's summary.
@@ -2959,7 +3116,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2971,7 +3128,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2984,7 +3141,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{30}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetClusterResponse) GetClusterId() string {
@@ -3060,7 +3217,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3072,7 +3229,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3085,7 +3242,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{31}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListQueuesRequest) GetQueue() string {
@@ -3133,7 +3290,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3145,7 +3302,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3158,7 +3315,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{32}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListQueuesResponse) GetQueues() []*Queue {
@@ -3202,7 +3359,7 @@ type GPUCount struct {
 
 func (x *GPUCount) Reset() {
 	*x = GPUCount{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3214,7 +3371,7 @@ func (x *GPUCount) String() string {
 func (*GPUCount) ProtoMessage() {}
 
 func (x *GPUCount) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3227,7 +3384,7 @@ func (x *GPUCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUCount.ProtoReflect.Descriptor instead.
 func (*GPUCount) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{33}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GPUCount) GetType() string {
@@ -3279,7 +3436,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3291,7 +3448,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3304,7 +3461,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{34}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Queue) GetPath() string {
@@ -3413,7 +3570,7 @@ type QueueUser struct {
 
 func (x *QueueUser) Reset() {
 	*x = QueueUser{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3425,7 +3582,7 @@ func (x *QueueUser) String() string {
 func (*QueueUser) ProtoMessage() {}
 
 func (x *QueueUser) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3438,7 +3595,7 @@ func (x *QueueUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueUser.ProtoReflect.Descriptor instead.
 func (*QueueUser) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{35}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *QueueUser) GetUser() string {
@@ -3479,7 +3636,7 @@ type PendingReason struct {
 
 func (x *PendingReason) Reset() {
 	*x = PendingReason{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3491,7 +3648,7 @@ func (x *PendingReason) String() string {
 func (*PendingReason) ProtoMessage() {}
 
 func (x *PendingReason) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3504,7 +3661,7 @@ func (x *PendingReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingReason.ProtoReflect.Descriptor instead.
 func (*PendingReason) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{36}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PendingReason) GetReason() string {
@@ -3546,7 +3703,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3558,7 +3715,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3571,7 +3728,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{37}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -3598,7 +3755,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3610,7 +3767,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3623,7 +3780,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetPolicyResponse) GetYaml() string {
@@ -3671,7 +3828,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3683,7 +3840,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3696,7 +3853,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetPolicyRequest) GetYaml() []byte {
@@ -3742,7 +3899,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3754,7 +3911,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3767,7 +3924,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetPolicyResponse) GetChanged() bool {
@@ -3808,7 +3965,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3820,7 +3977,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3833,7 +3990,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -3875,7 +4032,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +4044,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4057,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DrainNodeResponse) GetNode() *Node {
@@ -3923,7 +4080,7 @@ type UndrainNodeRequest struct {
 
 func (x *UndrainNodeRequest) Reset() {
 	*x = UndrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3935,7 +4092,7 @@ func (x *UndrainNodeRequest) String() string {
 func (*UndrainNodeRequest) ProtoMessage() {}
 
 func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3948,7 +4105,7 @@ func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*UndrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UndrainNodeRequest) GetNode() string {
@@ -3976,7 +4133,7 @@ type UndrainNodeResponse struct {
 
 func (x *UndrainNodeResponse) Reset() {
 	*x = UndrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3988,7 +4145,7 @@ func (x *UndrainNodeResponse) String() string {
 func (*UndrainNodeResponse) ProtoMessage() {}
 
 func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4001,7 +4158,7 @@ func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*UndrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *UndrainNodeResponse) GetNode() *Node {
@@ -4026,7 +4183,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4038,7 +4195,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4051,7 +4208,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WhyRequest) GetId() uint64 {
@@ -4090,7 +4247,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4102,7 +4259,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4115,7 +4272,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WhyResponse) GetJob() *Job {
@@ -4156,7 +4313,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4168,7 +4325,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4181,7 +4338,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PlanRequest) GetSpec() *JobSpec {
@@ -4229,7 +4386,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4241,7 +4398,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4254,7 +4411,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PlanResponse) GetRefused() string {
@@ -4314,7 +4471,7 @@ type Prospects struct {
 
 func (x *Prospects) Reset() {
 	*x = Prospects{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4326,7 +4483,7 @@ func (x *Prospects) String() string {
 func (*Prospects) ProtoMessage() {}
 
 func (x *Prospects) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4339,7 +4496,7 @@ func (x *Prospects) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prospects.ProtoReflect.Descriptor instead.
 func (*Prospects) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Prospects) GetNowUnixNs() int64 {
@@ -4416,7 +4573,7 @@ func (x *Prospects) GetAlternatives() []*Alternative {
 type Constraint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it is, in a word: nothing, back-off, array, quota, limit, user-limit, strict-order, type, alive, free, shape, label, cpu,
-	// domain, kept or window.
+	// domain, kept, window or after.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// The same in a sentence, with the numbers of now.
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
@@ -4446,7 +4603,7 @@ type Constraint struct {
 
 func (x *Constraint) Reset() {
 	*x = Constraint{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4458,7 +4615,7 @@ func (x *Constraint) String() string {
 func (*Constraint) ProtoMessage() {}
 
 func (x *Constraint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4471,7 +4628,7 @@ func (x *Constraint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Constraint.ProtoReflect.Descriptor instead.
 func (*Constraint) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Constraint) GetKind() string {
@@ -4581,7 +4738,7 @@ type Holder struct {
 
 func (x *Holder) Reset() {
 	*x = Holder{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4593,7 +4750,7 @@ func (x *Holder) String() string {
 func (*Holder) ProtoMessage() {}
 
 func (x *Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4606,7 +4763,7 @@ func (x *Holder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holder.ProtoReflect.Descriptor instead.
 func (*Holder) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Holder) GetJob() uint64 {
@@ -4671,7 +4828,7 @@ type Fit struct {
 
 func (x *Fit) Reset() {
 	*x = Fit{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4683,7 +4840,7 @@ func (x *Fit) String() string {
 func (*Fit) ProtoMessage() {}
 
 func (x *Fit) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4696,7 +4853,7 @@ func (x *Fit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fit.ProtoReflect.Descriptor instead.
 func (*Fit) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Fit) GetGpuType() string {
@@ -4726,7 +4883,7 @@ type FitNode struct {
 
 func (x *FitNode) Reset() {
 	*x = FitNode{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4738,7 +4895,7 @@ func (x *FitNode) String() string {
 func (*FitNode) ProtoMessage() {}
 
 func (x *FitNode) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4751,7 +4908,7 @@ func (x *FitNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FitNode.ProtoReflect.Descriptor instead.
 func (*FitNode) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *FitNode) GetNode() string {
@@ -4783,7 +4940,7 @@ type Victim struct {
 
 func (x *Victim) Reset() {
 	*x = Victim{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4795,7 +4952,7 @@ func (x *Victim) String() string {
 func (*Victim) ProtoMessage() {}
 
 func (x *Victim) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4808,7 +4965,7 @@ func (x *Victim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Victim.ProtoReflect.Descriptor instead.
 func (*Victim) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Victim) GetJob() uint64 {
@@ -4857,7 +5014,7 @@ type StartEstimate struct {
 
 func (x *StartEstimate) Reset() {
 	*x = StartEstimate{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4869,7 +5026,7 @@ func (x *StartEstimate) String() string {
 func (*StartEstimate) ProtoMessage() {}
 
 func (x *StartEstimate) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4882,7 +5039,7 @@ func (x *StartEstimate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartEstimate.ProtoReflect.Descriptor instead.
 func (*StartEstimate) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *StartEstimate) GetBasis() EstimateBasis {
@@ -4960,7 +5117,7 @@ type Alternative struct {
 
 func (x *Alternative) Reset() {
 	*x = Alternative{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4972,7 +5129,7 @@ func (x *Alternative) String() string {
 func (*Alternative) ProtoMessage() {}
 
 func (x *Alternative) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4985,7 +5142,7 @@ func (x *Alternative) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
 func (*Alternative) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Alternative) GetChange() string {
@@ -5030,7 +5187,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"%gangline/scheduler/v1/scheduler.proto\x12\x15gangline.scheduler.v1\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xf5\a\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xae\b\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1f\n" +
@@ -5056,14 +5213,22 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\btopology\x18\x15 \x01(\v2#.gangline.scheduler.v1.TopologyWishR\btopology\x12U\n" +
 	"\rnode_selector\x18\x16 \x03(\v20.gangline.scheduler.v1.JobSpec.NodeSelectorEntryR\fnodeSelector\x12 \n" +
 	"\vtolerations\x18\x17 \x03(\tR\vtolerations\x126\n" +
-	"\x05array\x18\x18 \x01(\v2 .gangline.scheduler.v1.ArraySpecR\x05array\x1a?\n" +
+	"\x05array\x18\x18 \x01(\v2 .gangline.scheduler.v1.ArraySpecR\x05array\x127\n" +
+	"\x05after\x18\x19 \x03(\v2!.gangline.scheduler.v1.DependencyR\x05after\x1a?\n" +
 	"\x11NodeSelectorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
 	"\t_priorityB\n" +
 	"\n" +
 	"\b_warn_msB\v\n" +
-	"\t_grace_ms\"@\n" +
+	"\t_grace_ms\"\x97\x01\n" +
+	"\n" +
+	"Dependency\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12>\n" +
+	"\tcondition\x18\x02 \x01(\x0e2 .gangline.scheduler.v1.ConditionR\tcondition\x12\x19\n" +
+	"\x05index\x18\x03 \x01(\x05H\x00R\x05index\x88\x01\x01\x12\x12\n" +
+	"\x04each\x18\x04 \x01(\bR\x04eachB\b\n" +
+	"\x06_index\"@\n" +
 	"\fTopologyWish\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\tR\x05level\x12\x1a\n" +
 	"\brequired\x18\x02 \x01(\bR\brequired\"e\n" +
@@ -5097,7 +5262,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\ametrics\x18\x04 \x03(\v2,.gangline.scheduler.v1.Progress.MetricsEntryR\ametrics\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xe9\a\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xc6\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\x04spec\x18\x02 \x01(\v2\x1e.gangline.scheduler.v1.JobSpecR\x04spec\x12\x12\n" +
@@ -5127,7 +5292,9 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\vpreemptions\x18\x16 \x01(\x05R\vpreemptions\x12*\n" +
 	"\x11preempted_unix_ns\x18\x17 \x01(\x03R\x0fpreemptedUnixNs\x12/\n" +
 	"\x04kept\x18\x18 \x01(\v2\x1b.gangline.scheduler.v1.KeptR\x04kept\x12#\n" +
-	"\ravoided_nodes\x18\x19 \x03(\tR\favoidedNodes\"b\n" +
+	"\ravoided_nodes\x18\x19 \x03(\tR\favoidedNodes\x127\n" +
+	"\x05unmet\x18\x1a \x03(\v2!.gangline.scheduler.v1.DependencyR\x05unmet\x12\"\n" +
+	"\rready_unix_ns\x18\x1b \x01(\x03R\vreadyUnixNs\"b\n" +
 	"\x04Kept\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\"\n" +
 	"\rstart_unix_ns\x18\x02 \x01(\x03R\vstartUnixNs\x12 \n" +
@@ -5432,7 +5599,12 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"LaunchMode\x12\x1b\n" +
 	"\x17LAUNCH_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13LAUNCH_MODE_PER_GPU\x10\x01\x12\x18\n" +
-	"\x14LAUNCH_MODE_PER_NODE\x10\x02*\x90\x01\n" +
+	"\x14LAUNCH_MODE_PER_NODE\x10\x02*a\n" +
+	"\tCondition\x12\x19\n" +
+	"\x15CONDITION_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fCONDITION_OK\x10\x01\x12\x14\n" +
+	"\x10CONDITION_NOT_OK\x10\x02\x12\x11\n" +
+	"\rCONDITION_ANY\x10\x03*\x90\x01\n" +
 	"\vWorkerState\x12\x1c\n" +
 	"\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15WORKER_STATE_ASSIGNED\x10\x01\x12\x18\n" +
@@ -5484,167 +5656,172 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 	return file_gangline_scheduler_v1_scheduler_proto_rawDescData
 }
 
-var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(JobState)(0),               // 0: gangline.scheduler.v1.JobState
 	(LaunchMode)(0),             // 1: gangline.scheduler.v1.LaunchMode
-	(WorkerState)(0),            // 2: gangline.scheduler.v1.WorkerState
-	(LogStream)(0),              // 3: gangline.scheduler.v1.LogStream
-	(NodeState)(0),              // 4: gangline.scheduler.v1.NodeState
-	(EstimateBasis)(0),          // 5: gangline.scheduler.v1.EstimateBasis
-	(*EnvVar)(nil),              // 6: gangline.scheduler.v1.EnvVar
-	(*JobSpec)(nil),             // 7: gangline.scheduler.v1.JobSpec
-	(*TopologyWish)(nil),        // 8: gangline.scheduler.v1.TopologyWish
-	(*ArraySpec)(nil),           // 9: gangline.scheduler.v1.ArraySpec
-	(*Worker)(nil),              // 10: gangline.scheduler.v1.Worker
-	(*Checkpoint)(nil),          // 11: gangline.scheduler.v1.Checkpoint
-	(*Progress)(nil),            // 12: gangline.scheduler.v1.Progress
-	(*Job)(nil),                 // 13: gangline.scheduler.v1.Job
-	(*Kept)(nil),                // 14: gangline.scheduler.v1.Kept
-	(*Launch)(nil),              // 15: gangline.scheduler.v1.Launch
-	(*SubmitJobRequest)(nil),    // 16: gangline.scheduler.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),   // 17: gangline.scheduler.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),       // 18: gangline.scheduler.v1.GetJobRequest
-	(*GetJobResponse)(nil),      // 19: gangline.scheduler.v1.GetJobResponse
-	(*ListJobsRequest)(nil),     // 20: gangline.scheduler.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),    // 21: gangline.scheduler.v1.ListJobsResponse
-	(*WatchJobsRequest)(nil),    // 22: gangline.scheduler.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),   // 23: gangline.scheduler.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),    // 24: gangline.scheduler.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),   // 25: gangline.scheduler.v1.CancelJobResponse
-	(*StreamLogsRequest)(nil),   // 26: gangline.scheduler.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),  // 27: gangline.scheduler.v1.StreamLogsResponse
-	(*GPU)(nil),                 // 28: gangline.scheduler.v1.GPU
-	(*GPUShare)(nil),            // 29: gangline.scheduler.v1.GPUShare
-	(*Drain)(nil),               // 30: gangline.scheduler.v1.Drain
-	(*Node)(nil),                // 31: gangline.scheduler.v1.Node
-	(*ListNodesRequest)(nil),    // 32: gangline.scheduler.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),   // 33: gangline.scheduler.v1.ListNodesResponse
-	(*Server)(nil),              // 34: gangline.scheduler.v1.Server
-	(*GetClusterRequest)(nil),   // 35: gangline.scheduler.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),  // 36: gangline.scheduler.v1.GetClusterResponse
-	(*ListQueuesRequest)(nil),   // 37: gangline.scheduler.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),  // 38: gangline.scheduler.v1.ListQueuesResponse
-	(*GPUCount)(nil),            // 39: gangline.scheduler.v1.GPUCount
-	(*Queue)(nil),               // 40: gangline.scheduler.v1.Queue
-	(*QueueUser)(nil),           // 41: gangline.scheduler.v1.QueueUser
-	(*PendingReason)(nil),       // 42: gangline.scheduler.v1.PendingReason
-	(*GetPolicyRequest)(nil),    // 43: gangline.scheduler.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),   // 44: gangline.scheduler.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),    // 45: gangline.scheduler.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),   // 46: gangline.scheduler.v1.SetPolicyResponse
-	(*DrainNodeRequest)(nil),    // 47: gangline.scheduler.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),   // 48: gangline.scheduler.v1.DrainNodeResponse
-	(*UndrainNodeRequest)(nil),  // 49: gangline.scheduler.v1.UndrainNodeRequest
-	(*UndrainNodeResponse)(nil), // 50: gangline.scheduler.v1.UndrainNodeResponse
-	(*WhyRequest)(nil),          // 51: gangline.scheduler.v1.WhyRequest
-	(*WhyResponse)(nil),         // 52: gangline.scheduler.v1.WhyResponse
-	(*PlanRequest)(nil),         // 53: gangline.scheduler.v1.PlanRequest
-	(*PlanResponse)(nil),        // 54: gangline.scheduler.v1.PlanResponse
-	(*Prospects)(nil),           // 55: gangline.scheduler.v1.Prospects
-	(*Constraint)(nil),          // 56: gangline.scheduler.v1.Constraint
-	(*Holder)(nil),              // 57: gangline.scheduler.v1.Holder
-	(*Fit)(nil),                 // 58: gangline.scheduler.v1.Fit
-	(*FitNode)(nil),             // 59: gangline.scheduler.v1.FitNode
-	(*Victim)(nil),              // 60: gangline.scheduler.v1.Victim
-	(*StartEstimate)(nil),       // 61: gangline.scheduler.v1.StartEstimate
-	(*Alternative)(nil),         // 62: gangline.scheduler.v1.Alternative
-	nil,                         // 63: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	nil,                         // 64: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                         // 65: gangline.scheduler.v1.Node.LabelsEntry
-	nil,                         // 66: gangline.scheduler.v1.Node.TaintsEntry
+	(Condition)(0),              // 2: gangline.scheduler.v1.Condition
+	(WorkerState)(0),            // 3: gangline.scheduler.v1.WorkerState
+	(LogStream)(0),              // 4: gangline.scheduler.v1.LogStream
+	(NodeState)(0),              // 5: gangline.scheduler.v1.NodeState
+	(EstimateBasis)(0),          // 6: gangline.scheduler.v1.EstimateBasis
+	(*EnvVar)(nil),              // 7: gangline.scheduler.v1.EnvVar
+	(*JobSpec)(nil),             // 8: gangline.scheduler.v1.JobSpec
+	(*Dependency)(nil),          // 9: gangline.scheduler.v1.Dependency
+	(*TopologyWish)(nil),        // 10: gangline.scheduler.v1.TopologyWish
+	(*ArraySpec)(nil),           // 11: gangline.scheduler.v1.ArraySpec
+	(*Worker)(nil),              // 12: gangline.scheduler.v1.Worker
+	(*Checkpoint)(nil),          // 13: gangline.scheduler.v1.Checkpoint
+	(*Progress)(nil),            // 14: gangline.scheduler.v1.Progress
+	(*Job)(nil),                 // 15: gangline.scheduler.v1.Job
+	(*Kept)(nil),                // 16: gangline.scheduler.v1.Kept
+	(*Launch)(nil),              // 17: gangline.scheduler.v1.Launch
+	(*SubmitJobRequest)(nil),    // 18: gangline.scheduler.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),   // 19: gangline.scheduler.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),       // 20: gangline.scheduler.v1.GetJobRequest
+	(*GetJobResponse)(nil),      // 21: gangline.scheduler.v1.GetJobResponse
+	(*ListJobsRequest)(nil),     // 22: gangline.scheduler.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),    // 23: gangline.scheduler.v1.ListJobsResponse
+	(*WatchJobsRequest)(nil),    // 24: gangline.scheduler.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),   // 25: gangline.scheduler.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),    // 26: gangline.scheduler.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),   // 27: gangline.scheduler.v1.CancelJobResponse
+	(*StreamLogsRequest)(nil),   // 28: gangline.scheduler.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),  // 29: gangline.scheduler.v1.StreamLogsResponse
+	(*GPU)(nil),                 // 30: gangline.scheduler.v1.GPU
+	(*GPUShare)(nil),            // 31: gangline.scheduler.v1.GPUShare
+	(*Drain)(nil),               // 32: gangline.scheduler.v1.Drain
+	(*Node)(nil),                // 33: gangline.scheduler.v1.Node
+	(*ListNodesRequest)(nil),    // 34: gangline.scheduler.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),   // 35: gangline.scheduler.v1.ListNodesResponse
+	(*Server)(nil),              // 36: gangline.scheduler.v1.Server
+	(*GetClusterRequest)(nil),   // 37: gangline.scheduler.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),  // 38: gangline.scheduler.v1.GetClusterResponse
+	(*ListQueuesRequest)(nil),   // 39: gangline.scheduler.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),  // 40: gangline.scheduler.v1.ListQueuesResponse
+	(*GPUCount)(nil),            // 41: gangline.scheduler.v1.GPUCount
+	(*Queue)(nil),               // 42: gangline.scheduler.v1.Queue
+	(*QueueUser)(nil),           // 43: gangline.scheduler.v1.QueueUser
+	(*PendingReason)(nil),       // 44: gangline.scheduler.v1.PendingReason
+	(*GetPolicyRequest)(nil),    // 45: gangline.scheduler.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),   // 46: gangline.scheduler.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),    // 47: gangline.scheduler.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),   // 48: gangline.scheduler.v1.SetPolicyResponse
+	(*DrainNodeRequest)(nil),    // 49: gangline.scheduler.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),   // 50: gangline.scheduler.v1.DrainNodeResponse
+	(*UndrainNodeRequest)(nil),  // 51: gangline.scheduler.v1.UndrainNodeRequest
+	(*UndrainNodeResponse)(nil), // 52: gangline.scheduler.v1.UndrainNodeResponse
+	(*WhyRequest)(nil),          // 53: gangline.scheduler.v1.WhyRequest
+	(*WhyResponse)(nil),         // 54: gangline.scheduler.v1.WhyResponse
+	(*PlanRequest)(nil),         // 55: gangline.scheduler.v1.PlanRequest
+	(*PlanResponse)(nil),        // 56: gangline.scheduler.v1.PlanResponse
+	(*Prospects)(nil),           // 57: gangline.scheduler.v1.Prospects
+	(*Constraint)(nil),          // 58: gangline.scheduler.v1.Constraint
+	(*Holder)(nil),              // 59: gangline.scheduler.v1.Holder
+	(*Fit)(nil),                 // 60: gangline.scheduler.v1.Fit
+	(*FitNode)(nil),             // 61: gangline.scheduler.v1.FitNode
+	(*Victim)(nil),              // 62: gangline.scheduler.v1.Victim
+	(*StartEstimate)(nil),       // 63: gangline.scheduler.v1.StartEstimate
+	(*Alternative)(nil),         // 64: gangline.scheduler.v1.Alternative
+	nil,                         // 65: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                         // 66: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                         // 67: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                         // 68: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
-	6,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
-	8,  // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
-	63, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	9,  // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
-	2,  // 5: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	64, // 6: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
-	7,  // 7: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
-	0,  // 8: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
-	10, // 9: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
-	11, // 10: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
-	12, // 11: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
-	15, // 12: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
-	14, // 13: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
-	7,  // 14: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	13, // 15: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	13, // 16: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	0,  // 17: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
-	13, // 18: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
-	13, // 19: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
-	13, // 20: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	3,  // 21: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
-	3,  // 22: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
-	29, // 23: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
-	4,  // 24: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
-	28, // 25: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	65, // 26: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	66, // 27: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
-	30, // 28: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
-	31, // 29: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
-	34, // 30: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
-	40, // 31: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
-	42, // 32: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
-	42, // 33: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
-	39, // 34: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
-	39, // 35: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
-	39, // 36: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
-	41, // 37: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
-	31, // 38: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	31, // 39: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	13, // 40: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
-	55, // 41: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	7,  // 42: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	55, // 43: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	56, // 44: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
-	58, // 45: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
-	60, // 46: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
-	61, // 47: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
-	62, // 48: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
-	57, // 49: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
-	59, // 50: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
-	5,  // 51: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
-	58, // 52: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
-	60, // 53: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
-	16, // 54: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
-	18, // 55: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
-	20, // 56: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
-	22, // 57: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
-	24, // 58: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
-	26, // 59: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
-	32, // 60: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
-	35, // 61: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
-	37, // 62: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
-	43, // 63: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
-	45, // 64: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
-	47, // 65: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
-	49, // 66: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
-	51, // 67: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
-	53, // 68: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
-	17, // 69: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	19, // 70: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	21, // 71: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	23, // 72: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	25, // 73: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	27, // 74: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	33, // 75: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	36, // 76: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	38, // 77: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
-	44, // 78: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
-	46, // 79: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
-	48, // 80: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
-	50, // 81: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
-	52, // 82: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
-	54, // 83: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
-	69, // [69:84] is the sub-list for method output_type
-	54, // [54:69] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	7,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
+	10, // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
+	65, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	11, // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
+	9,  // 5: gangline.scheduler.v1.JobSpec.after:type_name -> gangline.scheduler.v1.Dependency
+	2,  // 6: gangline.scheduler.v1.Dependency.condition:type_name -> gangline.scheduler.v1.Condition
+	3,  // 7: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
+	66, // 8: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	8,  // 9: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
+	0,  // 10: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
+	12, // 11: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
+	13, // 12: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
+	14, // 13: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
+	17, // 14: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
+	16, // 15: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
+	9,  // 16: gangline.scheduler.v1.Job.unmet:type_name -> gangline.scheduler.v1.Dependency
+	8,  // 17: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	15, // 18: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	15, // 19: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	0,  // 20: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
+	15, // 21: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
+	15, // 22: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
+	15, // 23: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	4,  // 24: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
+	4,  // 25: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
+	31, // 26: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
+	5,  // 27: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
+	30, // 28: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
+	67, // 29: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	68, // 30: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	32, // 31: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
+	33, // 32: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
+	36, // 33: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
+	42, // 34: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
+	44, // 35: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
+	44, // 36: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
+	41, // 37: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
+	41, // 38: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
+	41, // 39: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
+	43, // 40: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
+	33, // 41: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	33, // 42: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	15, // 43: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
+	57, // 44: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	8,  // 45: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	57, // 46: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	58, // 47: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
+	60, // 48: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
+	62, // 49: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
+	63, // 50: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
+	64, // 51: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
+	59, // 52: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
+	61, // 53: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
+	6,  // 54: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
+	60, // 55: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
+	62, // 56: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
+	18, // 57: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
+	20, // 58: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
+	22, // 59: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
+	24, // 60: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
+	26, // 61: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
+	28, // 62: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
+	34, // 63: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
+	37, // 64: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
+	39, // 65: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
+	45, // 66: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
+	47, // 67: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
+	49, // 68: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
+	51, // 69: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
+	53, // 70: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
+	55, // 71: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
+	19, // 72: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	21, // 73: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	23, // 74: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	25, // 75: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	27, // 76: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	29, // 77: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	35, // 78: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	38, // 79: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	40, // 80: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
+	46, // 81: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
+	48, // 82: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
+	50, // 83: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
+	52, // 84: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
+	54, // 85: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
+	56, // 86: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
+	72, // [72:87] is the sub-list for method output_type
+	57, // [57:72] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_gangline_scheduler_v1_scheduler_proto_init() }
@@ -5653,17 +5830,18 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 		return
 	}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[1].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[20].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[22].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[39].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[41].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[2].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[21].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[23].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[40].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[42].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   61,
+			NumEnums:      7,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
