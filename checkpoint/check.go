@@ -9,6 +9,15 @@ import (
 
 // check says what is wrong with a manifest, whoever wrote it.
 func (m *Manifest) check() error {
+	if err := checkMetrics(m.Metrics); err != nil {
+		return err
+	}
+	if m.WorldSize == 0 {
+		return m.checkFiles()
+	}
+	if len(m.Files) > 0 {
+		return fmt.Errorf("%w: manifest lists shards of %d ranks and %d files, want one or the other", ErrInvalid, m.WorldSize, len(m.Files))
+	}
 	if len(m.Shards) != m.WorldSize {
 		return fmt.Errorf("%w: manifest lists %d shards of %d ranks", ErrInvalid, len(m.Shards), m.WorldSize)
 	}
@@ -49,6 +58,21 @@ func (m *Manifest) checkCover() error {
 	for _, name := range m.TensorNames() {
 		if err := covers(first[name].Global, boxes[name]); err != nil {
 			return fmt.Errorf("%w: tensor %q %v: %w: each element must be written by exactly one rank", ErrInvalid, name, first[name].Global, err)
+		}
+	}
+	return nil
+}
+
+// MaxMetrics is the most metrics of one checkpoint: what a progress report may carry.
+const MaxMetrics = 32
+
+func checkMetrics(metrics map[string]float64) error {
+	if len(metrics) > MaxMetrics {
+		return fmt.Errorf("%w: %d metrics, at most %d are allowed", ErrInvalid, len(metrics), MaxMetrics)
+	}
+	for name, v := range metrics {
+		if name == "" || len(name) > MaxNameBytes || math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Errorf("%w: metric %.80q = %v: want a name and a finite number", ErrInvalid, name, v)
 		}
 	}
 	return nil
@@ -150,7 +174,7 @@ func (t *TensorInfo) check() error {
 		return fmt.Errorf("%w: tensor name has %d bytes, want 1 to %d", ErrInvalid, len(t.Name), MaxNameBytes)
 	}
 	if t.DType.Size() == 0 {
-		return fmt.Errorf("%w: tensor %q has type %q, want one of float32, float64, int64, uint8", ErrInvalid, t.Name, t.DType)
+		return fmt.Errorf("%w: tensor %q has type %q, want a name such as float32, bfloat16 or uint8", ErrInvalid, t.Name, t.DType)
 	}
 	dims := len(t.Global)
 	if dims > MaxDims || len(t.Offset) != dims || len(t.Shape) != dims {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 )
 
 // CommitRequest names the step to commit.
@@ -14,6 +15,10 @@ type CommitRequest struct {
 	Step      uint64
 	WorldSize int
 	Meta      map[string]string // of the whole checkpoint, bounded by MaxMetaBytes
+	// Metrics are finite numbers by which the best checkpoints are kept, at most MaxMetrics.
+	Metrics map[string]float64
+	// SavedAt is told to people; the zero time is none.
+	SavedAt time.Time
 }
 
 // Commit makes a step's checkpoint visible, all of it at once. One rank calls it, after all ranks' WriteShard have returned
@@ -75,7 +80,7 @@ const maxNamedRanks = 8
 func (s *Store) gather(ctx context.Context, dir string, r CommitRequest) (Manifest, error) {
 	m := Manifest{
 		Job: s.job, Epoch: r.Epoch, Step: r.Step, WorldSize: r.WorldSize, ChunkBytes: s.chunkBytes, Meta: r.Meta,
-		Shards: make([]ShardInfo, 0, r.WorldSize), Dir: dir,
+		Metrics: r.Metrics, SavedMS: millis(r.SavedAt), Shards: make([]ShardInfo, 0, r.WorldSize), Dir: dir,
 	}
 	sizes, err := s.sizes(dir)
 	if err != nil {

@@ -77,13 +77,22 @@ func (d *Dir) ReadDir(name string) ([]Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		entry := Entry{Name: e.Name(), IsDir: e.IsDir()}
+		entry := Entry{Name: e.Name(), IsDir: e.IsDir(), Special: !e.IsDir() && !info.Mode().IsRegular()}
 		if !entry.IsDir {
 			entry.Size = info.Size()
 		}
 		entries = append(entries, entry)
 	}
 	return entries, nil
+}
+
+// SyncFile makes the content of a file durable.
+func (d *Dir) SyncFile(name string) error {
+	f, err := os.Open(d.path(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // SyncDir makes the entries of a directory durable.

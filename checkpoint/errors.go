@@ -23,6 +23,10 @@ var (
 	ErrCommitted = errors.New("checkpoint is already committed")
 	// ErrInvalid says that the caller's request breaks a rule of the format.
 	ErrInvalid = errors.New("invalid request")
+	// ErrInUse says that a checkpoint is pinned, or that somebody reads it.
+	ErrInUse = errors.New("checkpoint is in use")
+	// ErrNewest says that removing a checkpoint would leave nothing newer that verifies.
+	ErrNewest = errors.New("it is the newest checkpoint")
 	// ErrNoTensor says that the checkpoint holds no tensor of that name.
 	ErrNoTensor = errors.New("no such tensor")
 )

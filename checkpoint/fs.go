@@ -20,6 +20,8 @@ type FS interface {
 	Remove(name string) error
 	// ReadDir lists a directory in the order of names.
 	ReadDir(name string) ([]Entry, error)
+	// SyncFile makes the content of a file survive a power cut, whoever wrote it.
+	SyncFile(name string) error
 	// SyncDir makes the entries of a directory survive a power cut.
 	SyncDir(name string) error
 }
@@ -45,4 +47,6 @@ type Entry struct {
 	Name  string
 	Size  int64
 	IsDir bool
+	// Special says that it is neither a directory nor a plain file: a symbolic link, a socket.
+	Special bool
 }

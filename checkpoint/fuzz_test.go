@@ -39,7 +39,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add(bytes.ReplaceAll(body, []byte(`"shape":[2,4]`), []byte(`"shape":[9223372036854775807,4]`)))
 	f.Add(bytes.ReplaceAll(body, []byte(`shard-0000-of-0002.glck`), []byte(`../../../etc/passwd`)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, file := range [][]byte{data, wrap(manifestFormat, sumOf(data), data)} {
+		for _, file := range [][]byte{data, wrap(manifestFormat, FormatVersion, sumOf(data), data)} {
 			m, err := ParseManifest(file)
 			if err != nil {
 				continue
@@ -101,14 +101,14 @@ func TestParsersRefuse(t *testing.T) {
 		if bytes.Equal(bad, body) {
 			t.Fatalf("%s: %q is not in the sample", name, swap[0])
 		}
-		if _, err := ParseManifest(wrap(manifestFormat, sumOf(bad), bad)); err == nil {
+		if _, err := ParseManifest(wrap(manifestFormat, FormatVersion, sumOf(bad), bad)); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if _, err := ParseManifest(wrap(manifestFormat, sumOf(body), body)); err != nil {
+	if _, err := ParseManifest(wrap(manifestFormat, FormatVersion, sumOf(body), body)); err != nil {
 		t.Errorf("the sample itself: %v", err)
 	}
-	if _, err := ParseManifest(wrap(sidecarFormat, sumOf(body), body)); err == nil {
+	if _, err := ParseManifest(wrap(sidecarFormat, FormatVersion, sumOf(body), body)); err == nil {
 		t.Error("another format's file: accepted")
 	}
 }

@@ -22,6 +22,9 @@ type shardHeader struct {
 // shardMagic begins every shard file. The high first byte and the line ends show transfers that mangle text.
 const shardMagic = "\x89GLCK\r\n\x1a"
 
+// shardVersion is the version of the header that this package writes, and the only one it reads.
+const shardVersion = 1
+
 // Byte positions in the header page; numbers are little-endian. All bytes not named are zero.
 const (
 	headerVersionAt = 8  // uint32
@@ -41,7 +44,7 @@ func (h *shardHeader) page() []byte {
 	p := make([]byte, Align)
 	copy(p, shardMagic)
 	le := binary.LittleEndian
-	le.PutUint32(p[headerVersionAt:], FormatVersion)
+	le.PutUint32(p[headerVersionAt:], shardVersion)
 	le.PutUint32(p[headerRankAt:], uint32(h.rank))
 	le.PutUint32(p[headerWorldAt:], uint32(h.worldSize))
 	le.PutUint32(p[headerJobLenAt:], uint32(len(h.job)))
@@ -66,8 +69,8 @@ func parseShardHeader(p []byte) (shardHeader, error) {
 	if want, got := le.Uint64(p[headerSumAt:]), xxh3.Hash(p[:headerSumAt]); want != got {
 		return shardHeader{}, fmt.Errorf("shard header's checksum is %016x, the file says %016x", got, want)
 	}
-	if v := le.Uint32(p[headerVersionAt:]); v != FormatVersion {
-		return shardHeader{}, fmt.Errorf("shard format version is %d, this release reads only %d: use the release that wrote it", v, FormatVersion)
+	if v := le.Uint32(p[headerVersionAt:]); v != shardVersion {
+		return shardHeader{}, fmt.Errorf("shard format version is %d, this release reads only %d: use the release that wrote it", v, shardVersion)
 	}
 	n := le.Uint32(p[headerJobLenAt:])
 	if n > MaxNameBytes {

@@ -100,24 +100,48 @@ func (s *Store) load(dir string) (Manifest, error) {
 	if m.Job != s.job {
 		return Manifest{}, fmt.Errorf("%s is a checkpoint of job %q, not of %q: give each job its own directory: %w", name, m.Job, s.job, ErrInvalid)
 	}
-	if base := m.Ref().String(); dir != base && dir != base+sealedSuffix {
+	if base := m.Ref().String(); dir != base && dir != base+sealedSuffix && dir != base+deadSuffix {
 		return Manifest{}, corrupt(name, -1, dir, base)
 	}
 	sizes, err := s.sizes(dir)
+	if m.WorldSize == 0 && err == nil {
+		sizes, err = s.treeSizes(dir)
+	}
 	if err != nil {
 		return Manifest{}, err
 	}
-	for i := range m.Shards {
-		sh := &m.Shards[i]
-		size, ok := sizes[sh.File]
+	for _, b := range m.blobs() {
+		size, ok := sizes[b.name]
 		if !ok {
-			return Manifest{}, corrupt(dir+"/"+sh.File, -1, fmt.Sprintf("%d bytes", sh.Bytes), "no such file")
+			return Manifest{}, corrupt(dir+"/"+b.name, -1, fmt.Sprintf("%d bytes", b.bytes), "no such file")
 		}
-		if size != sh.Bytes {
-			return Manifest{}, corrupt(dir+"/"+sh.File, -1, fmt.Sprintf("%d bytes", sh.Bytes), fmt.Sprintf("%d bytes", size))
+		if size != b.bytes {
+			return Manifest{}, corrupt(dir+"/"+b.name, -1, fmt.Sprintf("%d bytes", b.bytes), fmt.Sprintf("%d bytes", size))
 		}
 	}
 	return m, nil
+}
+
+// blob is one file of a checkpoint, whatever it holds.
+type blob struct {
+	name  string // below the checkpoint's directory
+	bytes int64
+	sums  []Sum
+	shard *ShardInfo // nil for a program's own file
+}
+
+// blobs lists the files of a checkpoint.
+func (m *Manifest) blobs() []blob {
+	all := make([]blob, 0, len(m.Shards)+len(m.Files))
+	for i := range m.Shards {
+		sh := &m.Shards[i]
+		all = append(all, blob{name: sh.File, bytes: sh.Bytes, sums: sh.Chunks, shard: sh})
+	}
+	for i := range m.Files {
+		f := &m.Files[i]
+		all = append(all, blob{name: f.Name, bytes: f.Bytes, sums: f.Chunks})
+	}
+	return all
 }
 
 // verifySpan is how many chunks one worker checks in a row: 128 MiB at the default size, long enough for read-ahead.
@@ -127,10 +151,9 @@ const verifySpan = 32
 func (s *Store) Verify(ctx context.Context, m Manifest) error {
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(s.verifyWorkers)
-	for i := range m.Shards {
-		sh := &m.Shards[i]
-		for first := 0; first < len(sh.Chunks) && gctx.Err() == nil; first += verifySpan {
-			group.Go(func() error { return s.verifyChunks(gctx, m, sh, first, min(first+verifySpan, len(sh.Chunks))) })
+	for _, b := range m.blobs() {
+		for first := 0; first < len(b.sums) && gctx.Err() == nil; first += verifySpan {
+			group.Go(func() error { return s.verifyChunks(gctx, m, b, first, min(first+verifySpan, len(b.sums))) })
 		}
 	}
 	err := errors.Join(group.Wait(), ctx.Err())
@@ -138,28 +161,29 @@ func (s *Store) Verify(ctx context.Context, m Manifest) error {
 	return err
 }
 
-// verifyChunks checks the chunks [first, end) of one shard, and its header with the first.
-func (s *Store) verifyChunks(ctx context.Context, m Manifest, sh *ShardInfo, first, end int) error {
-	name := m.Dir + "/" + sh.File
+// verifyChunks checks the chunks [first, end) of one file, and a shard's header with the first.
+func (s *Store) verifyChunks(ctx context.Context, m Manifest, b blob, first, end int) error {
+	name := m.Dir + "/" + b.name
 	f, err := s.fs.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	buf := AlignedBuffer(int(min(m.ChunkBytes, sh.Bytes)))
+	buf := AlignedBuffer(int(min(m.ChunkBytes, b.bytes)))
 	for i := first; i < end; i++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		data, err := readChunk(f, name, m.ChunkBytes, sh, i, buf)
+		data, err := readChunk(f, name, m.ChunkBytes, b, i, buf)
 		if err != nil {
 			return err
 		}
-		if i == 0 {
-			if err := checkHeader(data[:Align], name, m, sh); err != nil {
+		if i == 0 && b.shard != nil {
+			if err := checkHeader(data[:Align], name, m, b.shard); err != nil {
 				return err
 			}
 		}
+		s.progress(int64(len(data)))
 	}
 	return nil
 }
@@ -181,17 +205,17 @@ func checkHeader(page []byte, name string, m Manifest, sh *ShardInfo) error {
 }
 
 // readChunk reads one chunk into buf and checks its sum.
-func readChunk(f ReadFile, name string, chunkBytes int64, sh *ShardInfo, chunk int, buf []byte) ([]byte, error) {
+func readChunk(f ReadFile, name string, chunkBytes int64, b blob, chunk int, buf []byte) ([]byte, error) {
 	start := int64(chunk) * chunkBytes
-	data := buf[:min(chunkBytes, sh.Bytes-start)]
+	data := buf[:min(chunkBytes, b.bytes-start)]
 	if n, err := f.ReadAt(data, start); n != len(data) {
 		if err == nil || errors.Is(err, io.EOF) {
 			return nil, corrupt(name, chunk, fmt.Sprintf("%d bytes", len(data)), fmt.Sprintf("%d bytes", n))
 		}
 		return nil, fmt.Errorf("read %s chunk %d: %w", name, chunk, err)
 	}
-	if got := sumOf(data); got != sh.Chunks[chunk] {
-		return nil, corrupt(name, chunk, "xxh3-128 "+sh.Chunks[chunk].String(), got.String())
+	if got := sumOf(data); got != b.sums[chunk] {
+		return nil, corrupt(name, chunk, "xxh3-128 "+b.sums[chunk].String(), got.String())
 	}
 	return data, nil
 }

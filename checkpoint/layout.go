@@ -21,6 +21,9 @@ const (
 
 	fenceDir    = "fence"
 	fencePrefix = "epoch-"
+
+	pinDir   = "pins"
+	leaseDir = "leases"
 )
 
 // Ref names a checkpoint of a job: the epoch that wrote it, and the step it holds.

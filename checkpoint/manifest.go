@@ -33,8 +33,9 @@ const (
 	MaxChunkBytes = 64 << 20
 )
 
-// FormatVersion is the version of the manifest, sidecar and shard header that this package writes, and the only one it reads.
-const FormatVersion = 1
+// FormatVersion is the version of the manifest and sidecar that this package writes. It reads all from 1 on: version 2 added files,
+// metrics, the time of the commit, and element types.
+const FormatVersion = 2
 
 // Sum is an XXH3-128 checksum. It finds damage, not malice.
 type Sum [16]byte
@@ -56,15 +57,19 @@ func (s *Sum) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Manifest describes a complete checkpoint: its presence is the commit. It is read-only once returned.
+// Manifest describes a complete checkpoint: its presence is the commit. It is read-only once returned. A checkpoint holds
+// either the shards of WorldSize ranks, or, with WorldSize 0, the files of a program with a format of its own.
 type Manifest struct {
-	Job        string            `json:"job"`
-	Epoch      uint64            `json:"epoch"`
-	Step       uint64            `json:"step"`
-	WorldSize  int               `json:"world_size"`
-	ChunkBytes int64             `json:"chunk_bytes"`
-	Meta       map[string]string `json:"meta,omitempty"`
-	Shards     []ShardInfo       `json:"shards"` // by rank
+	Job        string             `json:"job"`
+	Epoch      uint64             `json:"epoch"`
+	Step       uint64             `json:"step"`
+	WorldSize  int                `json:"world_size"`
+	ChunkBytes int64              `json:"chunk_bytes"`
+	Meta       map[string]string  `json:"meta,omitempty"`
+	Metrics    map[string]float64 `json:"metrics,omitempty"`       // by which the best are kept, such as a loss
+	SavedMS    int64              `json:"saved_unix_ms,omitempty"` // when it was committed, by the committer's clock; 0: not told
+	Shards     []ShardInfo        `json:"shards"`                  // by rank
+	Files      []FileInfo         `json:"files,omitempty"`         // by name
 
 	// Dir is the directory it was found in, below the store's own. Not stored.
 	Dir string `json:"-"`
@@ -94,11 +99,14 @@ type TensorInfo struct {
 // Ref gives the checkpoint's epoch and step.
 func (m *Manifest) Ref() Ref { return Ref{Epoch: m.Epoch, Step: m.Step} }
 
-// Bytes gives the size of all shard files together.
+// Bytes gives the size of all its files together, without the manifest.
 func (m *Manifest) Bytes() int64 {
 	n := int64(0)
 	for i := range m.Shards {
 		n += m.Shards[i].Bytes
+	}
+	for i := range m.Files {
+		n += m.Files[i].Bytes
 	}
 	return n
 }
@@ -156,7 +164,7 @@ func seal(format string, body any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", format, err)
 	}
-	out := wrap(format, sumOf(raw), raw)
+	out := wrap(format, FormatVersion, sumOf(raw), raw)
 	if len(out) > MaxManifestBytes {
 		return nil, fmt.Errorf("%w: %s would have %d bytes, at most %d are allowed: use larger chunks or fewer tensors",
 			ErrInvalid, format, len(out), MaxManifestBytes)
@@ -164,8 +172,8 @@ func seal(format string, body any) ([]byte, error) {
 	return out, nil
 }
 
-func wrap(format string, sum Sum, body []byte) []byte {
-	out := fmt.Appendf(nil, `{"format":%q,"version":%d,"xxh3_128":%q,"body":`, format, FormatVersion, sum)
+func wrap(format string, version int, sum Sum, body []byte) []byte {
+	out := fmt.Appendf(nil, `{"format":%q,"version":%d,"xxh3_128":%q,"body":`, format, version, sum)
 	return append(append(out, body...), '}', '\n')
 }
 
@@ -178,14 +186,14 @@ func unseal(format string, data []byte, body any) error {
 	if e.Format != format {
 		return fmt.Errorf("format is %q, want %q", e.Format, format)
 	}
-	if e.Version != FormatVersion {
-		return fmt.Errorf("format version is %d, this release reads only %d: use the release that wrote it", e.Version, FormatVersion)
+	if e.Version < 1 || e.Version > FormatVersion {
+		return fmt.Errorf("format version is %d, this release reads 1 to %d: use the release that wrote it", e.Version, FormatVersion)
 	}
 	if got := sumOf(e.Body); got != e.Sum {
 		return fmt.Errorf("checksum of the body is %s, the file says %s", got, e.Sum)
 	}
 	// JSON forgives a key's changed case, blanks, and more; a damaged file gets no such grace.
-	if !bytes.Equal(data, wrap(format, e.Sum, e.Body)) {
+	if !bytes.Equal(data, wrap(format, e.Version, e.Sum, e.Body)) {
 		return errors.New("the outer object is not as this package writes it")
 	}
 	if err := json.Unmarshal(e.Body, body); err != nil {

@@ -79,6 +79,16 @@ func ReadBox[T Element](ctx context.Context, r *Reader, name string, offset, sha
 	return nil
 }
 
+// ReadRaw fills dst with the box of shape at offset of a tensor of any type, as its bytes in the file. dst has exactly the box's
+// size. Errors as of Read.
+func (r *Reader) ReadRaw(ctx context.Context, name string, offset, shape []int64, dst []byte) error {
+	dtype, _, _ := r.m.Tensor(name)
+	if err := r.read(ctx, name, dtype, offset, shape, dst); err != nil {
+		return fmt.Errorf("read tensor %q of %s: %w", name, r.m.Dir, err)
+	}
+	return nil
+}
+
 // ReadTensor fills dst with a whole float32 tensor. It opens and closes what it needs; to read many tensors use a Reader.
 func (s *Store) ReadTensor(ctx context.Context, m Manifest, name string, dst []float32) error {
 	r := s.NewReader(m)
@@ -153,10 +163,11 @@ func (r *Reader) chunk(ctx context.Context, shard, chunk int) ([]byte, error) {
 	s.data = nil
 	size := int(min(r.m.ChunkBytes, sh.Bytes))
 	s.buf = slices.Grow(s.buf[:0], size)[:size]
-	data, err := readChunk(r.files[shard], name, r.m.ChunkBytes, sh, chunk, s.buf)
+	data, err := readChunk(r.files[shard], name, r.m.ChunkBytes, blob{bytes: sh.Bytes, sums: sh.Chunks}, chunk, s.buf)
 	if err != nil {
 		return nil, err
 	}
+	r.store.progress(int64(len(data)))
 	s.shard, s.chunk, s.data = shard, chunk, data
 	return data, nil
 }

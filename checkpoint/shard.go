@@ -166,6 +166,7 @@ func (s *Store) writeFile(ctx context.Context, name string, w ShardWrite, info *
 			} else if int64(n) != c.size {
 				return io.ErrShortWrite
 			}
+			s.progress(c.size)
 			free <- c.buf // never blocks: it holds all buffers there are
 		}
 		return nil

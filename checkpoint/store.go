@@ -23,6 +23,9 @@ type Config struct {
 	// VerifyWorkers is how many files are checked at once; 0 means 2, which fills a disk or a network link
 	// while one of them waits. Each holds one chunk in memory.
 	VerifyWorkers int
+	// Progress, if not nil, is told of bytes as they have been read and verified, or written: for a bar. Several goroutines
+	// call it at once, after each chunk.
+	Progress func(bytes int64)
 }
 
 // Store writes, finds, reads and removes the checkpoints of one job. Every rank opens its own; the
@@ -33,6 +36,7 @@ type Store struct {
 	job           string
 	chunkBytes    int64
 	verifyWorkers int
+	progress      func(int64)
 
 	mu       sync.Mutex
 	verified map[string]struct{} // directories whose bytes this Store has checked in full
@@ -55,6 +59,9 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.VerifyWorkers == 0 {
 		cfg.VerifyWorkers = 2
 	}
+	if cfg.Progress == nil {
+		cfg.Progress = func(int64) {}
+	}
 	if err := checkIdentity(cfg.Job, 1, 1, int64(cfg.ChunkBytes)); err != nil {
 		return nil, fmt.Errorf("open checkpoint store: %w", err)
 	}
@@ -63,7 +70,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	return &Store{
 		fs: cfg.FS, job: cfg.Job, chunkBytes: int64(cfg.ChunkBytes), verifyWorkers: cfg.VerifyWorkers,
-		verified: map[string]struct{}{},
+		progress: cfg.Progress, verified: map[string]struct{}{},
 	}, nil
 }
 

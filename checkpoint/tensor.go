@@ -8,28 +8,41 @@ import (
 // DType is the type of a tensor's elements, stored little-endian.
 type DType string
 
-// The closed list of element types.
+// The closed list of element types, named as PyTorch names them.
 const (
-	Float32 DType = "float32"
-	Float64 DType = "float64"
-	Int64   DType = "int64"
-	Uint8   DType = "uint8" // also for any raw bytes: a serialised optimizer, a random generator's state
+	Float64  DType = "float64"
+	Float32  DType = "float32"
+	Float16  DType = "float16"
+	BFloat16 DType = "bfloat16"
+	Float8E4 DType = "float8_e4m3fn"
+	Float8E5 DType = "float8_e5m2"
+	Int64    DType = "int64"
+	Int32    DType = "int32"
+	Int16    DType = "int16"
+	Int8     DType = "int8"
+	Uint64   DType = "uint64"
+	Uint32   DType = "uint32"
+	Uint16   DType = "uint16"
+	Uint8    DType = "uint8" // also for any raw bytes: a serialised optimizer, a random generator's state
+	Bool     DType = "bool"  // one byte each, 0 or 1
 )
 
 // Size gives the bytes of one element, 0 for an unknown type.
 func (d DType) Size() int64 {
 	switch d {
-	case Float32:
-		return 4
-	case Float64, Int64:
+	case Float64, Int64, Uint64:
 		return 8
-	case Uint8:
+	case Float32, Int32, Uint32:
+		return 4
+	case Float16, BFloat16, Int16, Uint16:
+		return 2
+	case Float8E4, Float8E5, Int8, Uint8, Bool:
 		return 1
 	}
 	return 0
 }
 
-// Element is a Go type that a DType stands for.
+// Element is a Go type that a DType stands for. Of the other types, fill in a Tensor's fields and read with Reader.ReadRaw.
 type Element interface {
 	float32 | float64 | int64 | uint8
 }

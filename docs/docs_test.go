@@ -164,7 +164,7 @@ var (
 )
 
 // subverbs are verbs that have verbs of their own.
-var subverbs = map[string]bool{"worker": true, "sim": true, "help": true, "policy": true}
+var subverbs = map[string]bool{"worker": true, "sim": true, "help": true, "policy": true, "checkpoint": true, "bench": true}
 
 func TestCommandsExist(t *testing.T) {
 	t.Parallel()

@@ -33,7 +33,7 @@ type Plan struct {
 	Capacity int64
 	// Before, if not nil, runs before each operation, outside the lock, on the caller's goroutine: it may block (a slow disk), or
 	// do something else to the file system at exactly this moment (its own operations are counted too). op is "write", "sync",
-	// "read", "size", "mkdir", "create", "open", "rename", "remove", "readdir" or "syncdir".
+	// "read", "size", "mkdir", "create", "open", "rename", "remove", "readdir", "syncfile" or "syncdir".
 	Before func(n int, op, name string)
 }
 
@@ -303,6 +303,20 @@ func (f *FS) ReadDir(name string) ([]checkpoint.Entry, error) {
 		entries = append(entries, checkpoint.Entry{Name: base, Size: int64(len(c.data)), IsDir: c.dir})
 	}
 	return entries, nil
+}
+
+// SyncFile makes a file's content durable.
+func (f *FS) SyncFile(name string) error {
+	if _, err := f.begin("syncfile", name); err != nil {
+		return err
+	}
+	defer f.mu.Unlock()
+	n, err := f.find(name)
+	if err != nil {
+		return err
+	}
+	n.durable = slices.Clone(n.data)
+	return nil
 }
 
 // SyncDir makes a directory's names durable.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -15,6 +16,10 @@ import (
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, shape{servers: 1, agents: 1, gpus: 8})
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Run("story", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir:                 "testdata/script",
@@ -24,6 +29,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv("GANGLINE_SERVER", c.address())
 				env.Setenv("USER", "tester")
 				env.Setenv("XDG_STATE_HOME", env.WorkDir+"/state")
+				env.Setenv("EXAMPLES", examples)
 				env.Setenv("NOBODY", freeAddress(t)) // where no server is
 				env.Setenv("TAKEN", c.servers[0].addr)
 				return nil

@@ -1,0 +1,65 @@
+package checkpoint
+
+import (
+	"context"
+	"fmt"
+	"io"
+)
+
+// CopyFiles gives the content of each file of a checkpoint of files, by name, verified chunk by chunk before it is given out. put reads
+// it to the end, and its first error ends the copying. Names are plain and lead nowhere else, as checked with the manifest. Errors:
+// ErrInvalid for a checkpoint of tensors, *CorruptError (from the reader, and so from put), the context's, the file system's.
+func (s *Store) CopyFiles(ctx context.Context, m Manifest, put func(name string, content io.Reader) error) error {
+	if m.WorldSize != 0 {
+		return fmt.Errorf("%w: checkpoint %s holds tensors of %d ranks, not a program's own files", ErrInvalid, m.Ref(), m.WorldSize)
+	}
+	for _, b := range m.blobs() {
+		if err := s.copyFile(ctx, m, b, put); err != nil {
+			return fmt.Errorf("copy %q of %s: %w", b.name, m.Ref(), err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) copyFile(ctx context.Context, m Manifest, b blob, put func(string, io.Reader) error) error {
+	f, err := s.fs.Open(m.Dir + "/" + b.name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return put(b.name, &chunkReader{ctx: ctx, store: s, m: m, b: b, f: f, buf: AlignedBuffer(int(min(m.ChunkBytes, b.bytes)))})
+}
+
+// chunkReader reads a file from its beginning, each chunk verified as a whole first.
+type chunkReader struct {
+	ctx   context.Context //nolint:containedctx // of the one call that reads
+	store *Store
+	m     Manifest
+	b     blob
+	f     ReadFile
+	next  int // chunk
+	left  []byte
+	buf   []byte
+}
+
+// Read gives verified bytes.
+func (r *chunkReader) Read(p []byte) (int, error) {
+	if len(r.left) == 0 {
+		if r.next == len(r.b.sums) {
+			return 0, io.EOF
+		}
+		if err := r.ctx.Err(); err != nil {
+			return 0, err
+		}
+		data, err := readChunk(r.f, r.m.Dir+"/"+r.b.name, r.m.ChunkBytes, r.b, r.next, r.buf)
+		if err != nil {
+			return 0, err
+		}
+		r.store.progress(int64(len(data)))
+		r.next++
+		r.left = data
+	}
+	n := copy(p, r.left)
+	r.left = r.left[n:]
+	return n, nil
+}
