@@ -4,93 +4,98 @@
 
 #include "textflag.h"
 
-// func sumFloat32AVX2(dst *byte, src *byte, n int)
+// func sumFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX
-TEXT ·sumFloat32AVX2(SB), NOSPLIT, $0-24
+TEXT ·sumFloat32AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VADDPS  (CX), Y0, Y0
-	VADDPS  32(CX), Y1, Y1
-	VADDPS  64(CX), Y2, Y2
-	VADDPS  96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VADDPS  (DX), Y0, Y0
+	VADDPS  32(DX), Y1, Y1
+	VADDPS  64(DX), Y2, Y2
+	VADDPS  96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func productFloat32AVX2(dst *byte, src *byte, n int)
+// func productFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX
-TEXT ·productFloat32AVX2(SB), NOSPLIT, $0-24
+TEXT ·productFloat32AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VMULPS  (CX), Y0, Y0
-	VMULPS  32(CX), Y1, Y1
-	VMULPS  64(CX), Y2, Y2
-	VMULPS  96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VMULPS  (DX), Y0, Y0
+	VMULPS  32(DX), Y1, Y1
+	VMULPS  64(DX), Y2, Y2
+	VMULPS  96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func minFloat32AVX2(dst *byte, src *byte, n int)
+// func minFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX
-TEXT ·minFloat32AVX2(SB), NOSPLIT, $0-24
+TEXT ·minFloat32AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VMOVDQU   (AX), Y0
-	VMOVDQU   32(AX), Y1
-	VMOVDQU   64(AX), Y2
-	VMOVDQU   96(AX), Y3
+	VMOVDQU   (CX), Y0
+	VMOVDQU   32(CX), Y1
+	VMOVDQU   64(CX), Y2
+	VMOVDQU   96(CX), Y3
 	VCMPPS    $0x03, Y0, Y0, Y4
-	VMINPS    (CX), Y0, Y5
+	VMINPS    (DX), Y0, Y5
 	VBLENDVPS Y4, Y0, Y5, Y0
 	VCMPPS    $0x03, Y1, Y1, Y4
-	VMINPS    32(CX), Y1, Y5
+	VMINPS    32(DX), Y1, Y5
 	VBLENDVPS Y4, Y1, Y5, Y1
 	VCMPPS    $0x03, Y2, Y2, Y4
-	VMINPS    64(CX), Y2, Y5
+	VMINPS    64(DX), Y2, Y5
 	VBLENDVPS Y4, Y2, Y5, Y2
 	VCMPPS    $0x03, Y3, Y3, Y4
-	VMINPS    96(CX), Y3, Y5
+	VMINPS    96(DX), Y3, Y5
 	VBLENDVPS Y4, Y3, Y5, Y3
 	VMOVDQU   Y0, (AX)
 	VMOVDQU   Y1, 32(AX)
@@ -98,38 +103,40 @@ loop:
 	VMOVDQU   Y3, 96(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func maxFloat32AVX2(dst *byte, src *byte, n int)
+// func maxFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX
-TEXT ·maxFloat32AVX2(SB), NOSPLIT, $0-24
+TEXT ·maxFloat32AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VMOVDQU   (AX), Y0
-	VMOVDQU   32(AX), Y1
-	VMOVDQU   64(AX), Y2
-	VMOVDQU   96(AX), Y3
+	VMOVDQU   (CX), Y0
+	VMOVDQU   32(CX), Y1
+	VMOVDQU   64(CX), Y2
+	VMOVDQU   96(CX), Y3
 	VCMPPS    $0x03, Y0, Y0, Y4
-	VMAXPS    (CX), Y0, Y5
+	VMAXPS    (DX), Y0, Y5
 	VBLENDVPS Y4, Y0, Y5, Y0
 	VCMPPS    $0x03, Y1, Y1, Y4
-	VMAXPS    32(CX), Y1, Y5
+	VMAXPS    32(DX), Y1, Y5
 	VBLENDVPS Y4, Y1, Y5, Y1
 	VCMPPS    $0x03, Y2, Y2, Y4
-	VMAXPS    64(CX), Y2, Y5
+	VMAXPS    64(DX), Y2, Y5
 	VBLENDVPS Y4, Y2, Y5, Y2
 	VCMPPS    $0x03, Y3, Y3, Y4
-	VMAXPS    96(CX), Y3, Y5
+	VMAXPS    96(DX), Y3, Y5
 	VBLENDVPS Y4, Y3, Y5, Y3
 	VMOVDQU   Y0, (AX)
 	VMOVDQU   Y1, 32(AX)
@@ -137,100 +144,106 @@ loop:
 	VMOVDQU   Y3, 96(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func sumFloat64AVX2(dst *byte, src *byte, n int)
+// func sumFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX
-TEXT ·sumFloat64AVX2(SB), NOSPLIT, $0-24
+TEXT ·sumFloat64AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VADDPD  (CX), Y0, Y0
-	VADDPD  32(CX), Y1, Y1
-	VADDPD  64(CX), Y2, Y2
-	VADDPD  96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VADDPD  (DX), Y0, Y0
+	VADDPD  32(DX), Y1, Y1
+	VADDPD  64(DX), Y2, Y2
+	VADDPD  96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func productFloat64AVX2(dst *byte, src *byte, n int)
+// func productFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX
-TEXT ·productFloat64AVX2(SB), NOSPLIT, $0-24
+TEXT ·productFloat64AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VMULPD  (CX), Y0, Y0
-	VMULPD  32(CX), Y1, Y1
-	VMULPD  64(CX), Y2, Y2
-	VMULPD  96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VMULPD  (DX), Y0, Y0
+	VMULPD  32(DX), Y1, Y1
+	VMULPD  64(DX), Y2, Y2
+	VMULPD  96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func minFloat64AVX2(dst *byte, src *byte, n int)
+// func minFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX
-TEXT ·minFloat64AVX2(SB), NOSPLIT, $0-24
+TEXT ·minFloat64AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VMOVDQU   (AX), Y0
-	VMOVDQU   32(AX), Y1
-	VMOVDQU   64(AX), Y2
-	VMOVDQU   96(AX), Y3
+	VMOVDQU   (CX), Y0
+	VMOVDQU   32(CX), Y1
+	VMOVDQU   64(CX), Y2
+	VMOVDQU   96(CX), Y3
 	VCMPPD    $0x03, Y0, Y0, Y4
-	VMINPD    (CX), Y0, Y5
+	VMINPD    (DX), Y0, Y5
 	VBLENDVPD Y4, Y0, Y5, Y0
 	VCMPPD    $0x03, Y1, Y1, Y4
-	VMINPD    32(CX), Y1, Y5
+	VMINPD    32(DX), Y1, Y5
 	VBLENDVPD Y4, Y1, Y5, Y1
 	VCMPPD    $0x03, Y2, Y2, Y4
-	VMINPD    64(CX), Y2, Y5
+	VMINPD    64(DX), Y2, Y5
 	VBLENDVPD Y4, Y2, Y5, Y2
 	VCMPPD    $0x03, Y3, Y3, Y4
-	VMINPD    96(CX), Y3, Y5
+	VMINPD    96(DX), Y3, Y5
 	VBLENDVPD Y4, Y3, Y5, Y3
 	VMOVDQU   Y0, (AX)
 	VMOVDQU   Y1, 32(AX)
@@ -238,38 +251,40 @@ loop:
 	VMOVDQU   Y3, 96(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func maxFloat64AVX2(dst *byte, src *byte, n int)
+// func maxFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX
-TEXT ·maxFloat64AVX2(SB), NOSPLIT, $0-24
+TEXT ·maxFloat64AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VMOVDQU   (AX), Y0
-	VMOVDQU   32(AX), Y1
-	VMOVDQU   64(AX), Y2
-	VMOVDQU   96(AX), Y3
+	VMOVDQU   (CX), Y0
+	VMOVDQU   32(CX), Y1
+	VMOVDQU   64(CX), Y2
+	VMOVDQU   96(CX), Y3
 	VCMPPD    $0x03, Y0, Y0, Y4
-	VMAXPD    (CX), Y0, Y5
+	VMAXPD    (DX), Y0, Y5
 	VBLENDVPD Y4, Y0, Y5, Y0
 	VCMPPD    $0x03, Y1, Y1, Y4
-	VMAXPD    32(CX), Y1, Y5
+	VMAXPD    32(DX), Y1, Y5
 	VBLENDVPD Y4, Y1, Y5, Y1
 	VCMPPD    $0x03, Y2, Y2, Y4
-	VMAXPD    64(CX), Y2, Y5
+	VMAXPD    64(DX), Y2, Y5
 	VBLENDVPD Y4, Y2, Y5, Y2
 	VCMPPD    $0x03, Y3, Y3, Y4
-	VMAXPD    96(CX), Y3, Y5
+	VMAXPD    96(DX), Y3, Y5
 	VBLENDVPD Y4, Y3, Y5, Y3
 	VMOVDQU   Y0, (AX)
 	VMOVDQU   Y1, 32(AX)
@@ -277,339 +292,359 @@ loop:
 	VMOVDQU   Y3, 96(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func sumInt8AVX2(dst *byte, src *byte, n int)
+// func sumInt8AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·sumInt8AVX2(SB), NOSPLIT, $0-24
+TEXT ·sumInt8AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VPADDB  (CX), Y0, Y0
-	VPADDB  32(CX), Y1, Y1
-	VPADDB  64(CX), Y2, Y2
-	VPADDB  96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VPADDB  (DX), Y0, Y0
+	VPADDB  32(DX), Y1, Y1
+	VPADDB  64(DX), Y2, Y2
+	VPADDB  96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func minInt8AVX2(dst *byte, src *byte, n int)
+// func minInt8AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·minInt8AVX2(SB), NOSPLIT, $0-24
+TEXT ·minInt8AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VPMINSB (CX), Y0, Y0
-	VPMINSB 32(CX), Y1, Y1
-	VPMINSB 64(CX), Y2, Y2
-	VPMINSB 96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VPMINSB (DX), Y0, Y0
+	VPMINSB 32(DX), Y1, Y1
+	VPMINSB 64(DX), Y2, Y2
+	VPMINSB 96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func maxInt8AVX2(dst *byte, src *byte, n int)
+// func maxInt8AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·maxInt8AVX2(SB), NOSPLIT, $0-24
+TEXT ·maxInt8AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VPMAXSB (CX), Y0, Y0
-	VPMAXSB 32(CX), Y1, Y1
-	VPMAXSB 64(CX), Y2, Y2
-	VPMAXSB 96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VPMAXSB (DX), Y0, Y0
+	VPMAXSB 32(DX), Y1, Y1
+	VPMAXSB 64(DX), Y2, Y2
+	VPMAXSB 96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func sumInt32AVX2(dst *byte, src *byte, n int)
+// func sumInt32AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·sumInt32AVX2(SB), NOSPLIT, $0-24
+TEXT ·sumInt32AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VPADDD  (CX), Y0, Y0
-	VPADDD  32(CX), Y1, Y1
-	VPADDD  64(CX), Y2, Y2
-	VPADDD  96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VPADDD  (DX), Y0, Y0
+	VPADDD  32(DX), Y1, Y1
+	VPADDD  64(DX), Y2, Y2
+	VPADDD  96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func productInt32AVX2(dst *byte, src *byte, n int)
+// func productInt32AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·productInt32AVX2(SB), NOSPLIT, $0-24
+TEXT ·productInt32AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VPMULLD (CX), Y0, Y0
-	VPMULLD 32(CX), Y1, Y1
-	VPMULLD 64(CX), Y2, Y2
-	VPMULLD 96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VPMULLD (DX), Y0, Y0
+	VPMULLD 32(DX), Y1, Y1
+	VPMULLD 64(DX), Y2, Y2
+	VPMULLD 96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func minInt32AVX2(dst *byte, src *byte, n int)
+// func minInt32AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·minInt32AVX2(SB), NOSPLIT, $0-24
+TEXT ·minInt32AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VPMINSD (CX), Y0, Y0
-	VPMINSD 32(CX), Y1, Y1
-	VPMINSD 64(CX), Y2, Y2
-	VPMINSD 96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VPMINSD (DX), Y0, Y0
+	VPMINSD 32(DX), Y1, Y1
+	VPMINSD 64(DX), Y2, Y2
+	VPMINSD 96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func maxInt32AVX2(dst *byte, src *byte, n int)
+// func maxInt32AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·maxInt32AVX2(SB), NOSPLIT, $0-24
+TEXT ·maxInt32AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VPMAXSD (CX), Y0, Y0
-	VPMAXSD 32(CX), Y1, Y1
-	VPMAXSD 64(CX), Y2, Y2
-	VPMAXSD 96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VPMAXSD (DX), Y0, Y0
+	VPMAXSD 32(DX), Y1, Y1
+	VPMAXSD 64(DX), Y2, Y2
+	VPMAXSD 96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func sumInt64AVX2(dst *byte, src *byte, n int)
+// func sumInt64AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·sumInt64AVX2(SB), NOSPLIT, $0-24
+TEXT ·sumInt64AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ    DX, $0x00000080
+	CMPQ    BX, $0x00000080
 	JL      done
-	VMOVDQU (AX), Y0
-	VMOVDQU 32(AX), Y1
-	VMOVDQU 64(AX), Y2
-	VMOVDQU 96(AX), Y3
-	VPADDQ  (CX), Y0, Y0
-	VPADDQ  32(CX), Y1, Y1
-	VPADDQ  64(CX), Y2, Y2
-	VPADDQ  96(CX), Y3, Y3
+	VMOVDQU (CX), Y0
+	VMOVDQU 32(CX), Y1
+	VMOVDQU 64(CX), Y2
+	VMOVDQU 96(CX), Y3
+	VPADDQ  (DX), Y0, Y0
+	VPADDQ  32(DX), Y1, Y1
+	VPADDQ  64(DX), Y2, Y2
+	VPADDQ  96(DX), Y3, Y3
 	VMOVDQU Y0, (AX)
 	VMOVDQU Y1, 32(AX)
 	VMOVDQU Y2, 64(AX)
 	VMOVDQU Y3, 96(AX)
 	ADDQ    $0x80, AX
 	ADDQ    $0x80, CX
-	SUBQ    $0x80, DX
+	ADDQ    $0x80, DX
+	SUBQ    $0x80, BX
 	JMP     loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func sumFloat16AVX2(dst *byte, src *byte, n int)
+// func sumFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, F16C
-TEXT ·sumFloat16AVX2(SB), NOSPLIT, $0-24
+TEXT ·sumFloat16AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VCVTPH2PS (AX), Y0
-	VCVTPH2PS (CX), Y1
+	VCVTPH2PS (CX), Y0
+	VCVTPH2PS (DX), Y1
 	VADDPS    Y1, Y0, Y0
-	VCVTPH2PS 16(AX), Y1
-	VCVTPH2PS 16(CX), Y2
+	VCVTPH2PS 16(CX), Y1
+	VCVTPH2PS 16(DX), Y2
 	VADDPS    Y2, Y1, Y1
 	VCVTPS2PH $0x00, Y0, (AX)
 	VCVTPS2PH $0x00, Y1, 16(AX)
-	VCVTPH2PS 32(AX), Y0
-	VCVTPH2PS 32(CX), Y1
+	VCVTPH2PS 32(CX), Y0
+	VCVTPH2PS 32(DX), Y1
 	VADDPS    Y1, Y0, Y0
-	VCVTPH2PS 48(AX), Y1
-	VCVTPH2PS 48(CX), Y2
+	VCVTPH2PS 48(CX), Y1
+	VCVTPH2PS 48(DX), Y2
 	VADDPS    Y2, Y1, Y1
 	VCVTPS2PH $0x00, Y0, 32(AX)
 	VCVTPS2PH $0x00, Y1, 48(AX)
-	VCVTPH2PS 64(AX), Y0
-	VCVTPH2PS 64(CX), Y1
+	VCVTPH2PS 64(CX), Y0
+	VCVTPH2PS 64(DX), Y1
 	VADDPS    Y1, Y0, Y0
-	VCVTPH2PS 80(AX), Y1
-	VCVTPH2PS 80(CX), Y2
+	VCVTPH2PS 80(CX), Y1
+	VCVTPH2PS 80(DX), Y2
 	VADDPS    Y2, Y1, Y1
 	VCVTPS2PH $0x00, Y0, 64(AX)
 	VCVTPS2PH $0x00, Y1, 80(AX)
-	VCVTPH2PS 96(AX), Y0
-	VCVTPH2PS 96(CX), Y1
+	VCVTPH2PS 96(CX), Y0
+	VCVTPH2PS 96(DX), Y1
 	VADDPS    Y1, Y0, Y0
-	VCVTPH2PS 112(AX), Y1
-	VCVTPH2PS 112(CX), Y2
+	VCVTPH2PS 112(CX), Y1
+	VCVTPH2PS 112(DX), Y2
 	VADDPS    Y2, Y1, Y1
 	VCVTPS2PH $0x00, Y0, 96(AX)
 	VCVTPS2PH $0x00, Y1, 112(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func sumBFloat16AVX2(dst *byte, src *byte, n int)
+// func sumBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·sumBFloat16AVX2(SB), NOSPLIT, $0-24
+TEXT ·sumBFloat16AVX2(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX
-	MOVQ         src+8(FP), CX
-	MOVQ         n+16(FP), DX
-	MOVL         $0x00000001, BX
-	VMOVD        BX, X0
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0x00000001, SI
+	VMOVD        SI, X0
 	VPBROADCASTD X0, Y0
-	MOVL         $0x00007fff, BX
-	VMOVD        BX, X1
+	MOVL         $0x00007fff, SI
+	VMOVD        SI, X1
 	VPBROADCASTD X1, Y1
-	MOVL         $0x00000040, BX
-	VMOVD        BX, X2
+	MOVL         $0x00000040, SI
+	VMOVD        SI, X2
 	VPBROADCASTD X2, Y2
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VPMOVZXWD (AX), Y3
+	VPMOVZXWD (CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD (CX), Y4
+	VPMOVZXWD (DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VADDPS    Y4, Y3, Y3
-	VPMOVZXWD 16(AX), Y4
+	VPMOVZXWD 16(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 16(CX), Y5
+	VPMOVZXWD 16(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VADDPS    Y5, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
@@ -631,14 +666,14 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, (AX)
-	VPMOVZXWD 32(AX), Y3
+	VPMOVZXWD 32(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 32(CX), Y4
+	VPMOVZXWD 32(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VADDPS    Y4, Y3, Y3
-	VPMOVZXWD 48(AX), Y4
+	VPMOVZXWD 48(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 48(CX), Y5
+	VPMOVZXWD 48(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VADDPS    Y5, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
@@ -660,14 +695,14 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, 32(AX)
-	VPMOVZXWD 64(AX), Y3
+	VPMOVZXWD 64(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 64(CX), Y4
+	VPMOVZXWD 64(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VADDPS    Y4, Y3, Y3
-	VPMOVZXWD 80(AX), Y4
+	VPMOVZXWD 80(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 80(CX), Y5
+	VPMOVZXWD 80(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VADDPS    Y5, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
@@ -689,14 +724,14 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, 64(AX)
-	VPMOVZXWD 96(AX), Y3
+	VPMOVZXWD 96(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 96(CX), Y4
+	VPMOVZXWD 96(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VADDPS    Y4, Y3, Y3
-	VPMOVZXWD 112(AX), Y4
+	VPMOVZXWD 112(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 112(CX), Y5
+	VPMOVZXWD 112(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VADDPS    Y5, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
@@ -720,91 +755,95 @@ loop:
 	VMOVDQU   Y3, 96(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func productFloat16AVX2(dst *byte, src *byte, n int)
+// func productFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, F16C
-TEXT ·productFloat16AVX2(SB), NOSPLIT, $0-24
+TEXT ·productFloat16AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VCVTPH2PS (AX), Y0
-	VCVTPH2PS (CX), Y1
+	VCVTPH2PS (CX), Y0
+	VCVTPH2PS (DX), Y1
 	VMULPS    Y1, Y0, Y0
-	VCVTPH2PS 16(AX), Y1
-	VCVTPH2PS 16(CX), Y2
+	VCVTPH2PS 16(CX), Y1
+	VCVTPH2PS 16(DX), Y2
 	VMULPS    Y2, Y1, Y1
 	VCVTPS2PH $0x00, Y0, (AX)
 	VCVTPS2PH $0x00, Y1, 16(AX)
-	VCVTPH2PS 32(AX), Y0
-	VCVTPH2PS 32(CX), Y1
+	VCVTPH2PS 32(CX), Y0
+	VCVTPH2PS 32(DX), Y1
 	VMULPS    Y1, Y0, Y0
-	VCVTPH2PS 48(AX), Y1
-	VCVTPH2PS 48(CX), Y2
+	VCVTPH2PS 48(CX), Y1
+	VCVTPH2PS 48(DX), Y2
 	VMULPS    Y2, Y1, Y1
 	VCVTPS2PH $0x00, Y0, 32(AX)
 	VCVTPS2PH $0x00, Y1, 48(AX)
-	VCVTPH2PS 64(AX), Y0
-	VCVTPH2PS 64(CX), Y1
+	VCVTPH2PS 64(CX), Y0
+	VCVTPH2PS 64(DX), Y1
 	VMULPS    Y1, Y0, Y0
-	VCVTPH2PS 80(AX), Y1
-	VCVTPH2PS 80(CX), Y2
+	VCVTPH2PS 80(CX), Y1
+	VCVTPH2PS 80(DX), Y2
 	VMULPS    Y2, Y1, Y1
 	VCVTPS2PH $0x00, Y0, 64(AX)
 	VCVTPS2PH $0x00, Y1, 80(AX)
-	VCVTPH2PS 96(AX), Y0
-	VCVTPH2PS 96(CX), Y1
+	VCVTPH2PS 96(CX), Y0
+	VCVTPH2PS 96(DX), Y1
 	VMULPS    Y1, Y0, Y0
-	VCVTPH2PS 112(AX), Y1
-	VCVTPH2PS 112(CX), Y2
+	VCVTPH2PS 112(CX), Y1
+	VCVTPH2PS 112(DX), Y2
 	VMULPS    Y2, Y1, Y1
 	VCVTPS2PH $0x00, Y0, 96(AX)
 	VCVTPS2PH $0x00, Y1, 112(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func productBFloat16AVX2(dst *byte, src *byte, n int)
+// func productBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·productBFloat16AVX2(SB), NOSPLIT, $0-24
+TEXT ·productBFloat16AVX2(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX
-	MOVQ         src+8(FP), CX
-	MOVQ         n+16(FP), DX
-	MOVL         $0x00000001, BX
-	VMOVD        BX, X0
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0x00000001, SI
+	VMOVD        SI, X0
 	VPBROADCASTD X0, Y0
-	MOVL         $0x00007fff, BX
-	VMOVD        BX, X1
+	MOVL         $0x00007fff, SI
+	VMOVD        SI, X1
 	VPBROADCASTD X1, Y1
-	MOVL         $0x00000040, BX
-	VMOVD        BX, X2
+	MOVL         $0x00000040, SI
+	VMOVD        SI, X2
 	VPBROADCASTD X2, Y2
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VPMOVZXWD (AX), Y3
+	VPMOVZXWD (CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD (CX), Y4
+	VPMOVZXWD (DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VMULPS    Y4, Y3, Y3
-	VPMOVZXWD 16(AX), Y4
+	VPMOVZXWD 16(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 16(CX), Y5
+	VPMOVZXWD 16(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VMULPS    Y5, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
@@ -826,14 +865,14 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, (AX)
-	VPMOVZXWD 32(AX), Y3
+	VPMOVZXWD 32(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 32(CX), Y4
+	VPMOVZXWD 32(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VMULPS    Y4, Y3, Y3
-	VPMOVZXWD 48(AX), Y4
+	VPMOVZXWD 48(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 48(CX), Y5
+	VPMOVZXWD 48(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VMULPS    Y5, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
@@ -855,14 +894,14 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, 32(AX)
-	VPMOVZXWD 64(AX), Y3
+	VPMOVZXWD 64(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 64(CX), Y4
+	VPMOVZXWD 64(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VMULPS    Y4, Y3, Y3
-	VPMOVZXWD 80(AX), Y4
+	VPMOVZXWD 80(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 80(CX), Y5
+	VPMOVZXWD 80(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VMULPS    Y5, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
@@ -884,14 +923,14 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, 64(AX)
-	VPMOVZXWD 96(AX), Y3
+	VPMOVZXWD 96(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 96(CX), Y4
+	VPMOVZXWD 96(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VMULPS    Y4, Y3, Y3
-	VPMOVZXWD 112(AX), Y4
+	VPMOVZXWD 112(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 112(CX), Y5
+	VPMOVZXWD 112(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VMULPS    Y5, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
@@ -915,66 +954,68 @@ loop:
 	VMOVDQU   Y3, 96(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func minFloat16AVX2(dst *byte, src *byte, n int)
+// func minFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, F16C
-TEXT ·minFloat16AVX2(SB), NOSPLIT, $0-24
+TEXT ·minFloat16AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VCVTPH2PS (AX), Y0
-	VCVTPH2PS (CX), Y1
+	VCVTPH2PS (CX), Y0
+	VCVTPH2PS (DX), Y1
 	VCMPPS    $0x03, Y0, Y0, Y2
 	VMINPS    Y1, Y0, Y1
 	VBLENDVPS Y2, Y0, Y1, Y0
-	VCVTPH2PS 16(AX), Y1
-	VCVTPH2PS 16(CX), Y2
+	VCVTPH2PS 16(CX), Y1
+	VCVTPH2PS 16(DX), Y2
 	VCMPPS    $0x03, Y1, Y1, Y3
 	VMINPS    Y2, Y1, Y2
 	VBLENDVPS Y3, Y1, Y2, Y1
 	VCVTPS2PH $0x00, Y0, (AX)
 	VCVTPS2PH $0x00, Y1, 16(AX)
-	VCVTPH2PS 32(AX), Y0
-	VCVTPH2PS 32(CX), Y1
+	VCVTPH2PS 32(CX), Y0
+	VCVTPH2PS 32(DX), Y1
 	VCMPPS    $0x03, Y0, Y0, Y2
 	VMINPS    Y1, Y0, Y1
 	VBLENDVPS Y2, Y0, Y1, Y0
-	VCVTPH2PS 48(AX), Y1
-	VCVTPH2PS 48(CX), Y2
+	VCVTPH2PS 48(CX), Y1
+	VCVTPH2PS 48(DX), Y2
 	VCMPPS    $0x03, Y1, Y1, Y3
 	VMINPS    Y2, Y1, Y2
 	VBLENDVPS Y3, Y1, Y2, Y1
 	VCVTPS2PH $0x00, Y0, 32(AX)
 	VCVTPS2PH $0x00, Y1, 48(AX)
-	VCVTPH2PS 64(AX), Y0
-	VCVTPH2PS 64(CX), Y1
+	VCVTPH2PS 64(CX), Y0
+	VCVTPH2PS 64(DX), Y1
 	VCMPPS    $0x03, Y0, Y0, Y2
 	VMINPS    Y1, Y0, Y1
 	VBLENDVPS Y2, Y0, Y1, Y0
-	VCVTPH2PS 80(AX), Y1
-	VCVTPH2PS 80(CX), Y2
+	VCVTPH2PS 80(CX), Y1
+	VCVTPH2PS 80(DX), Y2
 	VCMPPS    $0x03, Y1, Y1, Y3
 	VMINPS    Y2, Y1, Y2
 	VBLENDVPS Y3, Y1, Y2, Y1
 	VCVTPS2PH $0x00, Y0, 64(AX)
 	VCVTPS2PH $0x00, Y1, 80(AX)
-	VCVTPH2PS 96(AX), Y0
-	VCVTPH2PS 96(CX), Y1
+	VCVTPH2PS 96(CX), Y0
+	VCVTPH2PS 96(DX), Y1
 	VCMPPS    $0x03, Y0, Y0, Y2
 	VMINPS    Y1, Y0, Y1
 	VBLENDVPS Y2, Y0, Y1, Y0
-	VCVTPH2PS 112(AX), Y1
-	VCVTPH2PS 112(CX), Y2
+	VCVTPH2PS 112(CX), Y1
+	VCVTPH2PS 112(DX), Y2
 	VCMPPS    $0x03, Y1, Y1, Y3
 	VMINPS    Y2, Y1, Y2
 	VBLENDVPS Y3, Y1, Y2, Y1
@@ -982,42 +1023,44 @@ loop:
 	VCVTPS2PH $0x00, Y1, 112(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func minBFloat16AVX2(dst *byte, src *byte, n int)
+// func minBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·minBFloat16AVX2(SB), NOSPLIT, $0-24
+TEXT ·minBFloat16AVX2(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX
-	MOVQ         src+8(FP), CX
-	MOVQ         n+16(FP), DX
-	MOVL         $0x00000001, BX
-	VMOVD        BX, X0
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0x00000001, SI
+	VMOVD        SI, X0
 	VPBROADCASTD X0, Y0
-	MOVL         $0x00007fff, BX
-	VMOVD        BX, X1
+	MOVL         $0x00007fff, SI
+	VMOVD        SI, X1
 	VPBROADCASTD X1, Y1
-	MOVL         $0x00000040, BX
-	VMOVD        BX, X2
+	MOVL         $0x00000040, SI
+	VMOVD        SI, X2
 	VPBROADCASTD X2, Y2
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VPMOVZXWD (AX), Y3
+	VPMOVZXWD (CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD (CX), Y4
+	VPMOVZXWD (DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
 	VMINPS    Y4, Y3, Y4
 	VBLENDVPS Y5, Y3, Y4, Y3
-	VPMOVZXWD 16(AX), Y4
+	VPMOVZXWD 16(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 16(CX), Y5
+	VPMOVZXWD 16(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VCMPPS    $0x03, Y4, Y4, Y6
 	VMINPS    Y5, Y4, Y5
@@ -1041,16 +1084,16 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, (AX)
-	VPMOVZXWD 32(AX), Y3
+	VPMOVZXWD 32(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 32(CX), Y4
+	VPMOVZXWD 32(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
 	VMINPS    Y4, Y3, Y4
 	VBLENDVPS Y5, Y3, Y4, Y3
-	VPMOVZXWD 48(AX), Y4
+	VPMOVZXWD 48(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 48(CX), Y5
+	VPMOVZXWD 48(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VCMPPS    $0x03, Y4, Y4, Y6
 	VMINPS    Y5, Y4, Y5
@@ -1074,16 +1117,16 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, 32(AX)
-	VPMOVZXWD 64(AX), Y3
+	VPMOVZXWD 64(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 64(CX), Y4
+	VPMOVZXWD 64(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
 	VMINPS    Y4, Y3, Y4
 	VBLENDVPS Y5, Y3, Y4, Y3
-	VPMOVZXWD 80(AX), Y4
+	VPMOVZXWD 80(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 80(CX), Y5
+	VPMOVZXWD 80(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VCMPPS    $0x03, Y4, Y4, Y6
 	VMINPS    Y5, Y4, Y5
@@ -1107,16 +1150,16 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, 64(AX)
-	VPMOVZXWD 96(AX), Y3
+	VPMOVZXWD 96(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 96(CX), Y4
+	VPMOVZXWD 96(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
 	VMINPS    Y4, Y3, Y4
 	VBLENDVPS Y5, Y3, Y4, Y3
-	VPMOVZXWD 112(AX), Y4
+	VPMOVZXWD 112(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 112(CX), Y5
+	VPMOVZXWD 112(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VCMPPS    $0x03, Y4, Y4, Y6
 	VMINPS    Y5, Y4, Y5
@@ -1142,66 +1185,68 @@ loop:
 	VMOVDQU   Y3, 96(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func maxFloat16AVX2(dst *byte, src *byte, n int)
+// func maxFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, F16C
-TEXT ·maxFloat16AVX2(SB), NOSPLIT, $0-24
+TEXT ·maxFloat16AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
+	MOVQ a+8(FP), CX
+	MOVQ b+16(FP), DX
+	MOVQ n+24(FP), BX
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VCVTPH2PS (AX), Y0
-	VCVTPH2PS (CX), Y1
+	VCVTPH2PS (CX), Y0
+	VCVTPH2PS (DX), Y1
 	VCMPPS    $0x03, Y0, Y0, Y2
 	VMAXPS    Y1, Y0, Y1
 	VBLENDVPS Y2, Y0, Y1, Y0
-	VCVTPH2PS 16(AX), Y1
-	VCVTPH2PS 16(CX), Y2
+	VCVTPH2PS 16(CX), Y1
+	VCVTPH2PS 16(DX), Y2
 	VCMPPS    $0x03, Y1, Y1, Y3
 	VMAXPS    Y2, Y1, Y2
 	VBLENDVPS Y3, Y1, Y2, Y1
 	VCVTPS2PH $0x00, Y0, (AX)
 	VCVTPS2PH $0x00, Y1, 16(AX)
-	VCVTPH2PS 32(AX), Y0
-	VCVTPH2PS 32(CX), Y1
+	VCVTPH2PS 32(CX), Y0
+	VCVTPH2PS 32(DX), Y1
 	VCMPPS    $0x03, Y0, Y0, Y2
 	VMAXPS    Y1, Y0, Y1
 	VBLENDVPS Y2, Y0, Y1, Y0
-	VCVTPH2PS 48(AX), Y1
-	VCVTPH2PS 48(CX), Y2
+	VCVTPH2PS 48(CX), Y1
+	VCVTPH2PS 48(DX), Y2
 	VCMPPS    $0x03, Y1, Y1, Y3
 	VMAXPS    Y2, Y1, Y2
 	VBLENDVPS Y3, Y1, Y2, Y1
 	VCVTPS2PH $0x00, Y0, 32(AX)
 	VCVTPS2PH $0x00, Y1, 48(AX)
-	VCVTPH2PS 64(AX), Y0
-	VCVTPH2PS 64(CX), Y1
+	VCVTPH2PS 64(CX), Y0
+	VCVTPH2PS 64(DX), Y1
 	VCMPPS    $0x03, Y0, Y0, Y2
 	VMAXPS    Y1, Y0, Y1
 	VBLENDVPS Y2, Y0, Y1, Y0
-	VCVTPH2PS 80(AX), Y1
-	VCVTPH2PS 80(CX), Y2
+	VCVTPH2PS 80(CX), Y1
+	VCVTPH2PS 80(DX), Y2
 	VCMPPS    $0x03, Y1, Y1, Y3
 	VMAXPS    Y2, Y1, Y2
 	VBLENDVPS Y3, Y1, Y2, Y1
 	VCVTPS2PH $0x00, Y0, 64(AX)
 	VCVTPS2PH $0x00, Y1, 80(AX)
-	VCVTPH2PS 96(AX), Y0
-	VCVTPH2PS 96(CX), Y1
+	VCVTPH2PS 96(CX), Y0
+	VCVTPH2PS 96(DX), Y1
 	VCMPPS    $0x03, Y0, Y0, Y2
 	VMAXPS    Y1, Y0, Y1
 	VBLENDVPS Y2, Y0, Y1, Y0
-	VCVTPH2PS 112(AX), Y1
-	VCVTPH2PS 112(CX), Y2
+	VCVTPH2PS 112(CX), Y1
+	VCVTPH2PS 112(DX), Y2
 	VCMPPS    $0x03, Y1, Y1, Y3
 	VMAXPS    Y2, Y1, Y2
 	VBLENDVPS Y3, Y1, Y2, Y1
@@ -1209,42 +1254,44 @@ loop:
 	VCVTPS2PH $0x00, Y1, 112(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:
 	VZEROUPPER
 	RET
 
-// func maxBFloat16AVX2(dst *byte, src *byte, n int)
+// func maxBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·maxBFloat16AVX2(SB), NOSPLIT, $0-24
+TEXT ·maxBFloat16AVX2(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX
-	MOVQ         src+8(FP), CX
-	MOVQ         n+16(FP), DX
-	MOVL         $0x00000001, BX
-	VMOVD        BX, X0
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0x00000001, SI
+	VMOVD        SI, X0
 	VPBROADCASTD X0, Y0
-	MOVL         $0x00007fff, BX
-	VMOVD        BX, X1
+	MOVL         $0x00007fff, SI
+	VMOVD        SI, X1
 	VPBROADCASTD X1, Y1
-	MOVL         $0x00000040, BX
-	VMOVD        BX, X2
+	MOVL         $0x00000040, SI
+	VMOVD        SI, X2
 	VPBROADCASTD X2, Y2
 
 loop:
-	CMPQ      DX, $0x00000080
+	CMPQ      BX, $0x00000080
 	JL        done
-	VPMOVZXWD (AX), Y3
+	VPMOVZXWD (CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD (CX), Y4
+	VPMOVZXWD (DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
 	VMAXPS    Y4, Y3, Y4
 	VBLENDVPS Y5, Y3, Y4, Y3
-	VPMOVZXWD 16(AX), Y4
+	VPMOVZXWD 16(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 16(CX), Y5
+	VPMOVZXWD 16(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VCMPPS    $0x03, Y4, Y4, Y6
 	VMAXPS    Y5, Y4, Y5
@@ -1268,16 +1315,16 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, (AX)
-	VPMOVZXWD 32(AX), Y3
+	VPMOVZXWD 32(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 32(CX), Y4
+	VPMOVZXWD 32(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
 	VMAXPS    Y4, Y3, Y4
 	VBLENDVPS Y5, Y3, Y4, Y3
-	VPMOVZXWD 48(AX), Y4
+	VPMOVZXWD 48(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 48(CX), Y5
+	VPMOVZXWD 48(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VCMPPS    $0x03, Y4, Y4, Y6
 	VMAXPS    Y5, Y4, Y5
@@ -1301,16 +1348,16 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, 32(AX)
-	VPMOVZXWD 64(AX), Y3
+	VPMOVZXWD 64(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 64(CX), Y4
+	VPMOVZXWD 64(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
 	VMAXPS    Y4, Y3, Y4
 	VBLENDVPS Y5, Y3, Y4, Y3
-	VPMOVZXWD 80(AX), Y4
+	VPMOVZXWD 80(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 80(CX), Y5
+	VPMOVZXWD 80(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VCMPPS    $0x03, Y4, Y4, Y6
 	VMAXPS    Y5, Y4, Y5
@@ -1334,16 +1381,16 @@ loop:
 	VPACKUSDW Y4, Y3, Y3
 	VPERMQ    $0xd8, Y3, Y3
 	VMOVDQU   Y3, 64(AX)
-	VPMOVZXWD 96(AX), Y3
+	VPMOVZXWD 96(CX), Y3
 	VPSLLD    $0x10, Y3, Y3
-	VPMOVZXWD 96(CX), Y4
+	VPMOVZXWD 96(DX), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VCMPPS    $0x03, Y3, Y3, Y5
 	VMAXPS    Y4, Y3, Y4
 	VBLENDVPS Y5, Y3, Y4, Y3
-	VPMOVZXWD 112(AX), Y4
+	VPMOVZXWD 112(CX), Y4
 	VPSLLD    $0x10, Y4, Y4
-	VPMOVZXWD 112(CX), Y5
+	VPMOVZXWD 112(DX), Y5
 	VPSLLD    $0x10, Y5, Y5
 	VCMPPS    $0x03, Y4, Y4, Y6
 	VMAXPS    Y5, Y4, Y5
@@ -1369,7 +1416,8 @@ loop:
 	VMOVDQU   Y3, 96(AX)
 	ADDQ      $0x80, AX
 	ADDQ      $0x80, CX
-	SUBQ      $0x80, DX
+	ADDQ      $0x80, DX
+	SUBQ      $0x80, BX
 	JMP       loop
 
 done:

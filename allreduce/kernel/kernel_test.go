@@ -89,9 +89,13 @@ func TestFastIsPlain(t *testing.T) {
 					dst, src := memory[shift:][:n*typ.Size()], memory[shift+n*typ.Size():][:n*typ.Size()]
 					fill(r, typ, dst)
 					fill(r, typ, src)
-					before, want := slices.Clone(dst), slices.Clone(dst)
-					plain[typ][op](want, src)
+					before, want, apart := slices.Clone(dst), slices.Clone(dst), make([]byte, len(dst))
+					Combine(op, typ, apart, dst, src)
+					plain[typ][op](want, want, src)
 					Reduce(op, typ, dst, src)
+					if !slices.Equal(apart, dst) {
+						t.Fatalf("%d elements into memory of their own differ from those in place", n)
+					}
 					for i := 0; i < len(dst); i += typ.Size() {
 						g, w := get(dst[i:], typ), get(want[i:], typ)
 						if g != w && (!isNaN(typ, g) || !isNaN(typ, w)) {
@@ -272,7 +276,7 @@ func BenchmarkReduce(b *testing.B) {
 				dst, src := make([]byte, 256<<10), make([]byte, 256<<10)
 				b.SetBytes(int64(len(dst)))
 				for b.Loop() {
-					plain[typ][op](dst, src)
+					plain[typ][op](dst, dst, src)
 				}
 			})
 		}

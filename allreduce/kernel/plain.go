@@ -36,45 +36,48 @@ func most[T number](a, b T) T {
 }
 
 // each makes a kernel of a function of two elements.
-func each[T number](f func(a, b T) T) func(dst, src []byte) {
-	return func(dst, src []byte) {
-		d, s := view[T](dst), view[T](src)
-		s = s[:len(d)]
+func each[T number](f func(a, b T) T) combine {
+	return func(dst, a, b []byte) {
+		d, x, y := view[T](dst), view[T](a), view[T](b)
+		x, y = x[:len(d)], y[:len(d)]
 		for i := range d {
-			d[i] = f(d[i], s[i])
+			d[i] = f(x[i], y[i])
 		}
 	}
 }
 
 // sums is each(sum) with the addition in the loop: it is the one that speed depends on where there is no assembly.
-func sums[T number](dst, src []byte) {
-	d, s := view[T](dst), view[T](src)
-	s = s[:len(d)]
+func sums[T number](dst, a, b []byte) {
+	d, x, y := view[T](dst), view[T](a), view[T](b)
+	x, y = x[:len(d)], y[:len(d)]
 	for i := range d {
-		d[i] += s[i]
+		d[i] = x[i] + y[i]
 	}
 }
 
 // halves is each for 16-bit floats, in float32.
-func halves(from func(uint16) float32, to func(float32) uint16, f func(a, b float32) float32) func(dst, src []byte) {
-	return func(dst, src []byte) {
-		d, s := view[uint16](dst), view[uint16](src)
-		s = s[:len(d)]
+func halves(from func(uint16) float32, to func(float32) uint16, f func(a, b float32) float32) combine {
+	return func(dst, a, b []byte) {
+		d, x, y := view[uint16](dst), view[uint16](a), view[uint16](b)
+		x, y = x[:len(d)], y[:len(d)]
 		for i := range d {
-			d[i] = to(f(from(d[i]), from(s[i])))
+			d[i] = to(f(from(x[i]), from(y[i])))
 		}
 	}
 }
 
 // row is the kernels of one type in the order of Op.
-type row = [ops]func(dst, src []byte)
+type row = [ops]combine
+
+// combine makes each element of dst the result of those of a and b, which are as long; dst may be a.
+type combine func(dst, a, b []byte)
 
 func numbers[T number]() row {
 	return row{Sum: sums[T], Product: each(product[T]), Min: each(least[T]), Max: each(most[T])}
 }
 
 func floats16(from func(uint16) float32, to func(float32) uint16) row {
-	f := func(op func(a, b float32) float32) func(dst, src []byte) { return halves(from, to, op) }
+	f := func(op func(a, b float32) float32) combine { return halves(from, to, op) }
 	return row{Sum: f(sum[float32]), Product: f(product[float32]), Min: f(least[float32]), Max: f(most[float32])}
 }
 

@@ -6,21 +6,24 @@ import "fmt"
 const block = 128
 
 // fastRow is the assembly for one type in the order of Op; nil where there is none. n is in bytes, a multiple of block.
-type fastRow = [ops]func(dst, src *byte, n int)
+type fastRow = [ops]func(dst, a, b *byte, n int)
 
-// Reduce makes each element of dst the result of itself and that of src: dst[i] = dst[i] op src[i]. Both hold elements of one
-// type, in the machine's order of bytes, and are equally long, a multiple of the element's size; else it panics, as it does for a
-// type or an operation that is none. They must not overlap. Distinct vectors may be reduced concurrently.
-func Reduce(op Op, t Type, dst, src []byte) {
-	if !Known(op, t) || len(dst) != len(src) || len(dst)%t.Size() != 0 {
-		panic(fmt.Sprintf("kernel: %v of %v over %d and %d bytes", op, t, len(dst), len(src)))
+// Reduce makes each element of dst the result of itself and that of src: Combine with dst as its own first part.
+func Reduce(op Op, t Type, dst, src []byte) { Combine(op, t, dst, dst, src) }
+
+// Combine makes each element of dst the result of those of a and b: dst[i] = a[i] op b[i]. All hold elements of one type, in the
+// machine's order of bytes, and are equally long, a multiple of the element's size; else it panics, as it does for a type or an
+// operation that is none. dst may be a itself; apart from that they must not overlap. Distinct vectors may be combined concurrently.
+func Combine(op Op, t Type, dst, a, b []byte) {
+	if !Known(op, t) || len(a) != len(dst) || len(b) != len(dst) || len(dst)%t.Size() != 0 {
+		panic(fmt.Sprintf("kernel: %v of %v over %d and %d bytes into %d", op, t, len(a), len(b), len(dst)))
 	}
 	done := 0
 	if f := fast[t][op]; f != nil && len(dst) >= block {
 		done = len(dst) &^ (block - 1)
-		f(&dst[0], &src[0], done)
+		f(&dst[0], &a[0], &b[0], done)
 	}
-	plain[t][op](dst[done:], src[done:])
+	plain[t][op](dst[done:], a[done:], b[done:])
 }
 
 // Known says whether Reduce can do this.

@@ -4,130 +4,130 @@
 
 package kernel
 
-// sumFloat32AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// sumFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func sumFloat32AVX2(dst *byte, src *byte, n int)
+func sumFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// productFloat32AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// productFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func productFloat32AVX2(dst *byte, src *byte, n int)
+func productFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// minFloat32AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// minFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func minFloat32AVX2(dst *byte, src *byte, n int)
+func minFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// maxFloat32AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// maxFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func maxFloat32AVX2(dst *byte, src *byte, n int)
+func maxFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// sumFloat64AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// sumFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func sumFloat64AVX2(dst *byte, src *byte, n int)
+func sumFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 
-// productFloat64AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// productFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func productFloat64AVX2(dst *byte, src *byte, n int)
+func productFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 
-// minFloat64AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// minFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func minFloat64AVX2(dst *byte, src *byte, n int)
+func minFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 
-// maxFloat64AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// maxFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func maxFloat64AVX2(dst *byte, src *byte, n int)
+func maxFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 
-// sumInt8AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// sumInt8AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func sumInt8AVX2(dst *byte, src *byte, n int)
+func sumInt8AVX2(dst *byte, a *byte, b *byte, n int)
 
-// minInt8AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// minInt8AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func minInt8AVX2(dst *byte, src *byte, n int)
+func minInt8AVX2(dst *byte, a *byte, b *byte, n int)
 
-// maxInt8AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// maxInt8AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func maxInt8AVX2(dst *byte, src *byte, n int)
+func maxInt8AVX2(dst *byte, a *byte, b *byte, n int)
 
-// sumInt32AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// sumInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func sumInt32AVX2(dst *byte, src *byte, n int)
+func sumInt32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// productInt32AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// productInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func productInt32AVX2(dst *byte, src *byte, n int)
+func productInt32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// minInt32AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// minInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func minInt32AVX2(dst *byte, src *byte, n int)
+func minInt32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// maxInt32AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// maxInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func maxInt32AVX2(dst *byte, src *byte, n int)
+func maxInt32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// sumInt64AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.
+// sumInt64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func sumInt64AVX2(dst *byte, src *byte, n int)
+func sumInt64AVX2(dst *byte, a *byte, b *byte, n int)
 
-// sumFloat16AVX2 makes each element of dst the result of itself and that of src, computed in float32 and rounded to the nearest,
-// to even between two. n is in bytes, a multiple of 128.
+// sumFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
+// even between two. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func sumFloat16AVX2(dst *byte, src *byte, n int)
+func sumFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
-// sumBFloat16AVX2 makes each element of dst the result of itself and that of src, computed in float32 and rounded to the nearest,
-// to even between two. n is in bytes, a multiple of 128.
+// sumBFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
+// even between two. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func sumBFloat16AVX2(dst *byte, src *byte, n int)
+func sumBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
-// productFloat16AVX2 makes each element of dst the result of itself and that of src, computed in float32 and rounded to the nearest,
-// to even between two. n is in bytes, a multiple of 128.
+// productFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
+// even between two. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func productFloat16AVX2(dst *byte, src *byte, n int)
+func productFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
-// productBFloat16AVX2 makes each element of dst the result of itself and that of src, computed in float32 and rounded to the nearest,
-// to even between two. n is in bytes, a multiple of 128.
+// productBFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
+// even between two. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func productBFloat16AVX2(dst *byte, src *byte, n int)
+func productBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
-// minFloat16AVX2 makes each element of dst the result of itself and that of src, computed in float32 and rounded to the nearest,
-// to even between two. n is in bytes, a multiple of 128.
+// minFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
+// even between two. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func minFloat16AVX2(dst *byte, src *byte, n int)
+func minFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
-// minBFloat16AVX2 makes each element of dst the result of itself and that of src, computed in float32 and rounded to the nearest,
-// to even between two. n is in bytes, a multiple of 128.
+// minBFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
+// even between two. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func minBFloat16AVX2(dst *byte, src *byte, n int)
+func minBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
-// maxFloat16AVX2 makes each element of dst the result of itself and that of src, computed in float32 and rounded to the nearest,
-// to even between two. n is in bytes, a multiple of 128.
+// maxFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
+// even between two. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func maxFloat16AVX2(dst *byte, src *byte, n int)
+func maxFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
-// maxBFloat16AVX2 makes each element of dst the result of itself and that of src, computed in float32 and rounded to the nearest,
-// to even between two. n is in bytes, a multiple of 128.
+// maxBFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
+// even between two. n is in bytes, a multiple of 128; dst may be a.
 //
 //go:noescape
-func maxBFloat16AVX2(dst *byte, src *byte, n int)
+func maxBFloat16AVX2(dst *byte, a *byte, b *byte, n int)

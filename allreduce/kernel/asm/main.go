@@ -19,7 +19,7 @@ const (
 	nearestEven = 0
 )
 
-// combine makes dst = dst op src, where src may be memory.
+// combine makes dst = dst op src in registers, where src may be memory.
 type combine func(src Op, dst reg.VecVirtual)
 
 func main() {
@@ -84,29 +84,30 @@ func ordered64(op func(...Op)) combine {
 
 // plain works on whole registers of elements.
 func plain(name string, op combine) {
-	TEXT(name+"AVX2", NOSPLIT, "func(dst, src *byte, n int)")
+	TEXT(name+"AVX2", NOSPLIT, "func(dst, a, b *byte, n int)")
 	Pragma("noescape")
-	Doc(name + "AVX2 makes each element of dst the result of itself and that of src. n is in bytes, a multiple of 128.")
-	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	Doc(name + "AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.")
+	dst, a, b, n := Load(Param("dst"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64()), Load(Param("n"), GP64())
 	Label("loop")
 	CMPQ(n, U32(block))
 	JL(LabelRef("done"))
 	regs := []reg.VecVirtual{YMM(), YMM(), YMM(), YMM()}
 	for i, r := range regs {
-		VMOVDQU(Mem{Base: dst, Disp: i * vector}, r)
+		VMOVDQU(Mem{Base: a, Disp: i * vector}, r)
 	}
 	for i, r := range regs {
-		op(Mem{Base: src, Disp: i * vector}, r)
+		op(Mem{Base: b, Disp: i * vector}, r)
 	}
 	for i, r := range regs {
 		VMOVDQU(r, Mem{Base: dst, Disp: i * vector})
 	}
-	next(dst, src, n)
+	next(dst, a, b, n)
 }
 
-func next(dst, src, n reg.Register) {
+func next(dst, a, b, n reg.Register) {
 	ADDQ(Imm(block), dst)
-	ADDQ(Imm(block), src)
+	ADDQ(Imm(block), a)
+	ADDQ(Imm(block), b)
 	SUBQ(Imm(block), n)
 	JMP(LabelRef("loop"))
 	Label("done")
@@ -116,11 +117,11 @@ func next(dst, src, n reg.Register) {
 
 // half works on 16-bit floats, 16 at a time, in float32.
 func half(name string, op combine, load func(Mem, reg.VecVirtual), prepare func() store) {
-	TEXT(name+"AVX2", NOSPLIT, "func(dst, src *byte, n int)")
+	TEXT(name+"AVX2", NOSPLIT, "func(dst, a, b *byte, n int)")
 	Pragma("noescape")
-	Doc(name+"AVX2 makes each element of dst the result of itself and that of src, computed in float32 and rounded to the nearest,",
-		"to even between two. n is in bytes, a multiple of 128.")
-	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	Doc(name+"AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to",
+		"even between two. n is in bytes, a multiple of 128; dst may be a.")
+	dst, a, b, n := Load(Param("dst"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64()), Load(Param("n"), GP64())
 	put := prepare()
 	Label("loop")
 	CMPQ(n, U32(block))
@@ -129,15 +130,15 @@ func half(name string, op combine, load func(Mem, reg.VecVirtual), prepare func(
 		var out [2]reg.VecVirtual
 		for j := range out {
 			at := i + j*vector/2
-			a, b := YMM(), YMM()
-			load(Mem{Base: dst, Disp: at}, a)
-			load(Mem{Base: src, Disp: at}, b)
-			op(b, a)
-			out[j] = a
+			x, y := YMM(), YMM()
+			load(Mem{Base: a, Disp: at}, x)
+			load(Mem{Base: b, Disp: at}, y)
+			op(y, x)
+			out[j] = x
 		}
 		put(out[0], out[1], Mem{Base: dst, Disp: i})
 	}
-	next(dst, src, n)
+	next(dst, a, b, n)
 }
 
 // store rounds two registers of float32 to 16 bits each and writes them one after the other.
