@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gangline/gangline/allreduce/shm"
 )
 
 // Defaults and limits of Config.
@@ -128,6 +130,9 @@ type Group struct {
 	credited uint64
 
 	sequence uint64 // the call under way
+
+	team  *shm.Team // memory that all ranks share; nil: they have none
+	stage int       // the large stage that the next block uses
 }
 
 // New makes a group from links to the next and the previous rank, and starts to
@@ -181,6 +186,11 @@ func (g *Group) WorldSize() int { return g.cfg.WorldSize }
 func (g *Group) Close() error {
 	g.end(ErrClosed, Header{Kind: KindLeave, Rank: g.cfg.Rank})
 	g.wait.Wait()
+	g.busy <- struct{}{} // a call under way has seen the end, or will in a moment: its memory must not vanish beneath it
+	defer func() { <-g.busy }()
+	if g.team != nil {
+		_ = g.team.Close() // what could fail is to give back what the process's end gives back too
+	}
 	return nil
 }
 

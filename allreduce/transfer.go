@@ -50,7 +50,11 @@ func (g *Group) call(ctx context.Context, t *transfer) error {
 		defer close(cancelled)
 		g.cancelled(context.Cause(ctx))
 	})
-	g.run(t)
+	if g.shares(t) {
+		g.runShared(t)
+	} else {
+		g.run(t)
+	}
 	if !stop() {
 		<-cancelled
 	}

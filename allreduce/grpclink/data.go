@@ -22,8 +22,11 @@ type Path string
 
 // The paths.
 const (
-	// PathAuto is a Unix socket if the next rank is on this machine, else TCP, else gRPC: the first that works.
+	// PathAuto is the fastest that works: shared memory if all ranks are on one machine, and for links a Unix socket if the next rank
+	// is on this machine, else TCP, else gRPC.
 	PathAuto Path = ""
+	// PathShared is memory that all ranks share; they must be of one machine and one user. Links take the way that PathAuto takes.
+	PathShared Path = "shm"
 	// PathGRPC is the stream of the gRPC session itself: one port, TLS, through any proxy.
 	PathGRPC Path = "grpc"
 	// PathTCP is a connection of its own to the same port, agreed on over the gRPC session; inside TLS if there is any.
@@ -35,12 +38,12 @@ const (
 // ParsePath finds a path by its name; "auto" is PathAuto.
 func ParsePath(name string) (Path, error) {
 	switch p := Path(name); p {
-	case PathAuto, PathGRPC, PathTCP, PathUnix:
+	case PathAuto, PathShared, PathGRPC, PathTCP, PathUnix:
 		return p, nil
 	case "auto":
 		return PathAuto, nil
 	default:
-		return "", fmt.Errorf("path %q: allowed are auto, grpc, tcp, unix", name)
+		return "", fmt.Errorf("path %q: allowed are auto, shm, unix, tcp, grpc", name)
 	}
 }
 
@@ -48,7 +51,7 @@ func ParsePath(name string) (Path, error) {
 func (p Path) own() bool { return p == PathTCP || p == PathUnix }
 
 // wants says whether to try a way of its own.
-func (p Path) wants(own Path) bool { return p == PathAuto || p == own }
+func (p Path) wants(own Path) bool { return p == PathAuto || p == PathShared || p == own }
 
 // dataTimeout bounds how long the agreement on a data connection may take: on one machine or a network without obstacles it takes
 // a few round trips, and behind an obstacle gRPC still works.
@@ -164,7 +167,7 @@ func (d *dialer) dialData(ctx context.Context, offered allreduce.Header) (net.Co
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", way.path, err))
 	}
-	if d.cfg.Path != PathAuto {
+	if d.cfg.Path.own() {
 		errs = append(errs, fmt.Errorf("rank %d offers no data connection by %s: give all ranks the same path", d.rank, d.cfg.Path))
 	}
 	return nil, PathGRPC, errors.Join(errs...)

@@ -77,7 +77,7 @@ func closeAll(groups []*allreduce.Group) {
 }
 
 // paths are all that frames can travel on.
-var paths = []grpclink.Path{grpclink.PathGRPC, grpclink.PathTCP, grpclink.PathUnix}
+var paths = []grpclink.Path{grpclink.PathGRPC, grpclink.PathTCP, grpclink.PathUnix, grpclink.PathShared}
 
 func TestAllReduceOverLoopback(t *testing.T) {
 	t.Parallel()

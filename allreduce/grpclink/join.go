@@ -109,6 +109,10 @@ func connect(ctx context.Context, cfg Config, ring allreduce.Config) (*allreduce
 		}
 		return nil, fmt.Errorf("joining the ring: %w", err)
 	}
+	if err := share(ctx, cfg, group); err != nil {
+		_ = group.Close() // returns nil
+		return nil, fmt.Errorf("joining the ring: %w", err)
+	}
 	return group, nil
 }
 

@@ -1,0 +1,146 @@
+package shm
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+)
+
+// The layout of the memory, in bytes. Each member writes its own lines only, so no two cores fight for one.
+const (
+	line     = 64
+	pageSize = 4096
+
+	// CardBytes is the room for what a member says of its call.
+	CardBytes = line
+	// SmallBytes is the room for a whole vector that each member combines by itself: beyond it, sharing the work pays for waiting twice.
+	SmallBytes = 32 << 10
+	// StageBytes is the room of one large stage: two of them, and the part of another member's, lie in a core's second cache.
+	StageBytes = 512 << 10
+
+	reachedAt  = 0        // uint32: phases that the member has reached
+	sleepersAt = line     // uint32: members that sleep until it reaches the next
+	cardsAt    = 2 * line // two cards, used in turn
+	headBytes  = pageSize // all of the above
+	smallAt    = headBytes
+	stagesAt   = smallAt + 2*SmallBytes
+	memberSize = stagesAt + 2*StageBytes
+
+	// MaxMembers bounds the memory of a team: 256 members take 300 MiB.
+	MaxMembers = 256
+)
+
+// Team is one member's view of the shared memory. One goroutine of the member at a time uses it.
+type Team struct {
+	memory []byte
+	me, n  int
+	phase  uint32 // that this member has reached
+	spin   bool   // each member has a core of its own: waiting awake costs nobody anything
+}
+
+func newTeam(memory []byte, me, n, cores int) *Team {
+	return &Team{memory: memory, me: me, n: n, spin: n <= cores}
+}
+
+func sizeFor(n int) (int, error) {
+	if n < 1 || n > MaxMembers {
+		return 0, fmt.Errorf("a team of %d ranks in shared memory: at most %d", n, MaxMembers)
+	}
+	return n * memberSize, nil
+}
+
+// Me returns this member's number, Members how many there are.
+func (t *Team) Me() int      { return t.me }
+func (t *Team) Members() int { return t.n }
+
+// Card returns where a member says what it does in a phase; only the member itself writes it, before it reaches the phase, and
+// others read it before they reach the next but one.
+func (t *Team) Card(member int, phase uint32) []byte {
+	return t.part(member, cardsAt+int(phase&1)*CardBytes, CardBytes)
+}
+
+// Small returns a member's small stage for a phase, under the same rule.
+func (t *Team) Small(member int, phase uint32) []byte {
+	return t.part(member, smallAt+int(phase&1)*SmallBytes, SmallBytes)
+}
+
+// Stage returns one of a member's two large stages, 0 or 1.
+func (t *Team) Stage(member, which int) []byte {
+	return t.part(member, stagesAt+which*StageBytes, StageBytes)
+}
+
+func (t *Team) part(member, at, size int) []byte {
+	at += member * memberSize
+	return t.memory[at : at+size : at+size]
+}
+
+func (t *Team) word(member, at int) *uint32 {
+	return (*uint32)(unsafe.Pointer(&t.memory[member*memberSize+at]))
+}
+
+// Phase returns how many phases this member has reached.
+func (t *Team) Phase() uint32 { return t.phase }
+
+// Reach says that this member has done all that others wait for, and wakes those who sleep. What it wrote before is seen by who awaits
+// the phase.
+func (t *Team) Reach() {
+	t.phase++
+	atomic.StoreUint32(t.word(t.me, reachedAt), t.phase)
+	if atomic.LoadUint32(t.word(t.me, sleepersAt)) != 0 {
+		wake(t.word(t.me, reachedAt))
+	}
+}
+
+// Await waits until every member has reached the phase that this one has, and reports it; false, as soon as stop says so. stop is
+// asked now and then, at least each napTime, from this goroutine.
+func (t *Team) Await(stop func() bool) bool {
+	for m := range t.n {
+		if m != t.me && !t.await(m, stop) {
+			return false
+		}
+	}
+	return true
+}
+
+// behind says whether a member has not reached the phase yet. Counts wrap, and no two members are more than two phases apart.
+func (t *Team) behind(member int) (reached uint32, behind bool) {
+	reached = atomic.LoadUint32(t.word(member, reachedAt))
+	return reached, int32(reached-t.phase) < 0 //nolint:gosec // the difference of counts that wrap
+}
+
+const (
+	spins  = 2000 // some microseconds: what a member needs that is just behind
+	yields = 30   // each lets another process have the core, if one wants it
+)
+
+// await waits for one member: awake for a moment, then giving the core away, then asleep.
+func (t *Team) await(member int, stop func() bool) bool {
+	tries := spins
+	if !t.spin {
+		tries = spins / 20
+	}
+	for range tries {
+		if _, behind := t.behind(member); !behind {
+			return true
+		}
+	}
+	for range yields {
+		if _, behind := t.behind(member); !behind {
+			return true
+		}
+		yield()
+	}
+	sleepers := t.word(member, sleepersAt)
+	for !stop() {
+		atomic.AddUint32(sleepers, 1)
+		reached, behind := t.behind(member)
+		if behind {
+			nap(t.word(member, reachedAt), reached)
+		}
+		atomic.AddUint32(sleepers, ^uint32(0))
+		if _, behind := t.behind(member); !behind {
+			return true
+		}
+	}
+	return false
+}
