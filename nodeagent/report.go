@@ -127,9 +127,13 @@ func (a *Agent) hello() *agentv1.Hello {
 func inventory(r gpu.Reading) []*agentv1.GPU {
 	var out []*agentv1.GPU
 	for _, g := range r.GPUs {
+		var numa *int32
+		if n := int32(g.NUMANode); g.NUMANode != gpu.NUMAUnknown { //nolint:gosec // a node has few
+			numa = &n
+		}
 		out = append(out, &agentv1.GPU{
 			Uuid: g.UUID, Type: g.Type, MemoryBytes: g.MemBytes, Healthy: g.Health.Healthy, Reason: g.Health.Reason,
-			Island: int32(g.Island), //nolint:gosec // a node has few
+			Island: int32(g.Island), NumaNode: numa, //nolint:gosec // a node has few
 		})
 	}
 	return out

@@ -251,7 +251,7 @@ func describeNode(a *agent) cluster.Node {
 		CPUMilli: int64(cfg.GPUsPerNode) * cpuPerGPU, MemBytes: int64(cfg.GPUsPerNode) * memPerGPU, Labels: labelsOf(a.i),
 	}
 	for g := range cfg.GPUsPerNode {
-		n.GPUs = append(n.GPUs, cluster.GPU{UUID: fmt.Sprintf("GPU-%d-%d", a.i, g), Type: typeOf(a.i, cfg.Nodes), MemBytes: 80 << 30, Healthy: true})
+		n.GPUs = append(n.GPUs, cluster.GPU{UUID: fmt.Sprintf("GPU-%d-%d", a.i, g), Type: typeOf(a.i, cfg.Nodes), MemBytes: 80 << 30, Healthy: true, Island: int32(g / islandOf(*cfg))})
 	}
 	return n
 }

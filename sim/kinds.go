@@ -43,7 +43,7 @@ func (j *job) vary(cfg Config, rng *rand.Rand) {
 	case 4:
 		spec.Topology = cluster.TopologyWish{Level: "rack", Required: rng.IntN(2) == 0}
 	case 5:
-		spec.Topology = cluster.TopologyWish{Level: "node", Required: true}
+		spec.Topology = cluster.TopologyWish{Level: [...]string{"node", "island", "numa"}[rng.IntN(3)], Required: true}
 	case 6:
 		spec.Selector = []cluster.Label{{Key: zoneLabel, Value: zoneOf(rng.IntN(2))}}
 	}

@@ -147,10 +147,16 @@ func gpusOf(cfg Config, gpuType string) int {
 	return n
 }
 
+// islandOf is how many GPUs of a node lie in one island: half of them.
+func islandOf(cfg Config) int { return max(cfg.GPUsPerNode/2, 1) }
+
 // fits reports whether the whole cluster, with nothing else on it, could run a gang. It says the same as
 // State.CanEverFit, counted apart from it.
 func fits(cfg Config, spec *cluster.JobSpec) bool {
 	room := cfg.GPUsPerNode
+	if spec.Topology.Required && spec.Topology.Level == cluster.LevelIsland {
+		room = islandOf(cfg)
+	}
 	if spec.CPUPerGPU > 0 {
 		room = min(room, cfg.GPUsPerNode*cpuPerGPU/int(spec.CPUPerGPU))
 	}
@@ -179,7 +185,7 @@ func fits(cfg Config, spec *cluster.JobSpec) bool {
 			most = max(most, racks[i/2])
 		}
 		switch w := spec.Topology; {
-		case !w.Required && sum >= need, w.Required && w.Level == "rack" && most >= need, w.Required && w.Level == "node" && sum > 0 && room >= need:
+		case !w.Required && sum >= need, w.Required && w.Level == "rack" && most >= need, w.Required && cluster.WithinNode(w.Level) && sum > 0 && room >= need:
 			return true
 		}
 	}

@@ -81,7 +81,7 @@ func (a *app) printNodes(nodes []*schedulerv1.Node) error {
 }
 
 func (a *app) printGPUs(nodes []*schedulerv1.Node) error {
-	rows := [][]string{{"NODE", "GPU", "TYPE", "MEMORY", "JOB", "UTIL", "NOTE"}}
+	rows := [][]string{{"NODE", "GPU", "TYPE", "MEMORY", "ISLAND", "NUMA", "JOB", "UTIL", "NOTE"}}
 	for _, n := range nodes {
 		for _, g := range n.GetGpus() {
 			util := "-"
@@ -92,7 +92,11 @@ func (a *app) printGPUs(nodes []*schedulerv1.Node) error {
 			if n.GetState() == schedulerv1.NodeState_NODE_STATE_LOST {
 				note = "node lost"
 			}
-			rows = append(rows, []string{n.GetName(), g.GetUuid(), g.GetType(), byteSize(g.GetMemoryBytes()), holders(g), util, note})
+			numa := "-"
+			if g.NumaNode != nil {
+				numa = fmt.Sprint(g.GetNumaNode())
+			}
+			rows = append(rows, []string{n.GetName(), g.GetUuid(), g.GetType(), byteSize(g.GetMemoryBytes()), fmt.Sprint(g.GetIsland()), numa, holders(g), util, note})
 		}
 	}
 	return table(a.out, rows)

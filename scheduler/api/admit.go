@@ -63,6 +63,9 @@ func checkHello(h *agentv1.Hello, clusterID string) error {
 		if g.GetIsland() < 0 || g.GetIsland() >= cluster.MaxNodeGPUs {
 			return bad("GPU %q: island %d is not in 0..%d", g.GetUuid(), g.GetIsland(), cluster.MaxNodeGPUs-1)
 		}
+		if g.GetNumaNode() < 0 || g.GetNumaNode() >= cluster.MaxNodeGPUs {
+			return bad("GPU %q: NUMA node %d is not in 0..%d: leave it unset where it is not known", g.GetUuid(), g.GetNumaNode(), cluster.MaxNodeGPUs-1)
+		}
 	}
 	return checkWorkers(h.GetWorkers())
 }
@@ -133,9 +136,13 @@ func nodeOf(h *agentv1.Hello) cluster.Node {
 		CPUMilli: h.GetCpuMilli(), MemBytes: h.GetMemoryBytes(),
 	}
 	for _, g := range h.GetGpus() {
+		numa := int32(cluster.NUMAUnknown)
+		if g.NumaNode != nil {
+			numa = g.GetNumaNode()
+		}
 		n.GPUs = append(n.GPUs, cluster.GPU{
 			UUID: g.GetUuid(), Type: g.GetType(), MemBytes: g.GetMemoryBytes(),
-			Healthy: g.GetHealthy(), Reason: cutText(g.GetReason(), cluster.MaxReason), Island: g.GetIsland(),
+			Healthy: g.GetHealthy(), Reason: cutText(g.GetReason(), cluster.MaxReason), Island: g.GetIsland(), NUMA: numa,
 		})
 	}
 	for _, k := range slices.Sorted(maps.Keys(h.GetLabels())) {

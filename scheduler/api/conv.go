@@ -237,6 +237,9 @@ func nodeToProto(n *cluster.Node, t Telemetry) *schedulerv1.Node {
 			Uuid: g.UUID, Type: g.Type, MemoryBytes: g.MemBytes, Healthy: g.Healthy, Reason: g.Reason,
 			JobId: uint64(g.Job), Epoch: uint64(g.Epoch), Island: g.Island,
 		}
+		if g.NUMA != cluster.NUMAUnknown {
+			out.NumaNode = &g.NUMA
+		}
 		for _, sh := range g.Shares {
 			out.Shares = append(out.Shares, &schedulerv1.GPUShare{JobId: uint64(sh.Job), Epoch: uint64(sh.Epoch), Milli: sh.Milli})
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
@@ -58,12 +59,12 @@ func TestNodeToProto(t *testing.T) {
 	t.Parallel()
 	got := nodeToProto(&cluster.Node{
 		Taints: []cluster.Taint{{Key: "team", Value: "vision"}}, Drain: &cluster.Drain{Reason: "fan", By: "ann", Since: 5, Deadline: 9},
-		GPUs: []cluster.GPU{{UUID: "x", Island: 1}},
+		GPUs: []cluster.GPU{{UUID: "x", Island: 1, NUMA: 1}, {UUID: "y", NUMA: cluster.NUMAUnknown}},
 	}, Telemetry{})
 	want := &schedulerv1.Node{
 		HeartbeatAgeMs: -1, Taints: map[string]string{"team": "vision"},
 		Drain: &schedulerv1.Drain{Reason: "fan", By: "ann", SinceUnixNs: 5, DeadlineUnixNs: 9},
-		Gpus:  []*schedulerv1.GPU{{Uuid: "x", Island: 1}},
+		Gpus:  []*schedulerv1.GPU{{Uuid: "x", Island: 1, NumaNode: proto.Int32(1)}, {Uuid: "y"}},
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Error(diff)

@@ -151,7 +151,7 @@ func (s *State) admits(spec *JobSpec) error {
 			return err
 		}
 	}
-	if l := spec.Topology.Level; l != "" && l != "node" && !slices.ContainsFunc(p.Levels, func(x Level) bool { return x.Name == l }) {
+	if l := spec.Topology.Level; l != "" && !WithinNode(l) && !slices.ContainsFunc(p.Levels, func(x Level) bool { return x.Name == l }) {
 		return fmt.Errorf("topology level %q is not one of the cluster's (%s)", l, p.levelNames())
 	}
 	return s.CanEverFit(spec)

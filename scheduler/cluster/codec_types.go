@@ -161,6 +161,9 @@ func (g *GPU) code(c *coder) {
 	codeUint(c, &g.Job)
 	codeUint(c, &g.Epoch)
 	if c.version < 2 {
+		if c.reading {
+			g.NUMA = NUMAUnknown
+		}
 		return
 	}
 	codeList(c, &g.Shares, func(c *coder, h *Share) {
@@ -169,6 +172,13 @@ func (g *GPU) code(c *coder) {
 		c.i32(&h.Milli)
 	})
 	c.i32(&g.Island)
+	if c.version < 3 {
+		if c.reading {
+			g.NUMA = NUMAUnknown
+		}
+		return
+	}
+	c.i32(&g.NUMA)
 }
 
 func codeWorkerRef(c *coder, w *WorkerRef) {

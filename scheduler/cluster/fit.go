@@ -52,7 +52,7 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 		return nil, fmt.Errorf("the plan has %d of %d GPUs", total, spec.GPUs)
 	}
 	if t := &spec.Topology; t.Required {
-		if err := s.checkDomain(t.Level, nodes); err != nil {
+		if err := s.checkDomain(t.Level, nodes, workers); err != nil {
 			return nil, err
 		}
 	}
@@ -71,13 +71,26 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 	return nodes, nil
 }
 
-// checkDomain returns an error if nodes are not all in one domain of a level.
-func (s *State) checkDomain(level string, nodes []NodeID) error {
+// checkDomain returns an error if a gang is not within one domain of a level.
+func (s *State) checkDomain(level string, nodes []NodeID, workers []Placement) error {
 	p := s.Policy()
 	first := p.Domain(s.Node(nodes[0]), level)
 	for _, id := range nodes {
 		if d := p.Domain(s.Node(id), level); d == "" || d != first {
 			return fmt.Errorf("nodes %s and %s are not in one %s", s.Node(nodes[0]).Name, s.Node(id).Name, level)
+		}
+	}
+	if level == LevelNode || !WithinNode(level) {
+		return nil
+	}
+	n, parts := s.Node(nodes[0]), []int32(nil)
+	for _, p := range workers {
+		for _, uuid := range p.GPUs {
+			part, known := n.GPUs[n.FindGPU(uuid)].Part(level)
+			parts = append(parts, part)
+			if len(parts) > 1 && (!known || part != parts[0]) { // one GPU is always in one
+				return fmt.Errorf("GPUs of node %s are not in one %s", n.Name, LevelText(level))
+			}
 		}
 	}
 	return nil
@@ -86,9 +99,10 @@ func (s *State) checkDomain(level string, nodes []NodeID) error {
 // Domain is the name of the domain of a level that a node is in: the values of
 // the level's label and of those above it, joined by slashes. It is empty if
 // the policy has no such level, or the node lacks the level's own label. At
-// level "node" each node is a domain of its own.
+// level "node" each node is a domain of its own, and so it is at the levels
+// within a node.
 func (p *Policy) Domain(n *Node, level string) string {
-	if level == "node" {
+	if WithinNode(level) {
 		return string(n.ID)
 	}
 	path := ""
@@ -216,6 +230,28 @@ func (c *capacity) add(n *Node, spec *JobSpec, count int64) {
 	}
 }
 
+// addPart adds the largest part of a node by a level within it, for each type.
+func (c *capacity) addPart(n *Node, spec *JobSpec) {
+	if n.Admits(spec) != "" {
+		return
+	}
+	for i := range n.GPUs {
+		t, here := n.GPUs[i].Type, int32(0)
+		part, known := n.GPUs[i].Part(spec.Topology.Level)
+		for k := range n.GPUs {
+			if other, ok := n.GPUs[k].Part(spec.Topology.Level); n.GPUs[k].Type == t && (k == i || known && ok && other == part) {
+				here++
+			}
+		}
+		if room, known := c.room[t]; !known || room < int64(Room(n, spec, here)) {
+			if !known {
+				c.types = append(c.types, t)
+			}
+			c.room[t] = int64(Room(n, spec, here))
+		}
+	}
+}
+
 func newCapacity() *capacity {
 	return &capacity{room: map[string]int64{}, total: map[string]int64{}}
 }
@@ -286,6 +322,7 @@ func (s *State) fitsDomain(spec *JobSpec) error {
 		return nil
 	}
 	p, level := s.Policy(), spec.Topology.Level
+	whole := level == LevelNode || !WithinNode(level)
 	domains := map[string]*capacity{}
 	fits, most, where := false, int64(0), ""
 	s.EachNode(func(n *Node) bool {
@@ -298,7 +335,11 @@ func (s *State) fitsDomain(spec *JobSpec) error {
 			c = newCapacity()
 			domains[d] = c
 		}
-		c.add(n, spec, 1)
+		if whole {
+			c.add(n, spec, 1)
+		} else {
+			c.addPart(n, spec)
+		}
 		for _, t := range c.types {
 			if AllowsType(spec, t) && c.room[t] > most {
 				most, where = c.room[t], d
@@ -312,11 +353,19 @@ func (s *State) fitsDomain(spec *JobSpec) error {
 		return nil
 	case where == "":
 		return fmt.Errorf("a gang of %s can never start here: no node with such GPUs says which %s it is in: label the nodes, or prefer the %s instead of requiring it",
-			spec.Wants(), level, level)
+			spec.Wants(), LevelText(level), LevelText(level))
 	default:
 		return fmt.Errorf("a gang of %s can never start here: the largest %s (%s) has room for %d: ask for fewer GPUs, or prefer the %s instead of requiring it",
-			spec.Wants(), level, strings.Trim(where, "/"), most, level)
+			spec.Wants(), LevelText(level), s.domainText(level, where), most, LevelText(level))
 	}
+}
+
+// domainText names a domain for people.
+func (s *State) domainText(level, domain string) string {
+	if n := s.Node(NodeID(domain)); WithinNode(level) && n != nil {
+		return "on node " + n.Name
+	}
+	return strings.Trim(domain, "/")
 }
 
 // Wants says in words which GPUs the job asks for, such as
@@ -339,7 +388,7 @@ func (s *JobSpec) Wants() string {
 		out += fmt.Sprintf(", %d on each node", s.GPUsPerNode)
 	}
 	if s.Topology.Required {
-		out += ", within one " + s.Topology.Level
+		out += ", within one " + LevelText(s.Topology.Level)
 	}
 	return out
 }

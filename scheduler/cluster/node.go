@@ -37,6 +37,49 @@ type GPU struct {
 	Epoch    Epoch   // holder's epoch
 	Shares   []Share // holders of parts of it, by job; none while Job holds all
 	Island   int32   // NVLink island of the node, 0 up; GPUs of one island reach each other fastest
+	NUMA     int32   // NUMA node of the machine, or NUMAUnknown
+}
+
+// NUMAUnknown is GPU.NUMA where the machine does not tell.
+const NUMAUnknown = -1
+
+// Levels of the topology that every cluster has, whatever its policy: the node,
+// and what lies within one.
+const (
+	LevelNode   = "node"
+	LevelIsland = "island" // GPUs of one node that NVLink joins
+	LevelNUMA   = "numa"   // GPUs of one node that hang off one NUMA node
+)
+
+// WithinNode reports whether a level is the node or narrower: a gang within one
+// domain of it is on one node.
+func WithinNode(level string) bool {
+	return level == LevelNode || level == LevelIsland || level == LevelNUMA
+}
+
+// Part returns in which part of its node a GPU lies by a level within the node,
+// and whether that is known.
+func (g *GPU) Part(level string) (part int32, known bool) {
+	switch level {
+	case LevelIsland:
+		return g.Island, true
+	case LevelNUMA:
+		return g.NUMA, g.NUMA != NUMAUnknown
+	default:
+		return 0, true
+	}
+}
+
+// LevelText is a level as people call its domains: "rack", "NVLink island".
+func LevelText(level string) string {
+	switch level {
+	case LevelIsland:
+		return "NVLink island"
+	case LevelNUMA:
+		return "NUMA node"
+	default:
+		return level
+	}
 }
 
 // Share is a part of a GPU that a job holds.

@@ -265,5 +265,5 @@ func (p *Policy) levelNames() string {
 	for _, l := range p.Levels {
 		names = append(names, l.Name)
 	}
-	return strings.Join(append(names, "node"), ", ")
+	return strings.Join(append(names, LevelNode, LevelIsland, LevelNUMA), ", ")
 }

@@ -63,7 +63,7 @@ func TestBadPolicies(t *testing.T) {
 		{edit(func(p *Policy) { p.Weights = []TypeWeight{{"x", -1000}} }), "fair_share.gpu_weights: x: -1 is not in"},
 		{edit(func(p *Policy) { p.Weights = []TypeWeight{{"x", 1}, {"x", 1}} }), "fair_share.gpu_weights: x is named twice"},
 		{edit(func(p *Policy) { p.Levels = make([]Level, 9) }), "topology: 9 levels, at most 8"},
-		{edit(func(p *Policy) { p.Levels[0].Name = "node" }), `topology: level "node" is named twice (node is always there)`},
+		{edit(func(p *Policy) { p.Levels[0].Name = "node" }), `topology: level "node" is named twice (node, island and numa are always there)`},
 		{edit(func(p *Policy) { p.Levels[0].Name = "" }), `topology: "" is not a name of a level such as rack`},
 		{edit(func(p *Policy) { p.Levels[0].Label = "" }), "topology: level block: label "},
 		{edit(func(p *Policy) { p.Preemption.MinRuntime = -1 }), "preemption.min_runtime: -1ns is not in"},
@@ -166,7 +166,7 @@ func TestSubmitUnderPolicy(t *testing.T) {
 	f.refused(try("a", 8, 7), NeverFits, "a gang of 7 to 8 GPUs")
 	sp := spec(1)
 	sp.Queue, sp.Topology.Level = "a", "pod"
-	f.refused(&SubmitJob{RequestID: "t", Spec: sp}, NeverFits, `topology level "pod" is not one of the cluster's (block, rack, node)`)
+	f.refused(&SubmitJob{RequestID: "t", Spec: sp}, NeverFits, `topology level "pod" is not one of the cluster's (block, rack, node, island, numa)`)
 }
 
 // A job that waits in a queue which is deleted goes on; only new ones are refused.

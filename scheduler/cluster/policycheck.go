@@ -60,13 +60,13 @@ func (p *Policy) validateLevels() error {
 	if len(p.Levels) > maxLevels {
 		errs = append(errs, fmt.Errorf("topology: %d levels, at most %d", len(p.Levels), maxLevels))
 	}
-	seen := map[string]bool{"node": true}
+	seen := map[string]bool{LevelNode: true, LevelIsland: true, LevelNUMA: true}
 	for _, l := range p.Levels {
 		if l.Name == "" || len(l.Name) > maxLevelNameLen || strings.ContainsFunc(l.Name, control) {
 			errs = append(errs, fmt.Errorf("topology: %.*q is not a name of a level such as rack", maxLevelNameLen, l.Name))
 		}
 		if seen[l.Name] {
-			errs = append(errs, fmt.Errorf("topology: level %q is named twice (node is always there)", l.Name))
+			errs = append(errs, fmt.Errorf("topology: level %q is named twice (node, island and numa are always there)", l.Name))
 		}
 		seen[l.Name] = true
 		if err := validateLabel(l.Label, ""); err != nil {

@@ -67,7 +67,7 @@ func sameGPUs(have, inventory []cluster.GPU) bool {
 			continue
 		}
 		in := inventory[i]
-		if g.UUID != in.UUID || g.Type != in.Type || g.MemBytes != in.MemBytes || g.Healthy != in.Healthy || g.Reason != in.Reason || g.Island != in.Island {
+		if g.UUID != in.UUID || g.Type != in.Type || g.MemBytes != in.MemBytes || g.Healthy != in.Healthy || g.Reason != in.Reason || g.Island != in.Island || g.NUMA != in.NUMA {
 			return false
 		}
 	}

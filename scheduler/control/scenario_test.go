@@ -109,8 +109,12 @@ func (st *story) node(t *testing.T, d *datadriven.TestData) string {
 		ID: cluster.NodeID(name), Name: name, Incarnation: 1, Host: name,
 		CPUMilli: int64(scan(t, d, "cpus", 64)) * 1000, MemBytes: 1 << 40,
 	}
-	for g := range scan(t, d, "gpus", 8) {
-		n.GPUs = append(n.GPUs, cluster.GPU{UUID: fmt.Sprintf("%s/%d", name, g), Type: scan(t, d, "type", "h100"), Healthy: true})
+	gpus, islands, numa := scan(t, d, "gpus", 8), scan(t, d, "islands", 1), scan(t, d, "numa", 1)
+	for g := range gpus {
+		n.GPUs = append(n.GPUs, cluster.GPU{
+			UUID: fmt.Sprintf("%s/%d", name, g), Type: scan(t, d, "type", "h100"), Healthy: true,
+			Island: int32(g * islands / gpus), NUMA: int32(g * numa / gpus),
+		})
 	}
 	for _, key := range []string{"rack", "zone"} {
 		if v := scan(t, d, key, ""); v != "" {

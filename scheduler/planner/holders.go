@@ -100,7 +100,7 @@ func (x *Index) holdersOfRoom(ex *Explanation, j *cluster.Job) {
 	switch {
 	case ex.Binding == BindDomain && ex.Domain == "":
 		return
-	case ex.Binding == BindDomain && ex.Level == "node":
+	case ex.Binding == BindDomain && cluster.WithinNode(ex.Level):
 		if n := x.state.NodeByName(ex.Domain); n != nil {
 			s.node(n.ID)
 		}

@@ -235,7 +235,11 @@ func (x *Index) soonest(e *entry, gpuType string) ([]cluster.NodeID, cluster.Tim
 		if domains[d] == nil {
 			names = append(names, d)
 		}
-		domains[d] = append(domains[d], coming{id: id, room: room, free: free, at: x.clearAt(n, min(room, sh.Least))})
+		c := coming{id: id, room: room, free: free, at: x.clearAt(n, min(room, sh.Least))}
+		if sh.Required && sh.Level != cluster.LevelNode && cluster.WithinNode(sh.Level) {
+			c = x.soonestPart(n, sh, spec, gpuType)
+		}
+		domains[d] = append(domains[d], c)
 		return true
 	})
 	slices.Sort(names)
@@ -247,6 +251,38 @@ func (x *Index) soonest(e *entry, gpuType string) ([]cluster.NodeID, cluster.Tim
 		}
 	}
 	return nodes, at
+}
+
+// soonestPart is what a gang that must stay within one part of a node, such as an
+// NVLink island, has to expect of a node: of its parts, the one that has room first.
+func (x *Index) soonestPart(n *cluster.Node, sh *shape, spec *cluster.JobSpec, gpuType string) coming {
+	best := coming{id: n.ID, at: x.now.Add(farFuture)}
+	for i := range n.GPUs {
+		part, known := n.GPUs[i].Part(sh.Level)
+		sub := *n
+		sub.GPUs = nil
+		free, alive := int32(0), int32(0)
+		for k := range n.GPUs {
+			if other, ok := n.GPUs[k].Part(sh.Level); n.GPUs[k].Type != gpuType || (k != i && (!known || !ok || other != part)) {
+				continue
+			}
+			sub.GPUs = append(sub.GPUs, n.GPUs[k])
+			if n.GPUs[k].Healthy {
+				alive++
+			}
+			if n.Usable(k) {
+				free++
+			}
+		}
+		c := coming{id: n.ID, room: cluster.Room(n, spec, alive), free: free, at: best.at}
+		if c.room > 0 {
+			c.at = x.clearAt(&sub, min(c.room, sh.Least))
+		}
+		if enough := c.room >= sh.Least; enough != (best.room >= sh.Least) && enough || enough == (best.room >= sh.Least) && c.at < best.at {
+			best = c
+		}
+	}
+	return best
 }
 
 // earliest picks nodes by how soon they have room, the roomiest of equals first.

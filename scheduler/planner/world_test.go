@@ -65,7 +65,7 @@ func machine(name string, gpus int, gpuType, rack string) cluster.Node {
 		n.Labels = []cluster.Label{{Key: "topology.gangline.dev/rack", Value: rack}}
 	}
 	for g := range gpus {
-		n.GPUs = append(n.GPUs, cluster.GPU{UUID: fmt.Sprintf("%s/%d", name, g), Type: gpuType, Healthy: true})
+		n.GPUs = append(n.GPUs, cluster.GPU{UUID: fmt.Sprintf("%s/%d", name, g), Type: gpuType, Healthy: true, Island: int32(g / 2), NUMA: int32(g / 3)})
 	}
 	return n
 }
@@ -341,6 +341,9 @@ func drawSpec(t *rapid.T, queues bool) *cluster.JobSpec {
 		s.Selector = []cluster.Label{{Key: "topology.gangline.dev/rack", Value: "r1"}}
 	case 4:
 		s.Tolerations = []string{"odd"}
+	case 5:
+		level := rapid.SampledFrom([]string{cluster.LevelIsland, cluster.LevelNUMA}).Draw(t, "part")
+		s.Topology = cluster.TopologyWish{Level: level, Required: rapid.Bool().Draw(t, "part-required")}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "limited") == 0 {
 		s.TimeLimit = time.Duration(rapid.IntRange(1, 30).Draw(t, "time_limit")) * time.Minute

@@ -78,7 +78,7 @@ func (w *sled) register() {
 	types := rapid.SampledFrom([][]string{{"h100"}, {"h100"}, {"a100"}, {"h100", "a100"}}).Draw(w.t, "types")
 	for g := range w.int("gpus", 1, 6) {
 		n.GPUs = append(n.GPUs, cluster.GPU{
-			UUID: fmt.Sprintf("%s/%d", id, g), Type: types[g%len(types)], Healthy: w.int("sick", 0, 9) > 0, Island: int32(w.int("island", 0, 1)),
+			UUID: fmt.Sprintf("%s/%d", id, g), Type: types[g%len(types)], Healthy: w.int("sick", 0, 9) > 0, Island: int32(w.int("island", 0, 1)), NUMA: int32(w.int("numa", -1, 1)),
 		})
 	}
 	if w.int("racked", 0, 5) > 0 {
@@ -112,7 +112,7 @@ func (w *sled) drawSpec() *cluster.JobSpec {
 		spec.MinGPUs = int32(w.int("least", 1, int(spec.GPUs)))
 	}
 	if w.int("wish", 0, 1) == 0 {
-		spec.Topology.Level = rapid.SampledFrom([]string{"rack", "block", "node", "hall"}).Draw(w.t, "level")
+		spec.Topology.Level = rapid.SampledFrom([]string{"rack", "block", "node", "hall", "island", "numa"}).Draw(w.t, "level")
 		spec.Topology.Required = rapid.Bool().Draw(w.t, "required")
 	}
 	if w.int("selects", 0, 5) == 0 {

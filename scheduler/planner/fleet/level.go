@@ -1,6 +1,10 @@
 package fleet
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
 
 // level is one level of the topology: its domains, by name.
 type level struct {
@@ -12,7 +16,7 @@ type level struct {
 // Levels that a shape may ask for beside those of the policy.
 const (
 	anywhere = -1 // no wish
-	oneNode  = -2 // all on one node
+	oneNode  = -2 // all on one node, and within one part of it if the class says so
 	nowhere  = -3 // within one domain of a level that the policy does not have
 )
 
@@ -26,7 +30,7 @@ func (f *Fleet) levelOf(name string, required bool) int {
 	switch {
 	case !required:
 		return anywhere
-	case name == "node":
+	case cluster.WithinNode(name):
 		return oneNode
 	default:
 		return nowhere

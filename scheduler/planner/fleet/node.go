@@ -24,6 +24,7 @@ type gpu struct {
 	uuid   string
 	island int32
 	free   int16 // thousandths
+	numa   int16
 }
 
 // room is a node as seen by gangs of one GPU type.
@@ -33,7 +34,7 @@ type room struct {
 	holes []int16 // what is free of GPUs that are free in part, each value once, ascending
 	whole int32   // GPUs that are wholly free
 	milli int32   // thousandths that are free
-	apart bool    // the GPUs are on several islands
+	apart bool    // the GPUs are on several islands, or off several NUMA nodes
 
 	total, alive, open, held int32 // see Sum
 }
@@ -43,7 +44,7 @@ func (x *node) take(n *cluster.Node) {
 	x.paths = nil
 	x.gpus = make([]gpu, len(n.GPUs))
 	for i := range n.GPUs {
-		x.gpus[i] = gpu{uuid: n.GPUs[i].UUID, island: n.GPUs[i].Island}
+		x.gpus[i] = gpu{uuid: n.GPUs[i].UUID, island: n.GPUs[i].Island, numa: int16(n.GPUs[i].NUMA)}
 	}
 }
 
@@ -58,7 +59,7 @@ func (x *node) same(n *cluster.Node) bool {
 		r := &x.rooms[i]
 		for k := range r.size(x) {
 			at := r.gpu(k)
-			if g := &n.GPUs[at]; g.Type != r.pool.gpuType || g.Island != x.gpus[at].island || g.UUID != x.gpus[at].uuid {
+			if g := &n.GPUs[at]; g.Type != r.pool.gpuType || g.Island != x.gpus[at].island || int16(g.NUMA) != x.gpus[at].numa || g.UUID != x.gpus[at].uuid {
 				return false
 			}
 		}
@@ -139,7 +140,8 @@ func (x *node) makeRooms(f *Fleet) {
 		r := &x.rooms[i]
 		r.total = 0 // recount counts it
 		for k := range r.size(x) {
-			r.apart = r.apart || x.gpus[r.gpu(k)].island != x.gpus[r.gpu(0)].island
+			a, b := &x.gpus[r.gpu(k)], &x.gpus[r.gpu(0)]
+			r.apart = r.apart || a.island != b.island || a.numa != b.numa
 		}
 	}
 	slices.SortFunc(x.rooms, func(a, b room) int { return int(a.pool.index - b.pool.index) })

@@ -108,8 +108,9 @@ func (f *Fleet) allowed(sh *Shape, q *Query) []*pool {
 //  4. There it takes as few nodes as can be, and among them the one with the
 //     least room that suffices (see supply.pack); of equal nodes the one with
 //     the lowest id.
-//  5. On a node it takes GPUs of one island if it can (see node.wholes). A
-//     share goes where the least is free of a GPU that has it.
+//  5. On a node it takes GPUs of one island if it can (see room.wholes), or of
+//     one NUMA node if it asks for that. A gang that asks for one island or NUMA
+//     node, and fits into one, goes where that is so. A share goes where the least is free of a GPU that has it.
 func (f *Fleet) Place(sh *Shape, size int32, q *Query) []Part {
 	if size < 1 || (sh.PerNode > 0 && size%sh.PerNode != 0) || !f.May(sh, size) {
 		return nil
@@ -155,19 +156,20 @@ func (f *Fleet) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 // nodes, and reports whether there is one.
 func (f *Fleet) choose(v *view, sh *Shape, size int32, barred *set) bool {
 	p := &f.scratch.plans[1]
+	if sh.near != nil {
+		near := f.view(sh.near, v.pool)
+		if s := f.offer(near, barred); size <= sh.gives(s.top()) {
+			f.chooseOne(near, s, sh, size, barred)
+			return true
+		}
+	}
 	s := f.offer(v, barred)
 	top := s.top()
 	switch {
 	case s.total(sh) < int64(size):
 		return false
 	case size <= sh.gives(top):
-		if r := f.ranks(v.pool); r != nil {
-			c := r.choose(v, sh, size, barred)
-			p.add(c.pos, size, int32(v.room[c.pos]))
-			p.score = c.score
-			return true
-		}
-		s.pack(sh, size, p)
+		f.chooseOne(v, s, sh, size, barred)
 		return true
 	case sh.level == anywhere:
 		s.pack(sh, size, p)
@@ -184,6 +186,19 @@ func (f *Fleet) choose(v *view, sh *Shape, size int32, barred *set) bool {
 	}
 	f.spread(v, sh, size, barred, p)
 	return true
+}
+
+// chooseOne chooses one node for a gang from a supply in which one has the room.
+func (f *Fleet) chooseOne(v *view, s *supply, sh *Shape, size int32, barred *set) {
+	p := &f.scratch.plans[1]
+	r := f.ranks(v.pool)
+	if r == nil {
+		s.pack(sh, size, p)
+		return
+	}
+	c := r.choose(v, sh, size, barred)
+	p.add(c.pos, size, int32(v.room[c.pos]))
+	p.score = c.score
 }
 
 // smallest returns the domain with the least room that suffices, the first by

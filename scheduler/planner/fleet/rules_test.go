@@ -181,6 +181,60 @@ func TestIslands(t *testing.T) {
 	}
 }
 
+// TestWithinOnePart: a gang that asks for one NVLink island or NUMA node gets
+// one, if it must or if it can; else it is told so.
+func TestWithinOnePart(t *testing.T) {
+	t.Parallel()
+	node := func(name string, busy ...int) *cluster.Node { // islands of 4, NUMA nodes of 2, the last two GPUs are off an unknown one
+		n := node8(t, name+" 8 islands=2")
+		for g := range n.GPUs {
+			n.GPUs[g].NUMA = int32(g / 2)
+			if g >= 6 {
+				n.GPUs[g].NUMA = cluster.NUMAUnknown
+			}
+		}
+		for _, g := range busy {
+			n.GPUs[g].Job = 9
+		}
+		return n
+	}
+	for _, c := range []struct {
+		level    string
+		required bool
+		gpus     int32
+		want     string
+		lacks    string
+	}{
+		{cluster.LevelIsland, true, 4, "[b/4 b/5 b/6 b/7]", ""}, // a has more free, but not together
+		{cluster.LevelIsland, true, 5, "", "enough GPUs are free, but not within one NVLink island (16 h100 GPUs: 16 alive, 10 free, the most in one NVLink island are 4 in b)"},
+		{cluster.LevelIsland, false, 4, "[b/4 b/5 b/6 b/7]", ""},
+		{cluster.LevelIsland, false, 5, "[a/0 a/1 a/3 a/4 a/5]", ""},
+		{cluster.LevelIsland, true, 1, "[a/0]", ""},
+		{cluster.LevelNUMA, true, 2, "[a/0 a/1]", ""},
+		{cluster.LevelNUMA, true, 3, "", "not within one NUMA node"},
+		{cluster.LevelNUMA, false, 3, "[b/4 b/5 b/7]", ""},
+		{cluster.LevelNode, true, 5, "[a/0 a/1 a/3 a/4 a/5]", ""},
+	} {
+		f := New(cluster.ScoreBestFit, nil)
+		f.Put(node("a", 2, 6))
+		f.Put(node("b", 0, 1, 2, 3))
+		spec := &cluster.JobSpec{GPUs: c.gpus, Topology: cluster.TopologyWish{Level: c.level, Required: c.required}}
+		sh := f.Shape(spec)
+		why := f.Why(sh, c.gpus, &Query{})
+		got := ""
+		if parts := f.Place(sh, c.gpus, &Query{}); parts != nil {
+			var uuids []string
+			for _, w := range f.Workers(parts, cluster.LaunchPerGPU) {
+				uuids = append(uuids, w.GPUs...)
+			}
+			got = fmt.Sprint(uuids)
+		}
+		if got != c.want || why.Fits() != (c.lacks == "") || !strings.Contains(why.Detail(spec), c.lacks) {
+			t.Errorf("%d GPUs of one %s (required %v): got %q, want %q; %s", c.gpus, c.level, c.required, got, c.want, why.Detail(spec))
+		}
+	}
+}
+
 func TestSharesGoTogether(t *testing.T) {
 	t.Parallel()
 	f := nodes(t, "a 8", "b 2", "c 1")

@@ -26,9 +26,11 @@ type Shape struct {
 	Selector    []cluster.Label
 	Tolerations []string
 
-	level int    // index of Level among the policy's, or anywhere, oneNode, nowhere
-	class *class // what it has in common with shapes of other sizes
-	next  *Shape // another one with the same hash
+	within part   // of a node that the gang is to be in, as a wish or as a condition
+	level  int    // index of Level among the policy's, or anywhere, oneNode, nowhere
+	near   *class // like class, but within one part of a node: tried first if that is only a wish, else nil
+	class  *class // what it has in common with shapes of other sizes
+	next   *Shape // another one with the same hash
 }
 
 // Shared reports whether the shape asks for less than a whole GPU.
@@ -59,7 +61,17 @@ func (f *Fleet) Shape(spec *cluster.JobSpec) *Shape {
 		Selector: slices.Clone(spec.Selector), Tolerations: slices.Clone(spec.Tolerations), next: first,
 	}
 	sh.level = f.levelOf(sh.Level, sh.Required)
-	sh.class = f.class(sh)
+	if !sh.Shared() { // a share is of one GPU: it lies in one part anyway
+		sh.within = partOf(sh.Level)
+	}
+	sh.class = f.class(sh, byNone)
+	switch {
+	case sh.within == byNone:
+	case sh.Required:
+		sh.class = f.class(sh, sh.within)
+	default:
+		sh.near = f.class(sh, sh.within)
+	}
 	f.shapeCount++
 	f.shapes[key] = sh
 	return sh
@@ -68,8 +80,8 @@ func (f *Fleet) Shape(spec *cluster.JobSpec) *Shape {
 // Shapes is how many shapes the Fleet has met: their IDs are below it.
 func (f *Fleet) Shapes() int { return f.shapeCount }
 
-// class returns the class of a shape.
-func (f *Fleet) class(sh *Shape) *class {
+// class returns the class of a shape, within one part of a node or not.
+func (f *Fleet) class(sh *Shape, within part) *class {
 	var b strings.Builder
 	for _, l := range sh.Selector {
 		fmt.Fprintf(&b, "%q=%q,", l.Key, l.Value)
@@ -82,10 +94,15 @@ func (f *Fleet) class(sh *Shape) *class {
 		at = len(f.admissions)
 		f.admissions = append(f.admissions, b.String())
 	}
-	key := classKey{cpu: sh.CPU, mem: sh.Mem, admission: int32(at)}
+	key := classKey{cpu: sh.CPU, mem: sh.Mem, admission: int32(at), within: within}
+	return f.classOf(key, cluster.JobSpec{Selector: sh.Selector, Tolerations: sh.Tolerations})
+}
+
+// classOf returns the class with a key, made if there is none.
+func (f *Fleet) classOf(key classKey, spec cluster.JobSpec) *class {
 	c := f.classes[key]
 	if c == nil {
-		c = &class{key: key, spec: cluster.JobSpec{Selector: sh.Selector, Tolerations: sh.Tolerations}}
+		c = &class{key: key, spec: spec}
 		f.classes[key] = c
 	}
 	return c

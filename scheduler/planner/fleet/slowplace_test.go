@@ -26,6 +26,22 @@ func (x *slowNode) whole(gpuType string) int32 {
 	return k
 }
 
+// largest is how many GPUs of a type are wholly free in one part of a node.
+func (x *slowNode) largest(gpuType, level string) (most int32) {
+	for i := range x.free {
+		k := int32(0)
+		part, known := x.is.GPUs[i].Part(level)
+		for j := range x.free {
+			other, _ := x.is.GPUs[j].Part(level)
+			if x.free[j] == cluster.WholeGPU && x.is.GPUs[j].Type == gpuType && x.free[i] == cluster.WholeGPU && (i == j || known && other == part) {
+				k++
+			}
+		}
+		most = max(most, k)
+	}
+	return most
+}
+
 // fit is for how many GPUs of the shape the node has CPUs and memory, at most k.
 func (x *slowNode) fit(sh *Shape, k int32) int32 {
 	fit := int64(k)
@@ -39,11 +55,15 @@ func (x *slowNode) fit(sh *Shape, k int32) int32 {
 }
 
 // rooms returns the nodes that a query may use with their room, by id.
-func (f *slow) rooms(sh *Shape, q *Query, gpuType string, avoid bool) []slowRoom {
+func (f *slow) rooms(sh *Shape, q *Query, gpuType string, avoid, within bool) []slowRoom {
 	var out []slowRoom
 	for _, id := range f.ids {
 		x := f.nodes[id]
-		k := x.fit(sh, x.whole(gpuType))
+		k := x.whole(gpuType)
+		if within {
+			k = x.largest(gpuType, sh.Level)
+		}
+		k = x.fit(sh, k)
 		if k < max(sh.PerNode, 1) || !x.open(q) || (avoid && slices.Contains(q.Avoid, id)) || x.is.Admits(spec(sh)) != "" {
 			continue
 		}
@@ -67,7 +87,7 @@ func (f *slow) Most(sh *Shape, q *Query) int32 {
 			}
 			continue
 		}
-		rooms := f.rooms(sh, q, t, false)
+		rooms := f.rooms(sh, q, t, false, sh.Required && cluster.WithinNode(sh.Level))
 		if !sh.Required {
 			most = max(most, sum(rooms))
 			continue
@@ -136,7 +156,13 @@ func (f *slow) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 			}
 			continue
 		}
-		rooms := f.rooms(sh, q, t, avoid)
+		rooms := f.rooms(sh, q, t, avoid, sh.Required && cluster.WithinNode(sh.Level))
+		if cluster.WithinNode(sh.Level) { // as a wish, too
+			near := f.rooms(sh, q, t, avoid, true)
+			if slices.ContainsFunc(near, func(r slowRoom) bool { return r.k >= size }) {
+				rooms = near
+			}
+		}
 		parts := f.choose(sh, size, rooms)
 		score = 0
 		if len(parts) == 1 && f.scorer != nil {
@@ -151,7 +177,7 @@ func (f *slow) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 	}
 	var out []Part
 	for _, r := range best {
-		out = append(out, f.take(r.x, sh, r.x.pick(bestType, r.k)))
+		out = append(out, f.take(r.x, sh, r.x.pick(bestType, sh.Level, r.k)))
 	}
 	return out
 }
@@ -322,21 +348,28 @@ func (f *slow) shared(sh *Shape, q *Query, gpuType string, avoid bool) (best *sl
 	return best, gpu, least
 }
 
-// pick names k wholly free GPUs of a node, of one island if it can be.
-func (x *slowNode) pick(gpuType string, k int32) []int32 {
-	free := map[int32][]int32{} // by island
+// pick names k wholly free GPUs of a node, of one island, or NUMA node, if it can be.
+func (x *slowNode) pick(gpuType, level string, k int32) []int32 {
+	free := map[int32][]int32{} // by island or NUMA node
+	if level != cluster.LevelNUMA {
+		level = cluster.LevelIsland
+	}
 	for i := range x.free {
 		if x.free[i] == cluster.WholeGPU && x.is.GPUs[i].Type == gpuType {
-			free[x.is.GPUs[i].Island] = append(free[x.is.GPUs[i].Island], int32(i))
+			part, known := x.is.GPUs[i].Part(level)
+			if !known {
+				part = -1 - int32(i)
+			}
+			free[part] = append(free[part], int32(i))
 		}
 	}
 	var out []int32
 	for k > 0 {
-		best := int32(-1)
+		best, found := int32(0), false
 		for _, island := range slices.Sorted(maps.Keys(free)) {
 			n, b := int32(len(free[island])), int32(len(free[best]))
-			if best < 0 || (n >= k && (b < k || n < b)) || (n < k && b < k && n > b) {
-				best = island
+			if !found || (n >= k && (b < k || n < b)) || (n < k && b < k && n > b) {
+				best, found = island, true
 			}
 		}
 		n := min(k, int32(len(free[best])))

@@ -13,7 +13,7 @@ func (f *Fleet) take(p *pool, sh *Shape, picks []pick) []Part {
 	for i, k := range picks {
 		x := f.nodes[k.pos]
 		from := len(all)
-		all = x.room(p).wholes(x, k.k, all)
+		all = x.room(p).wholes(x, sh.within, k.k, all)
 		gpus := all[from:len(all):len(all)]
 		f.save(x)
 		for _, g := range gpus {
@@ -45,11 +45,12 @@ func (f *Fleet) takeShare(p *pool, sh *Shape, pos int32, free int16) []Part {
 }
 
 // wholes appends the indexes of n wholly free GPUs of the type, ascending: of
-// the island with the fewest free that has so many; if none has, of the islands
-// with the most free, one after the other. Of equal islands the lower number.
-func (r *room) wholes(x *node, n int32, out []int32) []int32 {
+// the part of the node (its islands, if nothing is asked for) with the fewest
+// free that has so many; if none has, of the parts with the most free, one after
+// the other. Of equal parts the lower number.
+func (r *room) wholes(x *node, by part, n int32, out []int32) []int32 {
 	from := len(out)
-	if !r.apart || n == r.whole {
+	if !r.apart && by != byNUMA || n == r.whole {
 		for k := 0; int32(len(out)-from) < n; k++ {
 			if i := r.gpu(k); x.gpus[i].free == cluster.WholeGPU {
 				out = append(out, int32(i))
@@ -57,41 +58,101 @@ func (r *room) wholes(x *node, n int32, out []int32) []int32 {
 		}
 		return out
 	}
-	var ids, counts, wants [16]int32 // by island; more islands than that are as one
-	islands := 0
-	at := func(island int32) int {
-		i := 0
-		for i < islands && ids[i] != island && i < len(ids)-1 {
-			i++
-		}
-		return i
-	}
-	r.eachWhole(x, func(i int32) {
-		k := at(x.gpus[i].island)
-		if k == islands {
-			ids[k] = x.gpus[i].island
-			islands++
-		}
-		counts[k]++
-	})
+	var tallies [maxParts]tally
+	parts := r.tally(x, by, tallies[:0])
 	for left := n; left > 0; {
 		best := -1
-		for i, c := range counts[:islands] {
-			if c > 0 && (best < 0 || nearer(c, counts[best], left) || (c == counts[best] && ids[i] < ids[best])) {
+		for i := range parts {
+			if c := parts[i].count; c > 0 && (best < 0 || nearer(c, parts[best].count, left) || (c == parts[best].count && parts[i].id < parts[best].id)) {
 				best = i
 			}
 		}
-		wants[best] = min(left, counts[best])
-		left -= wants[best]
-		counts[best] = 0
+		parts[best].want = min(left, parts[best].count)
+		left -= parts[best].want
+		parts[best].count = 0
 	}
 	r.eachWhole(x, func(i int32) {
-		if k := at(x.gpus[i].island); wants[k] > 0 {
-			wants[k]--
+		if t := &parts[find(parts, x.part(i, by))]; t.want > 0 {
+			t.want--
 			out = append(out, i)
 		}
 	})
 	return out
+}
+
+// part says by what the GPUs of a node are told apart.
+type part uint8
+
+// Parts of a node.
+const (
+	byNone   part = 0
+	byIsland part = 1 // NVLink islands
+	byNUMA   part = 2 // NUMA nodes; where that is not known, each GPU is alone
+)
+
+// partOf is what a level within a node tells GPUs apart by.
+func partOf(level string) part {
+	switch level {
+	case cluster.LevelIsland:
+		return byIsland
+	case cluster.LevelNUMA:
+		return byNUMA
+	default:
+		return byNone
+	}
+}
+
+// part is the number of the part in which GPU i lies.
+func (x *node) part(i int32, by part) int32 {
+	switch g := &x.gpus[i]; {
+	case by != byNUMA:
+		return g.island
+	case g.numa == cluster.NUMAUnknown:
+		return -1 - i
+	default:
+		return int32(g.numa)
+	}
+}
+
+// maxParts is how many parts of a node are told apart without allocating.
+const maxParts = 16
+
+// tally counts the wholly free GPUs of one part of a node.
+type tally struct{ id, count, want int32 }
+
+// tally appends the parts of a node with their wholly free GPUs of the type.
+func (r *room) tally(x *node, by part, out []tally) []tally {
+	r.eachWhole(x, func(i int32) {
+		id := x.part(i, by)
+		k := find(out, id)
+		if k == len(out) {
+			out = append(out, tally{id: id})
+		}
+		out[k].count++
+	})
+	return out
+}
+
+// find returns the place of a part, or the length of the list.
+func find(parts []tally, id int32) int {
+	i := 0
+	for i < len(parts) && parts[i].id != id {
+		i++
+	}
+	return i
+}
+
+// largest is the most wholly free GPUs of the type that lie in one part of the node.
+func (r *room) largest(x *node, by part) int32 {
+	if !r.apart && (by == byIsland || x.gpus[r.gpu(0)].numa != cluster.NUMAUnknown) {
+		return r.whole
+	}
+	var tallies [maxParts]tally
+	most := int32(0)
+	for _, t := range r.tally(x, by, tallies[:0]) {
+		most = max(most, t.count)
+	}
+	return most
 }
 
 // nearer reports whether an island with a free GPUs is a better choice for n

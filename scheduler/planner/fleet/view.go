@@ -13,6 +13,7 @@ type class struct {
 type classKey struct {
 	cpu, mem  int64
 	admission int32 // see Fleet.admissions
+	within    part  // a gang is within one such part of a node
 }
 
 // view is one pool as a class sees it: how many GPUs each node has for it. It
@@ -125,8 +126,12 @@ func (f *Fleet) readAll(v *view) {
 
 // read takes what a node has for the class now.
 func (v *view) read(x *node, r *room) {
-	pos, k := x.pos, r.whole
 	c := &v.class.key
+	pos, most := x.pos, r.whole
+	if c.within != byNone && !v.not.has(pos) {
+		most = r.largest(x, c.within)
+	}
+	k := most
 	can := true
 	if c.cpu > 0 && x.cpu < c.cpu*int64(max(k, 1)) {
 		can = x.cpu >= c.cpu
@@ -136,7 +141,7 @@ func (v *view) read(x *node, r *room) {
 		can = can && x.mem >= c.mem
 		k = min(k, int32(max(x.mem/c.mem, 0)))
 	}
-	if k = min(k, r.whole); v.not.has(pos) {
+	if k = min(k, most); v.not.has(pos) {
 		k, can = 0, false
 	}
 	if can != v.can.has(pos) {

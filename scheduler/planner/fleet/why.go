@@ -85,10 +85,12 @@ func (f *Fleet) whyPool(sh *Shape, size int32, q *Query, p *pool) Obstacle {
 		o.Label = f.lacking(sh, bare)
 		return o
 	}
-	v := f.view(sh.class, p)
-	if short(LackCPU, v.most(sh, nil)) {
+	anywhere := sh.class.key
+	anywhere.within = byNone
+	if short(LackCPU, f.view(f.classOf(anywhere, sh.class.spec), p).most(sh, nil)) {
 		return o
 	}
+	v := f.view(sh.class, p)
 	if sh.Required {
 		room, name := f.bestDomain(v, sh, f.barred(sh, &Query{Any: true}, false))
 		if short(LackDomain, room) {
@@ -135,16 +137,7 @@ func (v *view) most(sh *Shape, barred *set) (n int64) {
 
 // bare is the class with the same labels and taints that needs nothing beside GPUs.
 func (f *Fleet) bare(c *class) *class {
-	if c.key.cpu == 0 && c.key.mem == 0 {
-		return c
-	}
-	key := classKey{admission: c.key.admission}
-	b := f.classes[key]
-	if b == nil {
-		b = &class{key: key, spec: c.spec}
-		f.classes[key] = b
-	}
-	return b
+	return f.classOf(classKey{admission: c.key.admission}, c.spec)
 }
 
 // bestDomain returns the room and the name of the domain with the most.
@@ -269,7 +262,7 @@ func (o *Obstacle) Text(spec *cluster.JobSpec) string {
 		}
 		return want + ": enough GPUs are free, but not with the CPUs and memory for them"
 	case LackDomain:
-		return fmt.Sprintf("%s: enough GPUs are free, but not within one %s", want, o.Level)
+		return fmt.Sprintf("%s: enough GPUs are free, but not within one %s", want, cluster.LevelText(o.Level))
 	default:
 		return want + ": enough GPUs are free, but they are kept " + o.Keeper.text()
 	}
@@ -307,9 +300,9 @@ func (o *Obstacle) Detail(spec *cluster.JobSpec) string {
 		fmt.Fprintf(&b, ", %d of them with the CPUs and memory", o.Left)
 	case LackDomain:
 		if o.Domain == "" {
-			fmt.Fprintf(&b, ", none of them in a %s", o.Level)
+			fmt.Fprintf(&b, ", none of them in a %s", cluster.LevelText(o.Level))
 		} else {
-			fmt.Fprintf(&b, ", the most in one %s are %d in %s", o.Level, o.Left, strings.Trim(o.Domain, "/"))
+			fmt.Fprintf(&b, ", the most in one %s are %d in %s", cluster.LevelText(o.Level), o.Left, strings.Trim(o.Domain, "/"))
 		}
 	case LackKept:
 		fmt.Fprintf(&b, ", %d of them not kept", o.Left)

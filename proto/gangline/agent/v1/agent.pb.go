@@ -304,7 +304,9 @@ type GPU struct {
 	// Why not.
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Island of the node in which it lies, 0 up: GPUs of one island reach each other fastest.
-	Island        int32 `protobuf:"varint,6,opt,name=island,proto3" json:"island,omitempty"`
+	Island int32 `protobuf:"varint,6,opt,name=island,proto3" json:"island,omitempty"`
+	// NUMA node of the machine that it hangs off; unset: not known.
+	NumaNode      *int32 `protobuf:"varint,7,opt,name=numa_node,json=numaNode,proto3,oneof" json:"numa_node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -377,6 +379,13 @@ func (x *GPU) GetReason() string {
 func (x *GPU) GetIsland() int32 {
 	if x != nil {
 		return x.Island
+	}
+	return 0
+}
+
+func (x *GPU) GetNumaNode() int32 {
+	if x != nil && x.NumaNode != nil {
+		return *x.NumaNode
 	}
 	return 0
 }
@@ -1880,14 +1889,17 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\awelcome\x18\x01 \x01(\v2\x1a.gangline.agent.v1.WelcomeH\x00R\awelcome\x126\n" +
 	"\adesired\x18\x02 \x01(\v2\x1a.gangline.agent.v1.DesiredH\x00R\adesired\x129\n" +
 	"\bredirect\x18\x03 \x01(\v2\x1b.gangline.agent.v1.RedirectH\x00R\bredirectB\t\n" +
-	"\amessage\"\x9a\x01\n" +
+	"\amessage\"\xca\x01\n" +
 	"\x03GPU\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12!\n" +
 	"\fmemory_bytes\x18\x03 \x01(\x03R\vmemoryBytes\x12\x18\n" +
 	"\ahealthy\x18\x04 \x01(\bR\ahealthy\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06island\x18\x06 \x01(\x05R\x06island\"\x9f\x05\n" +
+	"\x06island\x18\x06 \x01(\x05R\x06island\x12 \n" +
+	"\tnuma_node\x18\a \x01(\x05H\x00R\bnumaNode\x88\x01\x01B\f\n" +
+	"\n" +
+	"_numa_node\"\x9f\x05\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
@@ -2132,6 +2144,7 @@ func file_gangline_agent_v1_agent_proto_init() {
 		(*ConnectResponse_Desired)(nil),
 		(*ConnectResponse_Redirect)(nil),
 	}
+	file_gangline_agent_v1_agent_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

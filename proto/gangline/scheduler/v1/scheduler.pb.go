@@ -2484,7 +2484,9 @@ type GPU struct {
 	// Jobs that hold parts of it, if no job holds all of it.
 	Shares []*GPUShare `protobuf:"bytes,9,rep,name=shares,proto3" json:"shares,omitempty"`
 	// NVLink island of the node; GPUs of one island reach each other fastest.
-	Island        int32 `protobuf:"varint,10,opt,name=island,proto3" json:"island,omitempty"`
+	Island int32 `protobuf:"varint,10,opt,name=island,proto3" json:"island,omitempty"`
+	// NUMA node of the machine that it hangs off; unset: not known.
+	NumaNode      *int32 `protobuf:"varint,11,opt,name=numa_node,json=numaNode,proto3,oneof" json:"numa_node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2585,6 +2587,13 @@ func (x *GPU) GetShares() []*GPUShare {
 func (x *GPU) GetIsland() int32 {
 	if x != nil {
 		return x.Island
+	}
+	return 0
+}
+
+func (x *GPU) GetNumaNode() int32 {
+	if x != nil && x.NumaNode != nil {
+		return *x.NumaNode
 	}
 	return 0
 }
@@ -5365,7 +5374,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x128\n" +
 	"\x06stream\x18\x03 \x01(\x0e2 .gangline.scheduler.v1.LogStreamR\x06stream\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x12\x12\n" +
-	"\x04note\x18\x05 \x01(\tR\x04note\"\xb7\x02\n" +
+	"\x04note\x18\x05 \x01(\tR\x04note\"\xe7\x02\n" +
 	"\x03GPU\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12!\n" +
@@ -5377,8 +5386,11 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\vutilization\x18\b \x01(\x01H\x00R\vutilization\x88\x01\x01\x127\n" +
 	"\x06shares\x18\t \x03(\v2\x1f.gangline.scheduler.v1.GPUShareR\x06shares\x12\x16\n" +
 	"\x06island\x18\n" +
-	" \x01(\x05R\x06islandB\x0e\n" +
-	"\f_utilization\"M\n" +
+	" \x01(\x05R\x06island\x12 \n" +
+	"\tnuma_node\x18\v \x01(\x05H\x01R\bnumaNode\x88\x01\x01B\x0e\n" +
+	"\f_utilizationB\f\n" +
+	"\n" +
+	"_numa_node\"M\n" +
 	"\bGPUShare\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
