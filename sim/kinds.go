@@ -3,6 +3,8 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -72,6 +74,13 @@ func drawPolicy(cfg Config, now cluster.Time, rng *rand.Rand) *cluster.Policy {
 	p.Defrag.On = rng.IntN(3) == 0
 	if rng.IntN(4) > 0 {
 		p.Queues = drawQueues(int64(cfg.Nodes*cfg.GPUsPerNode), rng)
+	}
+	if p.Defrag.On { // the policy says what the labels say
+		for i := 0; i < cfg.Nodes; i += 2 {
+			d := cluster.LevelDomain{Name: fmt.Sprintf("r%d", i/2), Nodes: []string{fmt.Sprintf("n[%d-%d]", i, i+1)}}
+			p.Levels[1].Domains = append(p.Levels[1].Domains, d)
+		}
+		slices.SortFunc(p.Levels[1].Domains, func(a, b cluster.LevelDomain) int { return strings.Compare(a.Name, b.Name) })
 	}
 	if rng.IntN(3) == 0 {
 		start := now.Add(time.Duration(rng.Int64N(int64(20 * time.Minute))))

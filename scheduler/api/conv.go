@@ -216,12 +216,10 @@ func nodeToProto(n *cluster.Node, t Telemetry) *schedulerv1.Node {
 	if t.Known {
 		p.HeartbeatAgeMs, p.ClockSkewMs = t.HeartbeatAge.Milliseconds(), t.ClockSkew.Milliseconds()
 	}
-	if len(n.Labels) > 0 {
-		p.Labels = make(map[string]string, len(n.Labels))
+	if len(n.Labels)+len(n.Placed) > 0 {
+		p.Labels = make(map[string]string, len(n.Labels)+len(n.Placed))
 	}
-	for _, l := range n.Labels {
-		p.Labels[l.Key] = l.Value
-	}
+	n.EachLabel(func(l cluster.Label) { p.Labels[l.Key] = l.Value })
 	if len(n.Taints) > 0 {
 		p.Taints = make(map[string]string, len(n.Taints))
 	}

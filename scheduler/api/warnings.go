@@ -33,7 +33,8 @@ func policyWarnings(st *cluster.State, p *cluster.Policy) []string {
 	if st.Nodes() == 0 {
 		return out
 	}
-	return append(append(out, absentLevels(st, p)...), absentNodes(st, p)...)
+	out = append(append(out, absentLevels(st, p)...), absentHosts(st, p)...)
+	return append(out, absentNodes(st, p)...)
 }
 
 // unpromisedQueues names queues that live on what others lend, if others are
@@ -154,7 +155,7 @@ func absentLevels(st *cluster.State, p *cluster.Policy) []string {
 	var out []string
 	usual := cluster.DefaultPolicy().Levels
 	for _, l := range p.Levels {
-		if slices.Contains(usual, l) {
+		if slices.ContainsFunc(usual, func(u cluster.Level) bool { return u.Name == l.Name && u.Label == l.Label }) || len(l.Domains) > 0 {
 			continue
 		}
 		found := false
@@ -164,6 +165,45 @@ func absentLevels(st *cluster.State, p *cluster.Policy) []string {
 		})
 		if !found {
 			out = append(out, fmt.Sprintf("topology: no node has the label %s of level %s: jobs that require it cannot start", l.Label, l.Name))
+		}
+	}
+	return out
+}
+
+// absentHosts names domains of the topology in which nodes are that are not
+// there, and says how many nodes are in no domain of a level that names some.
+func absentHosts(st *cluster.State, p *cluster.Policy) []string {
+	var out []string
+	for _, l := range p.Levels {
+		named := map[string]bool{}
+		absent, first, in := 0, "", ""
+		for _, d := range l.Domains {
+			for _, pattern := range d.Nodes {
+				hosts, _ := cluster.Hosts(pattern)
+				for _, h := range hosts {
+					if named[h] = true; st.NodeByName(h) != nil {
+						continue
+					}
+					if absent++; absent == 1 {
+						first, in = h, d.Name
+					}
+				}
+			}
+		}
+		if absent > 0 {
+			out = append(out, fmt.Sprintf("topology: level %s: %d of the nodes that its domains name are not there, such as %s of domain %s", l.Name, absent, first, in))
+		}
+		loose, such := 0, ""
+		st.EachNode(func(n *cluster.Node) bool {
+			if len(l.Domains) > 0 && !named[n.Name] && !slices.ContainsFunc(n.Labels, func(x cluster.Label) bool { return x.Key == l.Label }) {
+				if loose++; loose == 1 {
+					such = n.Name
+				}
+			}
+			return true
+		})
+		if loose > 0 {
+			out = append(out, fmt.Sprintf("topology: level %s: nodes are in no domain (%d, such as %s): no gang that requires one %s runs there", l.Name, loose, such, l.Name))
 		}
 	}
 	return out

@@ -247,7 +247,7 @@ func (s *State) applyPolicy(c *SetPolicy) Result {
 	s.rescale(s.Policy(), c.Policy)
 	s.policy, s.policyAt = c.Policy, s.index
 	s.touch(Change{Policy: true})
-	return Result{Changes: []Change{{Policy: true}}}
+	return Result{Changes: append([]Change{{Policy: true}}, s.placeAll()...)}
 }
 
 func (s *State) applyDrain(c *DrainNode) Result {

@@ -192,9 +192,12 @@ func (s *State) checkDerived() error {
 func (s *State) checkNodeMaps() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	gpus, kinds := 0, map[string]int32{}
+	gpus, kinds, placed := 0, map[string]int32{}, s.Policy().placed()
 	s.EachNode(func(n *Node) bool {
 		kinds[kindKey(n)]++
+		if !slices.Equal(n.Placed, placed[n.Name]) {
+			bad("node %s is placed as %v, the policy says %v", n.Name, n.Placed, placed[n.Name])
+		}
 		if s.NodeByName(n.Name) != n {
 			bad("node %s is not known by its name", n.Name)
 		}

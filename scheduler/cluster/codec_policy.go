@@ -19,6 +19,12 @@ func (p *Policy) code(c *coder) {
 	c.i32(&p.Defrag.MaxPerHour)
 	c.dur(&p.Defrag.MaxCost)
 	codeList(c, &p.Windows, codeWindow)
+	if c.version < 3 {
+		return
+	}
+	for i := range p.Levels {
+		codeList(c, &p.Levels[i].Domains, func(c *coder, d *LevelDomain) { c.str(&d.Name); codeList(c, &d.Nodes, codeStr) })
+	}
 }
 
 func codeQueue(c *coder, q *QueuePolicy) {

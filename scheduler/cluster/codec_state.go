@@ -133,6 +133,9 @@ func Decode(b []byte, version uint32) (*State, error) {
 	c := coder{buf: b, reading: true, version: version}
 	s := &State{}
 	n := s.codeHeader(&c)
+	if c.err == nil {
+		s.places = s.Policy().placed()
+	}
 	for i := uint64(0); i < n.jobs && c.err == nil; i++ {
 		j := &Job{}
 		j.code(&c)
@@ -146,6 +149,7 @@ func Decode(b []byte, version uint32) (*State, error) {
 	for i := uint64(0); i < n.nodes && c.err == nil; i++ {
 		node := &Node{}
 		node.code(&c)
+		s.place(node)
 		s.putNode(node)
 	}
 	for i := uint64(0); i < n.requests && c.err == nil; i++ {

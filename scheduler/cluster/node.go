@@ -1,5 +1,7 @@
 package cluster
 
+import "slices"
+
 // NodeState is what the scheduler thinks of a node.
 type NodeState uint8
 
@@ -151,7 +153,8 @@ type Node struct {
 	MemBytes    int64
 	CPUUsed     int64   // reserved by the jobs whose GPUs are held here, thousandths
 	MemUsed     int64   // likewise, bytes
-	Labels      []Label // sorted by key
+	Labels      []Label // as its agent says, sorted by key
+	Placed      []Label // as the policy says, sorted by key; they win. Derived, never encoded
 	Taints      []Taint // sorted by key
 	Drain       *Drain  // nil: it takes jobs
 	// Stale are workers of older epochs that still run here although the state
@@ -208,12 +211,26 @@ func (n *Node) Holds() bool {
 
 // Label returns the value of a label, or "".
 func (n *Node) Label(key string) string {
-	for i := range n.Labels {
-		if n.Labels[i].Key == key {
-			return n.Labels[i].Value
+	for _, list := range [2][]Label{n.Placed, n.Labels} {
+		for i := range list {
+			if list[i].Key == key {
+				return list[i].Value
+			}
 		}
 	}
 	return ""
+}
+
+// EachLabel calls f for the labels that the node has.
+func (n *Node) EachLabel(f func(Label)) {
+	for _, l := range n.Placed {
+		f(l)
+	}
+	for _, l := range n.Labels {
+		if !slices.ContainsFunc(n.Placed, func(p Label) bool { return p.Key == l.Key }) {
+			f(l)
+		}
+	}
 }
 
 // Admits returns why the node is not for a job whatever is free on it: a label

@@ -80,6 +80,10 @@ type QueuePolicy struct {
 type Level struct {
 	Name  string // such as "rack"
 	Label string // such as "topology.gangline.dev/rack"
+	// Domains name the nodes of each domain, sorted by name: those nodes have the
+	// label with its name as value, instead of one that their agents give. None:
+	// agents' labels alone.
+	Domains []LevelDomain
 }
 
 // Preemption says what may be stopped so that another job can start.

@@ -61,6 +61,7 @@ func (p *Policy) validateLevels() error {
 		errs = append(errs, fmt.Errorf("topology: %d levels, at most %d", len(p.Levels), maxLevels))
 	}
 	seen := map[string]bool{LevelNode: true, LevelIsland: true, LevelNUMA: true}
+	labels := map[string]bool{}
 	for _, l := range p.Levels {
 		if l.Name == "" || len(l.Name) > maxLevelNameLen || strings.ContainsFunc(l.Name, control) {
 			errs = append(errs, fmt.Errorf("topology: %.*q is not a name of a level such as rack", maxLevelNameLen, l.Name))
@@ -72,6 +73,11 @@ func (p *Policy) validateLevels() error {
 		if err := validateLabel(l.Label, ""); err != nil {
 			errs = append(errs, fmt.Errorf("topology: level %s: label %w", l.Name, err))
 		}
+		if labels[l.Label] {
+			errs = append(errs, fmt.Errorf("topology: level %s: label %s is that of a wider level", l.Name, l.Label))
+		}
+		labels[l.Label] = true
+		errs = append(errs, l.validateDomains())
 	}
 	return errors.Join(errs...)
 }

@@ -128,6 +128,9 @@ func (w *world) drawPolicy() Command {
 	case 1:
 		p.Queues = []QueuePolicy{{Path: "q/r", Weight: 0}}
 	}
+	if rapid.Bool().Draw(w.t, "placed") {
+		p.Levels[1].Domains = []LevelDomain{{Name: "r1", Nodes: []string{"n[0-1]"}}, {Name: "r3", Nodes: []string{"n3", "n7"}}}
+	}
 	was := w.s.PolicyIndex()
 	if rapid.IntRange(0, 3).Draw(w.t, "stale") == 0 {
 		was++

@@ -169,6 +169,7 @@ func (s *State) applyRegister(c *RegisterNode) Result {
 	n.ID, n.Name, n.State, n.Reason = in.ID, in.Name, NodeReady, ""
 	n.Address, n.Host, n.BootID, n.Incarnation, n.Version = in.Address, in.Host, in.BootID, in.Incarnation, in.Version
 	n.CPUMilli, n.MemBytes, n.Labels, n.Taints, n.ChangedAt = in.CPUMilli, in.MemBytes, in.Labels, in.Taints, s.now
+	s.place(&n)
 	n.GPUs = mergeGPUs(held, in.GPUs)
 	n.Stale = s.staleWorkers(n.ID, c.Running)
 	s.putNode(&n)

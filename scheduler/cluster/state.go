@@ -42,6 +42,7 @@ type State struct {
 	arrays    btree.Map[JobID, tally]   // by their first jobs; of an array with forgotten members, what of them counts is encoded
 	follows   btree.Map[string, JobID]  // Pending jobs that wait for others, by followKey
 	due       []target                  // ended by the command that is being applied, empty between commands
+	places    map[string][]Label        // what the policy says of where nodes are, by name; made anew with each policy
 	counts    [8]int                    // jobs by state
 	journal   journal
 	still     bool // see Still

@@ -1,6 +1,7 @@
 package policyfile
 
 import (
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -51,7 +52,16 @@ func things(p *cluster.Policy) []thing {
 	for _, w := range p.Weights {
 		add("fair_share.gpu_weights: "+w.Type, milli(w.Milli))
 	}
-	add("topology", levelsNode(p.Levels))
+	bare := slices.Clone(p.Levels)
+	for i := range bare {
+		bare[i].Domains = nil
+	}
+	add("topology", levelsNode(bare))
+	for _, l := range p.Levels {
+		for _, d := range l.Domains {
+			add("topology: level "+l.Name+": domain "+d.Name, word(strings.Join(d.Nodes, ",")))
+		}
+	}
 	add("preemption.enabled", truth(!p.Preemption.Off))
 	add("preemption.min_runtime", length(p.Preemption.MinRuntime))
 	add("preemption.restart_cost", length(p.Preemption.RestartCost))

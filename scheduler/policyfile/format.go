@@ -58,7 +58,16 @@ func weightsNode(weights []cluster.TypeWeight) *yaml.Node {
 func levelsNode(levels []cluster.Level) *yaml.Node {
 	n := list()
 	for _, l := range levels {
-		n.Content = append(n.Content, flow("level", word(l.Name), "label", word(l.Label)))
+		item := flow("level", word(l.Name), "label", word(l.Label))
+		if len(l.Domains) > 0 {
+			item.Style = 0
+			domains := block()
+			for _, d := range l.Domains {
+				put(domains, d.Name, word(strings.Join(d.Nodes, ",")))
+			}
+			put(item, "domains", domains)
+		}
+		n.Content = append(n.Content, item)
 	}
 	return n
 }

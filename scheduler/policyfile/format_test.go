@@ -64,7 +64,16 @@ func drawPolicy(t *rapid.T) *cluster.Policy {
 	}
 	for i := range rapid.IntRange(0, 4).Draw(t, "levels") {
 		name := fmt.Sprint(drawWord(t, "level"), i) // "node" is taken, and names are unique
-		p.Levels = append(p.Levels, cluster.Level{Name: name, Label: drawWord(t, "label")})
+		l := cluster.Level{Name: name, Label: fmt.Sprint(drawWord(t, "label"), i)}
+		for d := range rapid.IntRange(0, 3).Draw(t, "domains") {
+			domain := cluster.LevelDomain{Name: rapid.SampledFrom([]string{"r", "1", "true"}).Draw(t, "domain") + fmt.Sprint(d)}
+			for k := range rapid.IntRange(1, 3).Draw(t, "patterns") {
+				domain.Nodes = append(domain.Nodes, fmt.Sprintf(rapid.SampledFrom([]string{"n%d_%d", "n%d-%d[001-003,7]", "1%d.%d"}).Draw(t, "pattern"), d, k))
+			}
+			l.Domains = append(l.Domains, domain)
+		}
+		slices.SortFunc(l.Domains, func(a, b cluster.LevelDomain) int { return cmp.Compare(a.Name, b.Name) })
+		p.Levels = append(p.Levels, l)
 	}
 	for _, name := range drawTypes(t, "weights") {
 		p.Weights = append(p.Weights, cluster.TypeWeight{Type: name, Milli: 1 + count("milli", 999_999)})

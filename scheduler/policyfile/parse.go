@@ -80,6 +80,8 @@ func Fields() []string {
 	for _, f := range r.sections() {
 		below := f.below
 		switch f.name {
+		case "topology":
+			below = levelFields(&cluster.Level{}, nil)
 		case "reservations":
 			below = windowFields(&cluster.Window{})
 		case "queues":

@@ -1,8 +1,11 @@
 package policyfile
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -138,13 +141,68 @@ func readLevels(r *reader, key string, n *yaml.Node) {
 	r.policy.Levels = nil
 	r.items(key, n, func(item *yaml.Node) {
 		var l cluster.Level
-		r.fields(item, key+": ", []field{
-			{name: "level", read: text(func(v string) { l.Name = v })},
-			{name: "label", read: text(func(v string) { l.Label = v })},
-		})
+		var at map[string]*yaml.Node
+		r.fields(item, key+": ", levelFields(&l, &at))
+		if l.Label == "" && l.Name != "" {
+			l.Label = labelPrefix + l.Name
+		}
 		r.places[key+": level "+l.Name] = item
+		for d, n := range at {
+			r.places[key+": level "+l.Name+": domain "+d] = n
+		}
 		r.policy.Levels = append(r.policy.Levels, l)
 	})
+}
+
+func levelFields(l *cluster.Level, at *map[string]*yaml.Node) []field {
+	return []field{
+		{name: "level", read: text(func(v string) { l.Name = v })},
+		{name: "label", read: text(func(v string) { l.Label = v })},
+		{name: "domains", read: func(r *reader, key string, n *yaml.Node) { *at = r.domains(l, key, n) }},
+	}
+}
+
+// labelPrefix and a level's name are its label, if the file names none.
+const labelPrefix = "topology.gangline.dev/"
+
+// domains reads the domains of a level: the nodes of each, as a list or as words
+// with commas. Where each of them is comes back.
+func (r *reader) domains(l *cluster.Level, key string, n *yaml.Node) map[string]*yaml.Node {
+	at := map[string]*yaml.Node{}
+	r.pairs(n, key+": ", func(name, value *yaml.Node) {
+		d := cluster.LevelDomain{Name: name.Value}
+		at[d.Name] = value
+		if value.Kind == yaml.ScalarNode && !yamlfile.Null(value) {
+			d.Nodes = hosts(value.Value)
+		} else {
+			words(&d.Nodes)(r, key+": "+d.Name, value)
+		}
+		l.Domains = append(l.Domains, d)
+	})
+	slices.SortStableFunc(l.Domains, func(a, b cluster.LevelDomain) int { return cmp.Compare(a.Name, b.Name) })
+	return at
+}
+
+// hosts splits patterns at the commas that are in no brackets.
+func hosts(text string) (out []string) {
+	from, depth := 0, 0
+	for i, c := range text + "," {
+		switch {
+		case c == '[':
+			depth++
+		case c == ']':
+			depth--
+		case c == ',' && depth <= 0:
+			if w := strings.TrimSpace(text[from:i]); w != "" {
+				out = append(out, w)
+			}
+			from = i + 1
+		}
+	}
+	if from < len(text) { // a bracket is not closed: cluster says so
+		out = append(out, strings.TrimSpace(text[from:]))
+	}
+	return out
 }
 
 func readWindows(r *reader, key string, n *yaml.Node) {

@@ -52,7 +52,7 @@ func (x *node) take(n *cluster.Node) {
 // what is free, held or healthy.
 func (x *node) same(n *cluster.Node) bool {
 	was := x.is
-	if len(was.GPUs) != len(n.GPUs) || !slices.Equal(was.Labels, n.Labels) || !slices.Equal(was.Taints, n.Taints) {
+	if len(was.GPUs) != len(n.GPUs) || !slices.Equal(was.Labels, n.Labels) || !slices.Equal(was.Placed, n.Placed) || !slices.Equal(was.Taints, n.Taints) {
 		return false
 	}
 	for i := range x.rooms {
