@@ -245,7 +245,11 @@ func (s *State) applyPolicy(c *SetPolicy) Result {
 		return refuse(Invalid, "%s", err)
 	}
 	s.rescale(s.Policy(), c.Policy)
+	foresaw := s.foresees()
 	s.policy, s.policyAt = c.Policy, s.index
+	if s.crossings.known = s.crossings.known && s.foresees(); !foresaw && s.foresees() {
+		s.foreseeAll()
+	}
 	s.touch(Change{Policy: true})
 	return Result{Changes: append([]Change{{Policy: true}}, s.placeAll()...)}
 }

@@ -111,7 +111,8 @@ func TestSurvival(t *testing.T) {
 	for id := range JobID(20) { // all have needed between 60 and 70 GPU-seconds
 		j := *s.Job(id + 1)
 		j.Epoch, j.Attained, j.State = 1, 60*gpuSecond+int64(id)*gpuSecond/2, Running
-		s.advance(&j, j.Attained)
+		s.attain(&j, j.Attained)
+		s.foresee(&j)
 		s.conclude(&j)
 	}
 	v, learned := s.Survival(spec, "")

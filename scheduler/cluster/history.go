@@ -1,10 +1,7 @@
 package cluster
 
 import (
-	"encoding/binary"
 	"math/bits"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -37,52 +34,15 @@ const (
 var historyWindow = [4]uint32{2048, 1024, 256, 256} //nolint:gochecknoglobals // table
 
 // History is what jobs of one kind have needed. A History in a State is
-// replaced, never edited.
+// replaced, never edited, but for one that no snapshot has yet.
 type History struct {
 	Ended   [historyBins]uint32 // jobs that ended in the bin, in 1/256
 	Reached [historyBins]uint32 // jobs that have ended and had reached the bin, in 1/256
 	Alive   [historyBins]uint32 // jobs that have not ended and have reached the bin
 	Jobs    uint64              // that have ended, all time
 	Error   int64               // mean distance of the first prediction from the truth, in thousandths of a doubling
-}
 
-// historyKeys returns the keys of a job's histories, the widest first.
-func historyKeys(spec *JobSpec, user string) (keys [4]string, n int) {
-	size := strconv.Itoa(int(spec.GPUs) * int(spec.Share()))
-	keys = [4]string{"", "g\x00" + size, "q\x00" + spec.Queue + "\x00" + size}
-	if user == "" {
-		return keys, 3
-	}
-	limit := strconv.Itoa(bits.Len64(uint64(spec.TimeLimit / time.Minute)))
-	keys[3] = "u\x00" + spec.Queue + "\x00" + user + "\x00" + nameStem(spec.Name) + "\x00" + size + "\x00" + limit
-	return keys, 4
-}
-
-// nameStem is a job's name without the numbers that tell runs of it apart.
-func nameStem(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return -1
-		}
-		return r
-	}, name)
-}
-
-// editHistories changes a job's histories.
-func (s *State) editHistories(spec *JobSpec, user string, edit func(h *History, window uint32)) {
-	keys, n := historyKeys(spec, user)
-	for i := range n {
-		old, known := s.histories.Get(keys[i])
-		if !known && i >= 2 && s.histories.Len() >= MaxHistories {
-			continue // the wider ones have to do
-		}
-		next := &History{}
-		if known {
-			*next = *old
-		}
-		edit(next, historyWindow[i])
-		s.histories.Set(keys[i], next)
-	}
+	by *owner // who may edit it
 }
 
 // binOf is the bin of so much service, in milli-GPU-milliseconds.
@@ -101,22 +61,29 @@ func binOf(attained int64) int32 {
 // hazards are the parts of the jobs like one that end in each bin, of those
 // that reach it.
 func (s *State) hazards(spec *JobSpec, user string) (hazard [historyBins]int64) {
-	keys, n := historyKeys(spec, user)
+	var k kin
+	k.name(spec, user)
+	s.hazardsFrom(&k, 0, &hazard)
+	return hazard
+}
+
+// hazardsFrom fills in the hazards from a bin on.
+func (s *State) hazardsFrom(k *kin, bin int32, hazard *[historyBins]int64) {
 	for i := range hazard {
 		hazard[i] = priorHazard
 	}
 	hazard[0] = priorFirst
-	for i := range n {
-		if h, known := s.histories.Get(keys[i]); known {
-			h.refine(&hazard)
+	for i := range k.n {
+		if h := s.historyOf(k, i); h != nil {
+			h.refine(hazard, bin)
 		}
 	}
-	return hazard
 }
 
 // remaining is the mean GPU time that a job still needs, in GPU-seconds.
-func (s *State) remaining(spec *JobSpec, user string, bin int32) int64 {
-	hazard := s.hazards(spec, user)
+func (s *State) remaining(k *kin, bin int32) int64 {
+	var hazard [historyBins]int64
+	s.hazardsFrom(k, bin, &hazard)
 	left := binEdges[historyBins]
 	for i := int32(historyBins) - 1; i >= bin; i-- {
 		w := binEdges[i+1] - binEdges[i]
@@ -125,16 +92,30 @@ func (s *State) remaining(spec *JobSpec, user string, bin int32) int64 {
 	return left
 }
 
-// refine turns the hazards of a wider degree into those of this one.
-func (h *History) refine(hazard *[historyBins]int64) {
+// refine turns the hazards of a wider degree into those of this one, from a bin on.
+func (h *History) refine(hazard *[historyBins]int64, bin int32) {
 	const prior = priorJobs * historyUnit
-	for i := range hazard {
-		alive := int64(0)
+	for i := int(bin); i < historyBins; i++ {
+		reached := int64(h.Reached[i])
 		if i+1 < historyBins {
-			alive = int64(h.Alive[i+1]) * historyUnit
+			reached += int64(h.Alive[i+1]) * historyUnit
 		}
-		hazard[i] = (int64(h.Ended[i])*historyOne + prior*hazard[i]) / (int64(h.Reached[i]) + alive + prior)
+		if reached > 0 { // else nothing ended there either
+			hazard[i] = quotient(int64(h.Ended[i])*historyOne+prior*hazard[i], reached+prior)
+		}
 	}
+}
+
+// quotient is a / b rounded down, for whole numbers above or at 0. Processors
+// divide floats several times as fast. Below 2^53 both are exact as floats, and
+// a quotient that is not whole is further below the next whole number (1/b at
+// least) than it is rounded (by 2^-53 of itself): so the result is the same, on
+// every machine.
+func quotient(a, b int64) int64 {
+	if a >= 1<<53 || b >= 1<<53 {
+		return a / b
+	}
+	return int64(float64(a) / float64(b))
 }
 
 // log2q8 is 256 x log2 of a number.
@@ -168,20 +149,68 @@ func LevelSpan(level int32) time.Duration {
 // LevelOf returns a job's level at a time, and how long its next epoch is
 // expected to take.
 func (s *State) LevelOf(j *Job, now Time) (int32, time.Duration) {
-	bin := binOf(j.AttainedAt(now))
-	if bin <= j.Bin || s.still {
+	bin := max(binOf(j.AttainedAt(now)), j.Bin)
+	if s.still || (bin == j.Bin && s.foresees()) {
 		return j.Level, j.Expected
 	}
-	return s.predict(j, bin)
+	k := s.kinFor(j)
+	left := s.remaining(k, bin)
+	return level(left, bin), s.expected(k, j.Spec, left)
 }
 
-func (s *State) predict(j *Job, bin int32) (int32, time.Duration) {
-	left := s.remaining(j.Spec, j.User, bin)
-	if h := s.Prediction(j.Spec, j.User); h == nil || h.Jobs < enoughJobs {
-		return level(left, bin), 0
+// foresees reports whether anything that the policy asks for depends on how
+// long jobs are expected to run. If not, jobs are not placed by it as they go
+// on, which is most of the work of Apply on a busy cluster; what jobs have
+// needed is learned all the same, when they end.
+func (s *State) foresees() bool {
+	p := s.Policy()
+	switch p.Order {
+	case OrderFIFO, OrderSJF, OrderSRTF, OrderLAS:
+		return !p.Backfill.Off || len(p.Windows) > 0
+	default:
+		return true
 	}
-	gpus := int64(j.Spec.GPUs) * int64(j.Spec.Share())
-	return level(left, bin), time.Duration(left*WholeGPU/gpus) * time.Second
+}
+
+// foresee places a job in the order by the service that it has had.
+func (s *State) foresee(j *Job) {
+	if !s.foresees() {
+		return
+	}
+	k := s.kinOf(j)
+	left := s.remaining(k, j.Bin)
+	j.Level, j.Expected = level(left, j.Bin), s.expected(k, j.Spec, left)
+	if j.Epoch == 0 && j.Bin == 0 {
+		j.Predicted = left
+	}
+}
+
+// foreseeAll places all unfinished jobs anew, once a policy asks for it that
+// follows one which did not.
+func (s *State) foreseeAll() {
+	var all []*Job
+	take := func(_ JobID, j *Job) bool {
+		all = append(all, j)
+		return true
+	}
+	s.pending.Scan(take)
+	s.holding.Scan(take)
+	for _, old := range all {
+		j := *old
+		s.attain(&j, j.AttainedAt(s.now))
+		s.foresee(&j)
+		s.putJob(&j)
+	}
+}
+
+// expected is how long an epoch takes in which a job has so much GPU time left,
+// or 0 if too few like it have ended.
+func (s *State) expected(k *kin, spec *JobSpec, left int64) time.Duration {
+	if h := s.narrowest(k); h == nil || h.Jobs < enoughJobs {
+		return 0
+	}
+	gpus := int64(spec.GPUs) * int64(spec.Share())
+	return time.Duration(left*WholeGPU/gpus) * time.Second
 }
 
 // enoughJobs must have ended before a length is foretold. The order needs no
@@ -189,11 +218,16 @@ func (s *State) predict(j *Job, bin int32) (int32, time.Duration) {
 const enoughJobs = 4
 
 // Prediction returns the history of the narrowest degree that has at least one
-// ended job like this one, or nil.
+// ended job like this one, or nil. It is valid until the next Apply.
 func (s *State) Prediction(spec *JobSpec, user string) *History {
-	keys, n := historyKeys(spec, user)
-	for i := n - 1; i >= 0; i-- {
-		if h, ok := s.histories.Get(keys[i]); ok && h.Jobs > 0 {
+	var k kin
+	k.name(spec, user)
+	return s.narrowest(&k)
+}
+
+func (s *State) narrowest(k *kin) *History {
+	for i := k.n - 1; i >= 0; i-- {
+		if h := s.historyOf(k, i); h != nil && h.Jobs > 0 {
 			return h
 		}
 	}
@@ -224,110 +258,63 @@ func (j *Job) service(now Time) int64 {
 
 // begin counts a new job among the living and places it in the order.
 func (s *State) begin(j *Job) {
-	j.Level, j.Expected = s.predict(j, 0)
-	j.Predicted = s.remaining(j.Spec, j.User, 0)
-	s.editHistories(j.Spec, j.User, func(h *History, _ uint32) { h.Alive[0]++ })
+	s.foresee(j)
+	k := s.kinOf(j)
+	for i := range k.n {
+		if h := s.ownHistory(k, i); h != nil {
+			h.Alive[0]++
+		}
+	}
 }
 
-// advance moves a job to the bin of the service that it has had, and places it
-// in the order anew.
-func (s *State) advance(j *Job, attained int64) {
+// attain moves a job to the bin of the service that it has had.
+func (s *State) attain(j *Job, attained int64) {
 	from, bin := j.Bin, max(binOf(attained), j.Bin)
-	if bin > from {
-		s.editHistories(j.Spec, j.User, func(h *History, _ uint32) {
+	if bin == from {
+		return
+	}
+	k := s.kinOf(j)
+	for d := range k.n {
+		if h := s.ownHistory(k, d); h != nil {
 			for i := from + 1; i <= bin; i++ {
 				h.Alive[i]++
 			}
-		})
-		j.Bin = bin
+		}
 	}
-	j.Level, j.Expected = s.predict(j, j.Bin)
+	j.Bin = bin
 }
 
 // conclude counts a job that has ended. One that never ran teaches nothing.
 func (s *State) conclude(j *Job) {
-	ran := j.Epoch > 0
-	distance := log2q8(max(j.Attained/gpuSecond, 1)) - log2q8(max(j.Predicted, 1))
-	distance = max(distance, -distance) * 1000 / 256
-	s.editHistories(j.Spec, j.User, func(h *History, window uint32) {
-		for i := range j.Bin + 1 {
-			h.Alive[i] -= min(h.Alive[i], 1)
+	k := s.kinOf(j)
+	for d := range k.n {
+		if h := s.ownHistory(k, d); h != nil {
+			h.conclude(j, historyWindow[d])
 		}
-		if !ran {
-			return
+	}
+}
+
+func (h *History) conclude(j *Job, window uint32) {
+	for i := range j.Bin + 1 {
+		h.Alive[i] -= min(h.Alive[i], 1)
+	}
+	if j.Epoch == 0 {
+		return
+	}
+	if h.Reached[0] >= 2*window*historyUnit {
+		for i := range h.Ended {
+			h.Ended[i] /= 2
+			h.Reached[i] /= 2
 		}
-		if h.Reached[0] >= 2*window*historyUnit {
-			for i := range h.Ended {
-				h.Ended[i] /= 2
-				h.Reached[i] /= 2
-			}
-		}
-		h.Ended[j.Bin] += historyUnit
-		for i := range j.Bin + 1 {
-			h.Reached[i] += historyUnit
-		}
-		h.Jobs++
+	}
+	h.Ended[j.Bin] += historyUnit
+	for i := range j.Bin + 1 {
+		h.Reached[i] += historyUnit
+	}
+	h.Jobs++
+	if j.Predicted > 0 { // else the policy had nothing foreseen
+		distance := log2q8(max(j.Attained/gpuSecond, 1)) - log2q8(j.Predicted)
+		distance = max(distance, -distance) * 1000 / 256
 		h.Error += (distance - h.Error) / int64(min(h.Jobs, 64)) //nolint:gosec // at most 64
-	})
-}
-
-// crossing is when a job that holds GPUs reaches its next bin, or 0 for never.
-func (s *State) crossing(j *Job) Time {
-	if !j.State.Holding() || j.Bin+1 >= historyBins || j.Held() == 0 {
-		return 0
-	}
-	rate := int64(j.Held()) * int64(j.Spec.Share())
-	need := max(binEdges[j.Bin+1]*gpuSecond-j.Attained, 0)
-	wait := time.Duration((need+rate-1)/rate) * time.Millisecond
-	if j.Epoch > 1 {
-		wait += restartTime
-	}
-	return max(j.StartedAt.Add(wait), 1)
-}
-
-// crossingKey orders the jobs that hold GPUs by when they reach their next bin.
-func crossingKey(at Time, id JobID) string {
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), uint64(at)) //nolint:gosec // positive
-	return string(binary.BigEndian.AppendUint64(b, uint64(id)))
-}
-
-// trackCrossing keeps the crossings in step with a job's new version.
-func (s *State) trackCrossing(j *Job) {
-	if s.still {
-		return
-	}
-	at := s.crossing(j)
-	old, had := s.crossAt.Get(j.ID)
-	if had && old == at {
-		return
-	}
-	if had {
-		s.crossings.Delete(crossingKey(old, j.ID))
-		s.crossAt.Delete(j.ID)
-	}
-	if at > 0 {
-		s.crossAt.Set(j.ID, at)
-		s.crossings.Set(crossingKey(at, j.ID), j.ID)
-	}
-}
-
-// maxCrossings bounds the jobs that one command moves on; the next one does the
-// rest. Each takes a few microseconds.
-const maxCrossings = 256
-
-// cross moves on the jobs that have reached their next bin by now. What is
-// expected of a job is nothing that a command does: no Result tells of it.
-func (s *State) cross() {
-	if s.still {
-		return
-	}
-	for range maxCrossings {
-		_, id, ok := s.crossings.Min()
-		if at, _ := s.crossAt.Get(id); !ok || at > s.now {
-			return
-		}
-		j := *s.Job(id)
-		s.advance(&j, max(j.AttainedAt(s.now), binEdges[j.Bin+1]*gpuSecond))
-		s.putJob(&j)
 	}
 }

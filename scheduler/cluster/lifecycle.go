@@ -159,7 +159,7 @@ func (s *State) settle(j *Job) []Change {
 	}
 	changes := s.release(j)
 	j.Attained += j.service(s.now)
-	s.advance(j, j.Attained)
+	s.attain(j, j.Attained)
 	s.charge(j, -j.Rate)
 	j.Rate = 0
 	s.avoid(j)
@@ -177,6 +177,9 @@ func (s *State) settle(j *Job) []Change {
 		s.requeue(j)
 	default:
 		s.fail(j)
+	}
+	if !j.State.Final() {
+		s.foresee(j)
 	}
 	s.remember(j)
 	return changes

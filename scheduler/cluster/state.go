@@ -24,7 +24,7 @@ type State struct {
 	nodes     btree.Map[NodeID, *Node]
 	requests  btree.Map[string, *Request]
 	accounts  btree.Map[string, *Account] // by accountKey
-	histories btree.Map[string, *History] // by historyKeys
+	histories btree.Map[string, *History] // by kin.keys
 	moves     []Time                      // when jobs were last asked to move elsewhere, the latest hour
 	policy    *Policy                     // nil: DefaultPolicy
 	policyAt  uint64                      // index of the command that set it
@@ -36,8 +36,6 @@ type State struct {
 	names     btree.Map[string, NodeID]
 	gpus      btree.Map[string, NodeID] // by UUID
 	reqOrder  btree.Map[uint64, string] // by Seq
-	crossings btree.Map[string, JobID]  // jobs that hold GPUs, by crossingKey
-	crossAt   btree.Map[JobID, Time]    // when each of them reaches its next bin
 	kinds     btree.Map[string, *kind]  // of nodes, by kindKey
 	arrays    btree.Map[JobID, tally]   // by their first jobs; of an array with forgotten members, what of them counts is encoded
 	follows   btree.Map[string, JobID]  // Pending jobs that wait for others, by followKey
@@ -46,6 +44,12 @@ type State struct {
 	counts    [8]int                    // jobs by state
 	journal   journal
 	still     bool // see Still
+	crossings crossings
+
+	// What this State alone may use: a snapshot begins without it.
+	own    *owner          // of what it has made since its last Snapshot; nil: nothing yet
+	kins   map[string]*kin // by the keys of their narrowest degrees
+	kinKey []byte          // scratch
 }
 
 // Request remembers which job a client's request id made.
@@ -60,6 +64,8 @@ type Request struct {
 // call it. Calling Apply on a snapshot forks it: the original does not change.
 func (s *State) Snapshot() *State {
 	c := *s
+	s.own, c.own = nil, nil
+	c.kins, c.kinKey, c.crossings = nil, nil, crossings{}
 	c.jobs = *s.jobs.Copy()
 	c.nodes = *s.nodes.Copy()
 	c.requests = *s.requests.Copy()
@@ -72,8 +78,6 @@ func (s *State) Snapshot() *State {
 	c.gpus = *s.gpus.Copy()
 	c.reqOrder = *s.reqOrder.Copy()
 	c.histories = *s.histories.Copy()
-	c.crossings = *s.crossings.Copy()
-	c.crossAt = *s.crossAt.Copy()
 	c.kinds = *s.kinds.Copy()
 	c.arrays = *s.arrays.Copy()
 	c.follows = *s.follows.Copy()
@@ -182,10 +186,10 @@ func (s *State) EachNode(f func(*Node) bool) {
 func (s *State) putJob(j *Job) {
 	old, had := s.jobs.Set(j.ID, j)
 	s.touch(Change{Job: j.ID})
-	s.trackCrossing(j)
 	if !had {
 		old = nil
 	}
+	s.trackCrossing(old, j)
 	s.count(old, j)
 	s.trackFollows(old, j)
 	if had {

@@ -1,0 +1,131 @@
+package cluster
+
+import (
+	"math/bits"
+	"strconv"
+	"time"
+)
+
+// owner tells the objects that a State has made since its last Snapshot, which
+// nobody else can see, from those that snapshots may share with it.
+type owner struct{ _ byte }
+
+// mine returns the owner of what the state makes now.
+func (s *State) mine() *owner {
+	if s.own == nil {
+		s.own = new(owner)
+	}
+	return s.own
+}
+
+// kin is the four degrees of likeness of jobs that are alike in all of them:
+// the keys of their histories, the widest first. Jobs share it. The keys never
+// change; the histories are filled in by the State that made it, and by no
+// other one, as long as it has taken no snapshot since.
+type kin struct {
+	keys    [4]string
+	n       int
+	by      *owner
+	history [4]*History // which by may edit; nil: not looked up yet, or there is none
+}
+
+// maxKins bounds the kins that a State finds again by their key.
+const maxKins = 2 * MaxHistories
+
+// name fills in the keys.
+func (k *kin) name(spec *JobSpec, user string) {
+	size := strconv.Itoa(int(spec.GPUs) * int(spec.Share()))
+	k.keys, k.n = [4]string{"", "g\x00" + size, "q\x00" + spec.Queue + "\x00" + size}, 3
+	if user != "" {
+		k.keys[3], k.n = string(appendKin(nil, spec, user)), 4
+	}
+}
+
+// appendKin appends the key of the narrowest degree.
+func appendKin(b []byte, spec *JobSpec, user string) []byte {
+	if user == "" {
+		b = append(append(append(b, 'q', 0), spec.Queue...), 0)
+		return strconv.AppendInt(b, int64(spec.GPUs)*int64(spec.Share()), 10)
+	}
+	b = append(append(append(b, 'u', 0), spec.Queue...), 0)
+	b = append(append(b, user...), 0)
+	for i := range len(spec.Name) { // the stem: without the numbers that tell runs of it apart
+		if c := spec.Name[i]; c < '0' || c > '9' {
+			b = append(b, c)
+		}
+	}
+	b = strconv.AppendInt(append(b, 0), int64(spec.GPUs)*int64(spec.Share()), 10)
+	return strconv.AppendInt(append(b, 0), int64(bits.Len64(uint64(spec.TimeLimit/time.Minute))), 10)
+}
+
+// kinOf returns the kin of a job that is about to be put, so that its histories
+// can be edited.
+func (s *State) kinOf(j *Job) *kin {
+	own := s.mine()
+	if j.kin != nil && j.kin.by == own {
+		return j.kin
+	}
+	s.kinKey = appendKin(s.kinKey[:0], j.Spec, j.User)
+	k := s.kins[string(s.kinKey)]
+	if k == nil || k.by != own {
+		next := &kin{by: own}
+		switch {
+		case k != nil:
+			next.keys, next.n = k.keys, k.n
+		case j.kin != nil:
+			next.keys, next.n = j.kin.keys, j.kin.n
+		default:
+			next.name(j.Spec, j.User)
+		}
+		k = next
+		if s.kins == nil || len(s.kins) >= maxKins {
+			s.kins = map[string]*kin{}
+		}
+		s.kins[k.keys[k.n-1]] = k
+	}
+	j.kin = k
+	return k
+}
+
+// kinFor returns the kin of any job, to read its histories.
+func (s *State) kinFor(j *Job) *kin {
+	if j.kin != nil {
+		return j.kin
+	}
+	k := &kin{}
+	k.name(j.Spec, j.User)
+	return k
+}
+
+// historyOf returns the history of a degree, or nil.
+func (s *State) historyOf(k *kin, degree int) *History {
+	if s.own != nil && k.by == s.own && k.history[degree] != nil {
+		return k.history[degree]
+	}
+	h, _ := s.histories.Get(k.keys[degree])
+	return h
+}
+
+// ownHistory returns the history of a degree to be edited, made if there is
+// none; nil: there are too many, the wider ones have to do. The kin must be of
+// kinOf.
+func (s *State) ownHistory(k *kin, degree int) *History {
+	if h := k.history[degree]; h != nil {
+		return h
+	}
+	h, known := s.histories.Get(k.keys[degree])
+	switch {
+	case !known && degree >= 2 && s.histories.Len() >= MaxHistories:
+		return nil
+	case !known:
+		h = &History{by: k.by}
+		s.histories.Set(k.keys[degree], h)
+	case h.by != k.by:
+		next := *h
+		next.by = k.by
+		h = &next
+		s.histories.Set(k.keys[degree], h)
+	}
+	k.history[degree] = h
+	return h
+}
