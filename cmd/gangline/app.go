@@ -18,6 +18,7 @@ import (
 type app struct {
 	in       io.Reader
 	out, err io.Writer
+	args     []string // as typed
 
 	servers []string
 	json    bool
@@ -27,7 +28,7 @@ type app struct {
 
 // execute runs one command line and returns the process's exit code.
 func execute(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
-	a := &app{in: in, out: out, err: errw}
+	a := &app{in: in, out: out, err: errw, args: args}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(in)

@@ -20,7 +20,7 @@ func (a *app) simCmd() *cobra.Command {
 		Args:  noArgs,
 	}
 	onlyVerbs(cmd)
-	cmd.AddCommand(a.simRunCmd(), a.simPlaceCmd())
+	cmd.AddCommand(a.simRunCmd(), a.simPlaceCmd(), a.simCompareCmd())
 	return cmd
 }
 

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -12,6 +14,8 @@ import (
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/policyfile"
 	"github.com/gangline/gangline/sim"
+	"github.com/gangline/gangline/sim/htmlreport"
+	"github.com/gangline/gangline/sim/record"
 	"github.com/gangline/gangline/sim/replay"
 )
 
@@ -26,11 +30,11 @@ type simRunFlags struct {
 	order             string
 	drop              []string
 	skipBad           bool
+	out               simOut
 }
 
 func (a *app) simRunCmd() *cobra.Command {
-	fl := &simRunFlags{world: sim.DefaultConfig(), replay: replay.DefaultConfig()}
-	fl.jobs, fl.nodes = strconv.Itoa(fl.world.Jobs), strconv.Itoa(fl.world.Nodes)
+	fl := newSimRunFlags()
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run a recorded workload, or a made-up one with faults, through the scheduler's own functions",
@@ -49,11 +53,16 @@ restart, networks split and leaders change; the rules that must hold are
 checked after every command, and a broken one ends the run with the seed that
 shows it.
 
+A recorded run shows how far it is on a terminal. Interrupted once, it ends with
+a report of the time until then, marked as partial, and exit code 130;
+interrupted again, it ends at once.
+
 Equal inputs give equal output, byte for byte, on any machine, but for the wall
 clock's part of it (--wall).`,
 		Example: `  gangline sim run --seed 7 --nodes 64 --jobs 5000 --json
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --restart-cost 60
-  gangline sim run --jobs philly.csv.gz --nodes nodes.csv --strict --order fifo`,
+  gangline sim run --jobs philly.csv.gz --nodes nodes.csv --strict --order fifo
+  gangline sim run --jobs philly.csv.gz --nodes nodes.csv --html report.html`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			replays, err := fl.choose(cmd.Flags())
@@ -61,20 +70,27 @@ clock's part of it (--wall).`,
 			case err != nil:
 				return err
 			case replays:
-				return a.simReplay(cmd.Flags(), fl)
+				return a.simReplay(cmd, fl)
 			default:
 				return a.simWorld(fl)
 			}
 		},
 	}
 	fl.register(cmd.Flags())
+	fl.out.register(cmd.Flags())
 	return cmd
+}
+
+func newSimRunFlags() *simRunFlags {
+	fl := &simRunFlags{world: sim.DefaultConfig(), replay: replay.DefaultConfig()}
+	fl.jobs, fl.nodes = strconv.Itoa(fl.world.Jobs), strconv.Itoa(fl.world.Nodes)
+	return fl
 }
 
 // madeUp and recorded are the flags that only one of the two kinds of run has.
 var (
-	madeUp   = []string{"seed", "gpus-per-node", "horizon", "load", "faults"}                                                                                  //nolint:gochecknoglobals // table
-	recorded = []string{"policy", "order", "strict", "partitions", "quotas", "estimates", "restart-cost", "grace", "drop-queue", "until", "check", "skip-bad"} //nolint:gochecknoglobals // table
+	madeUp   = []string{"seed", "gpus-per-node", "horizon", "load", "faults"}                                                                                                                                     //nolint:gochecknoglobals // table
+	recorded = []string{"policy", "order", "strict", "partitions", "quotas", "estimates", "restart-cost", "grace", "drop-queue", "until", "check", "skip-bad", "html", "jobs-csv", "samples-csv", "sample-every"} //nolint:gochecknoglobals // table
 )
 
 func (fl *simRunFlags) register(f *pflag.FlagSet) {
@@ -146,42 +162,85 @@ func (a *app) simWorld(fl *simRunFlags) error {
 }
 
 // simReplay runs a recorded workload.
-func (a *app) simReplay(f *pflag.FlagSet, fl *simRunFlags) error {
+func (a *app) simReplay(cmd *cobra.Command, fl *simRunFlags) (err error) {
+	cfg, err := fl.config()
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
 	tr, err := fl.load()
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
-	began := time.Now()
-	report, err := replay.Run(fl.replay, tr)
+	files, err := fl.out.open()
+	defer func() { err = errors.Join(err, fl.out.close()) }()
 	if err != nil {
 		return err
 	}
-	var speed *replay.Speed
-	if fl.wall || !f.Changed("wall") {
-		speed = measured(began)
+	stop, done := fl.out.interruptible(cmd.Context())
+	defer done()
+	var rec *record.Record
+	var pictures *replay.Watch
+	if fl.out.html != "" {
+		rec = record.New(tr.Nodes, false)
+		pictures = rec.Watch()
 	}
+	bar, end := a.progress("replaying")
+	began := time.Now()
+	cfg.Watch = replay.Watches(stop, files, pictures, bar)
+	report, err := replay.Run(cfg, tr)
+	end()
+	if err != nil {
+		return err
+	}
+	speed := fl.speed(cmd.Flags(), began)
+	if err := fl.out.close(); err != nil {
+		return err
+	}
+	if rec != nil {
+		page := &htmlreport.Page{
+			Title: fmt.Sprintf("%s on %s", filepath.Base(fl.jobs), filepath.Base(fl.nodes)), Command: a.commandLine(), Version: version,
+			Speed: speed, Result: single("this run", report, rec),
+		}
+		if err := fl.out.page(page); err != nil {
+			return err
+		}
+	}
+	write := report.WriteText
 	if a.json {
-		return report.WriteJSON(a.out, speed)
+		write = report.WriteJSON
 	}
-	return report.WriteText(a.out, speed)
+	if err := write(a.out, speed); err != nil || !report.Partial {
+		return err
+	}
+	return interrupted()
 }
 
-// load reads all files of a replay.
-func (fl *simRunFlags) load() (*replay.Trace, error) {
-	cfg := &fl.replay
+// speed is how fast a replay was, if that is to be told.
+func (fl *simRunFlags) speed(f *pflag.FlagSet, began time.Time) *replay.Speed {
+	if fl.wall || !f.Changed("wall") {
+		return measured(began)
+	}
+	return nil
+}
+
+// config is how to replay.
+func (fl *simRunFlags) config() (replay.Config, error) {
+	cfg := fl.replay
 	cfg.Order = cluster.OrderName(fl.order)
 	if fl.policy != "" {
 		data, err := os.ReadFile(fl.policy)
 		if err != nil {
-			return nil, err
+			return cfg, err
 		}
 		if cfg.Policy, err = policyfile.Parse(data); err != nil {
-			return nil, fmt.Errorf("%s: %w", fl.policy, err)
+			return cfg, fmt.Errorf("%s: %w", fl.policy, err)
 		}
 	}
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
+	return cfg, cfg.Validate()
+}
+
+// load reads the jobs and the nodes of a replay.
+func (fl *simRunFlags) load() (*replay.Trace, error) {
 	jobs, skipped, err := replay.ReadJobs(fl.jobs, fl.skipBad)
 	if err != nil {
 		return nil, err

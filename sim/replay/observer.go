@@ -2,6 +2,7 @@ package replay
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,6 +114,13 @@ func (e *observer) fail(err error) {
 
 func (e *observer) now() time.Duration { return e.w.now.Sub(genesis) }
 
+// came counts a job that is submitted now.
+func (e *observer) came() {
+	if e != nil {
+		e.progress.Submitted++
+	}
+}
+
 // changed looks at what a command has changed.
 func (e *observer) changed(changes []cluster.Change) {
 	for i := range changes {
@@ -144,7 +152,7 @@ func (e *observer) jobChanged(j *cluster.Job) {
 	if was.Holding() && (!j.State.Holding() || j.Epoch != s.epoch) {
 		e.gaveBack(s, whyEnded(j))
 		if j.Stop == cluster.StopFailure || j.Stop == cluster.StopNodeLost || j.Stop == cluster.StopLaunchStuck || j.State == cluster.Failed {
-			e.incident("job failed", "", s.row, j.Reason)
+			e.incident(JobFault, "", s.row, j.Reason)
 		}
 	}
 	q := e.touch(s.queue)
@@ -255,9 +263,9 @@ func (e *observer) nodeChanged(n *cluster.Node) {
 		return
 	}
 	if is && known {
-		e.incident("node back", n.Name, -1, "node "+n.Name+" is back")
+		e.incident(NodeBack, n.Name, -1, "node "+n.Name+" is back")
 	} else if !is {
-		e.incident("node lost", n.Name, -1, n.Reason)
+		e.incident(NodeLost, n.Name, -1, n.Reason)
 	}
 }
 
@@ -288,7 +296,7 @@ func (e *observer) emit(q *queueEyes, at time.Duration) {
 // moment ends a moment of the replay and reports whether to go on.
 func (e *observer) moment() bool {
 	if e.watch.Progress != nil {
-		e.progress.Now = e.now()
+		e.progress.Part, e.progress.Now = e.part, e.now()
 		return e.watch.Progress(&e.progress) && e.err == nil
 	}
 	return e.err == nil
@@ -308,13 +316,28 @@ func (e *observer) decided(c cluster.Command) {
 			d.Places = e.place(d.Places, c.Workers[i].Node, c.Workers[i].GPUs)
 		}
 	case *cluster.EvictJob:
-		id, d.Stop, d.Reason = c.Job, true, c.Reason
+		id, d.Stop, d.Reason = c.Job, true, e.named(c.Reason)
 	default:
 		return
 	}
 	row, a := e.w.attemptOf(id)
 	d.Row, d.Job = int(row), a.job
 	e.watch.Decision(&d)
+}
+
+// jobNumber is how the scheduler's reasons name jobs.
+var jobNumber = regexp.MustCompile(`\bjob (\d+)\b`)
+
+// named gives the jobs in a reason of the scheduler the names that the trace has for them.
+func (e *observer) named(reason string) string {
+	return jobNumber.ReplaceAllStringFunc(reason, func(m string) string {
+		if id, err := strconv.ParseUint(m[len("job "):], 10, 64); err == nil {
+			if s := e.jobs[cluster.JobID(id)]; s != nil && s.job.ID != "" {
+				return "job " + s.job.ID
+			}
+		}
+		return m
+	})
 }
 
 // samples takes what is due before a moment, from the state as it was until then.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -42,6 +41,7 @@ type Report struct {
 	// Finish-time fairness, see world.fairness: of the jobs that have finished.
 	AvgFairness float64 `json:"finish_time_fairness_avg"`
 	P50Fairness float64 `json:"finish_time_fairness_p50"`
+	P90Fairness float64 `json:"finish_time_fairness_p90"`
 	P99Fairness float64 `json:"finish_time_fairness_p99"`
 	MaxFairness float64 `json:"finish_time_fairness_max"`
 	Preempted   int     `json:"preempted_jobs"`
@@ -129,7 +129,8 @@ func (s *summary) report() *Report {
 	r.Jobs, r.Done, r.Preemptions = len(s.jobs), len(f.jct), f.stops
 	r.AvgJCT, r.P50JCT, r.P90JCT, r.P99JCT = mean(f.jct), quantile(f.jct, 0.5), quantile(f.jct, 0.9), quantile(f.jct, 0.99)
 	r.AvgWait, r.P50Wait, r.P90Wait, r.P99Wait = mean(f.wait), quantile(f.wait, 0.5), quantile(f.wait, 0.9), quantile(f.wait, 0.99)
-	r.AvgFairness, r.P50Fairness, r.P99Fairness, r.MaxFairness = mean(f.rho), quantile(f.rho, 0.5), quantile(f.rho, 0.99), quantile(f.rho, 1)
+	r.AvgFairness, r.P50Fairness, r.P90Fairness = mean(f.rho), quantile(f.rho, 0.5), quantile(f.rho, 0.9)
+	r.P99Fairness, r.MaxFairness = quantile(f.rho, 0.99), quantile(f.rho, 1)
 	r.Makespan = max(s.end.Sub(s.meter.window.from).Seconds(), 0)
 	if room := float64(r.GPUs) * s.meter.window.within(s.meter.window); room > 0 {
 		r.Allocation = s.meter.held / room
@@ -213,40 +214,3 @@ func (r *Report) WriteJSON(w io.Writer, sp *Speed) error {
 }
 
 func (sp *Speed) seconds() float64 { return math.Max(sp.Wall.Seconds(), 1e-9) }
-
-// WriteText writes the report for people; sp is as for WriteJSON. It returns the error of writing.
-func (r *Report) WriteText(w io.Writer, sp *Speed) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
-	row("cluster", "%d nodes, %d GPUs, order %s", r.Nodes, r.GPUs, r.Order)
-	row("jobs", "%d: %d finished, %d unfinished, %d refused; %d rows skipped", r.Jobs, r.Done, r.Left, r.Refused, r.Skipped)
-	row("completion time", "avg %.0f s  p50 %.0f  p90 %.0f  p99 %.0f", r.AvgJCT, r.P50JCT, r.P90JCT, r.P99JCT)
-	row("wait", "avg %.0f s  p50 %.0f  p90 %.0f  p99 %.0f", r.AvgWait, r.P50Wait, r.P90Wait, r.P99Wait)
-	row("makespan", "%.0f s", r.Makespan)
-	row("GPU time", "%.1f %% held, %.1f %% useful while jobs arrive; %.0f GPU s lost", 100*r.Allocation, 100*r.Goodput, r.Lost)
-	row("preemptions", "%d of %d jobs, at most %d of one", r.Preemptions, r.Preempted, r.MostStops)
-	row("log", "%d commands, %d of them refused, %d events", r.Commands, r.Rejected, r.Events)
-	row("state hash", "%s", r.StateHash)
-	if sp != nil {
-		row("speed", "%.2f s: %.0f jobs/s, %.0f events/s, %d MiB", sp.Wall.Seconds(), float64(r.Jobs)/sp.seconds(), float64(r.Events)/sp.seconds(), sp.PeakRSS/mebibyte)
-	}
-	if err := t.Flush(); err != nil || len(r.PerQueue) < 2 {
-		return err
-	}
-	return r.writeQueues(w)
-}
-
-func (r *Report) writeQueues(w io.Writer) error {
-	queues := make([]string, 0, len(r.PerQueue))
-	for q := range r.PerQueue { // any order: sorted below
-		queues = append(queues, q)
-	}
-	slices.Sort(queues)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\nqueue\tjobs\tavg JCT s\tp99\tavg wait s\tp99\tpreemptions\t")
-	for _, q := range queues {
-		x := r.PerQueue[q]
-		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t\n", q, x.Jobs, x.AvgJCT, x.P99JCT, x.AvgWait, x.P99Wait, x.Preemptions)
-	}
-	return t.Flush()
-}

@@ -1,6 +1,9 @@
 package replay
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Watch is what a replay tells while it runs. It changes nothing: a replay that is watched gives the same report. Each
 // function may be nil, and then costs nothing. They are called from the replay's own goroutine; none may keep or change
@@ -27,6 +30,7 @@ type Watch struct {
 
 // Progress is how far a replay is.
 type Progress struct {
+	Part      string // the queue, with partitions
 	Now       time.Duration
 	Submitted int // jobs, of all parts; refused ones too
 	Ended     int // of these, for good
@@ -43,7 +47,7 @@ func (p *Progress) Job(row int) (state, reason string, ok bool) {
 			continue
 		}
 		if j := p.eyes.w.state.Job(id); j != nil {
-			return j.State.String(), j.Reason, true
+			return j.State.String(), p.eyes.named(j.Reason), true
 		}
 	}
 	return "", "", false
@@ -115,11 +119,18 @@ type Spot struct {
 type Incident struct {
 	Part string
 	At   time.Duration
-	Kind string // node lost, node back, GPU failed, job failed
+	Kind string // see below
 	Node string
 	Row  int // of the job; -1: none
 	Text string
 }
+
+// Kinds of Incident.
+const (
+	NodeLost = "node lost"
+	NodeBack = "node back"
+	JobFault = "job failed" // an epoch of it
+)
 
 // Decision is a start or a stop that the scheduler decided.
 type Decision struct {
@@ -155,4 +166,50 @@ type QueueSample struct {
 	Pending, Running  int
 	PendingGPUs, Held int64
 	AvgAge            time.Duration // how long those that wait have waited, on average
+}
+
+// Watches makes one Watch of several. Nil ones are left out.
+func Watches(all ...*Watch) *Watch {
+	out := &Watch{}
+	for _, w := range all {
+		if w == nil {
+			continue
+		}
+		out.Progress = both(out.Progress, w.Progress, func(a, b bool) bool { return a && b })
+		out.Outcome = both(out.Outcome, w.Outcome, func(a, b error) error { return errors.Join(a, b) })
+		out.Levels = each2(out.Levels, w.Levels)
+		out.Hold = each2(out.Hold, w.Hold)
+		out.Incident = each2(out.Incident, w.Incident)
+		out.Decision = each2(out.Decision, w.Decision)
+		out.Samplers = append(out.Samplers, w.Samplers...)
+	}
+	return out
+}
+
+// each2 calls two functions, where there are two.
+func each2[T any](a, b func(*T)) func(*T) {
+	if a == nil || b == nil {
+		if a == nil {
+			return b
+		}
+		return a
+	}
+	return func(x *T) {
+		a(x)
+		b(x)
+	}
+}
+
+// both calls two functions, where there are two, and joins what they say.
+func both[T, R any](a, b func(*T) R, join func(R, R) R) func(*T) R {
+	if a == nil || b == nil {
+		if a == nil {
+			return b
+		}
+		return a
+	}
+	return func(x *T) R {
+		first := a(x)
+		return join(first, b(x))
+	}
 }

@@ -23,8 +23,8 @@ func busyTrace() *Trace {
 	return tr
 }
 
-// ledger adds up all that a watch tells.
-type ledger struct {
+// tally adds up all that a watch tells.
+type tally struct {
 	held, holds, pending, startWait float64
 	outcomes                        map[string]int
 	started, starts, stops          int
@@ -32,7 +32,7 @@ type ledger struct {
 	spots                           int
 }
 
-func (l *ledger) watch() *Watch {
+func (l *tally) watch() *Watch {
 	l.outcomes = map[string]int{}
 	return &Watch{
 		Outcome: func(o *Outcome) error { l.outcomes[o.State]++; return nil },
@@ -75,7 +75,7 @@ func TestWatchAddsUp(t *testing.T) {
 		cfg := DefaultConfig()
 		set(&cfg)
 		unwatched := play(t, cfg, busyTrace(), newScheduler)
-		l := &ledger{}
+		l := &tally{}
 		cfg.Watch = l.watch()
 		r := play(t, cfg, busyTrace(), newScheduler)
 		if diff := cmp.Diff(unwatched, r); diff != "" {
@@ -102,7 +102,7 @@ func TestWatchAddsUp(t *testing.T) {
 // TestSamples: two jobs on 8 GPUs, seen every 30 s. While 4 GPUs are free the one that wants 8 cannot use them.
 func TestSamples(t *testing.T) {
 	t.Parallel()
-	l := &ledger{}
+	l := &tally{}
 	cfg := DefaultConfig()
 	cfg.Watch = l.watch()
 	cfg.Watch.Samplers[0].Every = secs(30)
@@ -122,7 +122,7 @@ func TestSamples(t *testing.T) {
 // TestStopped: who watches may end a replay; what had ended by then is reported. An error of a watch is the replay's.
 func TestStopped(t *testing.T) {
 	t.Parallel()
-	l := &ledger{}
+	l := &tally{}
 	cfg := DefaultConfig()
 	cfg.Watch = l.watch()
 	var last Progress

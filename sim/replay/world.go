@@ -153,6 +153,7 @@ func (w *world) apply(c cluster.Command) cluster.Result {
 // submit hands in a job. What the cluster refuses (a gang larger than all of it) never runs.
 func (w *world) submit(i int32) {
 	a := &w.jobs[i]
+	w.eyes.came()
 	if w.largest == 0 { // a part without nodes: the state, which hopes for some, would let it wait for ever
 		a.refused = true
 		w.eyes.outcome(int(i), a)

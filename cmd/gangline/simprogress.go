@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+
+	"github.com/gangline/gangline/sim/replay"
+)
+
+// simProgress shows how far a replay is, on a terminal.
+type simProgress struct {
+	out  *mpb.Progress
+	bar  *mpb.Bar
+	skip int // moments until the next look at the clock
+	next time.Time
+
+	virtual, jobs atomic.Int64 // read by the bar's own goroutine
+}
+
+// Looks at the clock cost; a person sees no more than ten pictures a second.
+const (
+	momentsBetweenLooks = 64
+	timeBetweenPictures = 100 * time.Millisecond
+)
+
+// progress shows a bar for a replay on standard error, if that is a terminal. It returns what the replay must tell, or
+// nil, and how to end the bar.
+func (a *app) progress(name string) (*replay.Watch, func()) {
+	f, ok := a.err.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil, func() {}
+	}
+	return newSimProgress(f, name).start()
+}
+
+func newSimProgress(w io.Writer, name string) *simProgress {
+	p := &simProgress{out: mpb.New(mpb.WithOutput(w), mpb.WithAutoRefresh(), mpb.WithWidth(28))}
+	p.bar = p.out.New(0, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
+		mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Name(name+" ")),
+		mpb.AppendDecorators(
+			decor.Percentage(decor.WC{W: 5}),
+			decor.Any(func(decor.Statistics) string { return p.words() }, decor.WC{W: 1}),
+			decor.Name("  ETA "), decor.AverageETA(decor.ET_STYLE_GO),
+		))
+	return p
+}
+
+func (p *simProgress) start() (*replay.Watch, func()) {
+	return &replay.Watch{Progress: p.moment}, func() {
+		p.bar.Abort(true)
+		p.out.Wait()
+	}
+}
+
+// words are what stands behind the bar.
+func (p *simProgress) words() string {
+	return fmt.Sprintf("  %d jobs ended, day %.1f", p.jobs.Load(), time.Duration(p.virtual.Load()).Hours()/24)
+}
+
+// moment is called after each moment of the replay.
+func (p *simProgress) moment(x *replay.Progress) bool {
+	if p.skip--; p.skip > 0 {
+		return true
+	}
+	p.skip = momentsBetweenLooks
+	now := time.Now()
+	if now.Before(p.next) {
+		return true
+	}
+	p.next = now.Add(timeBetweenPictures)
+	p.virtual.Store(int64(x.Now))
+	p.jobs.Store(int64(x.Ended))
+	p.bar.SetTotal(int64(max(x.Total, x.Submitted)), false)
+	p.bar.SetCurrent(int64(x.Ended))
+	return true
+}

@@ -1,0 +1,99 @@
+package htmlreport
+
+import (
+	_ "embed" // the page's frame and style
+	"fmt"
+	"html/template"
+	"io"
+
+	"github.com/gangline/gangline/sim/chart"
+	"github.com/gangline/gangline/sim/compare"
+	"github.com/gangline/gangline/sim/record"
+	"github.com/gangline/gangline/sim/replay"
+)
+
+//go:embed page.html
+var frame string
+
+//go:embed style.css
+var style string
+
+// Page is what a report is made of.
+type Page struct {
+	Title   string // what was replayed
+	Command string // that makes the page again
+	Version string // of the program
+	Speed   *replay.Speed
+	Result  *compare.Result // one run, or several side by side
+}
+
+// tile is a figure that is shown large.
+type tile struct{ Name, Value, Note string }
+
+// section is a part of the page.
+type section struct {
+	Title, Note   string
+	Body          template.HTML
+	Pair, PairEnd bool // two sections beside each other: the first, the second
+}
+
+// Write writes the page. It returns the error of writing.
+func Write(w io.Writer, p *Page) error {
+	t, err := template.New("page").Parse(frame)
+	if err != nil {
+		return fmt.Errorf("the frame of the report: %w", err)
+	}
+	runs := p.Result.Runs
+	if len(runs) == 0 {
+		return fmt.Errorf("a report of no run")
+	}
+	data := struct {
+		*Page
+		CSS      template.CSS
+		Subtitle string
+		Partial  bool
+		Speed    string
+		Tiles    []tile
+		Sections []section
+	}{Page: p, CSS: template.CSS(style), Partial: p.Result.Partial} //nolint:gosec // our own
+	if p.Speed != nil {
+		data.Speed = fmt.Sprintf("%s of wall time, %d MiB", chart.Span(p.Speed.Wall.Seconds()), p.Speed.PeakRSS>>20)
+	}
+	if len(runs) == 1 {
+		data.Subtitle = subtitle(runs[0].Report)
+		data.Tiles, data.Sections = tiles(runs[0].Report), single(runs[0])
+	} else {
+		data.Subtitle = fmt.Sprintf("%d runs of the same jobs, compared with the first", len(runs))
+		data.Sections = compared(p.Result)
+	}
+	return t.Execute(w, data)
+}
+
+func subtitle(r *replay.Report) string {
+	return fmt.Sprintf("%s jobs on %s nodes with %s GPUs, order %s", chart.Number(float64(r.Jobs)), chart.Number(float64(r.Nodes)), chart.Number(float64(r.GPUs)), r.Order)
+}
+
+func tiles(r *replay.Report) []tile {
+	return []tile{
+		{"average completion time", chart.Span(r.AvgJCT), fmt.Sprintf("median %s, p99 %s", chart.Span(r.P50JCT), chart.Span(r.P99JCT))},
+		{"average wait", chart.Span(r.AvgWait), fmt.Sprintf("median %s, p99 %s", chart.Span(r.P50Wait), chart.Span(r.P99Wait))},
+		{"GPUs held", pct(r.Allocation), pct(r.Goodput) + " at useful work, while jobs arrive"},
+		{"finished", chart.Number(float64(r.Done)), fmt.Sprintf("of %s jobs; makespan %s", chart.Number(float64(r.Jobs)), chart.Span(r.Makespan))},
+		{"preemptions", chart.Number(float64(r.Preemptions)), fmt.Sprintf("of %s jobs; %s GPU h lost", chart.Number(float64(r.Preempted)), chart.Number(r.Lost/3600))},
+		{"finish-time fairness, p99", fmt.Sprintf("%.3g", r.P99Fairness), fmt.Sprintf("average %.3g; 1 or less is fair", r.AvgFairness)},
+	}
+}
+
+func pct(part float64) string { return fmt.Sprintf("%.1f %%", 100*part) }
+
+// colours gives each of some queues a colour: the first ones their own, the others one together.
+func colours(queues []*record.Queue) map[string]int {
+	out := map[string]int{}
+	for i, q := range queues {
+		out[q.Name] = min(i, chart.Other)
+		if q.Name == record.Others {
+			out[q.Name] = chart.Other
+		}
+	}
+	return out
+}
