@@ -18,6 +18,10 @@
 // floats are added in float32 and rounded at each rank; a mean is divided once,
 // by rank i.
 //
+// Where all ranks share memory ([Group.Share]) an all-reduce adds x[0] + x[1] + ...
+// instead, for every element: other bits than the ring's, and again equal on all
+// ranks and in every run.
+//
 // # What it must not do
 //
 // It must not know how a link carries a frame, who decides on ranks and epochs,
@@ -26,5 +30,6 @@
 // clock, no goroutine, no lock.
 //
 // Read next: DESIGN.md here; ring.go for the arithmetic, transfer.go for a call,
-// edge.go for how a lost rank is found; then package grpclink.
+// local.go for shared memory, edge.go for how a lost rank is found; then package
+// grpclink.
 package allreduce

@@ -84,7 +84,9 @@ func TestSharedMemorySums(t *testing.T) {
 				onAll(rt, groups, func(r int, g *allreduce.Group) error { return g.Broadcast(t.Context(), allreduce.Bits(typ, got[r]), 0) })
 			default:
 				want = inOrder(in, typ, op)
-				onAll(rt, groups, func(r int, g *allreduce.Group) error { return g.AllReduce(t.Context(), allreduce.Bits(typ, got[r]), op) })
+				onAll(rt, groups, func(r int, g *allreduce.Group) error {
+					return g.AllReduce(t.Context(), allreduce.Bits(typ, got[r]), op)
+				})
 			}
 			for r := range got {
 				if !bytes.Equal(got[r], want) {

@@ -116,3 +116,6 @@ func (v Vector) Len() int {
 
 // slice returns elements lo to hi, hi not included.
 func (v Vector) slice(lo, hi int) []byte { return v.data[lo*v.typ.Size() : hi*v.typ.Size()] }
+
+// ParseType finds an element type by its name.
+func ParseType(name string) (Type, error) { return kernel.ParseType(name) }

@@ -49,8 +49,10 @@ func sizeFor(n int) (int, error) {
 	return n * memberSize, nil
 }
 
-// Me returns this member's number, Members how many there are.
-func (t *Team) Me() int      { return t.me }
+// Me returns this member's number.
+func (t *Team) Me() int { return t.me }
+
+// Members returns how many there are.
 func (t *Team) Members() int { return t.n }
 
 // Card returns where a member says what it does in a phase; only the member itself writes it, before it reaches the phase, and

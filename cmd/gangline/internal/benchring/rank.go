@@ -1,0 +1,123 @@
+package benchring
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/gangline/gangline/allreduce"
+	"github.com/gangline/gangline/allreduce/grpclink"
+)
+
+// Task is what one rank is told, as a line of JSON on its standard input.
+type Task struct {
+	Rank, Ranks int
+	Bytes       int
+	Type        string
+	Path        string
+	Warmup      int // calls that are not counted
+	Calls       int
+}
+
+// Times is what one rank tells, as a line of JSON on its standard output.
+type Times struct {
+	Seconds []float64 // of each call
+	CPU     float64   // seconds of processor time in all counted calls
+	Checked int       // results that were right
+}
+
+// Rank is the life of one of our ranks: it reads its task, tells its address, reads all addresses, measures and tells the times.
+func Rank(ctx context.Context, in io.Reader, out io.Writer) error {
+	lines := bufio.NewReader(in)
+	var task Task
+	if err := readLine(lines, &task); err != nil {
+		return fmt.Errorf("the task: %w", err)
+	}
+	typ, err := allreduce.ParseType(task.Type)
+	if err != nil {
+		return err
+	}
+	path, err := grpclink.ParsePath(task.Path)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	if err := writeLine(out, listener.Addr().String()); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	var peers []string
+	if err := readLine(lines, &peers); err != nil {
+		return errors.Join(fmt.Errorf("the addresses: %w", err), listener.Close())
+	}
+	group, err := grpclink.Join(ctx, grpclink.Config{Job: 1, Epoch: 1, Rank: task.Rank, Peers: peers, Listener: listener, Path: path})
+	if err != nil {
+		return err
+	}
+	defer group.Close() //nolint:errcheck // returns nil
+	times, err := measure(ctx, group, &task, typ)
+	if err != nil {
+		return err
+	}
+	return writeLine(out, times)
+}
+
+// measure makes the calls and checks each result.
+func measure(ctx context.Context, g *allreduce.Group, task *Task, typ allreduce.Type) (*Times, error) {
+	p := newPattern(typ, task.Bytes/typ.Size(), g.Rank(), g.WorldSize())
+	t := &Times{}
+	for call := range task.Warmup + task.Calls {
+		p.fill()
+		if err := g.Barrier(ctx); err != nil {
+			return nil, err
+		}
+		cpu, from := processorTime(), time.Now()
+		if err := g.AllReduce(ctx, p.vector, allreduce.Sum); err != nil {
+			return nil, err
+		}
+		took := time.Since(from).Seconds()
+		if at := p.wrong(); at >= 0 {
+			return nil, fmt.Errorf("call %d: element %d of rank %d is not the sum", call, at, g.Rank())
+		}
+		if call >= task.Warmup {
+			t.Seconds = append(t.Seconds, took)
+			t.CPU += (processorTime() - cpu).Seconds()
+			t.Checked++
+		}
+	}
+	return t, nil
+}
+
+// processorTime returns what this process has used so far.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func readLine(r *bufio.Reader, to any) error {
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(line, to)
+}
+
+func writeLine(w io.Writer, v any) error {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(line, '\n'))
+	return err
+}
