@@ -31,6 +31,7 @@ type simRunFlags struct {
 	drop              []string
 	skipBad           bool
 	out               simOut
+	faults            string // of either kind of run
 }
 
 func (a *app) simRunCmd() *cobra.Command {
@@ -46,7 +47,9 @@ happened, and how long would everybody have waited? Jobs are CSV, gzipped or
 not, with a heading that names job_id, submit_s, duration_s and gpus, and
 perhaps gpu_milli, gpu_type, cpu, mem_mib, user and queue; nodes are CSV with
 node, gpus, and perhaps gpu_type, cpu, mem_mib and rack. Nothing fails, and a
-job that is stopped for another keeps its work and pays --restart-cost.
+job that is stopped for another keeps its work and pays --restart-cost; with
+--faults jobs take time to start, save and stop, and machines, GPUs, agents and
+leaders fail ("gangline sim faults" shows a file of that).
 
 With numbers, they make up jobs and nodes from --seed. Nodes fail, agents
 restart, networks split and leaders change; the rules that must hold are
@@ -62,7 +65,8 @@ clock's part of it (--wall).`,
 		Example: `  gangline sim run --seed 7 --nodes 64 --jobs 5000 --json
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --restart-cost 60
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --strict --order fifo
-  gangline sim run --jobs philly.csv.gz --nodes nodes.csv --html report.html`,
+  gangline sim run --jobs philly.csv.gz --nodes nodes.csv --html report.html
+  gangline sim run --jobs philly.csv.gz --nodes nodes.csv --faults default --seed 7`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			replays, err := fl.choose(cmd.Flags())
@@ -70,7 +74,7 @@ clock's part of it (--wall).`,
 			case err != nil:
 				return err
 			case replays:
-				return a.simReplay(cmd, fl)
+				return repeatable(cmd, a.simReplay(cmd, fl))
 			default:
 				return a.simWorld(fl)
 			}
@@ -89,7 +93,7 @@ func newSimRunFlags() *simRunFlags {
 
 // madeUp and recorded are the flags that only one of the two kinds of run has.
 var (
-	madeUp   = []string{"seed", "gpus-per-node", "horizon", "load", "faults"}                                                                                                                                     //nolint:gochecknoglobals // table
+	madeUp   = []string{"gpus-per-node", "horizon", "load"}                                                                                                                                                       //nolint:gochecknoglobals // table
 	recorded = []string{"policy", "order", "strict", "partitions", "quotas", "estimates", "restart-cost", "grace", "drop-queue", "until", "check", "skip-bad", "html", "jobs-csv", "samples-csv", "sample-every"} //nolint:gochecknoglobals // table
 )
 
@@ -111,11 +115,11 @@ func (fl *simRunFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&fl.replay.Check, "check", false, "check the whole state at every moment (slow)")
 	f.BoolVar(&fl.skipBad, "skip-bad", false, "pass over malformed rows of --jobs and count them")
 
-	f.Uint64Var(&fl.world.Seed, "seed", fl.world.Seed, "made-up run: number that fixes all randomness")
+	f.StringVar(&fl.faults, "faults", "", faultsHelp())
+	f.Uint64Var(&fl.world.Seed, "seed", fl.world.Seed, "number that fixes all randomness of a made-up run, or of --faults")
 	f.IntVar(&fl.world.GPUsPerNode, "gpus-per-node", fl.world.GPUsPerNode, "made-up run: GPUs of each node")
 	f.DurationVar(&fl.world.Horizon, "horizon", fl.world.Horizon, "made-up run: virtual time in which jobs arrive and faults strike")
 	f.Float64Var(&fl.world.Load, "load", fl.world.Load, "made-up run: GPU time that jobs ask for, as a part of what there is")
-	f.BoolVar(&fl.world.Faults, "faults", fl.world.Faults, "made-up run: whether nodes, agents, networks and leaders fail")
 }
 
 // choose tells which kind of run the flags ask for, and refuses a mixture.
@@ -136,7 +140,7 @@ func (fl *simRunFlags) choose(f *pflag.FlagSet) (replays bool, err error) {
 		}
 	}
 	fl.world.Jobs, fl.world.Nodes = jobs, nodes
-	return replays, nil
+	return replays, fl.setFaults(replays)
 }
 
 // simWorld runs a made-up workload.

@@ -27,6 +27,11 @@ type Config struct {
 	RestartCost time.Duration
 	// Grace is how long a job that is stopped keeps its GPUs. Default 0.
 	Grace time.Duration
+	// Conditions are what starting and saving cost and what breaks; nil: nothing. They take the place of RestartCost and
+	// Grace.
+	Conditions *Conditions
+	// Seed fixes all randomness of the conditions.
+	Seed uint64
 	// Until ends the replay at a virtual time; 0: when the last job has ended.
 	Until time.Duration
 	// Check verifies the whole state after every moment, and makes an error of a command of the scheduler that the
@@ -58,6 +63,12 @@ func (c *Config) Validate() error {
 	}{{"restart cost", c.RestartCost}, {"grace", c.Grace}, {"until", c.Until}} {
 		if span.d < 0 || span.d > maxSeconds*time.Second {
 			bad("%s: %s is not in 0..%d s", span.name, span.d, int64(maxSeconds))
+		}
+	}
+	if c.Conditions != nil {
+		errs = append(errs, c.Conditions.Validate())
+		if c.RestartCost != 0 || c.Grace != 0 {
+			bad("restart cost %s and grace %s: the conditions have start.restart, stop.warn and stop.grace for that", c.RestartCost, c.Grace)
 		}
 	}
 	if c.Policy != nil {

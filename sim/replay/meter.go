@@ -16,6 +16,8 @@ type meter struct {
 	held   float64 // GPU-seconds held within the window
 	wasted float64 // of these, without work that counted: restarts and grace
 	lost   float64 // wasted ones, within the window or not
+
+	byCause [causes]float64 // with conditions: GPU-seconds, within the window or not
 }
 
 // epoch takes in an epoch that has ended: it held some GPUs (thousandths) for a span, and worked in a part of it.
@@ -32,6 +34,9 @@ func (m *meter) add(o *meter) {
 	m.held += o.held
 	m.wasted += o.wasted
 	m.lost += o.lost
+	for i := range m.byCause {
+		m.byCause[i] += o.byCause[i]
+	}
 }
 
 // windowOf is the span in which jobs arrive.

@@ -99,7 +99,7 @@ func (e *observer) leave() error {
 	}
 	e.samples(e.w.now + 1)
 	for i := range e.w.jobs {
-		if a := &e.w.jobs[i]; a.id != 0 && a.ended == 0 {
+		if a := &e.w.jobs[i]; a.id != 0 && a.ended == 0 && a.failed == 0 {
 			e.outcome(i, a)
 		}
 	}
@@ -386,7 +386,7 @@ func (e *observer) outcome(row int, a *attempt) {
 	if e == nil {
 		return
 	}
-	if a.refused || a.ended != 0 {
+	if a.refused || a.ended != 0 || a.failed != 0 {
 		e.progress.Ended++
 	}
 	if e.watch.Outcome == nil {
@@ -401,6 +401,8 @@ func (e *observer) outcome(row int, a *attempt) {
 		o.State = RefusedJob
 	case a.ended != 0:
 		o.State, o.Ended = Finished, a.ended.Sub(genesis)
+	case a.failed != 0:
+		o.State, o.Ended = FailedJob, a.failed.Sub(genesis)
 	}
 	if err := e.watch.Outcome(&o); err != nil {
 		e.fail(err)

@@ -39,13 +39,16 @@ type Report struct {
 	Lost        float64 `json:"lost_gpu_s"`     // GPU time held for restarts and grace, in all
 	Preemptions int     `json:"preemptions"`
 	// Finish-time fairness, see world.fairness: of the jobs that have finished.
-	AvgFairness float64 `json:"finish_time_fairness_avg"`
-	P50Fairness float64 `json:"finish_time_fairness_p50"`
-	P90Fairness float64 `json:"finish_time_fairness_p90"`
-	P99Fairness float64 `json:"finish_time_fairness_p99"`
-	MaxFairness float64 `json:"finish_time_fairness_max"`
-	Preempted   int     `json:"preempted_jobs"`
-	MostStops   int32   `json:"preemptions_of_one_job"` // at most
+	AvgFairness float64   `json:"finish_time_fairness_avg"`
+	P50Fairness float64   `json:"finish_time_fairness_p50"`
+	P90Fairness float64   `json:"finish_time_fairness_p90"`
+	P99Fairness float64   `json:"finish_time_fairness_p99"`
+	MaxFairness float64   `json:"finish_time_fairness_max"`
+	LostGPU     *LostGPU  `json:"lost_gpu_s_by,omitempty"` // with conditions: the lost GPU time, by cause
+	Failures    *Failures `json:"failures,omitempty"`      // with conditions: what broke, and what it did
+	Failed      int       `json:"failed"`                  // for good, of failures
+	Preempted   int       `json:"preempted_jobs"`
+	MostStops   int32     `json:"preemptions_of_one_job"` // at most
 
 	PerQueue map[string]QueueReport `json:"per_queue"`
 
@@ -96,9 +99,12 @@ func (s *summary) add(w *world, nodes []Node) {
 	r.Rejected += w.rejected
 	s.hash = s.hash*31 + w.state.Hash()
 	for i := range w.jobs {
-		if a := &w.jobs[i]; a.began != 0 {
+		if a := &w.jobs[i]; a.began != 0 && w.real == nil {
 			w.measure(a)
 		}
+	}
+	if w.real != nil {
+		w.real.addTo(r)
 	}
 	s.meter.add(&w.meter)
 	s.jobs = append(s.jobs, w.jobs...)
@@ -116,6 +122,8 @@ func (s *summary) report() *Report {
 		switch {
 		case a.refused:
 			r.Refused++
+		case a.failed != 0:
+			r.Failed++
 		case a.ended == 0:
 			r.Left++
 		}
@@ -137,6 +145,9 @@ func (s *summary) report() *Report {
 		r.Goodput = (s.meter.held - s.meter.wasted) / room
 	}
 	r.Lost = s.meter.lost
+	if r.Failures != nil {
+		r.LostGPU = s.meter.lostGPU()
+	}
 	r.PerQueue = map[string]QueueReport{}
 	for q, jobs := range byQueue { // any order: each is judged alone
 		f := figuresOf(jobs)

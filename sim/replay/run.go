@@ -43,6 +43,7 @@ func runWith(cfg *Config, tr *Trace, sched func(*world) scheduler) (*Report, err
 			return nil, err
 		}
 		w.meter.window = window
+		w.renew = sched
 		w.sched = sched(w)
 		eyes.enter(w, p.queue)
 		if err := w.run(); err != nil {
@@ -77,6 +78,14 @@ func (w *world) run() error {
 		if next < len(w.jobs) {
 			soon(genesis.Add(w.jobs[next].job.Submit))
 		}
+		if w.real != nil {
+			if next == len(w.jobs) && w.real.over() {
+				break
+			}
+			if t := w.real.next(); t != 0 {
+				soon(t)
+			}
+		}
 		if at == 0 || idle > maxIdle {
 			break
 		}
@@ -93,6 +102,9 @@ func (w *world) run() error {
 			e := w.events.pop()
 			w.fired++
 			w.fire(&e)
+		}
+		if w.real != nil {
+			w.real.play()
 		}
 		for next < len(w.jobs) && genesis.Add(w.jobs[next].job.Submit) <= w.now {
 			w.fired++
@@ -125,12 +137,18 @@ func (w *world) settled() error {
 	if holding != w.running {
 		return fmt.Errorf("at the end, at %s, the state has %d jobs that hold GPUs, the world has %d: the replay is wrong", w.since(), holding, w.running)
 	}
+	if w.real != nil {
+		return w.real.settled()
+	}
 	return nil
 }
 
 // decide asks the scheduler, applies what it says and lets the agents obey, until it has nothing more to say. It
 // returns when to ask again if nothing else happens (0: not), and whether anything was done.
 func (w *world) decide() (wake cluster.Time, acted bool, err error) {
+	if w.real != nil && !w.real.leading {
+		return 0, false, nil
+	}
 	for range maxRounds {
 		cmds, next := w.sched.Step(&w.state, w.now)
 		if len(cmds) == 0 {
@@ -166,6 +184,9 @@ func (w *world) decide() (wake cluster.Time, acted bool, err error) {
 
 // check verifies the whole state, if that was asked for.
 func (w *world) check() error {
+	if w.real != nil && w.real.broken != nil {
+		return w.real.broken
+	}
 	if !w.cfg.Check {
 		return nil
 	}

@@ -11,16 +11,23 @@ type scheduler interface {
 	Step(s *cluster.State, now cluster.Time) ([]cluster.Command, cluster.Time)
 }
 
-// leader is the leader's judgement itself. No lease ever runs out: a replay's nodes do not fail.
-type leader struct{ stepper *control.Stepper }
+// leader is the leader's judgement itself. Without conditions no lease ever runs out.
+type leader struct {
+	w       *world
+	stepper *control.Stepper
+}
 
 func newScheduler(w *world) scheduler {
 	cfg := w.cfg.Control
 	cfg.Planner.Length = w.length
-	return &leader{control.NewStepper(cfg)}
+	return &leader{w, control.NewStepper(cfg)}
 }
 
 // Step implements scheduler.
 func (l *leader) Step(s *cluster.State, now cluster.Time) ([]cluster.Command, cluster.Time) {
-	return l.stepper.Step(s, nil, now)
+	var leases control.Leases
+	if r := l.w.real; r != nil {
+		leases = r.leases()
+	}
+	return l.stepper.Step(s, leases, now)
 }

@@ -41,6 +41,7 @@ func (r *Report) WriteText(w io.Writer, sp *Speed) error {
 	row("makespan", "%s", TimeText(r.Makespan))
 	row("GPU time", "%.1f %% held, %.1f %% useful while jobs arrive; %.0f GPU h lost", 100*r.Allocation, 100*r.Goodput, r.Lost/3600)
 	row("preemptions", "%d of %d jobs, at most %d of one", r.Preemptions, r.Preempted, r.MostStops)
+	r.conditionRows(row)
 	row("log", "%d commands, %d of them refused, %d events", r.Commands, r.Rejected, r.Events)
 	row("state hash", "%s", r.StateHash)
 	if sp != nil {

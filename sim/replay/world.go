@@ -34,6 +34,7 @@ type attempt struct {
 	rho     float64      // its finish-time fairness, once it has ended
 	stopped bool         // the present epoch
 	refused bool
+	failed  cluster.Time // for good, of failures; 0: not
 }
 
 // world is a cluster that obeys: nodes that never fail, and agents that answer in no time.
@@ -43,6 +44,8 @@ type world struct {
 	index    uint64
 	now      cluster.Time
 	sched    scheduler
+	renew    func(*world) scheduler // makes sched anew
+	real     *reality               // with conditions; else agents obey at once
 	jobs     []attempt
 	byID     []int32 // index among jobs, by id - 1
 	events   heap
@@ -66,6 +69,7 @@ type shape struct {
 	queue, types string
 	gpus, milli  int32
 	cpu, mem     int64
+	elastic      bool
 }
 
 func newWorld(cfg *Config, jobs []Job, nodes []Node) (*world, error) {
@@ -90,6 +94,9 @@ func newWorld(cfg *Config, jobs []Job, nodes []Node) (*world, error) {
 		if r := w.apply(c); r.Code != cluster.OK {
 			return nil, fmt.Errorf("set up the replay: %s", r.Message)
 		}
+	}
+	if cfg.Conditions != nil {
+		w.real = newReality(w, nodes)
 	}
 	return w, nil
 }
@@ -120,6 +127,7 @@ func register(n *Node, i int) cluster.Node {
 // multiple of a node has whole nodes, as in all the published replays.
 func (w *world) spec(j *Job) *cluster.JobSpec {
 	key := shape{queue: j.Queue, types: strings.Join(j.Types, "|"), gpus: j.GPUs, milli: j.Milli, cpu: j.CPU, mem: j.Mem}
+	key.elastic = w.real != nil && w.real.elastic(j)
 	if s := w.specs[key]; s != nil {
 		return s
 	}
@@ -137,6 +145,9 @@ func (w *world) spec(j *Job) *cluster.JobSpec {
 	case j.GPUs%w.largest == 0:
 		s.GPUsPerNode = w.largest
 	}
+	if w.real != nil {
+		w.real.shape(s, key.elastic)
+	}
 	w.specs[key] = s
 	return s
 }
@@ -144,6 +155,9 @@ func (w *world) spec(j *Job) *cluster.JobSpec {
 func (w *world) apply(c cluster.Command) cluster.Result {
 	w.index++
 	r := w.state.Apply(w.index, w.now, c)
+	if w.real != nil {
+		w.real.changed(r.Changes)
+	}
 	if w.eyes != nil {
 		w.eyes.changed(r.Changes)
 	}
@@ -152,6 +166,10 @@ func (w *world) apply(c cluster.Command) cluster.Result {
 
 // submit hands in a job. What the cluster refuses (a gang larger than all of it) never runs.
 func (w *world) submit(i int32) {
+	if w.real != nil && !w.real.leading {
+		w.real.waiting = append(w.real.waiting, i)
+		return
+	}
 	a := &w.jobs[i]
 	w.eyes.came()
 	if w.largest == 0 { // a part without nodes: the state, which hopes for some, would let it wait for ever
@@ -185,6 +203,9 @@ func (w *world) length(id cluster.JobID) time.Duration {
 
 // obey does what a command of the scheduler has asked the agents for.
 func (w *world) obey(c cluster.Command) {
+	if w.real != nil {
+		return // it sees what has changed
+	}
 	switch c := c.(type) {
 	case *cluster.StartJob:
 		w.started(c)
