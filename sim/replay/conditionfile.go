@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -204,7 +205,7 @@ func (r *conditionReader) preset(root *yaml.Node) {
 // read takes in a map of fields, or of maps of them.
 func (r *conditionReader) read(at string, n *yaml.Node) {
 	if n.Kind != yaml.MappingNode {
-		r.bad(n, "%s must be a map of fields", strings.TrimSuffix(at+" ", " "))
+		r.bad(n, "%s must be a map of fields", cmp.Or(strings.TrimSuffix(at, "."), "the file"))
 		return
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {

@@ -3,11 +3,13 @@
 //
 // The main function is [Run]: it submits the jobs of a [Trace], lets the leader's judgement (scheduler/control) start
 // and stop them, answers for the agents at once, and makes a [Report]. [Place] does the same for placement alone. Unlike
-// the world of package sim there are no faults, messages or leaders, so that a trace of years takes seconds.
+// in the world of package sim nothing fails and no message takes time, so that a trace of years takes seconds; with
+// [Conditions] jobs take time to start, save and stop, and machines, GPUs, agents and leaders fail.
 //
 // The package must not read a clock, start a goroutine or open a connection; equal inputs give equal reports, byte for
 // byte. It decides nothing of its own: a rule that only a replay has would make its figures worthless.
 //
 // Read next: trace.go and csv.go (inputs), run.go (the loop), world.go (what agents and workers would do), partition.go,
-// report.go, watch.go (what others may see of it), then scheduler/control.
+// report.go, watch.go (what others may see of it); with conditions: conditions.go, reality.go, gang.go, machine.go, strike.go;
+// then scheduler/control.
 package replay
