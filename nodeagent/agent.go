@@ -22,6 +22,7 @@ import (
 	"github.com/gangline/gangline/nodeagent/gpu"
 	"github.com/gangline/gangline/nodeagent/gpu/nvml"
 	"github.com/gangline/gangline/nodeagent/gpu/open"
+	"github.com/gangline/gangline/nodeagent/keeper"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/socket"
 	"github.com/gangline/gangline/nodeagent/telemetry"
@@ -47,6 +48,7 @@ type Agent struct {
 	id       *identity
 	workers  *worker.Manager
 	sockets  *socket.Server
+	keeper   *keeper.Keeper
 	gpus     gpu.Prober
 	monitor  *gpu.Monitor
 	metrics  *telemetry.Metrics
@@ -143,6 +145,7 @@ func (a *Agent) open(ctx context.Context) error {
 	}
 	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Logger: a.log})
 	a.recallNotes()
+	a.keeper = keeper.New(keeper.Config{Committed: a.committed, Changed: a.look, Clock: cfg.Clock, Log: a.log})
 	alive := slices.ContainsFunc(a.workers.Workers(), func(st worker.Status) bool { return st.State != worker.Exited })
 	a.gpus, err = open.Prober(ctx, cfg.GPUs, open.Config{
 		Node: cfg.Name, Busy: a.holds, Now: cfg.Clock, NVML: nvml.Config{Command: cfg.GPUProbe}, Log: a.log,
@@ -201,6 +204,9 @@ func (a *Agent) closeAll() error {
 		}
 	}
 	if a.sockets != nil {
+		if a.keeper != nil {
+			a.keeper.Close() // it tells the sockets of what it has committed
+		}
 		a.sockets.Shutdown()
 	}
 	if a.gpus != nil {
@@ -332,7 +338,7 @@ func (a *Agent) setHeld(statuses []worker.Status) {
 func (a *Agent) snapshot() telemetry.Snapshot {
 	reading := a.monitor.Latest()
 	counts := map[telemetry.WorkerState]int{}
-	for _, st := range a.workers.Workers() {
+	for _, st := range a.workerStatuses() {
 		switch {
 		case st.State == worker.Stopping || (st.Stopped() && st.State != worker.Exited):
 			counts[telemetry.WorkerStopping]++

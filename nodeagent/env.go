@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -33,6 +34,8 @@ type launchPlace struct {
 	CheckpointRoot string
 	// Socket is the worker's agent socket, Hostfile its host file.
 	Socket, Hostfile string
+	// ResumeFrom is the verified checkpoint that the agent found; "": what the scheduler knows of holds.
+	ResumeFrom string
 	// MasterPort is the worker's MASTER_PORT.
 	MasterPort int32
 }
@@ -110,7 +113,7 @@ func ganglineEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchP
 		"GANGLINE_GPU_UUIDS":      strings.Join(w.GetGpuUuids(), ","),
 		"GANGLINE_HOSTFILE":       place.Hostfile,
 		"GANGLINE_CHECKPOINT_DIR": checkpointDir(place.CheckpointRoot, a.GetJobId()),
-		"GANGLINE_RESUME_FROM":    a.GetResumeFrom(),
+		"GANGLINE_RESUME_FROM":    cmp.Or(place.ResumeFrom, a.GetResumeFrom()),
 		"GANGLINE_AGENT_SOCKET":   place.Socket,
 	}
 	if keep := a.GetCheckpointKeep(); keep > 0 {

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -28,6 +29,8 @@ const (
 	// agent that adopts the worker reads them.
 	labelShare = "gpu_milli"
 	labelPort  = "master_port"
+	// labelKeep is how many checkpoints of files the agent keeps of the job.
+	labelKeep = "checkpoint_keep"
 
 	// launchFailed is the exit code reported for a worker that could not be started: the shell's code for a command
 	// that does not exist. The message tells it from a program's own 127.
@@ -35,8 +38,8 @@ const (
 )
 
 // launch prepares one worker's folder and socket, then starts it with port as its MASTER_PORT. It runs in a goroutine of
-// its own.
-func (a *Agent) launch(key reconcile.Key, ordered orderedWorker, port int32) (err error) {
+// its own; ctx ends with the agent.
+func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWorker, port int32) (err error) {
 	defer func() {
 		if err != nil {
 			a.sockets.Forget(key)
@@ -54,6 +57,9 @@ func (a *Agent) launch(key reconcile.Key, ordered orderedWorker, port int32) (er
 	place := launchPlace{
 		Agent: os.Environ(), CheckpointRoot: a.cfg.CheckpointRoot, Socket: path, Hostfile: filepath.Join(dir, hostfileName),
 		MasterPort: port,
+	}
+	if place.ResumeFrom, err = a.resumeFrom(ctx, key, as); err != nil {
+		return fmt.Errorf("launch worker %v: %w", key, err)
 	}
 	env, err := workerEnv(as, ordered.worker, place)
 	if err != nil {
@@ -86,6 +92,9 @@ func (a *Agent) launch(key reconcile.Key, ordered orderedWorker, port int32) (er
 	}
 	if as.GetMasterPort() == 0 {
 		labels[labelPort] = number(port)
+	}
+	if keep := as.GetCheckpointKeep(); keep > 0 {
+		labels[labelKeep] = number(keep)
 	}
 	return a.workers.Launch(worker.Spec{
 		Key: worker.Key(key), Command: as.GetCommand(), Env: env, Dir: work, GPUs: ordered.worker.GetGpuUuids(),

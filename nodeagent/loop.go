@@ -40,6 +40,7 @@ type reconciler struct {
 	// ended are exits already counted.
 	ended map[reconcile.Key]bool
 
+	life    context.Context //nolint:containedctx // ends with the agent; launches wait for storage
 	results chan result
 	running sync.WaitGroup
 	retry   *time.Timer
@@ -54,8 +55,8 @@ type result struct {
 // loop owns the reconciliation until ctx ends, and waits for the actions under way.
 func (a *Agent) loop(ctx context.Context) error {
 	r := &reconciler{
-		Agent: a,
-		told:  map[reconcile.Key]reconcile.Stop{}, until: map[reconcile.Key]socket.Stop{},
+		Agent: a, life: ctx,
+		told: map[reconcile.Key]reconcile.Stop{}, until: map[reconcile.Key]socket.Stop{},
 		busy: map[reconcile.Key]reconcile.Action{}, ports: map[reconcile.Key]int32{}, ended: map[reconcile.Key]bool{},
 		results: make(chan result, maxActions), // so that no action ever waits for the loop
 		retry:   time.NewTimer(retryAfter),
@@ -104,7 +105,8 @@ func (r *reconciler) adopted() {
 // look is one round: take the newest order, compare, act, tell. It never waits for a worker or for the network.
 func (r *reconciler) look() {
 	r.takeOrder()
-	statuses := r.workers.Workers()
+	r.keepCheckpoints()
+	statuses := r.workerStatuses()
 	r.setHeld(statuses)
 	r.openSockets(statuses)
 	known := r.known(statuses)
@@ -224,7 +226,7 @@ func (r *reconciler) start(action reconcile.Action, statuses []worker.Status) {
 			if err != nil {
 				return err
 			}
-			return r.launch(action.Key, ordered, port)
+			return r.launch(r.life, action.Key, ordered, port)
 		}
 	case reconcile.Halt:
 		r.tell(action, statuses)

@@ -31,7 +31,7 @@ const (
 func (a *Agent) statuses() []*agentv1.WorkerStatus {
 	var out []*agentv1.WorkerStatus
 	known := map[reconcile.Key]bool{}
-	for _, st := range a.workers.Workers() {
+	for _, st := range a.workerStatuses() {
 		key := reconcile.Key(st.Key)
 		known[key] = true
 		// An end that is not on disk yet could be forgotten by a power cut after the leader has acted on it. It is

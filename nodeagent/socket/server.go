@@ -182,6 +182,13 @@ func (s *Server) Notes(key reconcile.Key) *agentv1.WorkerStatus {
 	return proto.CloneOf(e.notes)
 }
 
+// Committed keeps a checkpoint that was committed for a worker, as ReportCheckpoint does. A worker that is not tracked is left out.
+func (s *Server) Committed(key reconcile.Key, c *agentv1.Checkpoint) {
+	if e := s.find(key); e != nil {
+		e.committed(c)
+	}
+}
+
 // SetPeers tells a worker the addresses of all ranks; its Rendezvous then returns. Empty peers tell nothing.
 func (s *Server) SetPeers(key reconcile.Key, peers []string) {
 	if e := s.find(key); e != nil {

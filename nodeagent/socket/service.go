@@ -119,6 +119,12 @@ func (e *endpoint) ReportCheckpoint(_ context.Context, req *agentv1.ReportCheckp
 	if c.GetPath() == "" || len(c.GetPath()) > maxText || c.GetStep() < 0 {
 		return nil, status.Errorf(codes.InvalidArgument, "report checkpoint: a step >= 0 and a path of at most %d bytes are needed, got step %d and %q", maxText, c.GetStep(), c.GetPath())
 	}
+	e.committed(c)
+	return &agentv1.ReportCheckpointResponse{}, nil
+}
+
+// committed keeps a checkpoint if it is the newest.
+func (e *endpoint) committed(c *agentv1.Checkpoint) {
 	e.mu.Lock()
 	if old := e.notes.GetCheckpoint(); old == nil || c.GetStep() >= old.GetStep() {
 		e.notes.Checkpoint = proto.CloneOf(c)
@@ -128,7 +134,6 @@ func (e *endpoint) ReportCheckpoint(_ context.Context, req *agentv1.ReportCheckp
 	// A full disk on the node must not cost the training: the leader hears of the checkpoint in any case.
 	e.save(e.server.log, true)
 	e.server.cfg.Changed()
-	return &agentv1.ReportCheckpointResponse{}, nil
 }
 
 // ReportPeerLost keeps why the worker is about to exit.

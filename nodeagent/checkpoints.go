@@ -1,0 +1,84 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/gangline/gangline/nodeagent/keeper"
+	"github.com/gangline/gangline/nodeagent/reconcile"
+	"github.com/gangline/gangline/nodeagent/worker"
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+)
+
+// verifyWithin bounds the verification of a checkpoint of files before a launch: the scheduler gives up on a launch after 5 minutes.
+const verifyWithin = 4 * time.Minute
+
+// keptJob is a job as the keeper knows it.
+func (a *Agent) keptJob(key reconcile.Key, keep int) keeper.Job {
+	dir := checkpointDir(a.cfg.CheckpointRoot, key.Job)
+	return keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Keep: keep}
+}
+
+// keepCheckpoints has the keeper watch the jobs whose rank 0 is here, up to a last look when that has ended.
+func (a *Agent) keepCheckpoints() {
+	present := map[reconcile.Key]bool{}
+	for _, st := range a.workers.Workers() {
+		key := reconcile.Key(st.Key)
+		if key.Rank != 0 || st.Acked {
+			continue
+		}
+		present[key] = true
+		keep, err := strconv.Atoi(st.Labels[labelKeep])
+		if err != nil {
+			keep = 0 // the job says none
+		}
+		a.keeper.Watch(a.keptJob(key, keep), st.State == worker.Exited)
+	}
+	a.keeper.Forget(func(key reconcile.Key) bool { return present[key] })
+}
+
+// workerStatuses are the workers of this node. One that has ended counts as stopping until the keeper has had its last look at the
+// job's checkpoints: its end starts the job's next epoch, which fences off whatever is not committed by then.
+func (a *Agent) workerStatuses() []worker.Status {
+	all := a.workers.Workers()
+	for i := range all {
+		if st := &all[i]; st.State == worker.Exited && st.Key.Rank == 0 && !st.Acked && !a.keeper.Settled(reconcile.Key(st.Key)) {
+			st.State, st.Reason = worker.Stopping, "has ended; files that it saved are being committed"
+		}
+	}
+	return all
+}
+
+// committed keeps what the keeper has committed as if the worker itself had told it.
+func (a *Agent) committed(c keeper.Commit) {
+	a.sockets.Committed(c.Key, &agentv1.Checkpoint{Step: int64(c.Step), Path: c.Path, Bytes: c.Bytes}) //nolint:gosec // at most 63 bits
+}
+
+// look has the loop look again.
+func (a *Agent) look() {
+	poke(a.wake)
+	a.notify()
+}
+
+// resumeFrom finds the verified checkpoint of files that a worker starts from, "" if there is none of this kind.
+func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.Assignment) (string, error) {
+	vctx, cancel := context.WithTimeout(ctx, verifyWithin)
+	defer cancel()
+	found, err := keeper.Resume(vctx, a.keptJob(key, 0), as.GetNodeRank() == 0)
+	for _, s := range found.Skipped {
+		a.log.Error("a checkpoint is damaged, an older one is taken: the work since then is repeated",
+			keyArgs(key, "checkpoint", s.Ref, "dir", s.Dir, "err", s.Err)...)
+	}
+	for _, name := range found.Aside {
+		a.log.Warn("files that a program had saved were not committed when its node was lost: they are kept, and no checkpoint", keyArgs(key, "dir", name)...)
+	}
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && as.GetResumeFrom() != "" {
+		a.log.Error("the checkpoint to resume from could not be verified in time: it is used as it is",
+			keyArgs(key, "within", verifyWithin, "checkpoint", as.GetResumeFrom())...)
+		return "", nil
+	}
+	return found.Path, err
+}

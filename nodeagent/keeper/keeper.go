@@ -1,0 +1,139 @@
+package keeper
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gangline/gangline/nodeagent/reconcile"
+)
+
+const (
+	// lookEvery is how often a job's directory is looked at: one stat, and a listing only if it changed.
+	lookEvery = time.Second
+	// lastLook bounds how long the end of a worker waits for a look at storage that hangs; lastCommit, for a commit that
+	// is under way. Then the end is told all the same, and what was not committed stays where it is.
+	lastLook   = 10 * time.Second
+	lastCommit = 10 * time.Minute
+	// retryAfter is the wait after a commit that failed, such as on a full disk.
+	retryAfter = 5 * time.Second
+)
+
+// Job is one job whose directory is looked after, in one epoch. The agent of rank 0 does it.
+type Job struct {
+	Key  reconcile.Key // of rank 0
+	Dir  string        // the job's checkpoint directory
+	Name string        // by which its checkpoints know it
+	Keep int           // how many to keep; 0: all
+}
+
+// Commit is a checkpoint that was committed.
+type Commit struct {
+	Key   reconcile.Key
+	Step  uint64
+	Path  string
+	Bytes int64
+}
+
+// Config is what a Keeper works with. All but Log are required.
+type Config struct {
+	// Committed takes each commit. It may be called from several goroutines.
+	Committed func(Commit)
+	// Changed is called when an answer of Settled may have changed.
+	Changed func()
+	// Clock stamps commits.
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// Keeper watches the directories of jobs that run. Its methods may be called concurrently.
+type Keeper struct {
+	cfg    Config
+	ctx    context.Context //nolint:containedctx // the life of the watches
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	watches map[reconcile.Key]*watch
+}
+
+// New gives a keeper that watches nothing. Close ends it.
+func New(cfg Config) *Keeper {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	k := &Keeper{cfg: cfg, watches: map[reconcile.Key]*watch{}}
+	k.ctx, k.cancel = context.WithCancel(context.Background())
+	return k
+}
+
+// Close ends all watches and waits for them. What they have begun the next agent goes on with.
+func (k *Keeper) Close() {
+	k.cancel()
+	k.wg.Wait()
+}
+
+// Watch looks after a job from now on; ended says that its processes are gone, so that one last look is left. Watching twice is no error.
+func (k *Keeper) Watch(job Job, ended bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w := k.watches[job.Key]
+	if w == nil {
+		w = &watch{keeper: k, job: job, ended: make(chan struct{}), failed: map[string]time.Time{}}
+		k.watches[job.Key] = w
+		k.wg.Add(1)
+		go w.run(k.ctx)
+	}
+	if ended && !w.over {
+		w.over, w.endedAt = true, time.Now()
+		close(w.ended)
+		w.late = time.AfterFunc(lastLook+time.Second, func() { k.ask(w) })
+	}
+}
+
+// Settled says whether all that a worker's end has to wait for is done, or has taken too long. False for one that is not watched yet.
+func (k *Keeper) Settled(key reconcile.Key) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w := k.watches[key]
+	switch {
+	case w == nil || !w.over:
+		return false
+	case w.done:
+		return true
+	}
+	limit := lastLook
+	if w.busy {
+		limit = lastCommit
+	}
+	return time.Since(w.endedAt) > limit
+}
+
+// ask has Settled asked again, now and then until the last look is over: it may never be.
+func (k *Keeper) ask(w *watch) {
+	k.cfg.Changed()
+	w.set(func() {
+		if !w.done {
+			w.late.Reset(lastLook)
+		}
+	})
+}
+
+// Forget drops all jobs but those that keep names. Their watches end.
+func (k *Keeper) Forget(keep func(reconcile.Key) bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, w := range k.watches {
+		if !keep(key) {
+			if !w.over {
+				w.over, w.endedAt = true, time.Now()
+				close(w.ended)
+			}
+			if w.late != nil {
+				w.late.Stop()
+			}
+			delete(k.watches, key)
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package keeper
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/gangline/gangline/checkpoint"
+	"github.com/gangline/gangline/nodeagent/reconcile"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 30 * time.Second
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+type kept struct {
+	*Keeper
+	commits chan Commit
+	changed chan struct{}
+}
+
+func newKept(t *testing.T) *kept {
+	t.Helper()
+	k := &kept{commits: make(chan Commit, 16), changed: make(chan struct{}, 16)}
+	k.Keeper = New(Config{
+		Committed: func(c Commit) { k.commits <- c },
+		Changed:   func() { k.changed <- struct{}{} },
+		Clock:     func() time.Time { return time.Unix(1_790_000_000, 0) },
+	})
+	t.Cleanup(k.Close)
+	return k
+}
+
+func (k *kept) next(t *testing.T) Commit {
+	t.Helper()
+	select {
+	case c := <-k.commits:
+		return c
+	case <-time.After(patience):
+		t.Fatal("nothing is committed")
+		return Commit{}
+	}
+}
+
+func job(dir string, epoch uint64, keep int) Job {
+	return Job{Key: reconcile.Key{Job: 7, Epoch: epoch}, Dir: dir, Name: "job-7", Keep: keep}
+}
+
+func TestARenameIsCommitted(t *testing.T) {
+	t.Parallel()
+	dir, k := t.TempDir(), newKept(t)
+	j := job(dir, 2, 1)
+	k.Watch(j, false)
+	if k.Settled(j.Key) {
+		t.Error("settled while the job runs")
+	}
+	for step, name := range map[uint64]string{5: "step-5", 6: "step-0000006"} {
+		write(t, dir+"/tmp/model.pt", name)
+		if err := os.Rename(dir+"/tmp", dir+"/"+name); err != nil {
+			t.Fatal(err)
+		}
+		c := k.next(t)
+		if c.Step != step || c.Key != j.Key || c.Bytes != int64(len(name)) || read(t, c.Path+"/model.pt") != name {
+			t.Errorf("committed %+v", c)
+		}
+	}
+	write(t, dir+"/tmp-7/model.pt", "is being written")
+	k.Watch(j, true)
+	<-k.changed
+	if !k.Settled(j.Key) {
+		t.Error("not settled after the last look")
+	}
+	if read(t, dir+"/tmp-7/model.pt") == "" || len(k.commits) > 0 {
+		t.Error("a directory that is no step's was touched")
+	}
+}
+
+// TestTheLastLook commits what a program renamed just before it ended, and what a killed commit command left.
+func TestTheLastLook(t *testing.T) {
+	t.Parallel()
+	dir, k := t.TempDir(), newKept(t)
+	j := job(dir, 3, 0)
+	write(t, dir+"/"+checkpoint.Ref{Epoch: 3, Step: 8}.String()+"/model.pt", "half committed")
+	write(t, dir+"/step-9/model.pt", "renamed")
+	write(t, dir+"/step-x/model.pt", "not a step")
+	k.Watch(j, true)
+	got := map[uint64]string{}
+	for range 2 {
+		c := k.next(t)
+		got[c.Step] = read(t, c.Path+"/model.pt")
+	}
+	if got[8] != "half committed" || got[9] != "renamed" {
+		t.Errorf("committed %v", got)
+	}
+	<-k.changed
+	if !k.Settled(j.Key) || len(k.commits) > 0 {
+		t.Error("not settled, or more was committed")
+	}
+	k.Forget(func(reconcile.Key) bool { return false })
+	if k.Settled(j.Key) {
+		t.Error("a job that is not watched is settled")
+	}
+}
+
+func TestAnOldEpochCommitsNothing(t *testing.T) {
+	t.Parallel()
+	dir, k := t.TempDir(), newKept(t)
+	s, err := new(Job{Dir: dir, Name: "job-7"}).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Fence(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/step-9/model.pt", "late")
+	k.Watch(job(dir, 4, 0), true)
+	<-k.changed
+	if len(k.commits) > 0 || read(t, dir+"/step-9/model.pt") != "late" {
+		t.Error("a late epoch's files were committed, or are gone")
+	}
+}
+
+// saved gives a directory in which epoch 1 has committed two steps of files.
+func saved(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := new(Job{Dir: dir, Name: "job-7"}).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Fence(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []uint64{10, 20} {
+		write(t, dir+"/tmp/model.pt", strings.Repeat("x", int(step)))
+		if _, err := s.CommitFiles(t.Context(), checkpoint.FilesCommit{Epoch: 1, Step: step, From: "tmp"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestResumeTakesTheNewestThatVerifies(t *testing.T) {
+	t.Parallel()
+	dir := saved(t)
+	write(t, dir+"/step-30/model.pt", "never committed")
+	got, err := Resume(t.Context(), job(dir, 2, 0), true)
+	if err != nil || filepath.Base(got.Path) != "step-0000000020.epoch-1" || len(got.Skipped) > 0 || len(got.Aside) != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if read(t, dir+"/"+got.Aside[0]+"/model.pt") != "never committed" {
+		t.Error("what was not committed is gone")
+	}
+	write(t, got.Path+"/model.pt", strings.Repeat("y", 20))
+	got, err = Resume(t.Context(), job(dir, 3, 0), false)
+	if err != nil || filepath.Base(got.Path) != "step-0000000010.epoch-1" || len(got.Skipped) != 1 {
+		t.Errorf("with a damaged one: %+v, %v", got, err)
+	}
+	if _, err := Resume(t.Context(), job(dir, 2, 0), false); !errors.Is(err, checkpoint.ErrFenced) {
+		t.Errorf("an older epoch: %v", err)
+	}
+	write(t, got.Path+"/model.pt", strings.Repeat("y", 10))
+	if _, err := Resume(t.Context(), job(dir, 4, 0), false); !errors.Is(err, checkpoint.ErrAllBad) {
+		t.Errorf("with all damaged: %v", err)
+	}
+}
+
+// TestResumeLeavesOthersAlone: without files there is nothing to verify, and no fence to put.
+func TestResumeLeavesOthersAlone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for step := uint64(1); step <= 2; step++ {
+		if got, err := Resume(t.Context(), job(dir, 2, 0), true); err != nil || got.Path != "" {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if _, err := os.Stat(dir + "/fence"); err == nil {
+			t.Error("the epoch was begun")
+		}
+		s, err := new(Job{Dir: dir, Name: "job-7"}).open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Fence(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.WriteShard(t.Context(), checkpoint.ShardWrite{Epoch: 1, Step: step, WorldSize: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Commit(t.Context(), checkpoint.CommitRequest{Epoch: 1, Step: step, WorldSize: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(dir + "/fence"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := Resume(t.Context(), job(dir+"/none", 2, 0), true); err != nil || got.Path != "" {
+		t.Errorf("no directory: %+v, %v", got, err)
+	}
+}

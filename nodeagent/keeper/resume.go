@@ -1,0 +1,88 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/gangline/gangline/checkpoint"
+)
+
+// Resumed says what a start resumes from.
+type Resumed struct {
+	// Path is the checkpoint's directory; empty: the job has none of files, or its newest holds tensors, which programs verify as they read.
+	Path string
+	// Skipped are newer ones that are damaged.
+	Skipped []checkpoint.Skipped
+	// Aside are directories that a program had renamed for a commit before its node was lost, and where they are now.
+	Aside []string
+}
+
+// Resume begins the epoch in a job's directory and finds the newest checkpoint of files whose every byte verifies. Every agent
+// of the gang comes to the same, because the fence makes what older epochs committed final. first is set on one of them: it moves what was
+// never committed aside, so that it does not become a checkpoint of an epoch that did not write it. Without checkpoints of
+// files it touches nothing. Errors: checkpoint.ErrAllBad, ErrFenced, the context's, the file system's; then the job must not start from nothing.
+func Resume(ctx context.Context, job Job, first bool) (Resumed, error) {
+	var out Resumed
+	entries, err := os.ReadDir(job.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	if err != nil {
+		return out, fmt.Errorf("look for the checkpoint to resume from: %w", err)
+	}
+	any := false
+	for _, e := range entries {
+		if _, err := checkpoint.ParseRef(e.Name()); err == nil {
+			any = true
+		}
+		if _, ok := Step(e.Name()); ok && e.IsDir() && first {
+			to := fmt.Sprintf("uncommitted-%s.before-epoch-%d", e.Name(), job.Key.Epoch)
+			if err := os.Rename(filepath.Join(job.Dir, e.Name()), filepath.Join(job.Dir, to)); err != nil {
+				return out, fmt.Errorf("move files aside that an earlier epoch did not commit: %w", err)
+			}
+			out.Aside = append(out.Aside, to)
+		}
+	}
+	if !any {
+		return out, nil
+	}
+	store, err := job.open()
+	if err != nil {
+		return out, fmt.Errorf("open the checkpoints in %s: %w", job.Dir, err)
+	}
+	if ok, err := newestIsFiles(ctx, store); err != nil || !ok {
+		return out, err
+	}
+	if err := store.Fence(ctx, job.Key.Epoch); err != nil {
+		return out, err
+	}
+	m, skipped, err := store.Latest(ctx)
+	out.Skipped = skipped
+	switch {
+	case errors.Is(err, checkpoint.ErrNone):
+		return out, nil
+	case err != nil:
+		return out, fmt.Errorf("find the checkpoint to resume from in %s: %w", job.Dir, err)
+	case m.WorldSize == 0:
+		out.Path = filepath.Join(job.Dir, m.Dir)
+	}
+	return out, nil
+}
+
+// newestIsFiles says whether the newest checkpoint whose manifest can be read holds a program's own files.
+func newestIsFiles(ctx context.Context, store *checkpoint.Store) (bool, error) {
+	refs, err := store.List(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, ref := range refs {
+		if m, err := store.Load(ctx, ref); err == nil {
+			return m.WorldSize == 0, nil
+		}
+	}
+	return len(refs) > 0, nil // all damaged: let it be said
+}

@@ -1,0 +1,193 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gangline/gangline/checkpoint"
+)
+
+// watch is the watch over one job.
+type watch struct {
+	keeper *Keeper
+	job    Job
+	ended  chan struct{} // closed when the job's processes are gone
+
+	// Guarded by Keeper.mu.
+	over    bool // ended is closed
+	endedAt time.Time
+	late    *time.Timer
+	busy    bool // a commit is under way
+	done    bool // the last look is over
+
+	// Of the watch's own goroutine.
+	seen   time.Time            // the directory's time at the last listing that found nothing
+	failed map[string]time.Time // when a name was last tried in vain
+}
+
+// run looks until the job has ended, and then once more.
+func (w *watch) run(ctx context.Context) {
+	defer w.keeper.wg.Done()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			w.look(ctx, false)
+		case <-w.ended:
+			w.look(ctx, true)
+			if ctx.Err() != nil {
+				return // the next agent has the last look
+			}
+			w.set(func() {
+				w.done = true
+				if w.late != nil {
+					w.late.Stop()
+				}
+			})
+			w.keeper.cfg.Changed()
+			return
+		}
+	}
+}
+
+func (w *watch) set(f func()) {
+	w.keeper.mu.Lock()
+	defer w.keeper.mu.Unlock()
+	f()
+}
+
+// settleTime is how long a directory's time must lie back before it tells that nothing came since: file systems stamp in steps, and
+// the clocks of servers differ.
+const settleTime = 2 * time.Second
+
+// look commits what is there to commit. The last one also takes up what a killed commit has left: nobody else can be at it any more.
+func (w *watch) look(ctx context.Context, last bool) {
+	info, err := os.Stat(w.job.Dir)
+	if err != nil || !info.IsDir() {
+		return // no directory, nothing to commit; the program's own writes fail loudly enough
+	}
+	if !last && info.ModTime().Equal(w.seen) {
+		return
+	}
+	entries, err := os.ReadDir(w.job.Dir)
+	if err != nil {
+		w.warn("a job's checkpoint directory cannot be listed", "err", err)
+		return
+	}
+	found := false
+	for _, e := range entries {
+		if step, ok := Step(e.Name()); ok && e.IsDir() {
+			found = true
+			w.commit(ctx, e.Name(), step, last)
+		}
+	}
+	if last {
+		w.takeUp(ctx, entries)
+	}
+	if !found && time.Since(info.ModTime()) > settleTime {
+		w.seen = info.ModTime()
+	}
+}
+
+// Step reads a name such as step-500, by which a program says that a directory is ready to be committed.
+func Step(name string) (uint64, bool) {
+	digits, ok := strings.CutPrefix(name, "step-")
+	if !ok || digits == "" || strings.Trim(digits, "0123456789") != "" {
+		return 0, false
+	}
+	step, err := strconv.ParseUint(digits, 10, 63)
+	return step, err == nil
+}
+
+// takeUp ends commits that were cut short in this epoch.
+func (w *watch) takeUp(ctx context.Context, entries []os.DirEntry) {
+	any := false
+	for _, e := range entries {
+		ref, err := checkpoint.ParseRef(e.Name())
+		any = any || err == nil && ref.Epoch == w.job.Key.Epoch
+	}
+	if !any {
+		return // most jobs: no store need be opened
+	}
+	store, err := w.job.open()
+	if err != nil {
+		return
+	}
+	steps, err := store.HalfFiles(ctx, w.job.Key.Epoch)
+	if err != nil {
+		w.warn("what a killed commit left cannot be looked for", "err", err)
+	}
+	for _, step := range steps {
+		w.commit(ctx, fmt.Sprintf("step-%d", step), step, true)
+	}
+}
+
+// commit makes a checkpoint of one directory, tells of it, and removes older ones.
+func (w *watch) commit(ctx context.Context, from string, step uint64, last bool) {
+	if time.Since(w.failed[from]) < retryAfter && !last {
+		return
+	}
+	w.set(func() { w.busy = true })
+	defer w.set(func() { w.busy = false })
+	store, err := w.job.open()
+	if err == nil {
+		err = store.Fence(ctx, w.job.Key.Epoch)
+	}
+	var m checkpoint.Manifest
+	if err == nil {
+		m, err = store.CommitFiles(ctx, checkpoint.FilesCommit{Epoch: w.job.Key.Epoch, Step: step, From: from, SavedAt: w.keeper.cfg.Clock()})
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		w.warn("files that a program has saved are not a checkpoint yet", "dir", from, "err", err)
+		w.failed[from] = time.Now()
+		return
+	}
+	path := filepath.Join(w.job.Dir, m.Dir)
+	w.keeper.cfg.Log.Info("checkpoint committed", w.args("step", step, "path", path, "bytes", m.Bytes(), "files", len(m.Files))...)
+	w.keeper.cfg.Committed(Commit{Key: w.job.Key, Step: step, Path: path, Bytes: m.Bytes()})
+	if w.job.Keep < 1 {
+		return
+	}
+	out, err := store.Collect(ctx, checkpoint.CollectRequest{Epoch: w.job.Key.Epoch, Keep: w.job.Keep, Now: w.keeper.cfg.Clock()})
+	if err != nil {
+		w.warn("older checkpoints are not removed", "err", err)
+	}
+	for _, s := range out.Skipped {
+		w.warn("a checkpoint is damaged", "checkpoint", s.Ref, "err", s.Err)
+	}
+}
+
+func (w *watch) warn(msg string, args ...any) { w.keeper.cfg.Log.Warn(msg, w.args(args...)...) }
+
+func (w *watch) args(more ...any) []any {
+	return append([]any{"job", w.job.Key.Job, "epoch", w.job.Key.Epoch}, more...)
+}
+
+// open opens the job's checkpoints. The directory is there.
+func (j *Job) open() (*checkpoint.Store, error) {
+	dir, err := checkpoint.NewDir(j.Dir)
+	if err != nil {
+		return nil, err
+	}
+	name, err := checkpoint.JobOf(dir)
+	if err != nil && !errors.Is(err, checkpoint.ErrNone) && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if name == "" {
+		name = j.Name
+	}
+	return checkpoint.Open(checkpoint.Config{FS: dir, Job: name})
+}
