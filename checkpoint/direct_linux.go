@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // openBulk opens a file so that writes pass the page cache by: 2.1 GB/s against 1.6 GB/s through the
@@ -53,4 +55,13 @@ func (f *directFile) plain() error {
 		err = errno
 	}
 	return err
+}
+
+// prefetch begins to read a part of the file into the page cache: the kernel's own read-ahead is too short for a disk's full rate.
+func (f osFile) prefetch(at, n int64) {
+	if raw, err := f.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { // advice
+			_ = unix.Fadvise(int(fd), at, n, unix.FADV_WILLNEED)
+		})
+	}
 }

@@ -42,6 +42,13 @@ const (
 // page encodes the header.
 func (h *shardHeader) page() []byte {
 	p := make([]byte, Align)
+	h.put(p)
+	return p
+}
+
+// put encodes the header into p, of Align bytes.
+func (h *shardHeader) put(p []byte) {
+	clear(p)
 	copy(p, shardMagic)
 	le := binary.LittleEndian
 	le.PutUint32(p[headerVersionAt:], shardVersion)
@@ -54,7 +61,6 @@ func (h *shardHeader) page() []byte {
 	le.PutUint64(p[headerChunkAt:], uint64(h.chunkBytes))
 	copy(p[headerJobAt:], h.job)
 	le.PutUint64(p[headerSumAt:], xxh3.Hash(p[:headerSumAt]))
-	return p
 }
 
 // parseShardHeader decodes and checks a header page.

@@ -174,6 +174,9 @@ func (s *Store) verifyChunks(ctx context.Context, m Manifest, b blob, first, end
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if i+1 < end {
+			prefetch(f, int64(i+1)*m.ChunkBytes, m.ChunkBytes)
+		}
 		data, err := readChunk(f, name, m.ChunkBytes, b, i, buf)
 		if err != nil {
 			return err

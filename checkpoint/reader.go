@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Reader reads tensors of one checkpoint, whole or any box of them, whatever world size wrote it. Every chunk is verified when it
@@ -129,6 +132,14 @@ func (r *Reader) read(ctx context.Context, name string, dtype DType, offset, sha
 // copyRun fills dst from one place of a shard file, chunk by chunk.
 func (r *Reader) copyRun(ctx context.Context, shard int, at int64, dst []byte) error {
 	for len(dst) > 0 {
+		if whole := r.wholeChunks(shard, at, int64(len(dst))); whole > 0 {
+			n := whole * r.m.ChunkBytes
+			if err := r.readWhole(ctx, shard, at, dst[:n]); err != nil {
+				return err
+			}
+			dst, at = dst[n:], at+n
+			continue
+		}
 		data, err := r.chunk(ctx, shard, int(at/r.m.ChunkBytes))
 		if err != nil {
 			return err
@@ -137,6 +148,71 @@ func (r *Reader) copyRun(ctx context.Context, shard int, at int64, dst []byte) e
 		dst, at = dst[n:], at+int64(n)
 	}
 	return nil
+}
+
+// wholeChunks gives how many whole chunks begin at a place of a shard file, within n bytes.
+func (r *Reader) wholeChunks(shard int, at, n int64) int64 {
+	if at%r.m.ChunkBytes != 0 {
+		return 0
+	}
+	return min(n, r.m.Shards[shard].Bytes-at) / r.m.ChunkBytes
+}
+
+// readAtOnce is how many chunks are read at the same time where a tensor covers many: one is summed while another comes from the storage.
+const readAtOnce = 3
+
+// readWhole reads whole chunks from a place on to where they are wanted, and verifies them there.
+func (r *Reader) readWhole(ctx context.Context, shard int, at int64, dst []byte) error {
+	f, err := r.file(shard)
+	if err != nil {
+		return err
+	}
+	sh := &r.m.Shards[shard]
+	name, size := r.m.Dir+"/"+sh.File, r.m.ChunkBytes
+	first, count := at/size, int64(len(dst))/size
+	var next atomic.Int64
+	group, gctx := errgroup.WithContext(ctx)
+	for range min(readAtOnce, count) {
+		group.Go(func() error {
+			for {
+				i := next.Add(1) - 1
+				if i >= count {
+					return nil
+				}
+				if err := gctx.Err(); err != nil {
+					return err
+				}
+				prefetch(f, (first+i+readAtOnce)*size, size)
+				_, err := readChunk(f, name, size, blob{bytes: sh.Bytes, sums: sh.Chunks}, int(first+i), dst[i*size:(i+1)*size])
+				if err != nil {
+					return err
+				}
+				r.store.progress(size)
+			}
+		})
+	}
+	return errors.Join(group.Wait(), ctx.Err())
+}
+
+// prefetcher is a ReadFile that can be told what is read soon.
+type prefetcher interface{ prefetch(at, n int64) }
+
+func prefetch(f ReadFile, at, n int64) {
+	if p, ok := f.(prefetcher); ok {
+		p.prefetch(at, n)
+	}
+}
+
+// file opens a shard on first use.
+func (r *Reader) file(shard int) (ReadFile, error) {
+	if r.files[shard] == nil {
+		f, err := r.store.fs.Open(r.m.Dir + "/" + r.m.Shards[shard].File)
+		if err != nil {
+			return nil, err
+		}
+		r.files[shard] = f
+	}
+	return r.files[shard], nil
 }
 
 // chunk gives a verified chunk, from a slot or from the file.
@@ -151,19 +227,17 @@ func (r *Reader) chunk(ctx context.Context, shard, chunk int) ([]byte, error) {
 	}
 	sh := &r.m.Shards[shard]
 	name := r.m.Dir + "/" + sh.File
-	if r.files[shard] == nil {
-		f, err := r.store.fs.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		r.files[shard] = f
+	f, err := r.file(shard)
+	if err != nil {
+		return nil, err
 	}
+	prefetch(f, int64(chunk+1)*r.m.ChunkBytes, r.m.ChunkBytes)
 	s := &r.slots[r.next]
 	r.next = (r.next + 1) % readerSlots
 	s.data = nil
 	size := int(min(r.m.ChunkBytes, sh.Bytes))
 	s.buf = slices.Grow(s.buf[:0], size)[:size]
-	data, err := readChunk(r.files[shard], name, r.m.ChunkBytes, blob{bytes: sh.Bytes, sums: sh.Chunks}, chunk, s.buf)
+	data, err := readChunk(f, name, r.m.ChunkBytes, blob{bytes: sh.Bytes, sums: sh.Chunks}, chunk, s.buf)
 	if err != nil {
 		return nil, err
 	}

@@ -42,10 +42,19 @@ func (s *Store) WriteShard(ctx context.Context, w ShardWrite) (ShardInfo, error)
 	if err := s.prepare(ref); err != nil {
 		return ShardInfo{}, fmt.Errorf("%s: %w", what, err)
 	}
-	if err := s.writeBoth(ctx, ref, w, &info); err != nil {
+	header := s.header(w, &info)
+	if err := s.writeBoth(ctx, w, &info, newSource(header.page(), w.Tensors, info.Tensors)); err != nil {
 		return ShardInfo{}, s.blameFence(ctx, w.Epoch, fmt.Errorf("%s: %w", what, err))
 	}
 	return info, nil
+}
+
+// header gives what a shard's file says of itself.
+func (s *Store) header(w ShardWrite, info *ShardInfo) shardHeader {
+	return shardHeader{
+		job: s.job, epoch: w.Epoch, step: w.Step, rank: w.Rank, worldSize: w.WorldSize,
+		bytes: info.Bytes, chunkBytes: s.chunkBytes,
+	}
 }
 
 // plan lays the tensors out in the file and checks the request.
@@ -95,7 +104,8 @@ func (s *Store) prepare(ref Ref) error {
 }
 
 // writeBoth writes the shard, then its sidecar, and syncs the directory that names both.
-func (s *Store) writeBoth(ctx context.Context, ref Ref, w ShardWrite, info *ShardInfo) error {
+func (s *Store) writeBoth(ctx context.Context, w ShardWrite, info *ShardInfo, src content) error {
+	ref := Ref{Epoch: w.Epoch, Step: w.Step}
 	dir := ref.String() + "/"
 	side := dir + sidecarName(w.Rank, w.WorldSize)
 	// A sidecar of an earlier try must not vouch for the file that replaces its shard.
@@ -103,7 +113,7 @@ func (s *Store) writeBoth(ctx context.Context, ref Ref, w ShardWrite, info *Shar
 		return err
 	}
 	file := dir + info.File
-	if err := s.writeFile(ctx, file+tempSuffix, w, info); err != nil {
+	if err := s.writeFile(ctx, file+tempSuffix, info, src); err != nil {
 		return s.discard(file+tempSuffix, wrapWrite(file, info.Bytes, err))
 	}
 	if err := s.fs.Rename(file+tempSuffix, file); err != nil {
@@ -134,39 +144,45 @@ func (s *Store) blameFence(ctx context.Context, epoch uint64, err error) error {
 	return err
 }
 
-// chunk is a filled buffer on its way to the disk.
-type chunk struct {
-	buf  []byte // the whole buffer
-	size int64  // how much of it is the file's
+// content is what a shard's file holds.
+type content interface {
+	// next gives the file's bytes from start on, as many as buf has: in buf, or where they lie. Calls come with rising starts.
+	next(buf []byte, start int64) []byte
+	// needsBuffers says whether next fills buf; otherwise buf is nil.
+	needsBuffers() bool
 }
 
-// writeFile writes the shard's file chunk by chunk and fills in the checksums. One goroutine writes while this one copies
+// chunk is a piece of a file on its way to the disk.
+type chunk struct {
+	buf  []byte // the whole buffer, to be used again; nil if data lies elsewhere
+	data []byte
+}
+
+// writeFile writes the shard's file chunk by chunk and fills in the checksums. One goroutine writes while another one copies
 // and sums the next chunk; both have ended when it returns.
-func (s *Store) writeFile(ctx context.Context, name string, w ShardWrite, info *ShardInfo) error {
+func (s *Store) writeFile(ctx context.Context, name string, info *ShardInfo, src content) error {
 	f, err := s.fs.Create(name, true)
 	if err != nil {
 		return err
 	}
-	header := shardHeader{
-		job: s.job, epoch: w.Epoch, step: w.Step, rank: w.Rank, worldSize: w.WorldSize,
-		bytes: info.Bytes, chunkBytes: s.chunkBytes,
-	}
-	src := newSource(header.page(), w.Tensors, info.Tensors)
-	size := min(s.chunkBytes, info.Bytes)
 	free := make(chan []byte, writeBuffers)
 	full := make(chan chunk, writeBuffers)
 	for range min(writeBuffers, len(info.Chunks)) {
-		free <- AlignedBuffer(int(size))
+		var buf []byte
+		if src.needsBuffers() {
+			buf = AlignedBuffer(int(min(s.chunkBytes, info.Bytes)))
+		}
+		free <- buf
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		for c := range full {
-			if n, err := f.Write(c.buf[:c.size]); err != nil {
+			if n, err := f.Write(c.data); err != nil {
 				return err
-			} else if int64(n) != c.size {
+			} else if n != len(c.data) {
 				return io.ErrShortWrite
 			}
-			s.progress(c.size)
+			s.progress(int64(len(c.data)))
 			free <- c.buf // never blocks: it holds all buffers there are
 		}
 		return nil
@@ -184,10 +200,9 @@ func (s *Store) writeFile(ctx context.Context, name string, w ShardWrite, info *
 				return err
 			}
 			start := int64(i) * s.chunkBytes
-			n := min(s.chunkBytes, info.Bytes-start)
-			src.fill(buf[:n], start)
-			info.Chunks[i] = sumOf(buf[:n])
-			full <- chunk{buf: buf, size: n} // never blocks either
+			data := src.next(buf[:min(int64(len(buf)), info.Bytes-start)], start)
+			info.Chunks[i] = sumOf(data)
+			full <- chunk{buf: buf, data: data} // never blocks either
 		}
 		return nil
 	})
@@ -217,8 +232,10 @@ func newSource(header []byte, tensors []Tensor, infos []TensorInfo) *source {
 	return src
 }
 
-// fill puts the file's bytes from start on into buf. Calls come with rising starts; pieces left behind are forgotten.
-func (s *source) fill(buf []byte, start int64) {
+func (s *source) needsBuffers() bool { return true }
+
+// next puts the file's bytes from start on into buf. Pieces left behind are forgotten.
+func (s *source) next(buf []byte, start int64) []byte {
 	done := int64(0) // how far buf is filled
 	end := start + int64(len(buf))
 	for len(s.pieces) > 0 {
@@ -236,4 +253,5 @@ func (s *source) fill(buf []byte, start int64) {
 		s.pieces = s.pieces[1:]
 	}
 	clear(buf[done:])
+	return buf
 }

@@ -3,9 +3,13 @@ package nodeagent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/zeebo/xxh3"
 
 	"github.com/gangline/gangline/nodeagent/keeper"
 	"github.com/gangline/gangline/nodeagent/reconcile"
@@ -19,15 +23,39 @@ const verifyWithin = 4 * time.Minute
 // keptJob is a job as the keeper knows it.
 func (a *Agent) keptJob(key reconcile.Key, keep int) keeper.Job {
 	dir := checkpointDir(a.cfg.CheckpointRoot, key.Job)
-	return keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Keep: keep}
+	return keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Keep: keep, Images: a.imageDir(key)}
 }
 
-// keepCheckpoints has the keeper watch the jobs whose rank 0 is here, up to a last look when that has ended.
+// sharedMemory is where Linux has its tmpfs for memory that processes share.
+const sharedMemory = "/dev/shm"
+
+// imageRoot is the directory below which this agent's workers have theirs in shared memory, "" where there is no such file system. Agents of
+// other state directories have others.
+func (a *Agent) imageRoot() string {
+	if info, err := os.Stat(sharedMemory); err != nil || !info.IsDir() {
+		return ""
+	}
+	state, err := filepath.Abs(a.cfg.StateDir)
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(sharedMemory, fmt.Sprintf("gangline-%d-%016x", os.Getuid(), xxh3.HashString(state)))
+}
+
+// imageDir is where a worker may keep copies of its state, for the agent to finish saving them. The worker makes it.
+func (a *Agent) imageDir(key reconcile.Key) string {
+	if root := a.imageRoot(); root != "" {
+		return filepath.Join(root, key.String())
+	}
+	return ""
+}
+
+// keepCheckpoints has the keeper watch the jobs of all workers, up to a last look when one has ended.
 func (a *Agent) keepCheckpoints() {
 	present := map[reconcile.Key]bool{}
 	for _, st := range a.workers.Workers() {
 		key := reconcile.Key(st.Key)
-		if key.Rank != 0 || st.Acked {
+		if st.Acked {
 			continue
 		}
 		present[key] = true
@@ -45,7 +73,7 @@ func (a *Agent) keepCheckpoints() {
 func (a *Agent) workerStatuses() []worker.Status {
 	all := a.workers.Workers()
 	for i := range all {
-		if st := &all[i]; st.State == worker.Exited && st.Key.Rank == 0 && !st.Acked && !a.keeper.Settled(reconcile.Key(st.Key)) {
+		if st := &all[i]; st.State == worker.Exited && !st.Acked && !a.keeper.Settled(reconcile.Key(st.Key)) {
 			st.State, st.Reason = worker.Stopping, "has ended; files that it saved are being committed"
 		}
 	}

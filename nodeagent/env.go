@@ -34,6 +34,8 @@ type launchPlace struct {
 	CheckpointRoot string
 	// Socket is the worker's agent socket, Hostfile its host file.
 	Socket, Hostfile string
+	// Images is the worker's directory in shared memory; "": there is none.
+	Images string
 	// ResumeFrom is the verified checkpoint that the agent found; "": what the scheduler knows of holds.
 	ResumeFrom string
 	// MasterPort is the worker's MASTER_PORT.
@@ -115,6 +117,7 @@ func ganglineEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchP
 		"GANGLINE_CHECKPOINT_DIR": checkpointDir(place.CheckpointRoot, a.GetJobId()),
 		"GANGLINE_RESUME_FROM":    cmp.Or(place.ResumeFrom, a.GetResumeFrom()),
 		"GANGLINE_AGENT_SOCKET":   place.Socket,
+		"GANGLINE_SNAPSHOT_DIR":   place.Images,
 	}
 	if keep := a.GetCheckpointKeep(); keep > 0 {
 		env["GANGLINE_CHECKPOINT_KEEP"] = number(keep)

@@ -26,7 +26,7 @@ func envOf(t *testing.T, a *agentv1.Assignment, w int) map[string]string {
 	t.Helper()
 	entries, err := workerEnv(a, a.GetWorkers()[w], launchPlace{
 		Agent: []string{"PATH=/bin", "HOME=/root", "SECRET=x", "LANG=C"}, CheckpointRoot: "/ck", Socket: "/s", Hostfile: "/h",
-		MasterPort: 29501,
+		MasterPort: 29501, Images: "/shm/w",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func common() map[string]string {
 		"GANGLINE_JOB_ID": "42", "GANGLINE_JOB_NAME": "digits", "GANGLINE_EPOCH": "3", "GANGLINE_NODE_RANK": "1",
 		"GANGLINE_NUM_NODES": "2", "GANGLINE_GPU_UUIDS": "GPU-b", "GANGLINE_HOSTFILE": "/h",
 		"GANGLINE_CHECKPOINT_DIR": "/ck/job-42", "GANGLINE_RESUME_FROM": "/ck/job-42/step-7", "GANGLINE_CHECKPOINT_KEEP": "3",
-		"GANGLINE_AGENT_SOCKET": "/s",
+		"GANGLINE_AGENT_SOCKET": "/s", "GANGLINE_SNAPSHOT_DIR": "/shm/w",
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -56,7 +57,7 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 	}
 	place := launchPlace{
 		Agent: os.Environ(), CheckpointRoot: a.cfg.CheckpointRoot, Socket: path, Hostfile: filepath.Join(dir, hostfileName),
-		MasterPort: port,
+		MasterPort: port, Images: a.imageDir(key),
 	}
 	if place.ResumeFrom, err = a.resumeFrom(ctx, key, as); err != nil {
 		return fmt.Errorf("launch worker %v: %w", key, err)
@@ -107,4 +108,18 @@ func (a *Agent) files(st worker.Status) socket.Files {
 	return socket.Files{
 		Socket: st.Labels[labelSocket], Notes: filepath.Join(a.workerDir(reconcile.Key(st.Key)), notesName),
 	}
+}
+
+// removeOthers removes what is in a directory, but for the names to keep. A missing directory holds nothing.
+func removeOthers(dir string, keep map[string]bool) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if !keep[e.Name()] {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }

@@ -91,11 +91,9 @@ func (r *reconciler) adopted() {
 		}
 	}
 	root := filepath.Join(r.cfg.StateDir, runDir)
-	entries, err := os.ReadDir(root)
-	for _, e := range entries {
-		if !present[e.Name()] {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(root, e.Name())))
-		}
+	err := removeOthers(root, present)
+	if images := r.imageRoot(); images != "" {
+		err = errors.Join(err, removeOthers(images, present))
 	}
 	if err != nil {
 		r.log.Warn("folders of former workers cannot be removed", "err", err)

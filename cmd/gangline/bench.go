@@ -15,9 +15,9 @@ import (
 )
 
 func (a *app) benchCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "bench", Short: "Measure this machine: all-reduce beside Gloo and Open MPI"}
+	cmd := &cobra.Command{Use: "bench", Short: "Measure this machine: all-reduce beside Gloo and Open MPI, checkpoints beside the disk and PyTorch"}
 	onlyVerbs(cmd)
-	cmd.AddCommand(a.benchAllReduceCmd(), a.benchRankCmd())
+	cmd.AddCommand(a.benchAllReduceCmd(), a.benchRankCmd(), a.benchCheckpoint(), a.benchRankCheckpoint())
 	return cmd
 }
 

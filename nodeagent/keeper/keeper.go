@@ -20,12 +20,13 @@ const (
 	retryAfter = 5 * time.Second
 )
 
-// Job is one job whose directory is looked after, in one epoch. The agent of rank 0 does it.
+// Job is one worker's job whose checkpoints are looked after, in one epoch. The job's directory is looked at for rank 0 alone.
 type Job struct {
-	Key  reconcile.Key // of rank 0
-	Dir  string        // the job's checkpoint directory
-	Name string        // by which its checkpoints know it
-	Keep int           // how many to keep; 0: all
+	Key    reconcile.Key
+	Dir    string // the job's checkpoint directory
+	Name   string // by which its checkpoints know it
+	Keep   int    // how many to keep; 0: all
+	Images string // this worker's directory of images in shared memory, which goes with it; "": none
 }
 
 // Commit is a checkpoint that was committed.

@@ -11,6 +11,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gangline/gangline/checkpoint"
+	"github.com/gangline/gangline/checkpoint/async"
+	"github.com/gangline/gangline/checkpoint/faultfs"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 )
 
@@ -219,5 +221,58 @@ func TestResumeLeavesOthersAlone(t *testing.T) {
 	}
 	if got, err := Resume(t.Context(), job(dir+"/none", 2, 0), true); err != nil || got.Path != "" {
 		t.Errorf("no directory: %+v, %v", got, err)
+	}
+}
+
+// TestACopyOfADeadWorkerIsFinished leaves what a worker leaves that dies before its storage has answered: the copy in shared memory.
+func TestACopyOfADeadWorkerIsFinished(t *testing.T) {
+	t.Parallel()
+	dir, images, k := t.TempDir(), t.TempDir()+"/7-2-0", newKept(t)
+	broken := faultfs.New()
+	store, err := checkpoint.Open(checkpoint.Config{FS: broken, Job: "job-7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Fence(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	broken.Arm(faultfs.Plan{PowerAt: 1})
+	for rank := range 2 {
+		s, err := async.New(async.Config{Store: store, Epoch: 2, Rank: rank, WorldSize: 2, Dir: images})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := []float32{1, 2, 3}
+		if _, err := s.Save(t.Context(), async.SaveRequest{Step: 9, Tensors: []checkpoint.Tensor{checkpoint.Share("w", w, rank, 2)}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(t.Context()); !errors.Is(err, faultfs.ErrPower) {
+			t.Fatalf("close: %v", err)
+		}
+	}
+	j := job(dir, 2, 0)
+	j.Images = images
+	shared, err := j.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shared.Fence(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	k.Watch(j, true)
+	if c := k.next(t); c.Step != 9 || c.Path != dir+"/step-0000000009.epoch-2" {
+		t.Errorf("committed %+v", c)
+	}
+	<-k.changed
+	m, _, err := shared.Latest(t.Context())
+	got := make([]float32, 3)
+	if err == nil {
+		err = shared.ReadTensor(t.Context(), m, "w", got)
+	}
+	if err != nil || got[0] != 1 || got[2] != 3 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := os.Stat(images); err == nil {
+		t.Error("the shared memory is not given back")
 	}
 }

@@ -34,10 +34,10 @@ func Resume(ctx context.Context, job Job, first bool) (Resumed, error) {
 	if err != nil {
 		return out, fmt.Errorf("look for the checkpoint to resume from: %w", err)
 	}
-	any := false
+	found := false
 	for _, e := range entries {
 		if _, err := checkpoint.ParseRef(e.Name()); err == nil {
-			any = true
+			found = true
 		}
 		if _, ok := Step(e.Name()); ok && e.IsDir() && first {
 			to := fmt.Sprintf("uncommitted-%s.before-epoch-%d", e.Name(), job.Key.Epoch)
@@ -47,7 +47,7 @@ func Resume(ctx context.Context, job Job, first bool) (Resumed, error) {
 			out.Aside = append(out.Aside, to)
 		}
 	}
-	if !any {
+	if !found {
 		return out, nil
 	}
 	store, err := job.open()

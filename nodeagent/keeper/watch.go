@@ -35,19 +35,27 @@ type watch struct {
 // run looks until the job has ended, and then once more.
 func (w *watch) run(ctx context.Context) {
 	defer w.keeper.wg.Done()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
+	var looks <-chan time.Time
+	if w.job.Key.Rank == 0 {
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		looks = tick.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-looks:
 			w.look(ctx, false)
 		case <-w.ended:
-			w.look(ctx, true)
+			w.finish(ctx)
+			if w.job.Key.Rank == 0 {
+				w.look(ctx, true)
+			}
 			if ctx.Err() != nil {
 				return // the next agent has the last look
 			}
+			w.dropImages()
 			w.set(func() {
 				w.done = true
 				if w.late != nil {
@@ -111,12 +119,12 @@ func Step(name string) (uint64, bool) {
 
 // takeUp ends commits that were cut short in this epoch.
 func (w *watch) takeUp(ctx context.Context, entries []os.DirEntry) {
-	any := false
+	found := false
 	for _, e := range entries {
 		ref, err := checkpoint.ParseRef(e.Name())
-		any = any || err == nil && ref.Epoch == w.job.Key.Epoch
+		found = found || err == nil && ref.Epoch == w.job.Key.Epoch
 	}
-	if !any {
+	if !found {
 		return // most jobs: no store need be opened
 	}
 	store, err := w.job.open()

@@ -30,6 +30,9 @@ type Environment struct {
 	ResumeFrom string
 	// CheckpointKeep is how many checkpoints to keep; 0: the program's default.
 	CheckpointKeep int
+	// SnapshotDir is this worker's directory in shared memory, where package checkpoint/async puts copies that the agent
+	// can finish saving; "": there is none.
+	SnapshotDir string
 	// Socket is the agent socket's path; "" outside Gangline.
 	Socket string
 	// ArrayIndex is the index in a job array, or -1; ArrayJobID the array's first job, or 0.
@@ -54,6 +57,7 @@ func fromEnv(get func(string) string) (Environment, error) {
 		CheckpointDir:  get("GANGLINE_CHECKPOINT_DIR"),
 		ResumeFrom:     get("GANGLINE_RESUME_FROM"),
 		CheckpointKeep: r.integer("GANGLINE_CHECKPOINT_KEEP", 0),
+		SnapshotDir:    get("GANGLINE_SNAPSHOT_DIR"),
 		Socket:         get("GANGLINE_AGENT_SOCKET"),
 		ArrayIndex:     r.integer("GANGLINE_ARRAY_INDEX", -1),
 		ArrayJobID:     r.number("GANGLINE_ARRAY_JOB_ID", 0),
