@@ -53,34 +53,37 @@ func (o *simOut) open() (*replay.Watch, error) {
 		return nil, usage("--sample-every: there must be time between two samples")
 	}
 	var watches []*replay.Watch
-	add := func(name string, begin func(io.Writer) (*replay.Watch, func() error, error)) error {
-		if name == "" {
-			return nil
-		}
-		f, err := os.Create(name)
-		if err != nil {
-			return &exitError{exitUsage, err}
-		}
-		buf := bufio.NewWriterSize(f, 1<<16)
-		w, flush, err := begin(buf)
-		if err != nil {
-			return errors.Join(err, f.Close())
-		}
-		o.files = append(o.files, outFile{name, f, buf, flush})
-		watches = append(watches, w)
-		return nil
-	}
-	err := add(o.jobsCSV, func(w io.Writer) (*replay.Watch, func() error, error) {
+	err := o.create(o.jobsCSV, func(w io.Writer) (func() error, error) {
 		c, err := record.NewJobsCSV(w)
-		return c.Watch(), c.Flush, err
+		watches = append(watches, c.Watch())
+		return c.Flush, err
 	})
 	if err == nil {
-		err = add(o.samples, func(w io.Writer) (*replay.Watch, func() error, error) {
+		err = o.create(o.samples, func(w io.Writer) (func() error, error) {
 			c, err := record.NewSamplesCSV(w, o.every)
-			return c.Watch(), c.Flush, err
+			watches = append(watches, c.Watch())
+			return c.Flush, err
 		})
 	}
 	return replay.Watches(watches...), err
+}
+
+// create creates a file that grows, if it has a name. Begin writes its heading and returns what empties its buffers.
+func (o *simOut) create(name string, begin func(io.Writer) (flush func() error, err error)) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	buf := bufio.NewWriterSize(f, 1<<16)
+	flush, err := begin(buf)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	o.files = append(o.files, outFile{name, f, buf, flush})
+	return nil
 }
 
 // close writes out the CSV files. Without one it does nothing.

@@ -1,11 +1,17 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/htmlreport"
+	"github.com/gangline/gangline/sim/record"
 	"github.com/gangline/gangline/sim/replay"
 )
 
@@ -13,6 +19,7 @@ func (a *app) simPlaceCmd() *cobra.Command {
 	cfg := replay.DefaultPlaceConfig()
 	var order, nodes, score string
 	wall := true
+	var out simOut
 	cmd := &cobra.Command{
 		Use:   "place",
 		Short: "Place an order of arrivals on nodes, without a queue: how well does the placement score pack?",
@@ -26,11 +33,14 @@ over time.
 
 The order is CSV, gzipped or not, with a heading that names job_id and gpus, and
 perhaps gpu_milli, gpu_type, cpu and mem_mib; nodes are as for "gangline sim run".
-Pods without GPUs take CPUs and memory of nodes with GPUs.`,
+Pods without GPUs take CPUs and memory of nodes with GPUs.
+
+Interrupted once, it ends with a report of what had arrived by then, marked as
+partial, and exit code 130; interrupted again, it ends at once.`,
 		Example: `  gangline sim place --order-file order.csv.gz --nodes nodes.csv --score fgd
   gangline sim place --order-file order.csv.gz --nodes nodes.csv --departures 0.97 --seed 3 --json`,
 		Args: noArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if order == "" || nodes == "" {
 				return usage("--order-file and --nodes are needed: the pods that arrive, and where they go")
 			}
@@ -46,19 +56,7 @@ Pods without GPUs take CPUs and memory of nodes with GPUs.`,
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			began := time.Now()
-			report, err := replay.Place(cfg, pods, on)
-			if err != nil {
-				return err
-			}
-			var speed *replay.Speed
-			if wall {
-				speed = measured(began)
-			}
-			if a.json {
-				return report.WriteJSON(a.out, speed)
-			}
-			return report.WriteText(a.out, speed)
+			return a.simPlace(cmd, &out, cfg, pods, on, wall)
 		},
 	}
 	f := cmd.Flags()
@@ -69,5 +67,53 @@ Pods without GPUs take CPUs and memory of nodes with GPUs.`,
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "with --departures: number that fixes all randomness")
 	f.BoolVar(&cfg.Known, "known-mix", false, "tell the score from the start what will be asked for, as the published figures have it; default: it learns")
 	f.BoolVar(&wall, "wall", wall, "add the wall-clock time and speed, which differ from run to run")
+	f.StringVar(&out.html, "html", "", "also write a report with pictures to this file")
+	f.StringVar(&out.jobsCSV, "jobs-csv", "", "also write every pod that arrives, and where it went, to this file as CSV")
 	return cmd
+}
+
+// simPlace places the pods and writes what came of it.
+func (a *app) simPlace(cmd *cobra.Command, out *simOut, cfg replay.PlaceConfig, pods []replay.Job, on []replay.Node, wall bool) (err error) {
+	defer func() { err = errors.Join(err, out.close()) }()
+	err = out.create(out.jobsCSV, func(w io.Writer) (func() error, error) {
+		c, err := record.NewPodsCSV(w)
+		cfg.Pod = c.Pod
+		return c.Flush, err
+	})
+	if err != nil {
+		return err
+	}
+	_, done := out.interruptible(cmd.Context())
+	defer done()
+	bar := a.terminalBar("placing")
+	cfg.Progress = func(part float64) bool {
+		if bar != nil {
+			bar.part(part)
+		}
+		return !out.stopped.Load()
+	}
+	began := time.Now()
+	report, err := replay.Place(cfg, pods, on)
+	if bar != nil {
+		bar.end()
+	}
+	if err != nil {
+		return err
+	}
+	var speed *replay.Speed
+	if wall {
+		speed = measured(began)
+	}
+	title := fmt.Sprintf("%s on %s", filepath.Base(cmd.Flag("order-file").Value.String()), filepath.Base(cmd.Flag("nodes").Value.String()))
+	if err := out.page(&htmlreport.Page{Title: title, Command: a.commandLine(), Version: version, Speed: speed, Place: report}); err != nil {
+		return err
+	}
+	write := report.WriteText
+	if a.json {
+		write = report.WriteJSON
+	}
+	if err := write(a.out, speed); err != nil || !report.Partial {
+		return err
+	}
+	return interrupted()
 }

@@ -33,11 +33,20 @@ const (
 // progress shows a bar for a replay on standard error, if that is a terminal. It returns what the replay must tell, or
 // nil, and how to end the bar.
 func (a *app) progress(name string) (*replay.Watch, func()) {
-	f, ok := a.err.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	p := a.terminalBar(name)
+	if p == nil {
 		return nil, func() {}
 	}
-	return newSimProgress(f, name).start()
+	return &replay.Watch{Progress: p.moment}, p.end
+}
+
+// terminalBar begins a bar on standard error, or returns nil if that is no terminal.
+func (a *app) terminalBar(name string) *simProgress {
+	f, ok := a.err.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return newSimProgress(f, name)
 }
 
 func newSimProgress(w io.Writer, name string) *simProgress {
@@ -53,29 +62,47 @@ func newSimProgress(w io.Writer, name string) *simProgress {
 	return p
 }
 
-func (p *simProgress) start() (*replay.Watch, func()) {
-	return &replay.Watch{Progress: p.moment}, func() {
-		p.bar.Abort(true)
-		p.out.Wait()
-	}
+// end takes the bar away.
+func (p *simProgress) end() {
+	p.bar.Abort(true)
+	p.out.Wait()
 }
 
 // words are what stands behind the bar.
 func (p *simProgress) words() string {
+	if p.jobs.Load() == 0 {
+		return ""
+	}
 	return fmt.Sprintf("  %d jobs ended, day %.1f", p.jobs.Load(), time.Duration(p.virtual.Load()).Hours()/24)
 }
 
-// moment is called after each moment of the replay.
-func (p *simProgress) moment(x *replay.Progress) bool {
+// due reports whether it is time for another picture.
+func (p *simProgress) due() bool {
 	if p.skip--; p.skip > 0 {
-		return true
+		return false
 	}
 	p.skip = momentsBetweenLooks
 	now := time.Now()
 	if now.Before(p.next) {
-		return true
+		return false
 	}
 	p.next = now.Add(timeBetweenPictures)
+	return true
+}
+
+// part shows how much is done, 0..1.
+func (p *simProgress) part(done float64) {
+	if p.due() {
+		p.bar.SetTotal(1000, false)
+		p.bar.SetCurrent(int64(1000 * done))
+	}
+}
+
+// moment is called after each moment of the replay.
+func (p *simProgress) moment(x *replay.Progress) bool {
+	if !p.due() {
+		return true
+	}
 	p.virtual.Store(int64(x.Now))
 	p.jobs.Store(int64(x.Ended))
 	p.bar.SetTotal(int64(max(x.Total, x.Submitted)), false)

@@ -24,7 +24,9 @@ type Page struct {
 	Command string // that makes the page again
 	Version string // of the program
 	Speed   *replay.Speed
-	Result  *compare.Result // one run, or several side by side
+	Result  *compare.Result // one run, or several side by side; nil: Place is set
+
+	Place *replay.PlaceReport // what came of placement alone
 }
 
 // tile is a figure that is shown large.
@@ -43,10 +45,6 @@ func Write(w io.Writer, p *Page) error {
 	if err != nil {
 		return fmt.Errorf("the frame of the report: %w", err)
 	}
-	runs := p.Result.Runs
-	if len(runs) == 0 {
-		return fmt.Errorf("a report of no run")
-	}
 	data := struct {
 		*Page
 		CSS      template.CSS
@@ -55,16 +53,25 @@ func Write(w io.Writer, p *Page) error {
 		Speed    string
 		Tiles    []tile
 		Sections []section
-	}{Page: p, CSS: template.CSS(style), Partial: p.Result.Partial} //nolint:gosec // our own
+	}{Page: p, CSS: template.CSS(style)} //nolint:gosec // our own
 	if p.Speed != nil {
 		data.Speed = fmt.Sprintf("%s of wall time, %d MiB", chart.Span(p.Speed.Wall.Seconds()), p.Speed.PeakRSS>>20)
 	}
-	if len(runs) == 1 {
-		data.Subtitle = subtitle(runs[0].Report)
-		data.Tiles, data.Sections = tiles(runs[0].Report), single(runs[0])
-	} else {
-		data.Subtitle = fmt.Sprintf("%d runs of the same jobs, compared with the first", len(runs))
+	switch {
+	case p.Place != nil:
+		data.Partial = p.Place.Partial
+		data.Subtitle = fmt.Sprintf("%d pods on %d nodes with %d GPUs, score %s", p.Place.Pods, p.Place.Nodes, p.Place.GPUs, p.Place.Score)
+		data.Tiles, data.Sections = placeTiles(p.Place), placed(p.Place)
+	case len(p.Result.Runs) == 1:
+		run := p.Result.Runs[0]
+		data.Partial = p.Result.Partial
+		data.Subtitle, data.Tiles, data.Sections = subtitle(run.Report), tiles(run.Report), single(run)
+	case len(p.Result.Runs) > 1:
+		data.Partial = p.Result.Partial
+		data.Subtitle = fmt.Sprintf("%d runs of the same jobs, compared with the first", len(p.Result.Runs))
 		data.Sections = compared(p.Result)
+	default:
+		return fmt.Errorf("a report of no run")
 	}
 	return t.Execute(w, data)
 }

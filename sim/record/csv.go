@@ -47,6 +47,32 @@ func (c *JobsCSV) outcome(o *replay.Outcome) error {
 	})
 }
 
+// PodsCSV writes every pod of a placement as it arrives.
+type PodsCSV struct{ rows *csv.Writer }
+
+// NewPodsCSV writes the heading. What is written is buffered until Flush.
+func NewPodsCSV(w io.Writer) (*PodsCSV, error) {
+	c := &PodsCSV{csv.NewWriter(w)}
+	return c, c.rows.Write([]string{"job_id", "gpus", "gpu_milli", "cpu", "mem_mib", "outcome", "node"})
+}
+
+// Pod writes a row; no node: it found no room.
+func (c *PodsCSV) Pod(p *replay.Job, node string) error {
+	outcome := "placed"
+	if node == "" {
+		outcome = "lost"
+	}
+	return c.rows.Write([]string{
+		p.ID, strconv.Itoa(int(p.GPUs)), strconv.Itoa(int(p.Milli)), whole(p.CPU), strconv.FormatFloat(float64(p.Mem)/(1<<20), 'f', -1, 64), outcome, node,
+	})
+}
+
+// Flush writes what is buffered, and returns the first error of writing.
+func (c *PodsCSV) Flush() error {
+	c.rows.Flush()
+	return c.rows.Error()
+}
+
 // SamplesCSV writes samples as they come: a row for all, then one for each queue.
 type SamplesCSV struct {
 	rows  *csv.Writer

@@ -24,6 +24,12 @@ type PlaceConfig struct {
 	// Warmup and Span are the time before measuring and that of measuring, with departures, in mean lifetimes.
 	// Defaults 3 and 6.
 	Warmup, Span float64
+	// Progress is told, after each arrival, which part is done, 0..1; it must be fast. If it returns false the run ends
+	// there and its report is marked as partial. Nil: nobody is told.
+	Progress func(part float64) bool
+	// Pod is told of each arrival: where it was placed, or an empty node if it found no room. An error ends the run. Nil:
+	// nobody is told.
+	Pod func(p *Job, node string) error
 }
 
 // DefaultPlaceConfig returns the defaults named in PlaceConfig.
@@ -87,8 +93,14 @@ func (y *yard) fill(r *PlaceReport, pods []Job) error {
 			return err
 		}
 		r.count(p, l != nil)
+		if err := y.tell(p, l); err != nil {
+			return err
+		}
 		for int64(len(r.ByArrived))*room <= 100*arrived { // this percent of the capacity has arrived
 			r.ByArrived = append(r.ByArrived, allocated())
+		}
+		if r.Partial = !y.goOn(float64(i+1) / float64(len(pods))); r.Partial {
+			break
 		}
 	}
 	r.Allocated = allocated()
@@ -118,7 +130,7 @@ func (y *yard) churn(r *PlaceReport, all []Job) error {
 	measured := span{stamp(y.cfg.Warmup), stamp(y.cfg.Warmup + y.cfg.Span)}
 	now, last := 0.0, cluster.Time(0)
 	tick := func(t cluster.Time) { // what was used until t
-		area += float64(y.used) * span{last, t}.within(measured)
+		area += float64(float64(y.used) * span{last, t}.within(measured)) // rounded before it is added, on every machine alike
 		last = t
 	}
 	for {
@@ -140,15 +152,39 @@ func (y *yard) churn(r *PlaceReport, all []Job) error {
 			return err
 		}
 		r.count(p, l != nil)
+		if err := y.tell(p, l); err != nil {
+			return err
+		}
+		if r.Partial = !y.goOn(now / (y.cfg.Warmup + y.cfg.Span)); r.Partial {
+			measured.to = last
+			break
+		}
 		if l != nil {
 			next++
 			live[next] = l
 			leave.push(event{at: stamp(now + life), seq: uint64(next), job: next}) //nolint:gosec // positive
 		}
 	}
-	r.Allocated = 100 * area / room / measured.within(measured)
+	if span := measured.within(measured); span > 0 { // else it was interrupted before there was anything to measure
+		r.Allocated = 100 * area / room / span
+	}
 	return nil
 }
+
+// tell tells of an arrival.
+func (y *yard) tell(p *Job, l *lodger) error {
+	if y.cfg.Pod == nil {
+		return nil
+	}
+	node := ""
+	if l != nil {
+		node = y.nodes[y.index[l.parts[0].Node]].Name
+	}
+	return y.cfg.Pod(p, node)
+}
+
+// goOn tells how far the run is, and reports whether it is to go on.
+func (y *yard) goOn(part float64) bool { return y.cfg.Progress == nil || y.cfg.Progress(part) }
 
 // stamp is a moment of a run with departures: a mean lifetime is an hour of the heap's time.
 func stamp(lifetimes float64) cluster.Time {

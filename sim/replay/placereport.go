@@ -15,6 +15,7 @@ import (
 // of `gangline sim place --json`.
 type PlaceReport struct {
 	Score      string         `json:"score"`
+	Partial    bool           `json:"partial"`    // it was interrupted: what follows is of what had arrived by then
 	Load       float64        `json:"departures"` // 0: none
 	Seed       uint64         `json:"seed"`
 	Nodes      int            `json:"nodes"`
@@ -70,6 +71,9 @@ func (r *PlaceReport) WriteJSON(w io.Writer, sp *Speed) error {
 
 // WriteText writes the report for people; sp is as for WriteJSON. It returns the error of writing.
 func (r *PlaceReport) WriteText(w io.Writer, sp *Speed) error {
+	if r.Partial {
+		fmt.Fprint(w, "PARTIAL: interrupted; what follows is of what had arrived by then\n\n")
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("cluster", "%d nodes, %d GPUs, score %s", r.Nodes, r.GPUs, r.Score)
