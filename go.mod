@@ -26,6 +26,7 @@ require (
 )
 
 require (
+	github.com/DataDog/sketches-go v1.4.8
 	github.com/klauspost/cpuid/v2 v2.2.10
 	github.com/vbauerster/mpb/v8 v8.9.3
 	golang.org/x/net v0.60.0

@@ -13,6 +13,7 @@ import (
 	"github.com/gangline/gangline/sim/htmlreport"
 	"github.com/gangline/gangline/sim/record"
 	"github.com/gangline/gangline/sim/replay"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 func (a *app) simPlaceCmd() *cobra.Command {
@@ -48,11 +49,11 @@ partial, and exit code 130; interrupted again, it ends at once.`,
 			if err := cfg.Validate(); err != nil {
 				return &exitError{exitUsage, err}
 			}
-			pods, err := replay.ReadOrder(order)
+			pods, err := trace.ReadOrder(order)
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			on, err := replay.ReadNodes(nodes)
+			on, err := trace.ReadNodes(nodes)
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
@@ -73,7 +74,7 @@ partial, and exit code 130; interrupted again, it ends at once.`,
 }
 
 // simPlace places the pods and writes what came of it.
-func (a *app) simPlace(cmd *cobra.Command, out *simOut, cfg replay.PlaceConfig, pods []replay.Job, on []replay.Node, wall bool) (err error) {
+func (a *app) simPlace(cmd *cobra.Command, out *simOut, cfg replay.PlaceConfig, pods []trace.Job, on []trace.Node, wall bool) (err error) {
 	defer func() { err = errors.Join(err, out.close()) }()
 	err = out.create(out.jobsCSV, func(w io.Writer) (func() error, error) {
 		c, err := record.NewPodsCSV(w)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/gangline/gangline/sim/htmlreport"
 	"github.com/gangline/gangline/sim/record"
 	"github.com/gangline/gangline/sim/replay"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // simRunFlags are the flags of `gangline sim run`: those of a made-up cluster, and those of a recorded one.
@@ -28,10 +30,9 @@ type simRunFlags struct {
 	replay            replay.Config
 	policy, estimates string // files
 	order             string
-	drop              []string
-	skipBad           bool
 	out               simOut
 	faults            string // of either kind of run
+	trace             trace.Options
 }
 
 func (a *app) simRunCmd() *cobra.Command {
@@ -93,8 +94,8 @@ func newSimRunFlags() *simRunFlags {
 
 // madeUp and recorded are the flags that only one of the two kinds of run has.
 var (
-	madeUp   = []string{"gpus-per-node", "horizon", "load"}                                                                                                                                                       //nolint:gochecknoglobals // table
-	recorded = []string{"policy", "order", "strict", "partitions", "quotas", "estimates", "restart-cost", "grace", "drop-queue", "until", "check", "skip-bad", "html", "jobs-csv", "samples-csv", "sample-every"} //nolint:gochecknoglobals // table
+	madeUp   = []string{"gpus-per-node", "horizon", "load"}                                                                                                                                                               //nolint:gochecknoglobals // table
+	recorded = []string{"policy", "order", "strict", "partitions", "quotas", "estimates", "restart-cost", "grace", "drop-queue", "until", "check", "skip-bad", "sort", "html", "jobs-csv", "samples-csv", "sample-every"} //nolint:gochecknoglobals // table
 )
 
 func (fl *simRunFlags) register(f *pflag.FlagSet) {
@@ -110,10 +111,11 @@ func (fl *simRunFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&fl.estimates, "estimates", "", "file of guessed lengths (job_id, est_s) for orders that need lengths; default: the exact ones")
 	f.Var(secondsFlag{&fl.replay.RestartCost}, "restart-cost", "how much longer a stopped job runs when it starts again")
 	f.Var(secondsFlag{&fl.replay.Grace}, "grace", "how long a stopped job keeps its GPUs")
-	f.StringSliceVar(&fl.drop, "drop-queue", nil, "queues whose jobs are left out")
+	f.StringSliceVar(&fl.trace.Drop, "drop-queue", nil, "queues whose jobs are left out")
 	f.Var(secondsFlag{&fl.replay.Until}, "until", "virtual time at which to end; 0: when all jobs have ended")
 	f.BoolVar(&fl.replay.Check, "check", false, "check the whole state at every moment (slow)")
-	f.BoolVar(&fl.skipBad, "skip-bad", false, "pass over malformed rows of --jobs and count them")
+	f.BoolVar(&fl.trace.SkipBad, "skip-bad", false, "pass over malformed rows of --jobs and count them")
+	f.BoolVar(&fl.trace.Sort, "sort", false, "read all of --jobs into memory and sort it by submission; default: files may be out of order by "+strconv.Itoa(trace.Window)+" rows")
 
 	f.StringVar(&fl.faults, "faults", "", faultsHelp())
 	f.Uint64Var(&fl.world.Seed, "seed", fl.world.Seed, "number that fixes all randomness of a made-up run, or of --faults")
@@ -243,24 +245,43 @@ func (fl *simRunFlags) config() (replay.Config, error) {
 	return cfg, cfg.Validate()
 }
 
-// load reads the jobs and the nodes of a replay.
+// load reads the nodes of a replay, and how to read its jobs.
 func (fl *simRunFlags) load() (*replay.Trace, error) {
-	jobs, skipped, err := replay.ReadJobs(fl.jobs, fl.skipBad)
+	nodes, err := trace.ReadNodes(fl.nodes)
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := replay.ReadNodes(fl.nodes)
-	if err != nil {
-		return nil, err
-	}
-	tr := &replay.Trace{Jobs: jobs, Nodes: nodes, Skipped: skipped}
-	tr.Drop(fl.drop...)
+	opt := fl.trace
 	if fl.estimates != "" {
-		estimates, err := replay.ReadEstimates(fl.estimates)
-		if err != nil {
+		if opt.Estimates, err = trace.ReadEstimates(fl.estimates); err != nil {
 			return nil, err
 		}
-		tr.Estimate(estimates)
 	}
-	return tr, nil
+	return &replay.Trace{Nodes: nodes, Open: func() (trace.Source, error) {
+		src, err := trace.OpenJobs(fl.jobs, opt)
+		if err != nil {
+			return nil, &exitError{exitUsage, err}
+		}
+		return input{src}, nil
+	}}, nil
+}
+
+// input makes what is wrong with a file the user's to repair, in the midst of a replay as before it.
+type input struct{ trace.Source }
+
+// Next implements trace.Source.
+func (in input) Next() (trace.Job, error) {
+	j, err := in.Source.Next()
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &exitError{exitUsage, err}
+	}
+	return j, err
+}
+
+// Left is as the source has it, for those who show how far a replay is.
+func (in input) Left() int {
+	if known, ok := in.Source.(interface{ Left() int }); ok {
+		return known.Left()
+	}
+	return -1
 }

@@ -10,29 +10,30 @@ import (
 
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/sim/replay"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 func secs(n int) time.Duration { return time.Duration(n) * time.Second }
 
-func job(at, length, gpus int, user string) replay.Job {
-	return replay.Job{
+func job(at, length, gpus int, user string) trace.Job {
+	return trace.Job{
 		ID: fmt.Sprintf("j%d", at), Submit: secs(at), Length: secs(length), Guess: secs(length), GPUs: int32(gpus), Milli: 1000, Queue: "q", User: user,
 	}
 }
 
-func nodes(n int) (out []replay.Node) {
+func nodes(n int) (out []trace.Node) {
 	for i := range n {
-		out = append(out, replay.Node{Name: fmt.Sprintf("n%d", i), GPUs: 8, Type: "gpu"})
+		out = append(out, trace.Node{Name: fmt.Sprintf("n%d", i), GPUs: 8, Type: "gpu"})
 	}
 	return out
 }
 
 // run makes a strictly ordered run.
-func run(name string, order cluster.OrderName, on []replay.Node, jobs ...replay.Job) Run {
+func run(name string, order cluster.OrderName, on []trace.Node, jobs ...trace.Job) Run {
 	cfg := replay.DefaultConfig()
 	cfg.Strict, cfg.Order = true, order
 	return Run{Name: name, Config: cfg, Open: func() (*replay.Trace, error) {
-		return &replay.Trace{Jobs: append([]replay.Job(nil), jobs...), Nodes: on}, nil
+		return replay.InMemory(jobs, on), nil
 	}}
 }
 
@@ -40,7 +41,7 @@ func run(name string, order cluster.OrderName, on []replay.Node, jobs ...replay.
 // free at 100 s, first come first served the long one.
 func TestFirstDifference(t *testing.T) {
 	t.Parallel()
-	jobs := []replay.Job{job(0, 100, 8, "ann"), job(10, 1000, 8, "ann"), job(20, 50, 8, "bob")}
+	jobs := []trace.Job{job(0, 100, 8, "ann"), job(10, 1000, 8, "ann"), job(20, 50, 8, "bob")}
 	r, err := Runs([]Run{run("fifo", cluster.OrderFIFO, nodes(1), jobs...), run("sjf", cluster.OrderSJF, nodes(1), jobs...)})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func TestFirstDifference(t *testing.T) {
 // why, and that it came to it later.
 func TestLaterAndEarlier(t *testing.T) {
 	t.Parallel()
-	jobs := []replay.Job{job(0, 100, 8, ""), job(10, 5, 8, "")}
+	jobs := []trace.Job{job(0, 100, 8, ""), job(10, 5, 8, "")}
 	r, err := Runs([]Run{run("small", cluster.OrderFIFO, nodes(1), jobs...), run("large", cluster.OrderFIFO, nodes(2), jobs...)})
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +112,7 @@ func TestLaterAndEarlier(t *testing.T) {
 // other goes on.
 func TestNoDifference(t *testing.T) {
 	t.Parallel()
-	jobs := []replay.Job{job(0, 10, 2, ""), job(0, 20, 2, ""), job(50, 5, 8, "")}
+	jobs := []trace.Job{job(0, 10, 2, ""), job(0, 20, 2, ""), job(50, 5, 8, "")}
 	same := run("same", cluster.OrderSJF, nodes(1), jobs...)
 	short := run("short", cluster.OrderFIFO, nodes(1), jobs...)
 	short.Config.Until = secs(30)
@@ -130,7 +131,7 @@ func TestNoDifference(t *testing.T) {
 // TestInterrupted: a comparison that is stopped says so and has what there was.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	jobs := []replay.Job{job(0, 10, 8, ""), job(5, 10, 8, ""), job(6, 10, 8, "")}
+	jobs := []trace.Job{job(0, 10, 8, ""), job(5, 10, 8, ""), job(6, 10, 8, "")}
 	stopped := run("b", cluster.OrderFIFO, nodes(1), jobs...)
 	stopped.Watch = &replay.Watch{Progress: func(p *replay.Progress) bool { return p.Ended < 1 }}
 	r, err := Runs([]Run{run("a", cluster.OrderFIFO, nodes(1), jobs...), stopped, run("c", cluster.OrderFIFO, nodes(1), jobs...)})

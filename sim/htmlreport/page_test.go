@@ -16,23 +16,25 @@ import (
 	"github.com/gangline/gangline/sim/compare"
 	"github.com/gangline/gangline/sim/record"
 	"github.com/gangline/gangline/sim/replay"
+	"github.com/gangline/gangline/sim/trace"
 )
 
-// trace is 200 jobs of ten queues, with names that HTML must escape, on six nodes.
-func trace() *replay.Trace {
-	tr := &replay.Trace{}
+// workload is 200 jobs of ten queues, with names that HTML must escape, on six nodes.
+func workload() *replay.Trace {
+	var nodes []trace.Node
+	var jobs []trace.Job
 	for i := range 6 {
-		tr.Nodes = append(tr.Nodes, replay.Node{Name: fmt.Sprintf("n<%d>", i), GPUs: 8, Type: "gpu"})
+		nodes = append(nodes, trace.Node{Name: fmt.Sprintf("n<%d>", i), GPUs: 8, Type: "gpu"})
 	}
 	for i := range 200 {
 		length := time.Duration(50+(i*i*31)%997) * time.Second
-		tr.Jobs = append(tr.Jobs, replay.Job{
+		jobs = append(jobs, trace.Job{
 			ID: fmt.Sprintf("j%d&", i), Submit: time.Duration(i*7) * time.Second, Length: length, Guess: length, GPUs: 1 << (i % 5), Milli: 1000,
 			Queue: fmt.Sprintf("<q%d>", i%10), User: "<script>alert(1)</script>",
 		})
 	}
-	tr.Jobs[7].GPUs = 1000 // refused
-	return tr
+	jobs[7].GPUs = 1000 // refused
+	return replay.InMemory(jobs, nodes)
 }
 
 func page(t *testing.T, orders ...cluster.OrderName) []byte {
@@ -41,7 +43,7 @@ func page(t *testing.T, orders ...cluster.OrderName) []byte {
 	for _, o := range orders {
 		cfg := replay.DefaultConfig()
 		cfg.Order = o
-		runs = append(runs, compare.Run{Name: "<" + string(o) + ">", Config: cfg, Open: func() (*replay.Trace, error) { return trace(), nil }})
+		runs = append(runs, compare.Run{Name: "<" + string(o) + ">", Config: cfg, Open: func() (*replay.Trace, error) { return workload(), nil }})
 	}
 	res, err := compare.Runs(runs)
 	if err != nil {
@@ -128,10 +130,10 @@ func balanced(t *testing.T, page []byte) {
 // 3; the other node has none.
 func TestPicturesAreRight(t *testing.T) {
 	t.Parallel()
-	on := []replay.Node{{Name: "a", GPUs: 8, Type: "gpu"}, {Name: "b", GPUs: 8, Type: "gpu"}}
+	on := []trace.Node{{Name: "a", GPUs: 8, Type: "gpu"}, {Name: "b", GPUs: 8, Type: "gpu"}}
 	r := record.New(on, false)
 	w := r.Watch()
-	j := &replay.Job{ID: "j", Queue: "q", GPUs: 4, Milli: 1000}
+	j := &trace.Job{ID: "j", Queue: "q", GPUs: 4, Milli: 1000}
 	w.Levels(&replay.Levels{Queue: "q", To: 100 * time.Second, Running: 1, Held: 4000, Started: 1})
 	w.Hold(&replay.Hold{Job: j, To: 100 * time.Second, Places: []replay.Spot{{Node: "a", GPUs: []int{0, 1, 2, 3}}}, Why: "finished"})
 	if err := w.Outcome(&replay.Outcome{Job: j, State: replay.Finished, Ended: 100 * time.Second}); err != nil {

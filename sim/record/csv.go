@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gangline/gangline/sim/replay"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // JobsCSV writes every job as it ends.
@@ -57,7 +58,7 @@ func NewPodsCSV(w io.Writer) (*PodsCSV, error) {
 }
 
 // Pod writes a row; no node: it found no room.
-func (c *PodsCSV) Pod(p *replay.Job, node string) error {
+func (c *PodsCSV) Pod(p *trace.Job, node string) error {
 	outcome := "placed"
 	if node == "" {
 		outcome = "lost"

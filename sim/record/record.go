@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gangline/gangline/sim/replay"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // Bounds of what is kept. More is counted, not kept.
@@ -80,7 +81,7 @@ type Bar struct {
 type Down struct{ From, To time.Duration }
 
 // New returns a Record for a replay on some nodes. With keepJobs it knows every job's completion time afterwards.
-func New(nodes []replay.Node, keepJobs bool) *Record {
+func New(nodes []trace.Node, keepJobs bool) *Record {
 	r := &Record{
 		time: newTimeline(), queues: map[string]*Queue{}, users: map[string]*User{}, nodes: map[string]*Node{}, Counts: map[string]int{},
 	}

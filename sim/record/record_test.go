@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gangline/gangline/sim/replay"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // TestTimelineKeepsSums: whatever is added, in whatever order, the sum of all parts is what was added, and each part has
@@ -53,14 +54,14 @@ func TestTimelineKeepsSums(t *testing.T) {
 // TestBounds: more queues, users, holds and incidents than are kept are counted, and what is kept is bounded.
 func TestBounds(t *testing.T) {
 	t.Parallel()
-	nodes := make([]replay.Node, 100)
+	nodes := make([]trace.Node, 100)
 	for i := range nodes {
-		nodes[i] = replay.Node{Name: fmt.Sprint(i), GPUs: 8}
+		nodes[i] = trace.Node{Name: fmt.Sprint(i), GPUs: 8}
 	}
 	r := New(nodes, false)
 	w := r.Watch()
 	for i := range 9000 {
-		j := &replay.Job{ID: fmt.Sprint(i), Queue: fmt.Sprint(i % 200), User: fmt.Sprint(i), GPUs: 8, Milli: 1000}
+		j := &trace.Job{ID: fmt.Sprint(i), Queue: fmt.Sprint(i % 200), User: fmt.Sprint(i), GPUs: 8, Milli: 1000}
 		at := time.Duration(i) * time.Second
 		w.Levels(&replay.Levels{Queue: j.Queue, From: at, To: at + time.Second, Held: 8000})
 		w.Hold(&replay.Hold{Job: j, From: at, To: at + time.Duration(1+i%100)*time.Second, Places: []replay.Spot{{Node: "0", GPUs: []int{0}}}})
@@ -104,13 +105,14 @@ func TestBounds(t *testing.T) {
 // TestCSV: every job and every sample is a row, and says what the report says.
 func TestCSV(t *testing.T) {
 	t.Parallel()
-	tr := &replay.Trace{Nodes: []replay.Node{{Name: "n", GPUs: 8, Type: "gpu"}}}
+	var in []trace.Job
 	for i := range 3 {
-		tr.Jobs = append(tr.Jobs, replay.Job{
+		in = append(in, trace.Job{
 			ID: fmt.Sprintf("j,%d", i), Submit: time.Duration(10*i) * time.Second, Length: 50 * time.Second, GPUs: 8, Milli: 1000, Queue: "q", User: "u",
 		})
 	}
-	tr.Jobs[2].GPUs = 16
+	in[2].GPUs = 16
+	tr := replay.InMemory(in, []trace.Node{{Name: "n", GPUs: 8, Type: "gpu"}})
 	var jobs, samples bytes.Buffer
 	j, err1 := NewJobsCSV(&jobs)
 	s, err2 := NewSamplesCSV(&samples, 30*time.Second)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // traces finds a published trace, or skips the test. The files are too large for the repository.
@@ -26,18 +27,14 @@ func traces(t *testing.T, name string) string {
 // philly reads October 2017 as the anchors do: without the three jobs of a queue that has no nodes.
 func philly(t *testing.T, nodes string, drop ...string) *Trace {
 	t.Helper()
-	jobs, _, err := ReadJobs(traces(t, "philly_2017oct.csv.gz"), false)
+	jobs := traces(t, "philly_2017oct.csv.gz")
+	on, err := trace.ReadNodes(traces(t, nodes))
 	if err != nil {
 		t.Fatal(err)
 	}
-	on, err := ReadNodes(traces(t, nodes))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr := &Trace{Jobs: jobs, Nodes: on}
-	tr.Drop("795a4c")
-	tr.Drop(drop...)
-	return tr
+	return &Trace{Nodes: on, Open: func() (trace.Source, error) {
+		return trace.OpenJobs(jobs, trace.Options{Drop: append(drop, "795a4c")})
+	}}
 }
 
 // anchor is a published row. What is 0 was not published.

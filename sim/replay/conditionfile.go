@@ -14,6 +14,7 @@ import (
 
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/yamlfile"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // maxConditionsBytes bounds a file of conditions.
@@ -40,7 +41,7 @@ func (c *Conditions) fields() []condition {
 		{name: "start.warmup", most: day, time: &c.Start.Warmup, help: "mean, from there to the first training step"},
 		{name: "start.restart", most: day, time: &c.Start.Restart, help: "more of it in every later epoch"},
 		{name: "start.spread", most: maxSpread, num: &c.Start.Spread, help: "0: always the mean"},
-		{name: "checkpoint.every", most: maxSeconds, time: &c.Checkpoint.Every, help: "of training; 0s: only when warned"},
+		{name: "checkpoint.every", most: trace.MaxSeconds, time: &c.Checkpoint.Every, help: "of training; 0s: only when warned"},
 		{name: "checkpoint.cost", most: day, time: &c.Checkpoint.Cost, help: "training stands still"},
 		{name: "checkpoint.jobs", most: 1, num: &c.Checkpoint.Jobs, help: "part of the jobs that write any"},
 		{name: "stop.warn", most: day, time: &c.Stop.Warn, help: "from the warning to SIGTERM"},

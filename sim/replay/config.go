@@ -9,6 +9,7 @@ import (
 
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/control"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // Config is how a trace is replayed. Equal configs and traces give equal reports.
@@ -34,6 +35,9 @@ type Config struct {
 	Seed uint64
 	// Until ends the replay at a virtual time; 0: when the last job has ended.
 	Until time.Duration
+	// Exact is how many jobs may end with quantiles still exact; beyond, they are those of a sketch, which are at most
+	// 0.1 % off. Default 2^20: each costs 16 bytes.
+	Exact int
 	// Check verifies the whole state after every moment, and makes an error of a command of the scheduler that the
 	// state refuses. Slow.
 	Check   bool
@@ -42,10 +46,15 @@ type Config struct {
 }
 
 // DefaultConfig returns the defaults named in Config.
-func DefaultConfig() Config { return Config{Control: control.DefaultConfig()} }
+func DefaultConfig() Config { return Config{Exact: exactJobs, Control: control.DefaultConfig()} }
 
 // partitionPrefix makes the rack of a queue's nodes.
 const partitionPrefix = "vc-"
+
+const (
+	milli    = 1000
+	mebibyte = 1 << 20
+)
 
 // maxWeight is the largest weight that a policy may give a queue.
 const maxWeight = 1000
@@ -61,8 +70,8 @@ func (c *Config) Validate() error {
 		name string
 		d    time.Duration
 	}{{"restart cost", c.RestartCost}, {"grace", c.Grace}, {"until", c.Until}} {
-		if span.d < 0 || span.d > maxSeconds*time.Second {
-			bad("%s: %s is not in 0..%d s", span.name, span.d, int64(maxSeconds))
+		if span.d < 0 || span.d > trace.MaxSeconds*time.Second {
+			bad("%s: %s is not in 0..%d s", span.name, span.d, int64(trace.MaxSeconds))
 		}
 	}
 	if c.Conditions != nil {
@@ -70,6 +79,9 @@ func (c *Config) Validate() error {
 		if c.RestartCost != 0 || c.Grace != 0 {
 			bad("restart cost %s and grace %s: the conditions have start.restart, stop.warn and stop.grace for that", c.RestartCost, c.Grace)
 		}
+	}
+	if c.Exact < 1 {
+		bad("exact: %d is not at least 1", c.Exact)
 	}
 	if c.Policy != nil {
 		errs = append(errs, c.Policy.Validate())
@@ -82,7 +94,7 @@ func (c *Config) Validate() error {
 }
 
 // policy is what the admins of the replayed cluster have decided.
-func (c *Config) policy(jobs []Job, nodes []Node) (*cluster.Policy, error) {
+func (c *Config) policy(all []string, nodes []trace.Node) (*cluster.Policy, error) {
 	p := cluster.DefaultPolicy()
 	if c.Policy != nil {
 		own := *c.Policy
@@ -95,7 +107,7 @@ func (c *Config) policy(jobs []Job, nodes []Node) (*cluster.Policy, error) {
 		p.Backfill.Off, p.Preemption.Off, p.Score = true, true, cluster.ScoreBestFit
 	}
 	if c.Quotas {
-		p.Queues = quotas(jobs, nodes)
+		p.Queues = quotas(all, nodes)
 	}
 	if err := p.Validate(); err != nil {
 		return nil, fmt.Errorf("the replay's policy: %w", err)
@@ -103,8 +115,8 @@ func (c *Config) policy(jobs []Job, nodes []Node) (*cluster.Policy, error) {
 	return p, nil
 }
 
-// quotas makes a queue of every queue that jobs name, and of those above it, with the GPUs of its racks as its quota.
-func quotas(jobs []Job, nodes []Node) []cluster.QueuePolicy {
+// quotas makes a queue of every queue that jobs name (all), and of those above it, with the GPUs of its racks as its quota.
+func quotas(all []string, nodes []trace.Node) []cluster.QueuePolicy {
 	own := map[string]int64{}
 	for i := range nodes {
 		if q, ok := strings.CutPrefix(nodes[i].Rack, partitionPrefix); ok {
@@ -121,8 +133,8 @@ func quotas(jobs []Job, nodes []Node) []cluster.QueuePolicy {
 	}
 	seen := map[string]bool{}
 	var out []cluster.QueuePolicy
-	for i := range jobs {
-		for q := jobs[i].Queue; q != "" && !seen[q]; q = cluster.ParentQueue(q) {
+	for _, q := range all {
+		for ; q != "" && !seen[q]; q = cluster.ParentQueue(q) {
 			seen[q] = true
 			qp := cluster.QueuePolicy{Path: q, Weight: milli}
 			if own[q] > 0 {

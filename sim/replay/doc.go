@@ -9,7 +9,7 @@
 // The package must not read a clock, start a goroutine or open a connection; equal inputs give equal reports, byte for
 // byte. It decides nothing of its own: a rule that only a replay has would make its figures worthless.
 //
-// Read next: trace.go and csv.go (inputs), run.go (the loop), world.go (what agents and workers would do), partition.go,
-// report.go, watch.go (what others may see of it); with conditions: conditions.go, reality.go, gang.go, machine.go, strike.go;
+// Read next: feed.go (how jobs come; sim/trace reads them), run.go (the loop), world.go (what agents and workers would do), partition.go,
+// tally.go, report.go, watch.go (what others may see of it); with conditions: conditions.go, reality.go, gang.go, machine.go, strike.go;
 // then scheduler/control.
 package replay

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // fragments measures how much of what is free is of no use to the jobs seen so far. A node is judged again only when it
@@ -31,8 +32,8 @@ func newFragments(largest int32) fragments {
 }
 
 // note takes in a job's request: what it needs of one node.
-func (f *fragments) note(j *Job) {
-	p := Job{GPUs: j.GPUs, Milli: j.Milli, Types: j.Types, CPU: j.CPU, Mem: j.Mem}
+func (f *fragments) note(j *trace.Job) {
+	p := trace.Job{GPUs: j.GPUs, Milli: j.Milli, Types: j.Types, CPU: j.CPU, Mem: j.Mem}
 	if p.GPUs > f.largest && f.largest > 0 {
 		gpus := int64(p.GPUs)
 		p.GPUs = f.largest

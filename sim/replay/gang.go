@@ -88,7 +88,7 @@ func (r *reality) start(j *cluster.Job, wk *work) {
 		}
 	}
 	g.speed = r.c.Elastic.speed(float64(g.milli) / float64(int64(wk.gpus)*int64(wk.milli)))
-	_, a := r.w.attemptOf(j.ID)
+	a := r.w.attemptOf(j.ID)
 	a.began, a.epoch = r.w.now, j.Epoch
 	if a.first == 0 {
 		a.first = r.w.now

@@ -6,7 +6,7 @@ import "github.com/gangline/gangline/scheduler/cluster"
 type event struct {
 	at    cluster.Time
 	seq   uint64
-	job   int32 // index among the replay's jobs
+	job   cluster.JobID
 	epoch cluster.Epoch
 	stop  bool // after an eviction
 }

@@ -50,10 +50,10 @@ type Failures struct {
 // bill books a part of an epoch's GPU time.
 func (m *meter) bill(c cause, milliGPUs int64, s span) {
 	gpus := float64(milliGPUs) / milli
-	m.held += gpus * s.within(m.window)
+	m.held += gpus * s.within(*m.window)
 	m.byCause[c] += gpus * s.within(s)
 	if c != useful {
-		m.wasted += gpus * s.within(m.window)
+		m.wasted += gpus * s.within(*m.window)
 		m.lost += gpus * s.within(s)
 	}
 }

@@ -1,9 +1,17 @@
 package replay
 
-import "github.com/gangline/gangline/scheduler/cluster"
+import (
+	"math"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
 
 // span is a part of virtual time.
 type span struct{ from, to cluster.Time }
+
+// forever is the end of a span that has none yet. What has ended within it by now stays as it was measured when the end
+// comes.
+const forever = cluster.Time(math.MaxInt64)
 
 // within is how many seconds of the span lie in another.
 func (s span) within(o span) float64 {
@@ -12,7 +20,7 @@ func (s span) within(o span) float64 {
 
 // meter adds up GPU time.
 type meter struct {
-	window span    // in which jobs arrive: capacity is judged there, not while the last long jobs run out
+	window *span   // in which jobs arrive: capacity is judged there, not while the last long jobs run out
 	held   float64 // GPU-seconds held within the window
 	wasted float64 // of these, without work that counted: restarts and grace
 	lost   float64 // wasted ones, within the window or not
@@ -25,8 +33,8 @@ func (m *meter) epoch(milliGPUs int64, all, worked span) {
 	gpus := float64(milliGPUs) / milli
 	worked = span{min(max(worked.from, all.from), all.to), min(max(worked.to, all.from), all.to)} // it may have been planned further
 	// Products are rounded before they are added: some machines would else do both at once and get other last digits.
-	m.held += float64(gpus * all.within(m.window))
-	m.wasted += float64(gpus * (all.within(m.window) - worked.within(m.window)))
+	m.held += float64(gpus * all.within(*m.window))
+	m.wasted += float64(gpus * (all.within(*m.window) - worked.within(*m.window)))
 	m.lost += float64(gpus * (all.within(all) - worked.within(all)))
 }
 
@@ -37,12 +45,4 @@ func (m *meter) add(o *meter) {
 	for i := range m.byCause {
 		m.byCause[i] += o.byCause[i]
 	}
-}
-
-// windowOf is the span in which jobs arrive.
-func windowOf(jobs []Job) span {
-	if len(jobs) == 0 {
-		return span{genesis, genesis}
-	}
-	return span{genesis.Add(jobs[0].Submit), genesis.Add(jobs[len(jobs)-1].Submit)}
 }

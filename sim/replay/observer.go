@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // observer sees what a replay does, for a Watch. It looks only at what commands have changed in the state, so that it
@@ -17,6 +18,7 @@ type observer struct {
 	watch  *Watch
 	w      *world
 	part   string
+	feed   *feed
 	jobs   map[cluster.JobID]*seen // that have not ended
 	queues map[string]*queueEyes
 	order  []*queueEyes // by name
@@ -32,7 +34,7 @@ type observer struct {
 // seen is a job as it was when it last changed.
 type seen struct {
 	row    int
-	job    *Job
+	job    *trace.Job
 	queue  *queueEyes
 	state  cluster.JobState
 	epoch  cluster.Epoch
@@ -62,12 +64,11 @@ func newObserver(watch *Watch, total int) *observer {
 }
 
 // enter begins a part.
-func (e *observer) enter(w *world, name string) {
+func (e *observer) enter(w *world, name string, f *feed) {
 	if e == nil {
 		return
 	}
-	w.eyes = e
-	e.w, e.part = w, name
+	e.w, e.part, e.feed = w, name, f
 	e.jobs, e.queues, e.order = map[cluster.JobID]*seen{}, map[string]*queueEyes{}, nil
 	e.nodes = map[cluster.NodeID]bool{}
 	e.frag = newFragments(w.largest)
@@ -98,12 +99,17 @@ func (e *observer) leave() error {
 		e.emit(q, at)
 	}
 	e.samples(e.w.now + 1)
-	for i := range e.w.jobs {
-		if a := &e.w.jobs[i]; a.id != 0 && a.ended == 0 && a.failed == 0 {
-			e.outcome(i, a)
-		}
+	for _, a := range e.w.alive() {
+		e.outcome(a)
 	}
 	return e.err
+}
+
+// came counts a job that was handed in.
+func (e *observer) came() {
+	if e != nil {
+		e.progress.Submitted++
+	}
 }
 
 func (e *observer) fail(err error) {
@@ -113,13 +119,6 @@ func (e *observer) fail(err error) {
 }
 
 func (e *observer) now() time.Duration { return e.w.now.Sub(genesis) }
-
-// came counts a job that is submitted now.
-func (e *observer) came() {
-	if e != nil {
-		e.progress.Submitted++
-	}
-}
 
 // changed looks at what a command has changed.
 func (e *observer) changed(changes []cluster.Change) {
@@ -178,8 +177,8 @@ func (e *observer) jobChanged(j *cluster.Job) {
 
 // meet sees a job for the first time.
 func (e *observer) meet(j *cluster.Job) *seen {
-	row, a := e.w.attemptOf(j.ID)
-	s := &seen{row: int(row), job: a.job, asked: int64(j.Spec.GPUs) * int64(j.Spec.Share()), from: e.w.now}
+	a := e.w.attemptOf(j.ID)
+	s := &seen{row: a.row, job: &a.job, asked: int64(j.Spec.GPUs) * int64(j.Spec.Share()), from: e.w.now}
 	if s.queue = e.queues[a.job.Queue]; s.queue == nil {
 		s.queue = &queueEyes{now: Levels{Part: e.part, Queue: a.job.Queue, From: e.now()}}
 		e.queues[a.job.Queue] = s.queue
@@ -187,7 +186,7 @@ func (e *observer) meet(j *cluster.Job) *seen {
 		e.order = slices.Insert(e.order, at, s.queue)
 	}
 	e.jobs[j.ID] = s
-	e.frag.note(a.job)
+	e.frag.note(&a.job)
 	return s
 }
 
@@ -297,6 +296,9 @@ func (e *observer) emit(q *queueEyes, at time.Duration) {
 func (e *observer) moment() bool {
 	if e.watch.Progress != nil {
 		e.progress.Part, e.progress.Now = e.part, e.now()
+		if e.progress.Total == 0 {
+			e.progress.Total = e.feed.total()
+		}
 		return e.watch.Progress(&e.progress) && e.err == nil
 	}
 	return e.err == nil
@@ -320,8 +322,8 @@ func (e *observer) decided(c cluster.Command) {
 	default:
 		return
 	}
-	row, a := e.w.attemptOf(id)
-	d.Row, d.Job = int(row), a.job
+	a := e.w.attemptOf(id)
+	d.Row, d.Job = a.row, &a.job
 	e.watch.Decision(&d)
 }
 
@@ -382,7 +384,7 @@ func (e *observer) sample(at time.Duration) *Sample {
 }
 
 // outcome tells what became of a job.
-func (e *observer) outcome(row int, a *attempt) {
+func (e *observer) outcome(a *attempt) {
 	if e == nil {
 		return
 	}
@@ -392,7 +394,7 @@ func (e *observer) outcome(row int, a *attempt) {
 	if e.watch.Outcome == nil {
 		return
 	}
-	o := Outcome{Row: row, Job: a.job, State: Unfinished, Started: -1, Ended: -1, Preemptions: int(a.stops), Fairness: a.rho}
+	o := Outcome{Row: a.row, Job: &a.job, State: Unfinished, Started: -1, Ended: -1, Preemptions: int(a.stops), Fairness: a.rho}
 	if a.first != 0 {
 		o.Started = a.first.Sub(genesis)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // PlaceConfig is how an order of arrivals is placed. Equal configs and orders give equal reports.
@@ -29,7 +30,7 @@ type PlaceConfig struct {
 	Progress func(part float64) bool
 	// Pod is told of each arrival: where it was placed, or an empty node if it found no room. An error ends the run. Nil:
 	// nobody is told.
-	Pod func(p *Job, node string) error
+	Pod func(p *trace.Job, node string) error
 }
 
 // DefaultPlaceConfig returns the defaults named in PlaceConfig.
@@ -53,7 +54,7 @@ func (c *PlaceConfig) Validate() error {
 }
 
 // Place places pods on nodes, without a queue: what finds no room when it arrives is lost.
-func Place(cfg PlaceConfig, pods []Job, nodes []Node) (*PlaceReport, error) {
+func Place(cfg PlaceConfig, pods []trace.Job, nodes []trace.Node) (*PlaceReport, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -68,7 +69,7 @@ func Place(cfg PlaceConfig, pods []Job, nodes []Node) (*PlaceReport, error) {
 		y.learn()
 	}
 	r := &PlaceReport{
-		Score: string(cfg.Score), Load: cfg.Departures, Nodes: len(nodes), GPUs: capacity(nodes),
+		Score: string(cfg.Score), Load: cfg.Departures, Nodes: len(nodes), GPUs: trace.Capacity(nodes),
 		Arrived: newSizes(), Placed: newSizes(),
 	}
 	if cfg.Departures > 0 {
@@ -82,7 +83,7 @@ func Place(cfg PlaceConfig, pods []Job, nodes []Node) (*PlaceReport, error) {
 }
 
 // fill lets each pod arrive once. None leaves.
-func (y *yard) fill(r *PlaceReport, pods []Job) error {
+func (y *yard) fill(r *PlaceReport, pods []trace.Job) error {
 	room, arrived := r.GPUs*cluster.WholeGPU, int64(0)
 	allocated := func() float64 { return 100 * float64(y.used) / float64(room) }
 	for i := range pods {
@@ -109,8 +110,8 @@ func (y *yard) fill(r *PlaceReport, pods []Job) error {
 
 // churn lets pods come and go. Pods without GPUs are left out: how long they stay would decide the outcome, and nobody
 // has published it.
-func (y *yard) churn(r *PlaceReport, all []Job) error {
-	var pods []*Job
+func (y *yard) churn(r *PlaceReport, all []trace.Job) error {
+	var pods []*trace.Job
 	sum := int64(0)
 	for i := range all {
 		if p := &all[i]; p.GPUs > 0 {
@@ -125,8 +126,8 @@ func (y *yard) churn(r *PlaceReport, all []Job) error {
 	rate := y.cfg.Departures * room / (float64(sum) / float64(len(pods))) // arrivals in a mean lifetime
 	chance := rand.New(rand.NewPCG(y.cfg.Seed, 0x706c616365))             //nolint:gosec // G404: a simulation must be repeatable
 	var leave heap
-	live := map[int32]*lodger{}
-	area, next := 0.0, int32(0)
+	live := map[cluster.JobID]*lodger{}
+	area, next := 0.0, cluster.JobID(0)
 	measured := span{stamp(y.cfg.Warmup), stamp(y.cfg.Warmup + y.cfg.Span)}
 	now, last := 0.0, cluster.Time(0)
 	tick := func(t cluster.Time) { // what was used until t
@@ -172,7 +173,7 @@ func (y *yard) churn(r *PlaceReport, all []Job) error {
 }
 
 // tell tells of an arrival.
-func (y *yard) tell(p *Job, l *lodger) error {
+func (y *yard) tell(p *trace.Job, l *lodger) error {
 	if y.cfg.Pod == nil {
 		return nil
 	}
@@ -192,4 +193,4 @@ func stamp(lifetimes float64) cluster.Time {
 }
 
 // volume is what a pod asks of GPUs, in thousandths.
-func volume(p *Job) int64 { return int64(p.GPUs) * int64(p.Milli) }
+func volume(p *trace.Job) int64 { return int64(p.GPUs) * int64(p.Milli) }

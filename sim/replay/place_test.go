@@ -2,24 +2,23 @@ package replay
 
 import (
 	"bytes"
-	"fmt"
 	"math"
 	"math/rand/v2"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // pod makes a request: GPUs, thousandths of each, CPUs in all.
-func pod(gpus, share, cpus int) Job {
-	return Job{GPUs: int32(gpus), Milli: int32(share), CPU: int64(cpus) * milli, Queue: "default"}
+func pod(gpus, share, cpus int) trace.Job {
+	return trace.Job{GPUs: int32(gpus), Milli: int32(share), CPU: int64(cpus) * milli, Queue: "default"}
 }
 
 // machines are two nodes of 8 GPUs and 16 CPUs.
-func machines() []Node {
+func machines() []trace.Node {
 	out := nodes(2, 8)
 	for i := range out {
 		out[i].CPU = 16 * milli
@@ -30,7 +29,7 @@ func machines() []Node {
 // TestFill: six pods in order. The second 8-GPU pod finds no whole node, and the last one no CPU.
 func TestFill(t *testing.T) {
 	t.Parallel()
-	pods := []Job{pod(1, 500, 1), pod(8, 1000, 8), pod(8, 1000, 8), pod(1, 500, 1), pod(0, 0, 6), pod(4, 1000, 16)}
+	pods := []trace.Job{pod(1, 500, 1), pod(8, 1000, 8), pod(8, 1000, 8), pod(1, 500, 1), pod(0, 0, 6), pod(4, 1000, 16)}
 	r, err := Place(DefaultPlaceConfig(), pods, machines())
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +114,7 @@ func TestChurn(t *testing.T) {
 	}
 	cfg := DefaultPlaceConfig()
 	cfg.Departures, cfg.Span = 1, 2000
-	r, err := Place(cfg, []Job{pod(1, 1000, 0)}, nodes(2, 8))
+	r, err := Place(cfg, []trace.Job{pod(1, 1000, 0)}, nodes(2, 8))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +128,7 @@ func TestChurn(t *testing.T) {
 	var first bytes.Buffer
 	for seed := range uint64(3) {
 		cfg.Seed = seed % 2
-		r, err := Place(cfg, []Job{pod(1, 1000, 0), pod(1, 300, 0), pod(4, 1000, 0)}, nodes(2, 8))
+		r, err := Place(cfg, []trace.Job{pod(1, 1000, 0), pod(1, 300, 0), pod(4, 1000, 0)}, nodes(2, 8))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,32 +155,16 @@ func TestPlaceConfigValidate(t *testing.T) {
 	} {
 		cfg := DefaultPlaceConfig()
 		set(&cfg)
-		if _, err := Place(cfg, []Job{pod(1, 1000, 0)}, nodes(1, 8)); err == nil {
+		if _, err := Place(cfg, []trace.Job{pod(1, 1000, 0)}, nodes(1, 8)); err == nil {
 			t.Errorf("%+v is taken", cfg)
 		}
 	}
 	cfg := DefaultPlaceConfig()
 	cfg.Departures = 1
-	if _, err := Place(cfg, []Job{pod(0, 0, 1)}, nodes(1, 8)); err == nil {
+	if _, err := Place(cfg, []trace.Job{pod(0, 0, 1)}, nodes(1, 8)); err == nil {
 		t.Error("a run with departures and no pod that would arrive is taken")
 	}
 	if _, err := Place(cfg, nil, nil); err == nil {
 		t.Error("a cluster without nodes is taken")
-	}
-}
-
-// TestReadOrder: an order of arrivals keeps the file's order and its pods without GPUs.
-func TestReadOrder(t *testing.T) {
-	t.Parallel()
-	pods, err := ReadOrder(filepath.Join("testdata", "order.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := ""
-	for i := range pods {
-		got += fmt.Sprintf("%s:%d x %d, %d CPU, %d MiB; ", pods[i].ID, pods[i].GPUs, pods[i].Milli, pods[i].CPU, pods[i].Mem/mebibyte)
-	}
-	if want := "p2:0 x 0, 8000 CPU, 30517 MiB; p1:1 x 810, 3152 CPU, 5600 MiB; p3:8 x 1000, 88000 CPU, 0 MiB; "; got != want {
-		t.Errorf("read %s want %s", got, want)
 	}
 }

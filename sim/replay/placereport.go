@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // PlaceReport is what came of an order of arrivals. It is a function of config, order and nodes alone. Names are those
@@ -36,14 +37,14 @@ func newSizes() map[string]int {
 	return map[string]int{"0": 0, shareSize: 0, "1": 0, "2": 0, "4": 0, "8": 0}
 }
 
-func sizeOf(p *Job) string {
+func sizeOf(p *trace.Job) string {
 	if p.GPUs == 1 && p.Milli < cluster.WholeGPU {
 		return shareSize
 	}
 	return strconv.Itoa(int(p.GPUs))
 }
 
-func (r *PlaceReport) count(p *Job, placed bool) {
+func (r *PlaceReport) count(p *trace.Job, placed bool) {
 	size := sizeOf(p)
 	r.Pods++
 	r.Arrived[size]++
@@ -101,7 +102,7 @@ func (r *PlaceReport) WriteText(w io.Writer, sp *Speed) error {
 // fragmented is how much of the free GPUs the pods of an order could not use, in thousandths of GPUs: for each kind of
 // pod, weighted by how often it comes, all that is free on nodes where it does not fit, and elsewhere the GPUs that
 // have too little for it (Weng et al., "Beware of Fragmentation", USENIX ATC 2023).
-func (y *yard) fragmented(pods []Job) float64 {
+func (y *yard) fragmented(pods []trace.Job) float64 {
 	m := mix{at: map[shape]int{}}
 	for i := range pods {
 		m.note(&pods[i])
@@ -135,7 +136,7 @@ func uselessOn(n *cluster.Node, kinds []kind, seen int64) float64 {
 }
 
 // wasted is what is free on a node and of no use to a pod.
-func wasted(n *cluster.Node, free []int64, all int64, p *Job) int64 {
+func wasted(n *cluster.Node, free []int64, all int64, p *trace.Job) int64 {
 	fits, small := int32(0), int64(0)
 	for _, f := range free {
 		if f >= int64(p.Milli) {

@@ -5,17 +5,19 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // TestPlaceStopped: a placement that is stopped says so and reports what had arrived; every arrival is told of.
 func TestPlaceStopped(t *testing.T) {
 	t.Parallel()
-	pods := []Job{pod(8, 1000, 8), pod(4, 1000, 8), pod(8, 1000, 1), pod(1, 1000, 0)}
+	pods := []trace.Job{pod(8, 1000, 8), pod(4, 1000, 8), pod(8, 1000, 1), pod(1, 1000, 0)}
 	for _, load := range []float64{0, 0.5} {
 		cfg := DefaultPlaceConfig()
 		cfg.Departures = load
 		told := []string{}
-		cfg.Pod = func(_ *Job, node string) error { told = append(told, node); return nil }
+		cfg.Pod = func(_ *trace.Job, node string) error { told = append(told, node); return nil }
 		calls := 0
 		cfg.Progress = func(part float64) bool {
 			if calls++; part < 0 || part > 2 {
@@ -40,7 +42,7 @@ func TestPlaceStopped(t *testing.T) {
 	}
 	broken := errors.New("disk full")
 	cfg := DefaultPlaceConfig()
-	cfg.Pod = func(*Job, string) error { return broken }
+	cfg.Pod = func(*trace.Job, string) error { return broken }
 	if _, err := Place(cfg, pods, machines()); !errors.Is(err, broken) {
 		t.Errorf("error %v, want %v", err, broken)
 	}

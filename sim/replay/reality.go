@@ -6,6 +6,7 @@ import (
 
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/control"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // reality is what physically is in a replay with conditions: machines, agents and the processes of jobs, whatever the
@@ -26,7 +27,7 @@ type reality struct {
 	leading  bool
 	rose     cluster.Time // the present leader
 	silent   []*machine   // not heard of, in the order in which they fell silent
-	waiting  []int32      // jobs whose submission waits for a leader
+	waiting  []*attempt   // jobs whose submission waits for a leader
 	failures Failures
 	broken   error // a rule that reality broke
 }
@@ -42,7 +43,7 @@ type work struct {
 	state  cluster.JobState
 }
 
-func newReality(w *world, nodes []Node) *reality {
+func newReality(w *world, nodes []trace.Node) *reality {
 	c := w.cfg.Conditions
 	r := &reality{
 		w: w, c: c, chance: newChance(w.cfg.Seed), byNode: map[cluster.NodeID]*machine{}, work: map[cluster.JobID]*work{},
@@ -213,7 +214,7 @@ func (r *reality) jobChanged(id cluster.JobID) {
 }
 
 func (r *reality) newWork(id cluster.JobID) *work {
-	_, a := r.w.attemptOf(id)
+	a := r.w.attemptOf(id)
 	wk := &work{
 		length: a.job.Length, gpus: a.job.GPUs, milli: a.job.Milli, state: cluster.Pending,
 		writes: r.chance.picks(streamWrites, id, r.c.Checkpoint.Jobs),
@@ -227,17 +228,17 @@ func (r *reality) settle(g *gang, j *cluster.Job) {
 	r.close(g)
 	g.settled = true
 	r.w.running--
-	i, a := r.w.attemptOf(g.id)
+	a := r.w.attemptOf(g.id)
 	a.began = 0
 	switch {
 	case j.State == cluster.Succeeded:
-		a.ended = r.w.now
-		a.rho = r.w.fairness(a)
-		r.w.eyes.outcome(int(i), a)
+		r.w.finished(a)
 	case j.State.Final():
 		a.failed = r.w.now
 		r.w.crowd.leave(r.w.now)
-		r.w.eyes.outcome(int(i), a)
+		r.w.tally.fail(a)
+		r.w.eyes.outcome(a)
+		delete(r.w.jobs, a.id)
 	case j.Stop == cluster.StopPreempt:
 		a.stops++
 	case j.Stop == cluster.StopResize:
@@ -263,8 +264,8 @@ func (r *reality) over() bool {
 }
 
 // elastic reports whether the job that is being submitted is elastic.
-func (r *reality) elastic(j *Job) bool {
-	id := cluster.JobID(len(r.w.byID))
+func (r *reality) elastic(j *trace.Job) bool {
+	id := cluster.JobID(r.w.taken + 1) //nolint:gosec // counts jobs
 	return j.Milli == cluster.WholeGPU && r.chance.picks(streamElastic, id, r.c.Elastic.Jobs)
 }
 

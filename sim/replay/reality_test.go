@@ -12,12 +12,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // town is a workload of many kinds of jobs on 8 nodes of 8 GPUs in racks.
 func town(seed uint64, jobs int) *Trace {
 	rng := rand.New(rand.NewPCG(seed, 99))
-	tr := &Trace{Nodes: nodes(8, 8)}
+	on := nodes(8, 8)
+	var all []trace.Job
 	at := 0.0
 	for i := range jobs {
 		at += rng.ExpFloat64() * 600
@@ -26,12 +28,12 @@ func town(seed uint64, jobs int) *Trace {
 		if rng.IntN(5) == 0 {
 			j.GPUs, j.Milli = 1, int32(100+rng.IntN(900))
 		}
-		tr.Jobs = append(tr.Jobs, j)
+		all = append(all, j)
 	}
-	for i := range tr.Nodes {
-		tr.Nodes[i].Rack = fmt.Sprint("r", i/2)
+	for i := range on {
+		on[i].Rack = fmt.Sprint("r", i/2)
 	}
-	return tr
+	return InMemory(all, on)
 }
 
 func stressed(t testing.TB, seed uint64) Config {
@@ -128,7 +130,7 @@ func TestTimelines(t *testing.T) {
 			if c.sched == nil {
 				c.sched = newScheduler
 			}
-			r := play(t, cfg, &Trace{Jobs: []Job{job(0, 100, 8)}, Nodes: nodes(1, 8)}, c.sched)
+			r := play(t, cfg, InMemory([]trace.Job{job(0, 100, 8)}, nodes(1, 8)), c.sched)
 			if r.AvgJCT != c.jct {
 				t.Errorf("ended after %g s, want %g", r.AvgJCT, c.jct)
 			}
@@ -154,7 +156,7 @@ func TestElastic(t *testing.T) {
 	cfg.Conditions = exact()
 	cfg.Conditions.Elastic = Elasticity{Jobs: 1, Min: 0.5, Max: 2, Curve: []CurvePoint{{0.5, 0.6}, {1, 1}, {2, 1.6}}}
 	cfg.Conditions.Checkpoint = CheckpointCosts{}
-	r := play(t, cfg, &Trace{Jobs: []Job{job(0, 160, 8)}, Nodes: nodes(2, 8)}, newScheduler)
+	r := play(t, cfg, InMemory([]trace.Job{job(0, 160, 8)}, nodes(2, 8)), newScheduler)
 	if want := 15 + 100.0 + 1; r.AvgJCT != want {
 		t.Errorf("alone on all GPUs it took %g s, want %g", r.AvgJCT, want)
 	}
@@ -247,7 +249,7 @@ func TestPlantedFaults(t *testing.T) {
 			t.Parallel()
 			cfg := DefaultConfig()
 			cfg.Conditions, cfg.Check = exact(), true
-			_, err := runWith(&cfg, &Trace{Jobs: []Job{job(0, 100, 8)}, Nodes: nodes(1, 8)}, func(w *world) scheduler {
+			_, err := runWith(&cfg, InMemory([]trace.Job{job(0, 100, 8)}, nodes(1, 8)), func(w *world) scheduler {
 				c.plant(w.real)
 				return newScheduler(w)
 			})

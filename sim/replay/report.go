@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // Report is what a replay measured. It is a function of config and trace alone, but for Speed. Times are seconds of
@@ -33,6 +33,7 @@ type Report struct {
 	P50Wait  float64 `json:"p50_wait_s"`
 	P90Wait  float64 `json:"p90_wait_s"`
 	P99Wait  float64 `json:"p99_wait_s"`
+	Inexact  float64 `json:"quantile_error,omitempty"` // of the quantiles, as a part of each: more jobs ended than Config.Exact
 
 	Allocation  float64 `json:"gpu_allocation"` // GPU time held, of the cluster's, from the first submission to the last
 	Goodput     float64 `json:"gpu_goodput"`    // GPU time of work, likewise
@@ -77,70 +78,44 @@ type Speed struct {
 
 // summary gathers the parts of a replay.
 type summary struct {
-	rep   Report
-	meter meter
-	jobs  []attempt
-	hash  uint64
-	end   cluster.Time
+	rep    Report
+	window span // in which jobs arrive; without an end until the last has come
+	meter  meter
+	tally  *tally
+	hash   uint64
+	end    cluster.Time
 }
 
-func newSummary(window span, without, malformed int) *summary {
-	return &summary{rep: Report{Skipped: without + malformed}, meter: meter{window: window}, end: genesis}
+func newSummary(exact int) *summary {
+	s := &summary{window: span{genesis, genesis}, tally: newTally(exact), end: genesis}
+	s.meter.window = &s.window
+	return s
 }
 
 // add takes in a part that has been played.
-func (s *summary) add(w *world, nodes []Node) {
+func (s *summary) add(w *world, nodes []trace.Node) {
 	r := &s.rep
 	r.Order = string(w.state.Policy().Order)
 	r.Nodes += len(nodes)
-	r.GPUs += capacity(nodes)
+	r.GPUs += trace.Capacity(nodes)
 	r.Commands += w.index
 	r.Events += w.fired
 	r.Rejected += w.rejected
 	s.hash = s.hash*31 + w.state.Hash()
-	for i := range w.jobs {
-		if a := &w.jobs[i]; a.began != 0 && w.real == nil {
-			w.measure(a)
-		}
-	}
+	s.end = max(s.end, w.end)
+	w.unfinished()
 	if w.real != nil {
 		w.real.addTo(r)
 	}
 	s.meter.add(&w.meter)
-	s.jobs = append(s.jobs, w.jobs...)
 }
 
 // report puts the figures together.
 func (s *summary) report() *Report {
 	r := &s.rep
-	byQueue := map[string][]*attempt{}
-	all := make([]*attempt, 0, len(s.jobs))
-	for i := range s.jobs {
-		a := &s.jobs[i]
-		all = append(all, a)
-		byQueue[a.job.Queue] = append(byQueue[a.job.Queue], a)
-		switch {
-		case a.refused:
-			r.Refused++
-		case a.failed != 0:
-			r.Failed++
-		case a.ended == 0:
-			r.Left++
-		}
-		if a.stops > 0 {
-			r.Preempted++
-		}
-		r.MostStops = max(r.MostStops, a.stops)
-		s.end = max(s.end, a.ended)
-	}
-	f := figuresOf(all)
-	r.Jobs, r.Done, r.Preemptions = len(s.jobs), len(f.jct), f.stops
-	r.AvgJCT, r.P50JCT, r.P90JCT, r.P99JCT = mean(f.jct), quantile(f.jct, 0.5), quantile(f.jct, 0.9), quantile(f.jct, 0.99)
-	r.AvgWait, r.P50Wait, r.P90Wait, r.P99Wait = mean(f.wait), quantile(f.wait, 0.5), quantile(f.wait, 0.9), quantile(f.wait, 0.99)
-	r.AvgFairness, r.P50Fairness, r.P90Fairness = mean(f.rho), quantile(f.rho, 0.5), quantile(f.rho, 0.9)
-	r.P99Fairness, r.MaxFairness = quantile(f.rho, 0.99), quantile(f.rho, 1)
-	r.Makespan = max(s.end.Sub(s.meter.window.from).Seconds(), 0)
-	if room := float64(r.GPUs) * s.meter.window.within(s.meter.window); room > 0 {
+	r.StateHash = fmt.Sprintf("%016x", s.hash)
+	r.Makespan = max(s.end.Sub(s.window.from).Seconds(), 0)
+	if room := float64(r.GPUs) * s.window.within(s.window); room > 0 {
 		r.Allocation = s.meter.held / room
 		r.Goodput = (s.meter.held - s.meter.wasted) / room
 	}
@@ -148,63 +123,42 @@ func (s *summary) report() *Report {
 	if r.Failures != nil {
 		r.LostGPU = s.meter.lostGPU()
 	}
-	r.PerQueue = map[string]QueueReport{}
-	for q, jobs := range byQueue { // any order: each is judged alone
-		f := figuresOf(jobs)
-		r.PerQueue[q] = QueueReport{
-			Jobs: len(jobs), Done: len(f.jct), AvgJCT: mean(f.jct), P99JCT: quantile(f.jct, 0.99),
-			AvgWait: mean(f.wait), P99Wait: quantile(f.wait, 0.99), Preemptions: f.stops,
-		}
-	}
-	r.StateHash = fmt.Sprintf("%016x", s.hash)
+	r.times(s.tally)
 	return r
 }
 
-// figures are the times of jobs that have ended, in seconds, sorted.
-type figures struct {
-	jct, wait []float64
-	rho       []float64 // finish-time fairness
-	stops     int
-}
-
-func figuresOf(jobs []*attempt) figures {
-	var f figures
-	for _, a := range jobs {
-		f.stops += int(a.stops)
-		if a.ended == 0 {
-			continue
+// unfinished adds what is known of jobs that have not ended.
+func (w *world) unfinished() {
+	for _, a := range w.alive() {
+		if a.began != 0 && w.real == nil {
+			w.measure(a)
 		}
-		jct := a.ended.Sub(genesis) - a.job.Submit
-		f.jct = append(f.jct, jct.Seconds())
-		f.wait = append(f.wait, (jct - a.job.Length).Seconds())
-		f.rho = append(f.rho, a.rho)
+		w.tally.of(a.job.Queue).halt(a)
 	}
-	slices.Sort(f.rho)
-	slices.Sort(f.jct)
-	slices.Sort(f.wait)
-	return f
 }
 
-// mean is the average, or 0 of nothing.
-func mean(x []float64) float64 {
-	sum := 0.0
-	for _, v := range x {
-		sum += v
+// times takes the figures of jobs from a tally.
+func (r *Report) times(t *tally) {
+	f := t.all()
+	r.PerQueue = map[string]QueueReport{}
+	r.Jobs, r.Refused, r.Failed, r.Done = f.jobs, f.refused, f.failed, f.jct.count()
+	r.Left = r.Jobs - r.Refused - r.Failed - r.Done
+	r.Preemptions, r.Preempted, r.MostStops = f.stops, f.stopped, f.most
+	r.AvgJCT, r.P50JCT, r.P90JCT, r.P99JCT = f.jct.mean(), f.jct.quantile(0.5), f.jct.quantile(0.9), f.jct.quantile(0.99)
+	r.AvgWait, r.P50Wait, r.P90Wait, r.P99Wait = f.wait.mean(), f.wait.quantile(0.5), f.wait.quantile(0.9), f.wait.quantile(0.99)
+	rho := &t.rho
+	r.AvgFairness, r.P50Fairness, r.P90Fairness = rho.mean(), rho.quantile(0.5), rho.quantile(0.9)
+	r.P99Fairness, r.MaxFairness = rho.quantile(0.99), rho.quantile(1)
+	if t.exact == 0 {
+		r.Inexact = sketchError
 	}
-	return sum / math.Max(float64(len(x)), 1)
-}
-
-// quantile is the value of a sorted list below which a part of it lies, between neighbours in proportion, or 0 of nothing.
-func quantile(x []float64, q float64) float64 {
-	if len(x) == 0 {
-		return 0
+	for _, q := range t.names() {
+		f := t.queues[q]
+		r.PerQueue[q] = QueueReport{
+			Jobs: f.jobs, Done: f.jct.count(), AvgJCT: f.jct.mean(), P99JCT: f.jct.quantile(0.99),
+			AvgWait: f.wait.mean(), P99Wait: f.wait.quantile(0.99), Preemptions: f.stops,
+		}
 	}
-	at := q * float64(len(x)-1)
-	i := int(at)
-	if i+1 == len(x) {
-		return x[i]
-	}
-	return x[i] + float64((at-float64(i))*(x[i+1]-x[i])) // rounded before it is added, on every machine alike
 }
 
 // WriteJSON writes the report as one JSON object on one line. With a Speed that the caller measured the object also has

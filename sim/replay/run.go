@@ -1,7 +1,9 @@
 package replay
 
 import (
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 )
@@ -12,8 +14,9 @@ const (
 	maxIdle   = 1 << 14 // looks at a cluster in which nothing runs, nothing comes and nothing starts
 )
 
-// Run replays a trace and reports what happened. It returns an error if the config is wrong, or if the scheduler broke
-// one of its own rules; a job that never runs is part of the report.
+// Run replays a trace and reports what happened. It returns an error if the config is wrong, the trace cannot be read,
+// or the scheduler broke one of its own rules; a job that never runs is part of the report. Its memory grows with the
+// jobs that are unfinished at one time, not with the trace.
 func Run(cfg Config, tr *Trace) (*Report, error) {
 	return runWith(&cfg, tr, newScheduler)
 }
@@ -23,33 +26,30 @@ func runWith(cfg *Config, tr *Trace, sched func(*world) scheduler) (*Report, err
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	jobs := make([]Job, 0, len(tr.Jobs))
-	for i := range tr.Jobs {
-		if tr.Jobs[i].GPUs > 0 {
-			jobs = append(jobs, tr.Jobs[i])
+	s, parts := &survey{}, []part{{nodes: tr.Nodes}}
+	if cfg.Partitions || cfg.Quotas {
+		var err error
+		if s, err = look(tr); err != nil {
+			return nil, err
 		}
 	}
-	inOrder(jobs)
-	window := windowOf(jobs)
-	parts := []part{{jobs: jobs, nodes: tr.Nodes}}
 	if cfg.Partitions {
-		parts = partition(jobs, tr.Nodes)
+		parts = partition(s.queues, tr.Nodes)
 	}
-	eyes := newObserver(cfg.Watch, len(jobs))
-	sum := newSummary(window, len(tr.Jobs)-len(jobs), tr.Skipped)
+	eyes := newObserver(cfg.Watch, s.jobs)
+	sum := newSummary(cfg.Exact)
+	if cfg.Partitions {
+		sum.window = s.window
+	}
 	for _, p := range parts {
-		w, err := newWorld(cfg, p.jobs, p.nodes)
+		w, err := newWorld(cfg, s.queues, p.nodes)
 		if err != nil {
 			return nil, err
 		}
-		w.meter.window = window
 		w.renew = sched
+		w.meter.window, w.tally, w.eyes = &sum.window, sum.tally, eyes
 		w.sched = sched(w)
-		eyes.enter(w, p.queue)
-		if err := w.run(); err != nil {
-			return nil, err
-		}
-		if err := eyes.leave(); err != nil {
+		if err := w.play(tr, p.queue, sum); err != nil {
 			return nil, err
 		}
 		sum.add(w, p.nodes)
@@ -61,12 +61,58 @@ func runWith(cfg *Config, tr *Trace, sched func(*world) scheduler) (*Report, err
 	return sum.report(), nil
 }
 
-// run plays until nothing is left to happen.
-func (w *world) run() error {
-	next, wake, idle := 0, cluster.Time(0), 0
-	for {
+// play feeds the world its part of a workload, and plays to the end.
+func (w *world) play(tr *Trace, queue string, sum *summary) error {
+	f, err := newFeed(tr, queue)
+	if err != nil {
+		return err
+	}
+	w.eyes.enter(w, queue, f)
+	err = w.follow(f, sum)
+	sum.rep.Skipped = f.without + f.src.Skipped() // of the whole trace, whichever part it is read for
+	if err = errors.Join(err, f.src.Close()); err != nil {
+		return err
+	}
+	return w.eyes.leave()
+}
+
+// follow plays moment after moment in which jobs come, and then what is left.
+func (w *world) follow(f *feed, sum *summary) error {
+	for first := true; !w.stopped; first = false {
+		at, jobs, err := f.moment()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if queue := f.queue; queue == "" { // else the window is known
+			if first {
+				sum.window.from = genesis.Add(at)
+			}
+			if sum.window.to = forever; f.last() {
+				sum.window.to = genesis.Add(at)
+			}
+		}
+		if err := w.run(jobs); err != nil {
+			return err
+		}
+	}
+	if err := w.run(nil); err != nil {
+		return err
+	}
+	if sum.window.to == forever { // it was stopped
+		sum.window.to = max(w.now, sum.window.from)
+	}
+	return w.settled()
+}
+
+// run plays until some jobs, all of one moment, have come; without jobs, until nothing is left to happen.
+func (w *world) run(jobs []arrival) error {
+	toEnd := len(jobs) == 0
+	for w.idle = 0; !w.over && !w.stopped; {
 		// 1. When does something happen next?
-		at := wake
+		at := w.wake
 		soon := func(t cluster.Time) {
 			if at == 0 || t < at {
 				at = t
@@ -75,22 +121,22 @@ func (w *world) run() error {
 		if len(w.events) > 0 {
 			soon(w.events[0].at)
 		}
-		if next < len(w.jobs) {
-			soon(genesis.Add(w.jobs[next].job.Submit))
+		if len(jobs) > 0 {
+			soon(genesis.Add(jobs[0].job.Submit))
 		}
 		if w.real != nil {
-			if next == len(w.jobs) && w.real.over() {
+			if toEnd && w.real.over() {
 				break
 			}
 			if t := w.real.next(); t != 0 {
 				soon(t)
 			}
 		}
-		if at == 0 || idle > maxIdle {
+		if at == 0 || w.idle > maxIdle {
 			break
 		}
 		if end := genesis.Add(w.cfg.Until); w.cfg.Until > 0 && at > end {
-			w.now = end
+			w.now, w.over = end, true
 			break
 		}
 		if w.eyes != nil {
@@ -106,28 +152,35 @@ func (w *world) run() error {
 		if w.real != nil {
 			w.real.play()
 		}
-		for next < len(w.jobs) && genesis.Add(w.jobs[next].job.Submit) <= w.now {
-			w.fired++
-			w.submit(int32(next)) //nolint:gosec // a trace has fewer jobs than 2^31
-			next++
+		if len(jobs) > 0 && genesis.Add(jobs[0].job.Submit) <= w.now {
+			for i := range jobs {
+				w.fired++
+				w.come(&jobs[i])
+			}
+			jobs = nil
 		}
 		// 3. The leader decides until it has nothing more to say.
 		acted, err := false, error(nil)
-		if wake, acted, err = w.decide(); err != nil {
+		if w.wake, acted, err = w.decide(); err != nil {
 			return err
 		}
-		if idle++; acted || w.running > 0 || next < len(w.jobs) {
-			idle = 0
+		if w.idle++; acted || w.running > 0 || len(jobs) > 0 {
+			w.idle = 0
 		}
 		if err := w.check(); err != nil {
 			return err
 		}
 		if w.eyes != nil && !w.eyes.moment() {
 			w.stopped = true
+		}
+		if len(jobs) == 0 && !toEnd {
 			break
 		}
 	}
-	return w.settled()
+	for i := range jobs { // they come too late
+		w.tally.of(jobs[i].job.Queue).jobs++
+	}
+	return nil
 }
 
 // settled checks that world and state agree in the end on who runs.

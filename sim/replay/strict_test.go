@@ -105,3 +105,11 @@ func fit(rooms []room, j *cluster.Job) *cluster.StartJob {
 	}
 	return start
 }
+
+// stepFunc is a scheduler that is one function.
+type stepFunc func(*cluster.State, cluster.Time) ([]cluster.Command, cluster.Time)
+
+// Step implements scheduler.
+func (f stepFunc) Step(s *cluster.State, now cluster.Time) ([]cluster.Command, cluster.Time) {
+	return f(s, now)
+}

@@ -161,8 +161,8 @@ func (r *reality) rise() {
 	}
 	waiting := r.waiting
 	r.waiting = nil
-	for _, i := range waiting {
-		r.w.submit(i)
+	for _, a := range waiting {
+		r.w.submit(a)
 	}
 }
 

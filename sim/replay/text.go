@@ -38,6 +38,9 @@ func (r *Report) WriteText(w io.Writer, sp *Speed) error {
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("cluster", "%d nodes, %d GPUs, order %s", r.Nodes, r.GPUs, r.Order)
 	row("jobs", "%d: %d finished, %d unfinished, %d refused; %d rows skipped", r.Jobs, r.Done, r.Left, r.Refused, r.Skipped)
+	if r.Inexact > 0 {
+		row("quantiles", "of a sketch, within %g %%: more jobs ended than are kept one by one", 100*r.Inexact)
+	}
 	row("makespan", "%s", TimeText(r.Makespan))
 	row("GPU time", "%.1f %% held, %.1f %% useful while jobs arrive; %.0f GPU h lost", 100*r.Allocation, 100*r.Goodput, r.Lost/3600)
 	row("preemptions", "%d of %d jobs, at most %d of one", r.Preemptions, r.Preempted, r.MostStops)

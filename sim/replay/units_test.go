@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,19 +11,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 func secs(n int) time.Duration { return time.Duration(n) * time.Second }
 
 // job makes a job that arrives at a second and runs for some, in whole GPUs.
-func job(at, length, gpus int) Job {
-	return Job{ID: fmt.Sprint(at), Submit: secs(at), Length: secs(length), Guess: secs(length), GPUs: int32(gpus), Milli: milli, Queue: "default"}
+func job(at, length, gpus int) trace.Job {
+	return trace.Job{ID: fmt.Sprint(at), Submit: secs(at), Length: secs(length), Guess: secs(length), GPUs: int32(gpus), Milli: milli, Queue: "default"}
 }
 
-func nodes(n, gpus int) []Node {
-	var out []Node
+func nodes(n, gpus int) []trace.Node {
+	var out []trace.Node
 	for i := range n {
-		out = append(out, Node{Name: fmt.Sprintf("node%d", i), GPUs: int32(gpus), Type: unknownType, Rack: fmt.Sprintf("vc-%c", 'a'+i)})
+		out = append(out, trace.Node{Name: fmt.Sprintf("node%d", i), GPUs: int32(gpus), Type: trace.UnknownType, Rack: fmt.Sprintf("vc-%c", 'a'+i)})
 	}
 	return out
 }
@@ -109,7 +108,7 @@ func TestPreemptedJobKeepsItsWork(t *testing.T) {
 			t.Parallel()
 			cfg := DefaultConfig()
 			cfg.RestartCost, cfg.Grace = secs(10), secs(c.grace)
-			r := play(t, cfg, &Trace{Jobs: []Job{job(0, 100, 4)}, Nodes: nodes(1, 8)}, func(*world) scheduler {
+			r := play(t, cfg, InMemory([]trace.Job{job(0, 100, 4)}, nodes(1, 8)), func(*world) scheduler {
 				return &scripted{evict: c.evict, after: 50}
 			})
 			if r.AvgJCT != c.jct || r.AvgWait != c.jct-100 || r.Lost != c.lost || r.Preemptions != c.stops {
@@ -123,7 +122,7 @@ func TestPreemptedJobKeepsItsWork(t *testing.T) {
 // TestFigures: three jobs on 8 GPUs. The second waits for the first, the third is larger than the cluster.
 func TestFigures(t *testing.T) {
 	t.Parallel()
-	tr := &Trace{Jobs: []Job{job(10, 100, 8), job(20, 50, 4), job(30, 5, 16), {ID: "cpu", Queue: "q"}}, Nodes: nodes(1, 8)}
+	tr := InMemory([]trace.Job{job(10, 100, 8), job(20, 50, 4), job(30, 5, 16), {ID: "cpu", Submit: secs(30), Queue: "q"}}, nodes(1, 8))
 	r := play(t, DefaultConfig(), tr, firstFirst)
 	fair := math.Round((1/1.9+2.8)/2*1e9) / 1e9
 	r.AvgFairness, r.P50Fairness = math.Round(r.AvgFairness*1e9)/1e9, math.Round(r.P50Fairness*1e9)/1e9
@@ -146,7 +145,7 @@ func TestUntil(t *testing.T) {
 	t.Parallel()
 	cfg := DefaultConfig()
 	cfg.Until = secs(60)
-	tr := &Trace{Jobs: []Job{job(0, 50, 8), job(0, 50, 8), job(100, 1, 1)}, Nodes: nodes(1, 8)}
+	tr := InMemory([]trace.Job{job(0, 50, 8), job(0, 50, 8), job(100, 1, 1)}, nodes(1, 8))
 	r := play(t, cfg, tr, firstFirst)
 	if r.Done != 1 || r.Left != 2 || r.AvgJCT != 50 || r.Allocation != 0.6 {
 		t.Errorf("%d ended and %d did not, average %g s, allocation %g; want 1, 2, 50, 0.6", r.Done, r.Left, r.AvgJCT, r.Allocation)
@@ -156,13 +155,13 @@ func TestUntil(t *testing.T) {
 // TestPartitions: a queue's jobs stay on its nodes, though others are free; a queue without nodes has its jobs refused.
 func TestPartitions(t *testing.T) {
 	t.Parallel()
-	jobs := []Job{job(0, 100, 8), job(0, 100, 8), job(0, 100, 8), job(0, 100, 1)}
+	jobs := []trace.Job{job(0, 100, 8), job(0, 100, 8), job(0, 100, 8), job(0, 100, 1)}
 	for i, q := range []string{"a", "a", "b", "none"} {
 		jobs[i].Queue = q
 	}
 	cfg := DefaultConfig()
 	cfg.Partitions = true
-	r := play(t, cfg, &Trace{Jobs: jobs, Nodes: nodes(3, 8)}, firstFirst)
+	r := play(t, cfg, InMemory(jobs, nodes(3, 8)), firstFirst)
 	if r.Nodes != 2 || r.GPUs != 16 || r.Refused != 1 || r.PerQueue["a"].AvgWait != 50 || r.PerQueue["b"].AvgWait != 0 {
 		t.Errorf("%+v", r)
 	}
@@ -173,10 +172,9 @@ func TestQuotas(t *testing.T) {
 	t.Parallel()
 	on := nodes(3, 8)
 	on[1].Rack, on[2].Rack = "r1", "vc-b/x"
-	jobs := []Job{{Queue: "b/x"}, {Queue: "a"}, {Queue: "a"}, {Queue: "c"}}
 	cfg := DefaultConfig()
 	cfg.Quotas = true
-	p, err := cfg.policy(jobs, on)
+	p, err := cfg.policy([]string{"b/x", "a", "c"}, on)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,12 +193,13 @@ func TestQuotas(t *testing.T) {
 // TestSameBytes: a replay with the production scheduler gives the same bytes each time.
 func TestSameBytes(t *testing.T) {
 	t.Parallel()
-	tr := &Trace{Nodes: nodes(4, 8)}
+	var jobs []trace.Job
 	for i := range 400 {
 		j := job(i*7, 50+(i*i*31)%997, 1<<(i%5))
 		j.Queue = []string{"a", "b", "c"}[i%3]
-		tr.Jobs = append(tr.Jobs, j)
+		jobs = append(jobs, j)
 	}
+	tr := InMemory(jobs, nodes(4, 8))
 	for _, mode := range []func(*Config){func(*Config) {}, func(c *Config) { c.Partitions = true }, func(c *Config) { c.Strict = true }} {
 		cfg := DefaultConfig()
 		cfg.RestartCost = secs(60)
@@ -215,8 +214,8 @@ func TestSameBytes(t *testing.T) {
 			if err := r.WriteJSON(&out, nil); err != nil {
 				t.Fatal(err)
 			}
-			if r.Done+r.Refused != len(tr.Jobs) {
-				t.Errorf("%d of %d jobs ended", r.Done, len(tr.Jobs))
+			if r.Done+r.Refused != len(jobs) {
+				t.Errorf("%d of %d jobs ended", r.Done, len(jobs))
 			}
 			if first.Len() == 0 {
 				first = out
@@ -224,82 +223,6 @@ func TestSameBytes(t *testing.T) {
 				t.Error(diff)
 			}
 		}
-	}
-}
-
-// TestReaders: small files of each kind, as they are published.
-func TestReaders(t *testing.T) {
-	t.Parallel()
-	jobs, skipped, err := ReadJobs(filepath.Join("testdata", "jobs.csv.gz"), false)
-	if err != nil || skipped != 0 {
-		t.Fatal(skipped, err)
-	}
-	want := []Job{
-		{ID: "j1", Submit: secs(5), Length: 1500 * time.Millisecond, Guess: 1500 * time.Millisecond, GPUs: 1, Milli: 460, Types: []string{"T4", "P100"}, CPU: 6000, Mem: 12288 * mebibyte, User: "u1", Queue: "LS"},
-		{ID: "j0", Submit: secs(7), Length: secs(100), Guess: secs(100), GPUs: 16, Milli: 1000, Queue: "default"},
-		{ID: "j2", Submit: secs(7), Queue: "BE", CPU: 500, User: "u1"},
-	}
-	if diff := cmp.Diff(want, jobs); diff != "" {
-		t.Error(diff)
-	}
-	on, err := ReadNodes(filepath.Join("testdata", "nodes.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantNodes := []Node{
-		{Name: "n0", GPUs: 8, Type: "G2", CPU: 96000, Mem: 393216 * mebibyte, Rack: "vc-LS"},
-		{Name: "n2", GPUs: 2, Type: unknownType},
-	}
-	if diff := cmp.Diff(wantNodes, on); diff != "" {
-		t.Error(diff)
-	}
-	estimates, err := ReadEstimates(filepath.Join("testdata", "estimates.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr := &Trace{Jobs: jobs}
-	tr.Estimate(estimates)
-	if tr.Jobs[0].Guess != -secs(20) || tr.Jobs[1].Guess != secs(100) {
-		t.Errorf("guesses are %s and %s", tr.Jobs[0].Guess, tr.Jobs[1].Guess)
-	}
-}
-
-// TestMalformed: what is wrong is told with its place and what is expected.
-func TestMalformed(t *testing.T) {
-	t.Parallel()
-	const head = "job_id,submit_s,duration_s,gpus,gpu_milli\n"
-	for _, c := range []struct{ name, text, want string }{
-		{"no heading", "", "has no heading"},
-		{"column missing", "job_id,submit_s,gpus\nj,1,1\n", "line 1: has no column duration_s"},
-		{"short row", head + "j,1,2\n", ":2: has 3 columns, the heading has 5"},
-		{"text for a number", head + "j,1,2,x,\n", `:2:7: column gpus is "x", not a whole number in 0..16384`},
-		{"negative length", head + "j,1,-2,1,\n", `:2:5: column duration_s is "-2", not a number of seconds in 0..1e+09`},
-		{"no time", head + "j,,2,1,\n", `column submit_s is "", not a number of seconds`},
-		{"not a number", head + "j,NaN,2,1,\n", `column submit_s is "NaN"`},
-		{"share of many", head + "j,1,2,2,500\n", `column gpu_milli is "500", not 1000: a share is of one GPU`},
-		{"quote", head + "\"j,1,2,1,\n", "parse error"},
-		{"two wrong rows", head + "j,1,2,x,\nk,y,2,1,\n", `column submit_s is "y"`},
-		{"not gzip", gzipMagic + "xx", "not a whole gzip file"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			path := filepath.Join(t.TempDir(), "jobs.csv")
-			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			_, _, err := ReadJobs(path, false)
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("error %v, want %q in it", err, c.want)
-			}
-		})
-	}
-	path := filepath.Join(t.TempDir(), "jobs.csv")
-	if err := os.WriteFile(path, []byte(head+"j,1,2,x,\nk,2,2,1,\nl,1,2\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	jobs, skipped, err := ReadJobs(path, true)
-	if err != nil || skipped != 2 || len(jobs) != 1 {
-		t.Errorf("%d jobs, %d skipped, %v; want 1, 2 and no error", len(jobs), skipped, err)
 	}
 }
 

@@ -3,6 +3,8 @@ package replay
 import (
 	"errors"
 	"time"
+
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // Watch is what a replay tells while it runs. It changes nothing: a replay that is watched gives the same report. Each
@@ -56,7 +58,7 @@ func (p *Progress) Job(row int) (state, reason string, ok bool) {
 // Outcome is what became of a job.
 type Outcome struct {
 	Row         int // among the trace's jobs by submission, from 0
-	Job         *Job
+	Job         *trace.Job
 	State       string        // finished, failed, unfinished or refused
 	Started     time.Duration // its first start; -1: never
 	Ended       time.Duration // -1: not
@@ -102,7 +104,7 @@ type Levels struct {
 type Hold struct {
 	Part     string
 	Row      int
-	Job      *Job
+	Job      *trace.Job
 	Epoch    int
 	From, To time.Duration
 	Places   []Spot
@@ -137,7 +139,7 @@ type Decision struct {
 	Part   string
 	At     time.Duration
 	Row    int
-	Job    *Job
+	Job    *trace.Job
 	Stop   bool
 	Reason string // of a stop
 	Places []Spot

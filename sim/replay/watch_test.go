@@ -10,21 +10,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // busyTrace is 400 jobs of three queues on four nodes.
-func busyTrace() *Trace {
-	tr := &Trace{Nodes: nodes(4, 8)}
+func busyTrace() *Trace { return InMemory(busyJobs(), nodes(4, 8)) }
+
+func busyJobs() []trace.Job {
+	var jobs []trace.Job
 	for i := range 400 {
 		j := job(i*7, 50+(i*i*31)%997, 1<<(i%5))
 		j.Queue, j.User = []string{"a", "b", "c"}[i%3], []string{"ann", "bob"}[i%2]
-		tr.Jobs = append(tr.Jobs, j)
+		jobs = append(jobs, j)
 	}
-	return tr
+	return jobs
 }
 
 // tally adds up all that a watch tells.
-type tally struct {
+type told struct {
 	held, holds, pending, startWait float64
 	outcomes                        map[string]int
 	started, starts, stops          int
@@ -32,7 +35,7 @@ type tally struct {
 	spots                           int
 }
 
-func (l *tally) watch() *Watch {
+func (l *told) watch() *Watch {
 	l.outcomes = map[string]int{}
 	return &Watch{
 		Outcome: func(o *Outcome) error { l.outcomes[o.State]++; return nil },
@@ -75,14 +78,14 @@ func TestWatchAddsUp(t *testing.T) {
 		cfg := DefaultConfig()
 		set(&cfg)
 		unwatched := play(t, cfg, busyTrace(), newScheduler)
-		l := &tally{}
+		l := &told{}
 		cfg.Watch = l.watch()
 		r := play(t, cfg, busyTrace(), newScheduler)
 		if diff := cmp.Diff(unwatched, r); diff != "" {
 			t.Errorf("watching changed the report: %s", diff)
 		}
 		jct, service := 0.0, 0.0
-		for _, j := range busyTrace().Jobs {
+		for _, j := range busyJobs() {
 			service += float64(j.GPUs) * j.Length.Seconds()
 		}
 		jct = r.AvgJCT * float64(r.Done)
@@ -102,11 +105,11 @@ func TestWatchAddsUp(t *testing.T) {
 // TestSamples: two jobs on 8 GPUs, seen every 30 s. While 4 GPUs are free the one that wants 8 cannot use them.
 func TestSamples(t *testing.T) {
 	t.Parallel()
-	l := &tally{}
+	l := &told{}
 	cfg := DefaultConfig()
 	cfg.Watch = l.watch()
 	cfg.Watch.Samplers[0].Every = secs(30)
-	play(t, cfg, &Trace{Jobs: []Job{job(10, 50, 4), job(20, 10, 8)}, Nodes: nodes(1, 8)}, firstFirst)
+	play(t, cfg, InMemory([]trace.Job{job(10, 50, 4), job(20, 10, 8)}, nodes(1, 8)), firstFirst)
 	got := ""
 	for _, s := range l.samples {
 		got += strings.Join([]string{s.At.String(), time.Duration(s.All.Held).String(), s.All.AvgAge.String()}, " ") + "; "
@@ -122,7 +125,7 @@ func TestSamples(t *testing.T) {
 // TestStopped: who watches may end a replay; what had ended by then is reported. An error of a watch is the replay's.
 func TestStopped(t *testing.T) {
 	t.Parallel()
-	l := &tally{}
+	l := &told{}
 	cfg := DefaultConfig()
 	cfg.Watch = l.watch()
 	var last Progress

@@ -1,12 +1,15 @@
 package replay
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // genesis is the virtual time at which every trace begins: 2026-01-01 00:00 UTC. Not zero, because the zero
@@ -16,10 +19,11 @@ const genesis = cluster.Time(1_767_225_600_000_000_000)
 // rackLabel is where the default policy's topology looks for a node's rack.
 const rackLabel = "topology.gangline.dev/rack"
 
-// attempt is a job of the trace and what has become of it.
+// attempt is a job of the trace and what has become of it. It is forgotten once it has ended.
 type attempt struct {
-	job     *Job
-	id      cluster.JobID // 0: not submitted, or refused
+	arrival
+	nth     int64 // of those that came, from 0
+	id      cluster.JobID
 	left    time.Duration // work to do, without restart costs
 	owed    time.Duration // restart cost that the next epoch begins with
 	held    int64         // GPUs of the present epoch, in thousandths
@@ -44,10 +48,17 @@ type world struct {
 	index    uint64
 	now      cluster.Time
 	sched    scheduler
-	renew    func(*world) scheduler // makes sched anew
-	real     *reality               // with conditions; else agents obey at once
-	jobs     []attempt
-	byID     []int32 // index among jobs, by id - 1
+	renew    func(*world) scheduler     // makes sched anew
+	real     *reality                   // with conditions; else agents obey at once
+	jobs     map[cluster.JobID]*attempt // those that were submitted and have not ended
+	tally    *tally
+	seen     int64        // jobs that came, whatever became of them
+	taken    int64        // of these, what the state took: their numbers are 1, 2 and so on
+	end      cluster.Time // of the last job that has ended
+	arriving *attempt     // it is being submitted
+	wake     cluster.Time // when to look again if nothing else happens; 0: not
+	idle     int          // looks in which nothing happened
+	over     bool         // Until has passed
 	events   heap
 	seq      uint64
 	fired    uint64
@@ -64,6 +75,9 @@ type world struct {
 	one      [1]cluster.WorkerReport
 }
 
+// maxSpecs bounds the specs that are kept for jobs that are alike.
+const maxSpecs = 1 << 16
+
 // shape is what jobs with one spec have in common.
 type shape struct {
 	queue, types string
@@ -72,15 +86,14 @@ type shape struct {
 	elastic      bool
 }
 
-func newWorld(cfg *Config, jobs []Job, nodes []Node) (*world, error) {
-	policy, err := cfg.policy(jobs, nodes)
+func newWorld(cfg *Config, queues []string, nodes []trace.Node) (*world, error) {
+	policy, err := cfg.policy(queues, nodes)
 	if err != nil {
 		return nil, err
 	}
-	w := &world{cfg: cfg, now: genesis, capacity: capacity(nodes), specs: map[shape]*cluster.JobSpec{}}
-	w.jobs = make([]attempt, len(jobs))
-	for i := range jobs {
-		w.jobs[i] = attempt{job: &jobs[i], left: jobs[i].Length}
+	w := &world{
+		cfg: cfg, now: genesis, end: genesis, capacity: trace.Capacity(nodes),
+		specs: map[shape]*cluster.JobSpec{}, jobs: map[cluster.JobID]*attempt{},
 	}
 	commands := []cluster.Command{
 		&cluster.Init{ClusterID: "replay", Version: cluster.Version},
@@ -102,17 +115,17 @@ func newWorld(cfg *Config, jobs []Job, nodes []Node) (*world, error) {
 }
 
 // register introduces a node. Ids follow the order of the file, so that ties between nodes do too.
-func register(n *Node, i int) cluster.Node {
+func register(n *trace.Node, i int) cluster.Node {
 	id := fmt.Sprintf("n%06d", i)
 	out := cluster.Node{
 		ID: cluster.NodeID(id), Name: n.Name, Address: "replay", Host: "replay", Incarnation: 1,
 		CPUMilli: n.CPU, MemBytes: n.Mem,
 	}
 	if n.CPU == 0 {
-		out.CPUMilli = maxCPUs * milli
+		out.CPUMilli = trace.MaxCPUs * milli
 	}
 	if n.Mem == 0 {
-		out.MemBytes = maxMiB * mebibyte
+		out.MemBytes = trace.MaxMiB * mebibyte
 	}
 	if n.Rack != "" {
 		out.Labels = []cluster.Label{{Key: rackLabel, Value: n.Rack}}
@@ -125,7 +138,7 @@ func register(n *Node, i int) cluster.Node {
 
 // spec is what the job would have asked for. A gang that fits on one node is on one node, and a larger one that is a
 // multiple of a node has whole nodes, as in all the published replays.
-func (w *world) spec(j *Job) *cluster.JobSpec {
+func (w *world) spec(j *trace.Job) *cluster.JobSpec {
 	key := shape{queue: j.Queue, types: strings.Join(j.Types, "|"), gpus: j.GPUs, milli: j.Milli, cpu: j.CPU, mem: j.Mem}
 	key.elastic = w.real != nil && w.real.elastic(j)
 	if s := w.specs[key]; s != nil {
@@ -148,6 +161,9 @@ func (w *world) spec(j *Job) *cluster.JobSpec {
 	if w.real != nil {
 		w.real.shape(s, key.elastic)
 	}
+	if len(w.specs) >= maxSpecs {
+		clear(w.specs) // jobs that are alike would share one, no more
+	}
 	w.specs[key] = s
 	return s
 }
@@ -164,41 +180,60 @@ func (w *world) apply(c cluster.Command) cluster.Result {
 	return r
 }
 
-// submit hands in a job. What the cluster refuses (a gang larger than all of it) never runs.
-func (w *world) submit(i int32) {
+// come takes in a job that is there now.
+func (w *world) come(j *arrival) {
+	w.tally.of(j.job.Queue).jobs++
+	a := &attempt{arrival: *j, nth: w.seen, left: j.job.Length}
+	w.seen++
 	if w.real != nil && !w.real.leading {
-		w.real.waiting = append(w.real.waiting, i)
+		w.real.waiting = append(w.real.waiting, a)
 		return
 	}
-	a := &w.jobs[i]
-	w.eyes.came()
-	if w.largest == 0 { // a part without nodes: the state, which hopes for some, would let it wait for ever
-		a.refused = true
-		w.eyes.outcome(int(i), a)
-		return
-	}
-	w.byID = append(w.byID, i) // before it is one: who looks at the change wants to know its name
-	r := w.apply(&cluster.SubmitJob{RequestID: strconv.Itoa(int(i)), User: a.job.User, Spec: w.spec(a.job)})
-	if r.Code != cluster.OK {
-		w.byID = w.byID[:len(w.byID)-1]
-		a.refused = true
-		w.eyes.outcome(int(i), a)
-		return
-	}
-	a.id = r.Job
-	a.crowd = w.crowd.come(w.now)
+	w.submit(a)
 }
 
-// attemptOf finds the job that a command names.
-func (w *world) attemptOf(id cluster.JobID) (int32, *attempt) {
-	i := w.byID[id-1]
-	return i, &w.jobs[i]
+// submit hands in a job. What the cluster refuses (a gang larger than all of it) never runs.
+func (w *world) submit(a *attempt) {
+	w.eyes.came()
+	if w.largest > 0 { // else a part without nodes: the state, which hopes for some, would let it wait for ever
+		w.arriving = a // before it has a number: who looks at the change wants to know its name
+		r := w.apply(&cluster.SubmitJob{RequestID: strconv.FormatInt(a.nth, 10), User: a.job.User, Spec: w.spec(&a.job)})
+		if r.Code == cluster.OK {
+			a.id, a.crowd = r.Job, w.crowd.come(w.now)
+			w.jobs[a.id] = a
+			w.taken++
+			return
+		}
+	}
+	w.tally.of(a.job.Queue).refused++
+	a.refused = true
+	w.eyes.outcome(a)
+}
+
+// attemptOf finds the job that a command names, which has not ended.
+func (w *world) attemptOf(id cluster.JobID) *attempt {
+	if a := w.jobs[id]; a != nil {
+		return a
+	}
+	return w.arriving
+}
+
+// alive are the jobs that have not ended, in order.
+func (w *world) alive() []*attempt {
+	all := make([]*attempt, 0, len(w.jobs))
+	for _, a := range w.jobs { // any order: sorted below
+		all = append(all, a)
+	}
+	slices.SortFunc(all, func(a, b *attempt) int { return cmp.Compare(a.id, b.id) })
+	return all
 }
 
 // length is the guessed service time of a job, for the orders that need one.
 func (w *world) length(id cluster.JobID) time.Duration {
-	_, a := w.attemptOf(id)
-	return a.job.Guess
+	if a := w.jobs[id]; a != nil {
+		return a.job.Guess
+	}
+	return 0 // it has ended
 }
 
 // obey does what a command of the scheduler has asked the agents for.
@@ -216,7 +251,7 @@ func (w *world) obey(c cluster.Command) {
 
 // started lets the workers of a new epoch run at once.
 func (w *world) started(c *cluster.StartJob) {
-	i, a := w.attemptOf(c.Job)
+	a := w.jobs[c.Job]
 	a.epoch, a.workers, a.began, a.stopped, a.held = c.Epoch, c.Workers, w.now, false, 0
 	for k := range c.Workers {
 		a.held += int64(len(c.Workers[k].GPUs)) * int64(a.job.Milli)
@@ -227,12 +262,12 @@ func (w *world) started(c *cluster.StartJob) {
 	a.worked = span{w.now.Add(a.owed), w.now.Add(a.owed + a.left)}
 	w.running++
 	w.tell(a, cluster.WorkerRunning)
-	w.plan(event{at: a.worked.to, job: i, epoch: a.epoch})
+	w.plan(event{at: a.worked.to, job: a.id, epoch: a.epoch})
 }
 
 // evicted begins the end of an epoch: the job writes a checkpoint of all that it has done, and is gone after its grace.
 func (w *world) evicted(c *cluster.EvictJob) {
-	i, a := w.attemptOf(c.Job)
+	a := w.jobs[c.Job]
 	a.worked.to = max(min(w.now, a.worked.to), a.worked.from)
 	a.left -= a.worked.to.Sub(a.worked.from)
 	a.owed, a.stopped = w.cfg.RestartCost, true
@@ -240,7 +275,7 @@ func (w *world) evicted(c *cluster.EvictJob) {
 		a.stops++
 	}
 	w.apply(&cluster.RecordCheckpoint{Job: a.id, Epoch: a.epoch, Step: int64((a.job.Length - a.left) / time.Second), Path: "replay"})
-	if e := (event{at: w.now.Add(w.cfg.Grace), job: i, epoch: a.epoch, stop: true}); w.cfg.Grace > 0 {
+	if e := (event{at: w.now.Add(w.cfg.Grace), job: a.id, epoch: a.epoch, stop: true}); w.cfg.Grace > 0 {
 		w.plan(e)
 	} else {
 		w.fire(&e)
@@ -255,19 +290,28 @@ func (w *world) plan(e event) {
 
 // fire ends an epoch. An event of an epoch that has ended otherwise, or of work that is no longer done, is void.
 func (w *world) fire(e *event) {
-	a := &w.jobs[e.job]
-	if a.began == 0 || a.epoch != e.epoch || a.stopped != e.stop {
+	a := w.jobs[e.job]
+	if a == nil || a.began == 0 || a.epoch != e.epoch || a.stopped != e.stop {
 		return
 	}
 	w.measure(a)
 	w.running--
 	if !e.stop {
-		a.ended, a.left = w.now, 0
-		a.rho = w.fairness(a)
-		w.eyes.outcome(int(e.job), a)
+		w.finished(a)
 	}
 	w.tell(a, cluster.WorkerExited)
 	a.began, a.workers = 0, nil
+}
+
+// finished takes note of a job that has done its work. All else that is known of it is forgotten.
+func (w *world) finished(a *attempt) {
+	a.ended = w.now
+	a.rho = w.fairness(a)
+	jct := w.now.Sub(genesis) - a.job.Submit
+	w.tally.end(a, jct.Seconds(), (jct - a.job.Length).Seconds())
+	w.end = w.now
+	w.eyes.outcome(a)
+	delete(w.jobs, a.id)
 }
 
 // measure adds up a job's epoch until now.

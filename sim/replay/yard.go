@@ -7,6 +7,7 @@ import (
 
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/planner/fleet"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // yard is a cluster of which only what is free counts. The planner's fleet chooses the nodes.
@@ -27,11 +28,11 @@ type yard struct {
 // lodger is a pod that has found room.
 type lodger struct {
 	id    cluster.JobID
-	pod   *Job
+	pod   *trace.Job
 	parts []fleet.Part // of a pod without GPUs: one node, and nothing of it
 }
 
-func newYard(cfg *PlaceConfig, nodes []Node) (*yard, error) {
+func newYard(cfg *PlaceConfig, nodes []trace.Node) (*yard, error) {
 	y := &yard{
 		cfg: cfg, fleet: fleet.New(cfg.Score, cluster.DefaultPolicy().Levels), index: map[cluster.NodeID]int{},
 		shapes: map[shape]*fleet.Shape{}, mix: mix{at: map[shape]int{}}, tellAt: firstTold,
@@ -50,7 +51,7 @@ func newYard(cfg *PlaceConfig, nodes []Node) (*yard, error) {
 }
 
 // place finds room for a pod and takes it, or returns nil.
-func (y *yard) place(p *Job) (*lodger, error) {
+func (y *yard) place(p *trace.Job) (*lodger, error) {
 	if !y.cfg.Known {
 		y.mix.note(p)
 	}
@@ -124,7 +125,7 @@ func (y *yard) change(l *lodger, part *fleet.Part, sign int64) error {
 func each(all, gpus int64) int64 { return (all + gpus - 1) / gpus }
 
 // shape is what the fleet knows the pod's request by. A pod is on one node.
-func (y *yard) shape(p *Job) *fleet.Shape {
+func (y *yard) shape(p *trace.Job) *fleet.Shape {
 	key := shapeOf(p)
 	sh := y.shapes[key]
 	if sh == nil {
@@ -139,7 +140,7 @@ func (y *yard) shape(p *Job) *fleet.Shape {
 	return sh
 }
 
-func shapeOf(p *Job) shape {
+func shapeOf(p *trace.Job) shape {
 	return shape{types: strings.Join(p.Types, "|"), gpus: p.GPUs, milli: p.Milli, cpu: p.CPU, mem: p.Mem}
 }
 
@@ -171,11 +172,11 @@ type mix struct {
 
 // kind is one request and how often it was seen.
 type kind struct {
-	pod  *Job
+	pod  *trace.Job
 	seen int64
 }
 
-func (m *mix) note(p *Job) {
+func (m *mix) note(p *trace.Job) {
 	key := shapeOf(p)
 	i, known := m.at[key]
 	if !known {

@@ -1,0 +1,214 @@
+package replay
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/DataDog/sketches-go/ddsketch"
+	"github.com/DataDog/sketches-go/ddsketch/mapping"
+	"github.com/DataDog/sketches-go/ddsketch/store"
+)
+
+// Bounds of what a report remembers of jobs that have ended.
+const (
+	exactJobs   = 1 << 20 // default of Config.Exact
+	sketchError = 0.001   // of a quantile beyond that, as a part of it
+	sketchBins  = 1 << 15 // spans 28 decades at that error, from a microsecond to ages: none is ever collapsed
+	maxQueues   = 1 << 14 // told apart; the jobs of further ones are under otherQueues
+	otherQueues = "(others)"
+)
+
+// tally adds up jobs as they end, by queue, in bounded memory: the times of each job up to a number of jobs, and a
+// sketch of their distribution beyond it.
+type tally struct {
+	exact  int // jobs whose times are kept; 0: sketches have taken over
+	ended  int
+	rho    times // finish-time fairness
+	queues map[string]*figures
+}
+
+// figures are of the jobs of a queue, or of all.
+type figures struct {
+	jobs, refused, failed, stops, stopped int
+	most                                  int32 // stops of one job
+	jct, wait                             times
+}
+
+func newTally(exact int) *tally {
+	return &tally{exact: exact, queues: map[string]*figures{}}
+}
+
+// of finds the figures of a queue.
+func (t *tally) of(queue string) *figures {
+	f := t.queues[queue]
+	if f == nil && len(t.queues) >= maxQueues {
+		queue = otherQueues
+		f = t.queues[queue]
+	}
+	if f == nil {
+		f = &figures{}
+		if t.exact == 0 {
+			f.sketch()
+		}
+		t.queues[queue] = f
+	}
+	return f
+}
+
+// end takes in a job that has ended.
+func (t *tally) end(a *attempt, jct, wait float64) {
+	f := t.of(a.job.Queue)
+	f.halt(a)
+	f.jct.add(jct)
+	f.wait.add(wait)
+	t.rho.add(a.rho)
+	if t.ended++; t.exact > 0 && t.ended > t.exact {
+		t.exact = 0
+		t.rho.compress()
+		for _, f := range t.queues { // any order: each is alone
+			f.sketch()
+		}
+	}
+}
+
+// fail takes in a job that has failed for good.
+func (t *tally) fail(a *attempt) {
+	f := t.of(a.job.Queue)
+	f.failed++
+	f.halt(a)
+}
+
+// halt takes in how often a job was stopped, whether it has ended or not.
+func (f *figures) halt(a *attempt) {
+	f.stops += int(a.stops)
+	f.most = max(f.most, a.stops)
+	if a.stops > 0 {
+		f.stopped++
+	}
+}
+
+func (f *figures) sketch() {
+	f.jct.compress()
+	f.wait.compress()
+}
+
+// names are the queues in order.
+func (t *tally) names() []string {
+	names := make([]string, 0, len(t.queues))
+	for q := range t.queues { // any order: sorted below
+		names = append(names, q)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// all is the sum of all queues.
+func (t *tally) all() *figures {
+	sum := &figures{}
+	if t.exact == 0 {
+		sum.sketch()
+	}
+	for _, q := range t.names() {
+		f := t.queues[q]
+		sum.jobs += f.jobs
+		sum.refused += f.refused
+		sum.failed += f.failed
+		sum.stops += f.stops
+		sum.stopped += f.stopped
+		sum.most = max(sum.most, f.most)
+		sum.jct.merge(&f.jct)
+		sum.wait.merge(&f.wait)
+	}
+	return sum
+}
+
+// times is a distribution of seconds: all of them, or a sketch (Masson et al., "DDSketch", VLDB 2019) and their sum.
+type times struct {
+	exact  []float64
+	sorted bool
+	sketch *ddsketch.DDSketch
+	sum    float64 // of the sketch's
+}
+
+func (x *times) add(s float64) {
+	if x.sketch == nil {
+		x.exact, x.sorted = append(x.exact, s), false
+		return
+	}
+	x.sum += s
+	if err := x.sketch.Add(math.Max(s, 0)); err != nil {
+		panic(fmt.Sprintf("a time of %g s: %v", s, err)) // a bug: times are finite and below the sketch's end
+	}
+}
+
+// compress turns all times into a sketch.
+func (x *times) compress() {
+	how, err := mapping.NewCubicallyInterpolatedMapping(sketchError)
+	if err != nil {
+		panic(err) // a bug: the error is a constant
+	}
+	x.sketch = ddsketch.NewDDSketch(how, store.NewCollapsingLowestDenseStore(sketchBins), store.NewCollapsingLowestDenseStore(1))
+	for _, s := range x.exact {
+		x.add(s)
+	}
+	x.exact = nil
+}
+
+// merge adds another distribution of the same kind.
+func (x *times) merge(o *times) {
+	if x.sketch == nil {
+		x.exact, x.sorted = append(x.exact, o.exact...), false
+		return
+	}
+	x.sum += o.sum
+	if err := x.sketch.MergeWith(o.sketch); err != nil {
+		panic(err) // a bug: all sketches have one mapping
+	}
+}
+
+func (x *times) count() int {
+	if x.sketch != nil {
+		return int(x.sketch.GetCount())
+	}
+	return len(x.exact)
+}
+
+// mean is the average, or 0 of nothing. Exact times are added up in their order, so that nothing depends on which job
+// ended first.
+func (x *times) mean() float64 {
+	sum := x.sum
+	x.sort()
+	for _, v := range x.exact {
+		sum += v
+	}
+	return sum / math.Max(float64(x.count()), 1)
+}
+
+// quantile is the time below which a part of all lies, between neighbours in proportion, or 0 of nothing.
+func (x *times) quantile(q float64) float64 {
+	switch {
+	case x.count() == 0:
+		return 0
+	case x.sketch != nil:
+		v, err := x.sketch.GetValueAtQuantile(q)
+		if err != nil {
+			panic(err) // a bug: the quantile is a constant in 0..1, and the sketch is not empty
+		}
+		return v
+	}
+	x.sort()
+	at := q * float64(len(x.exact)-1)
+	i := int(at)
+	if i+1 == len(x.exact) {
+		return x.exact[i]
+	}
+	return x.exact[i] + float64((at-float64(i))*(x.exact[i+1]-x.exact[i])) // rounded before it is added, on every machine alike
+}
+
+func (x *times) sort() {
+	if !x.sorted {
+		slices.Sort(x.exact)
+		x.sorted = true
+	}
+}

@@ -1,0 +1,144 @@
+package trace
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// UnknownType is the GPU type of nodes whose file names none.
+const UnknownType = "gpu"
+
+// openCSV opens a file of jobs in our own format: CSV with a heading that names at least job_id, submit_s, duration_s
+// and gpus, and perhaps gpu_milli, gpu_type (several by |), cpu and mem_mib (of the whole job), user and queue.
+func openCSV(f *text, skipBad bool) (Source, error) {
+	t, err := newTable(f, "job_id", "submit_s", "duration_s", "gpus")
+	if err != nil {
+		return nil, err
+	}
+	return &rows{name: t.name, skip: skipBad, close: t.Close, parse: func() (Job, error) {
+		if err := t.next(); err != nil {
+			return Job{}, err
+		}
+		return t.job()
+	}}, nil
+}
+
+// job reads the row as a job with its times.
+func (t *table) job() (Job, error) {
+	submit, err1 := t.seconds("submit_s", 0)
+	length, err2 := t.seconds("duration_s", 0)
+	j, err3 := t.request()
+	if err1 != nil || err2 != nil || err3 != nil {
+		return Job{}, errors.Join(err1, err2, err3)
+	}
+	j.Submit, j.Length, j.Guess = submit, length, length
+	return j, nil
+}
+
+// request reads what a row asks for.
+func (t *table) request() (Job, error) {
+	gpus, err1 := t.whole("gpus", cluster.MaxGPUs)
+	share, err2 := t.whole("gpu_milli", milli)
+	cpu, err3 := t.scaled("cpu", MaxCPUs, milli)
+	mem, err4 := t.scaled("mem_mib", MaxMiB, mebibyte)
+	if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
+		return Job{}, errors.Join(err1, err2, err3, err4)
+	}
+	if share == 0 && gpus > 0 {
+		share = milli // not given
+	}
+	if share < milli && gpus > 1 {
+		return Job{}, t.wrong("gpu_milli", "1000: a share is of one GPU")
+	}
+	j := Job{
+		ID: strings.Clone(t.value("job_id")), GPUs: int32(gpus), Milli: int32(share), CPU: cpu, Mem: mem, //nolint:gosec // bounded above
+		User: t.texts.keep(t.value("user")), Queue: t.texts.keep(t.value("queue")),
+	}
+	if j.Queue == "" {
+		j.Queue = cluster.DefaultQueue
+	}
+	if types := t.value("gpu_type"); types != "" {
+		j.Types = t.texts.list(types)
+	}
+	return j, nil
+}
+
+// ReadNodes reads a file of nodes: CSV with the columns node and gpus, and perhaps gpu_type, cpu, mem_mib and rack.
+// Nodes without GPUs are left out. All malformed rows (up to a bound) are told at once.
+func ReadNodes(path string) ([]Node, error) {
+	t, err := openTable(path, "node", "gpus")
+	if err != nil {
+		return nil, err
+	}
+	var nodes []Node
+	err = each(t, func() error {
+		gpus, err1 := t.whole("gpus", cluster.MaxNodeGPUs)
+		cpu, err2 := t.scaled("cpu", MaxCPUs, milli)
+		mem, err3 := t.scaled("mem_mib", MaxMiB, mebibyte)
+		if err := errors.Join(err1, err2, err3); err != nil {
+			return err
+		}
+		n := Node{
+			Name: strings.Clone(t.value("node")), GPUs: int32(gpus), Type: t.texts.keep(t.value("gpu_type")), //nolint:gosec // bounded above
+			CPU: cpu, Mem: mem, Rack: t.texts.keep(t.value("rack")),
+		}
+		if n.Type == "" {
+			n.Type = UnknownType
+		}
+		if n.GPUs > 0 {
+			nodes = append(nodes, n)
+		}
+		return nil
+	})
+	if err = errors.Join(err, t.Close()); err != nil {
+		return nil, err
+	}
+	if len(nodes) == 0 {
+		return nil, fmt.Errorf("%s: names no node with a GPU: nothing could run", path)
+	}
+	return nodes, nil
+}
+
+// ReadEstimates reads a file of guessed lengths: CSV with the columns job_id and est_s. Guesses may be negative: the
+// published estimators are that wrong, and an order only compares them. Errors are as for ReadNodes.
+func ReadEstimates(path string) (map[string]time.Duration, error) {
+	t, err := openTable(path, "job_id", "est_s")
+	if err != nil {
+		return nil, err
+	}
+	estimates := map[string]time.Duration{}
+	err = each(t, func() error {
+		d, err := t.seconds("est_s", -MaxSeconds)
+		estimates[strings.Clone(t.value("job_id"))] = d
+		return err
+	})
+	if err = errors.Join(err, t.Close()); err != nil {
+		return nil, err
+	}
+	return estimates, nil
+}
+
+// ReadOrder reads an order of arrivals: CSV with the columns job_id and gpus, and perhaps those of jobs, whose times
+// are not read. Jobs without GPUs are kept: they take CPUs and memory. Errors are as for ReadNodes.
+func ReadOrder(path string) ([]Job, error) {
+	t, err := openTable(path, "job_id", "gpus")
+	if err != nil {
+		return nil, err
+	}
+	var jobs []Job
+	err = each(t, func() error {
+		j, err := t.request()
+		if err == nil {
+			jobs = append(jobs, j)
+		}
+		return err
+	})
+	if err = errors.Join(err, t.Close()); err != nil {
+		return nil, err
+	}
+	return jobs, nil
+}

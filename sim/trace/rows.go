@@ -1,0 +1,113 @@
+package trace
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+const (
+	maxBadToTell = 20      // malformed rows that one error tells
+	maxBadToFind = 1 << 16 // rows read on to find more of them
+	maxTexts     = 1 << 20 // names kept to be shared
+)
+
+// badRow is what is wrong with a row that could be passed over, unlike a file that cannot be read on.
+type badRow struct{ error }
+
+// Unwrap gives errors.Is and errors.As the cause.
+func (b badRow) Unwrap() error { return b.error }
+
+// rows is a source of jobs that a format's parser reads row by row.
+type rows struct {
+	name string
+	// parse reads the next row. It returns io.EOF at the end, a badRow for what --skip-bad may pass over.
+	parse func() (Job, error)
+	close func() error
+	skip  bool // malformed rows are counted, not told
+	bad   int
+}
+
+// Next implements Source. Of malformed rows that are not to be passed over several are told at once.
+func (r *rows) Next() (Job, error) {
+	var tells []error
+	for after := 0; ; after++ {
+		j, err := r.parse()
+		var bad badRow
+		switch {
+		case err == nil && tells == nil:
+			return j, nil
+		case err == nil && after < maxBadToFind:
+		case errors.As(err, &bad):
+			if r.bad++; !r.skip {
+				tells = append(tells, err)
+			}
+			if len(tells) < maxBadToTell {
+				continue
+			}
+			tells = append(tells, fmt.Errorf("%s: and perhaps more: --skip-bad passes over such rows and counts them", r.name))
+			return Job{}, errors.Join(tells...)
+		case tells != nil:
+			return Job{}, errors.Join(tells...)
+		default:
+			return Job{}, err
+		}
+	}
+}
+
+// Skipped implements Source.
+func (r *rows) Skipped() int { return r.bad }
+
+// Close implements Source.
+func (r *rows) Close() error { return r.close() }
+
+// each calls f for every row of a table, telling several malformed ones at once.
+func each(t *table, f func() error) error {
+	r := rows{name: t.name, parse: func() (Job, error) {
+		if err := t.next(); err != nil {
+			return Job{}, err
+		}
+		return Job{}, f()
+	}}
+	for {
+		if _, err := r.Next(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// names keeps one copy of each of few names, such as users and queues. The zero value is ready.
+type names struct {
+	known map[string]string
+	lists map[string][]string
+}
+
+// keep returns the one copy of a string, which is not part of a reader's buffer.
+func (n *names) keep(s string) string {
+	if known, ok := n.known[s]; ok {
+		return known
+	}
+	if n.known == nil || len(n.known) >= maxTexts {
+		n.known = map[string]string{} // not so few: begin anew, which costs memory for copies only
+	}
+	s = strings.Clone(s)
+	n.known[s] = s
+	return s
+}
+
+// list splits a name such as "A100|H100". Equal ones are one list.
+func (n *names) list(s string) []string {
+	if known, ok := n.lists[s]; ok {
+		return known
+	}
+	if n.lists == nil || len(n.lists) >= maxTexts {
+		n.lists = map[string][]string{}
+	}
+	s = strings.Clone(s)
+	l := strings.Split(s, "|")
+	n.lists[s] = l
+	return l
+}

@@ -1,0 +1,160 @@
+package trace
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Bounds of what a file may say. They keep virtual times far from overflow.
+const (
+	MaxSeconds = 1e9 // of a length, or from a trace's start: thirty years
+	MaxCPUs    = 1 << 20
+	MaxMiB     = 1 << 30
+	mebibyte   = 1 << 20
+	milli      = 1000
+)
+
+// table reads a file of comma-separated columns with a heading, and finds columns by name.
+type table struct {
+	*text
+	rows  *csv.Reader
+	at    map[string]int // column by name
+	row   []string
+	texts names
+}
+
+// openTable opens a file. The columns named must be there; others may be.
+func openTable(path string, columns ...string) (*table, error) {
+	f, err := openText(path)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTable(f, columns...)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return t, nil
+}
+
+func newTable(f *text, columns ...string) (*table, error) {
+	t := &table{text: f, rows: csv.NewReader(f), at: map[string]int{}}
+	t.rows.ReuseRecord = true
+	heading, err := t.rows.Read()
+	if err != nil {
+		return nil, fmt.Errorf("%s: has no heading: the first line must name its columns (%s): %w", t.name, strings.Join(columns, ","), err)
+	}
+	for i, c := range heading {
+		t.at[strings.TrimSpace(c)] = i
+	}
+	return t, t.need(columns)
+}
+
+// need returns an error that names all columns that are missing.
+func (t *table) need(columns []string) error {
+	var missing []string
+	for _, c := range columns {
+		if _, ok := t.at[c]; !ok {
+			missing = append(missing, c)
+		}
+	}
+	if missing != nil {
+		return fmt.Errorf("%s: line 1: has no column %s: needed are %s", t.name, strings.Join(missing, ", "), strings.Join(columns, ","))
+	}
+	return nil
+}
+
+// next reads a row. Errors are io.EOF, a badRow, or what makes the rest unreadable.
+func (t *table) next() error {
+	t.begin()
+	row, err := t.rows.Read()
+	var shape *csv.ParseError
+	switch {
+	case err == nil:
+		t.row = row
+		return nil
+	case errors.As(err, &shape) && errors.Is(err, csv.ErrFieldCount):
+		return badRow{fmt.Errorf("%s:%d: has %d columns, the heading has %d", t.name, shape.Line, len(row), t.rows.FieldsPerRecord)}
+	case errors.As(err, &shape):
+		return badRow{fmt.Errorf("%s:%d:%d: %w: a quote belongs around a whole value, and twice within it", t.name, shape.StartLine, shape.Column, shape.Err)}
+	}
+	return err // of the file, which says where
+}
+
+// value is the text of a column, or "" if the file has no such column.
+func (t *table) value(column string) string {
+	i, ok := t.at[column]
+	if !ok {
+		return ""
+	}
+	return t.row[i]
+}
+
+// wrong says what is wrong with a value, and where it is.
+func (t *table) wrong(column, want string) error {
+	i, ok := t.at[column]
+	if !ok {
+		return badRow{fmt.Errorf("%s: there is no column %s, and needed is %s", t.name, column, want)}
+	}
+	line, col := t.rows.FieldPos(i)
+	return badRow{fmt.Errorf("%s:%d:%d: column %s is %q, not %s", t.name, line, col, column, brief(t.row[i]), want)}
+}
+
+// brief is the beginning of a value that may be anything.
+func brief(s string) string {
+	const most = 60
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}
+
+// whole reads a whole number in 0..most; an empty value is 0.
+func (t *table) whole(column string, most int64) (int64, error) {
+	s := t.value(column)
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 || n > most {
+		return 0, t.wrong(column, fmt.Sprintf("a whole number in 0..%d", most))
+	}
+	return n, nil
+}
+
+// scaled reads a number in 0..most and returns it in units of 1/scale, rounded up; an empty value is 0.
+func (t *table) scaled(column string, most float64, scale int64) (int64, error) {
+	s := t.value(column)
+	if s == "" {
+		return 0, nil
+	}
+	x, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(x >= 0 && x <= most) {
+		return 0, t.wrong(column, fmt.Sprintf("a number in 0..%g", most))
+	}
+	return int64(math.Ceil(x*float64(scale) - 1e-6)), nil
+}
+
+// seconds reads a time of at least least; an empty value is refused.
+func (t *table) seconds(column string, least float64) (time.Duration, error) {
+	d, ok := parseSeconds(t.value(column), least)
+	if !ok {
+		return 0, t.wrong(column, fmt.Sprintf("a number of seconds in %g..%g", least, float64(MaxSeconds)))
+	}
+	return d, nil
+}
+
+func parseSeconds(s string, least float64) (time.Duration, bool) {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && float64(n) >= least && n <= MaxSeconds {
+		return time.Duration(n) * time.Second, true
+	}
+	x, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(x >= least && x <= MaxSeconds) {
+		return 0, false
+	}
+	return time.Duration(math.Round(x * float64(time.Second))), true
+}
