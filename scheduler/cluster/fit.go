@@ -120,9 +120,14 @@ func (p *Policy) Domain(n *Node, level string) string {
 	return ""
 }
 
-// AllowsType reports whether a job may run on GPUs of this type.
+// AllowsType reports whether a job may run on GPUs of this type: on one that it
+// names, or if it names none on any but MIG instances.
 func AllowsType(spec *JobSpec, gpuType string) bool {
-	return len(spec.GPUTypes) == 0 || slices.Contains(spec.GPUTypes, gpuType)
+	if len(spec.GPUTypes) > 0 {
+		return slices.Contains(spec.GPUTypes, gpuType)
+	}
+	_, _, instance := InstanceOf(gpuType)
+	return !instance
 }
 
 // FitByResources returns for how many of the job's GPUs the node has CPUs and
@@ -310,6 +315,9 @@ func (s *State) CanEverFit(spec *JobSpec) error {
 	}
 	if len(have) == 0 {
 		have = []string{"no GPU"}
+	}
+	if i := slices.IndexFunc(all.types, func(t string) bool { _, _, ok := InstanceOf(t); return ok }); i >= 0 && len(spec.GPUTypes) == 0 {
+		have = append(have, fmt.Sprintf("and MIG instances go to jobs that name their type only (gpu_type: %s)", all.types[i]))
 	}
 	return fmt.Errorf("a gang of %s can never start here: the cluster has at most %s: ask for fewer GPUs, another type, or less on each node",
 		spec.Wants(), strings.Join(have, ", "))

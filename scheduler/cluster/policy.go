@@ -154,12 +154,16 @@ func (p *Policy) Queue(path string) *QueuePolicy {
 	return &p.Queues[i]
 }
 
-// WeightOf is the weight of a GPU type in fair share, in thousandths.
+// WeightOf is the weight of a GPU type in fair share, in thousandths. A MIG
+// instance that is not named counts as its part of the board's compute slices.
 func (p *Policy) WeightOf(gpuType string) int64 {
 	for i := range p.Weights {
 		if p.Weights[i].Type == gpuType {
 			return p.Weights[i].Milli
 		}
+	}
+	if board, slices, ok := InstanceOf(gpuType); ok {
+		return max(p.WeightOf(board)*slices/slicesOf(board), 1)
 	}
 	return 1000
 }

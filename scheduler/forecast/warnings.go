@@ -37,6 +37,9 @@ func warnings(s *cluster.State, now cluster.Time, a *Answer) (out []string) {
 			warn("it prefers one %s and would be spread over %d now", t.Level, n)
 		}
 	}
+	if i := slices.IndexFunc(spec.GPUTypes, func(t string) bool { _, _, ok := cluster.InstanceOf(t); return ok }); i >= 0 && spec.GPUs > 1 {
+		warn("%s is a MIG instance: NCCL does not work between instances, so a gang of several needs other means", spec.GPUTypes[i])
+	}
 	if n := spec.Array.Count(); n > 1 {
 		warn("this is about the first of its %d members; the others wait their turn behind it", n)
 	}

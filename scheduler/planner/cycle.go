@@ -353,7 +353,7 @@ func (x *Index) typesOf(sh *shape) []string {
 	if len(sh.Types) > 0 {
 		return sh.Types
 	}
-	return x.fleet.Types()
+	return x.fleet.Common()
 }
 
 // elasticSize is how many GPUs an elastic job gets now, and of which of the

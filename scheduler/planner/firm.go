@@ -100,7 +100,7 @@ func (x *Index) mayBorrow(l *lane, gpuType string) bool {
 // as a whole would borrow.
 func (x *Index) beyond(l *lane, covered []int64) bool {
 	for i, t := range x.fleet.Types() {
-		if (len(l.shape.Types) == 0 || slices.Contains(l.shape.Types, t)) && l.need <= covered[i] {
+		if l.need <= covered[i] && slices.Contains(x.typesOf(l.shape), t) {
 			return false
 		}
 	}

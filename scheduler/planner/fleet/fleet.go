@@ -12,12 +12,13 @@ type Fleet struct {
 	score  cluster.ScoreName
 	policy *cluster.Policy // only its levels are set
 
-	byID  map[cluster.NodeID]*node
-	nodes []*node // by id, once settled: a node's place here is its position
-	fresh []*node // new, not yet among nodes
-	pools []*pool // by GPU type
-	names []string
-	doms  []level // by level of the policy
+	byID   map[cluster.NodeID]*node
+	nodes  []*node // by id, once settled: a node's place here is its position
+	fresh  []*node // new, not yet among nodes
+	pools  []*pool // by GPU type
+	names  []string
+	common []string // names without those of MIG instances
+	doms   []level  // by level of the policy
 	// unsettled: nodes came or went, or changed in what they are rather than in
 	// what is free on them, so that positions, pools, and all that is in terms
 	// of them must be made anew before the next answer.

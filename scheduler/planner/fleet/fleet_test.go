@@ -75,7 +75,7 @@ func (w *sled) nodeID() cluster.NodeID {
 func (w *sled) register() {
 	id := w.nodeID()
 	n := cluster.Node{ID: id, Name: "host-" + string(id), CPUMilli: int64(w.int("cpus", 2, 12)) * 1000, MemBytes: int64(w.int("mem", 2, 12)) << 30, Incarnation: 1 << 20}
-	types := rapid.SampledFrom([][]string{{"h100"}, {"h100"}, {"a100"}, {"h100", "a100"}}).Draw(w.t, "types")
+	types := rapid.SampledFrom([][]string{{"h100"}, {"h100"}, {"a100"}, {"h100", "a100"}, {"h100-1g.10gb"}, {"h100", "h100-1g.10gb"}}).Draw(w.t, "types")
 	for g := range w.int("gpus", 1, 6) {
 		n.GPUs = append(n.GPUs, cluster.GPU{
 			UUID: fmt.Sprintf("%s/%d", id, g), Type: types[g%len(types)], Healthy: w.int("sick", 0, 9) > 0, Island: int32(w.int("island", 0, 1)), NUMA: int32(w.int("numa", -1, 1)),
@@ -101,7 +101,7 @@ func (w *sled) drawSpec() *cluster.JobSpec {
 		Launch: rapid.SampledFrom([]cluster.LaunchMode{1, 2}).Draw(w.t, "launch"), GPUs: int32(w.int("want", 1, 14)),
 		CPUPerGPU: int64(rapid.SampledFrom([]int{0, 0, 1000, 2000}).Draw(w.t, "cpu")), MemPerGPU: int64(rapid.SampledFrom([]int{0, 0, 1 << 30}).Draw(w.t, "mem")),
 	}
-	spec.GPUTypes = rapid.SampledFrom([][]string{nil, nil, {"h100"}, {"a100", "h100"}, {"b200", "h100"}}).Draw(w.t, "types")
+	spec.GPUTypes = rapid.SampledFrom([][]string{nil, nil, {"h100"}, {"a100", "h100"}, {"b200", "h100"}, {"h100-1g.10gb"}}).Draw(w.t, "types")
 	switch w.int("kind", 0, 5) {
 	case 0:
 		spec.GPUs, spec.GPUMilli = 1, int32(rapid.SampledFrom([]int{100, 250, 500, 810}).Draw(w.t, "share"))

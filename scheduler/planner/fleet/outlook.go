@@ -115,7 +115,7 @@ func (f *Fleet) sought(p *pool) float64 {
 
 // takes reports whether a request may have GPUs of a pool.
 func (m *MixItem) takes(p *pool) bool {
-	return len(m.Types) == 0 || slices.Contains(m.Types, p.gpuType)
+	return len(m.Types) == 0 && !p.named || slices.Contains(m.Types, p.gpuType)
 }
 
 func (o *outlook) addKind(m *MixItem, p *pool, volume float64) {

@@ -13,7 +13,7 @@ func (f *Fleet) May(sh *Shape, size int32) bool {
 	f.settle()
 	if len(sh.Types) == 0 {
 		for _, p := range f.pools {
-			if p.may(sh, size) {
+			if !p.named && p.may(sh, size) {
 				return true
 			}
 		}
@@ -79,7 +79,7 @@ func (f *Fleet) allowed(sh *Shape, q *Query) []*pool {
 	may := func(p *pool) bool { return p != nil && (q.Types == nil || slices.Contains(q.Types, p.gpuType)) }
 	if len(sh.Types) == 0 {
 		for _, p := range f.pools {
-			if may(p) {
+			if !p.named && may(p) {
 				out = append(out, p)
 			}
 		}
@@ -98,7 +98,8 @@ func (f *Fleet) allowed(sh *Shape, q *Query) []*pool {
 //
 // The rules, first what counts most:
 //  1. Nodes that the query avoids are used only if there is no other way.
-//  2. A list of GPU types is tried in order. Without one the type on which the
+//  2. A list of GPU types is tried in order. Without one, of all types but MIG
+//     instances the one on which the
 //     gang needs the fewest nodes wins, then the one with the least room left
 //     on them.
 //  3. The gang keeps to one domain of its level if it can: the one with the

@@ -20,6 +20,7 @@ type Sum struct {
 // pool is all GPUs of one type.
 type pool struct {
 	gpuType string
+	named   bool // MIG instances: only for gangs that name the type
 	index   int32
 	width   int32   // the most GPUs of the type that one node has
 	nodes   []int32 // positions of the nodes that have such GPUs
@@ -74,8 +75,13 @@ func (f *Fleet) makePools() {
 			}
 		}
 	}
+	f.common = f.common[:0:0]
 	for i, t := range f.names {
-		f.pools = append(f.pools, &pool{gpuType: t, index: int32(i), positions: f.size()})
+		_, _, named := cluster.InstanceOf(t)
+		f.pools = append(f.pools, &pool{gpuType: t, named: named, index: int32(i), positions: f.size()})
+		if !named {
+			f.common = append(f.common, t)
+		}
 	}
 	for i, x := range f.nodes {
 		x.pos = int32(i)
@@ -240,6 +246,13 @@ func (f *Fleet) Type(gpuType string) Sum {
 func (f *Fleet) Types() []string {
 	f.settle()
 	return f.names
+}
+
+// Common returns the GPU types that a gang may get which names none, sorted: all
+// but MIG instances. Not to be edited.
+func (f *Fleet) Common() []string {
+	f.settle()
+	return f.common
 }
 
 // EachNode calls fn for the nodes that have GPUs of a type, by id, with how many

@@ -186,7 +186,7 @@ func (f *slow) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 func (f *slow) allowed(sh *Shape, q *Query) []string {
 	types := sh.Types
 	if len(types) == 0 {
-		types = f.Types()
+		types = slices.DeleteFunc(f.Types(), func(t string) bool { _, _, instance := cluster.InstanceOf(t); return instance })
 	}
 	if q.Types == nil {
 		return types
