@@ -3,6 +3,7 @@ package scheduler
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/gangline/gangline/scheduler/census"
 	"github.com/gangline/gangline/scheduler/cluster"
 )
 
@@ -33,14 +34,19 @@ type stateCollector struct {
 	jobs  *prometheus.Desc
 	gpus  *prometheus.Desc
 	nodes *prometheus.Desc
+	off   *prometheus.Desc
+	ended *prometheus.Desc
 }
 
 func newStateCollector(state func() *cluster.State) *stateCollector {
 	return &stateCollector{
 		state: state,
 		jobs:  prometheus.NewDesc("gangline_jobs", "Jobs by state and queue. Final jobs are those still remembered.", []string{"state", "queue"}, nil),
-		gpus:  prometheus.NewDesc("gangline_gpus", "GPUs by state (held, free, unhealthy, lost) and type.", []string{"state", "type"}, nil),
+		gpus:  prometheus.NewDesc("gangline_gpus", "GPUs by state (held, free, drained, unhealthy, lost) and type.", []string{"state", "type"}, nil),
 		nodes: prometheus.NewDesc("gangline_nodes", "Nodes by state.", []string{"state"}, nil),
+		off: prometheus.NewDesc("gangline_prediction_error_doublings",
+			"Mean distance of the GPU time that jobs were expected to need from what they needed, in doublings (1: a factor of two), by GPUs of the job.", []string{"gpus"}, nil),
+		ended: prometheus.NewDesc("gangline_prediction_jobs_total", "Jobs from which lengths were learned, by GPUs of the job.", []string{"gpus"}, nil),
 	}
 }
 
@@ -52,6 +58,8 @@ func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.jobs
 	ch <- c.gpus
 	ch <- c.nodes
+	ch <- c.off
+	ch <- c.ended
 }
 
 // Collect implements prometheus.Collector.
@@ -88,16 +96,22 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	for k, v := range nodes {
 		send(c.nodes, v, k)
 	}
+	for class, p := range census.PredictionsBySize(s) {
+		ch <- prometheus.MustNewConstMetric(c.off, prometheus.GaugeValue, p.Error, class)
+		ch <- prometheus.MustNewConstMetric(c.ended, prometheus.CounterValue, float64(p.Jobs), class)
+	}
 }
 
 func gpuState(n *cluster.Node, i int) string {
 	switch {
 	case n.State == cluster.NodeLost:
 		return "lost"
-	case n.GPUs[i].Job != 0:
-		return "held"
+	case n.GPUs[i].Held():
+		return "held" // all or a share of it
+	case n.GPUs[i].Healthy && n.Drain != nil:
+		return "drained"
 	case !n.Usable(i):
-		return "unhealthy"
+		return "unhealthy" // or a worker that was given up may still run on it
 	default:
 		return "free"
 	}

@@ -45,6 +45,41 @@ func (s *Service) ListQueues(ctx context.Context, req *schedulerv1.ListQueuesReq
 		})
 }
 
+// defaultPredictions is how many predictions are listed if nobody says.
+const defaultPredictions = 20
+
+// ListPredictions returns how well the lengths of jobs were foretold.
+func (s *Service) ListPredictions(ctx context.Context, req *schedulerv1.ListPredictionsRequest) (*schedulerv1.ListPredictionsResponse, error) {
+	limit := int(req.GetLimit())
+	switch {
+	case limit < 0 || limit > maxListed:
+		return nil, status.Errorf(codes.InvalidArgument, "limit: %d is not in 0..%d", limit, maxListed)
+	case limit == 0:
+		limit = defaultPredictions
+	}
+	local := func(ctx context.Context) (*schedulerv1.ListPredictionsResponse, error) {
+		st, err := s.read(ctx, req.GetStale())
+		if err != nil {
+			return nil, err
+		}
+		out := &schedulerv1.ListPredictionsResponse{Index: st.Index()}
+		for _, p := range census.Predictions(st, req.GetQueue(), limit) {
+			out.Predictions = append(out.Predictions, &schedulerv1.Prediction{
+				Queue: p.Queue, User: p.User, Name: p.Name, Gpus: wholeGPUs(p.Milli), Jobs: p.Jobs, TypicalGpuSeconds: p.Typical, ErrorDoublings: p.Error,
+			})
+		}
+		return out, nil
+	}
+	if req.GetStale() {
+		out, err := local(ctx)
+		return out, toStatus(s.log, err)
+	}
+	return viaLeader(ctx, s, local,
+		func(ctx context.Context, c schedulerv1.SchedulerServiceClient) (*schedulerv1.ListPredictionsResponse, error) {
+			return c.ListPredictions(ctx, req)
+		})
+}
+
 func censusToProto(c *census.Census, index uint64) *schedulerv1.ListQueuesResponse {
 	out := &schedulerv1.ListQueuesResponse{Index: index}
 	for i := range c.Queues {

@@ -49,7 +49,10 @@ type Report struct {
 	Failures    *Failures `json:"failures,omitempty"`      // with conditions: what broke, and what it did
 	Failed      int       `json:"failed"`                  // for good, of failures
 	Preempted   int       `json:"preempted_jobs"`
-	MostStops   int32     `json:"preemptions_of_one_job"` // at most
+	// Misjudged is the mean distance of the GPU time that jobs were expected to need when they came from what they needed,
+	// in doublings: 1 is a factor of two. It is of the last jobs, as the cluster keeps it.
+	Misjudged float64 `json:"prediction_error_doublings"`
+	MostStops int32   `json:"preemptions_of_one_job"` // at most
 
 	PerQueue map[string]QueueReport `json:"per_queue"`
 
@@ -78,12 +81,13 @@ type Speed struct {
 
 // summary gathers the parts of a replay.
 type summary struct {
-	rep    Report
-	window span // in which jobs arrive; without an end until the last has come
-	meter  meter
-	tally  *tally
-	hash   uint64
-	end    cluster.Time
+	rep     Report
+	window  span // in which jobs arrive; without an end until the last has come
+	meter   meter
+	tally   *tally
+	hash    uint64
+	end     cluster.Time
+	learned uint64 // jobs of which Misjudged is the mean
 }
 
 func newSummary(exact int) *summary {
@@ -104,6 +108,11 @@ func (s *summary) add(w *world, nodes []trace.Node) {
 	s.hash = s.hash*31 + w.state.Hash()
 	s.end = max(s.end, w.end)
 	w.unfinished()
+	w.state.EachHistory(func(_ cluster.Likeness, h *cluster.History) bool { // of all jobs, the first
+		s.learned += h.Jobs
+		r.Misjudged += (float64(h.Error)/1000 - r.Misjudged) * float64(h.Jobs) / float64(s.learned)
+		return false
+	})
 	if w.real != nil {
 		w.real.addTo(r)
 	}

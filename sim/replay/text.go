@@ -3,6 +3,7 @@ package replay
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -44,6 +45,7 @@ func (r *Report) WriteText(w io.Writer, sp *Speed) error {
 	row("makespan", "%s", TimeText(r.Makespan))
 	row("GPU time", "%.1f %% held, %.1f %% useful while jobs arrive; %.0f GPU h lost", 100*r.Allocation, 100*r.Goodput, r.Lost/3600)
 	row("preemptions", "%d of %d jobs, at most %d of one", r.Preemptions, r.Preempted, r.MostStops)
+	row("predictions", "off by a factor of %.1f in the mean", math.Exp2(r.Misjudged))
 	r.conditionRows(row)
 	row("log", "%d commands, %d of them refused, %d events", r.Commands, r.Rejected, r.Events)
 	row("state hash", "%s", r.StateHash)

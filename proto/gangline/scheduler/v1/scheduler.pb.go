@@ -3701,6 +3701,225 @@ func (x *PendingReason) GetFirstJob() uint64 {
 	return 0
 }
 
+// ListPredictionsRequest chooses predictions.
+type ListPredictionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those of this queue and those below it; empty: all.
+	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Most lines; 0: 20; at most 1000.
+	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Read what this server has without asking the leader.
+	Stale         bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPredictionsRequest) Reset() {
+	*x = ListPredictionsRequest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPredictionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPredictionsRequest) ProtoMessage() {}
+
+func (x *ListPredictionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPredictionsRequest.ProtoReflect.Descriptor instead.
+func (*ListPredictionsRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ListPredictionsRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *ListPredictionsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListPredictionsRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// ListPredictionsResponse holds predictions.
+type ListPredictionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All jobs together first, then by size, by queue and size, and by user and name; in each those of most jobs first.
+	Predictions []*Prediction `protobuf:"bytes,1,rep,name=predictions,proto3" json:"predictions,omitempty"`
+	// Index of the state that was read.
+	Index         uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPredictionsResponse) Reset() {
+	*x = ListPredictionsResponse{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPredictionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPredictionsResponse) ProtoMessage() {}
+
+func (x *ListPredictionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPredictionsResponse.ProtoReflect.Descriptor instead.
+func (*ListPredictionsResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ListPredictionsResponse) GetPredictions() []*Prediction {
+	if x != nil {
+		return x.Predictions
+	}
+	return nil
+}
+
+func (x *ListPredictionsResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// Prediction is how well the length of some jobs was foretold. What is empty or 0 is left open.
+type Prediction struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Queue of the jobs.
+	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Their user.
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Their name, without digits.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Size of their gangs; a share counts as such.
+	Gpus float64 `protobuf:"fixed64,4,opt,name=gpus,proto3" json:"gpus,omitempty"`
+	// How many have ended.
+	Jobs uint64 `protobuf:"varint,5,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// GPU time that half of the latest of them needed, in seconds.
+	TypicalGpuSeconds int64 `protobuf:"varint,6,opt,name=typical_gpu_seconds,json=typicalGpuSeconds,proto3" json:"typical_gpu_seconds,omitempty"`
+	// Mean distance of what was expected at submission from what was needed, in doublings of GPU time: 1 is a factor of two.
+	ErrorDoublings float64 `protobuf:"fixed64,7,opt,name=error_doublings,json=errorDoublings,proto3" json:"error_doublings,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Prediction) Reset() {
+	*x = Prediction{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prediction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prediction) ProtoMessage() {}
+
+func (x *Prediction) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prediction.ProtoReflect.Descriptor instead.
+func (*Prediction) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Prediction) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *Prediction) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Prediction) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Prediction) GetGpus() float64 {
+	if x != nil {
+		return x.Gpus
+	}
+	return 0
+}
+
+func (x *Prediction) GetJobs() uint64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *Prediction) GetTypicalGpuSeconds() int64 {
+	if x != nil {
+		return x.TypicalGpuSeconds
+	}
+	return 0
+}
+
+func (x *Prediction) GetErrorDoublings() float64 {
+	if x != nil {
+		return x.ErrorDoublings
+	}
+	return 0
+}
+
 // GetPolicyRequest asks for the policy.
 type GetPolicyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3712,7 +3931,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3724,7 +3943,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3737,7 +3956,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -3764,7 +3983,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3776,7 +3995,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3789,7 +4008,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetPolicyResponse) GetYaml() string {
@@ -3837,7 +4056,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3849,7 +4068,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3862,7 +4081,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SetPolicyRequest) GetYaml() []byte {
@@ -3908,7 +4127,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3920,7 +4139,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3933,7 +4152,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetPolicyResponse) GetChanged() bool {
@@ -3974,7 +4193,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3986,7 +4205,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3999,7 +4218,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -4041,7 +4260,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4053,7 +4272,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4066,7 +4285,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DrainNodeResponse) GetNode() *Node {
@@ -4089,7 +4308,7 @@ type UndrainNodeRequest struct {
 
 func (x *UndrainNodeRequest) Reset() {
 	*x = UndrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4101,7 +4320,7 @@ func (x *UndrainNodeRequest) String() string {
 func (*UndrainNodeRequest) ProtoMessage() {}
 
 func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4114,7 +4333,7 @@ func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*UndrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *UndrainNodeRequest) GetNode() string {
@@ -4142,7 +4361,7 @@ type UndrainNodeResponse struct {
 
 func (x *UndrainNodeResponse) Reset() {
 	*x = UndrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4154,7 +4373,7 @@ func (x *UndrainNodeResponse) String() string {
 func (*UndrainNodeResponse) ProtoMessage() {}
 
 func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4167,7 +4386,7 @@ func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*UndrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *UndrainNodeResponse) GetNode() *Node {
@@ -4192,7 +4411,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4204,7 +4423,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4217,7 +4436,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *WhyRequest) GetId() uint64 {
@@ -4256,7 +4475,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4268,7 +4487,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4281,7 +4500,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WhyResponse) GetJob() *Job {
@@ -4322,7 +4541,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4334,7 +4553,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4347,7 +4566,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PlanRequest) GetSpec() *JobSpec {
@@ -4395,7 +4614,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4407,7 +4626,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4420,7 +4639,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PlanResponse) GetRefused() string {
@@ -4480,7 +4699,7 @@ type Prospects struct {
 
 func (x *Prospects) Reset() {
 	*x = Prospects{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4492,7 +4711,7 @@ func (x *Prospects) String() string {
 func (*Prospects) ProtoMessage() {}
 
 func (x *Prospects) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4505,7 +4724,7 @@ func (x *Prospects) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prospects.ProtoReflect.Descriptor instead.
 func (*Prospects) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Prospects) GetNowUnixNs() int64 {
@@ -4612,7 +4831,7 @@ type Constraint struct {
 
 func (x *Constraint) Reset() {
 	*x = Constraint{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4624,7 +4843,7 @@ func (x *Constraint) String() string {
 func (*Constraint) ProtoMessage() {}
 
 func (x *Constraint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4637,7 +4856,7 @@ func (x *Constraint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Constraint.ProtoReflect.Descriptor instead.
 func (*Constraint) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Constraint) GetKind() string {
@@ -4747,7 +4966,7 @@ type Holder struct {
 
 func (x *Holder) Reset() {
 	*x = Holder{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4759,7 +4978,7 @@ func (x *Holder) String() string {
 func (*Holder) ProtoMessage() {}
 
 func (x *Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4772,7 +4991,7 @@ func (x *Holder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holder.ProtoReflect.Descriptor instead.
 func (*Holder) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Holder) GetJob() uint64 {
@@ -4837,7 +5056,7 @@ type Fit struct {
 
 func (x *Fit) Reset() {
 	*x = Fit{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4849,7 +5068,7 @@ func (x *Fit) String() string {
 func (*Fit) ProtoMessage() {}
 
 func (x *Fit) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4862,7 +5081,7 @@ func (x *Fit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fit.ProtoReflect.Descriptor instead.
 func (*Fit) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Fit) GetGpuType() string {
@@ -4892,7 +5111,7 @@ type FitNode struct {
 
 func (x *FitNode) Reset() {
 	*x = FitNode{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4904,7 +5123,7 @@ func (x *FitNode) String() string {
 func (*FitNode) ProtoMessage() {}
 
 func (x *FitNode) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4917,7 +5136,7 @@ func (x *FitNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FitNode.ProtoReflect.Descriptor instead.
 func (*FitNode) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *FitNode) GetNode() string {
@@ -4949,7 +5168,7 @@ type Victim struct {
 
 func (x *Victim) Reset() {
 	*x = Victim{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4961,7 +5180,7 @@ func (x *Victim) String() string {
 func (*Victim) ProtoMessage() {}
 
 func (x *Victim) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4974,7 +5193,7 @@ func (x *Victim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Victim.ProtoReflect.Descriptor instead.
 func (*Victim) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Victim) GetJob() uint64 {
@@ -5023,7 +5242,7 @@ type StartEstimate struct {
 
 func (x *StartEstimate) Reset() {
 	*x = StartEstimate{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5035,7 +5254,7 @@ func (x *StartEstimate) String() string {
 func (*StartEstimate) ProtoMessage() {}
 
 func (x *StartEstimate) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5048,7 +5267,7 @@ func (x *StartEstimate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartEstimate.ProtoReflect.Descriptor instead.
 func (*StartEstimate) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *StartEstimate) GetBasis() EstimateBasis {
@@ -5126,7 +5345,7 @@ type Alternative struct {
 
 func (x *Alternative) Reset() {
 	*x = Alternative{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5138,7 +5357,7 @@ func (x *Alternative) String() string {
 func (*Alternative) ProtoMessage() {}
 
 func (x *Alternative) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5151,7 +5370,7 @@ func (x *Alternative) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
 func (*Alternative) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Alternative) GetChange() string {
@@ -5480,7 +5699,23 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04jobs\x18\x02 \x01(\x05R\x04jobs\x12\x12\n" +
 	"\x04gpus\x18\x03 \x01(\x01R\x04gpus\x12\x1b\n" +
-	"\tfirst_job\x18\x04 \x01(\x04R\bfirstJob\"(\n" +
+	"\tfirst_job\x18\x04 \x01(\x04R\bfirstJob\"Z\n" +
+	"\x16ListPredictionsRequest\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"t\n" +
+	"\x17ListPredictionsResponse\x12C\n" +
+	"\vpredictions\x18\x01 \x03(\v2!.gangline.scheduler.v1.PredictionR\vpredictions\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\xcb\x01\n" +
+	"\n" +
+	"Prediction\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
+	"\x04gpus\x18\x04 \x01(\x01R\x04gpus\x12\x12\n" +
+	"\x04jobs\x18\x05 \x01(\x04R\x04jobs\x12.\n" +
+	"\x13typical_gpu_seconds\x18\x06 \x01(\x03R\x11typicalGpuSeconds\x12'\n" +
+	"\x0ferror_doublings\x18\a \x01(\x01R\x0eerrorDoublings\"(\n" +
 	"\x10GetPolicyRequest\x12\x14\n" +
 	"\x05stale\x18\x01 \x01(\bR\x05stale\"|\n" +
 	"\x11GetPolicyResponse\x12\x12\n" +
@@ -5635,7 +5870,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x1aESTIMATE_BASIS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ESTIMATE_BASIS_LIMITS\x10\x01\x12\x1a\n" +
 	"\x16ESTIMATE_BASIS_LEARNED\x10\x02\x12\x18\n" +
-	"\x14ESTIMATE_BASIS_EXACT\x10\x032\x98\v\n" +
+	"\x14ESTIMATE_BASIS_EXACT\x10\x032\x8a\f\n" +
 	"\x10SchedulerService\x12^\n" +
 	"\tSubmitJob\x12'.gangline.scheduler.v1.SubmitJobRequest\x1a(.gangline.scheduler.v1.SubmitJobResponse\x12U\n" +
 	"\x06GetJob\x12$.gangline.scheduler.v1.GetJobRequest\x1a%.gangline.scheduler.v1.GetJobResponse\x12[\n" +
@@ -5648,7 +5883,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\n" +
 	"GetCluster\x12(.gangline.scheduler.v1.GetClusterRequest\x1a).gangline.scheduler.v1.GetClusterResponse\x12a\n" +
 	"\n" +
-	"ListQueues\x12(.gangline.scheduler.v1.ListQueuesRequest\x1a).gangline.scheduler.v1.ListQueuesResponse\x12^\n" +
+	"ListQueues\x12(.gangline.scheduler.v1.ListQueuesRequest\x1a).gangline.scheduler.v1.ListQueuesResponse\x12p\n" +
+	"\x0fListPredictions\x12-.gangline.scheduler.v1.ListPredictionsRequest\x1a..gangline.scheduler.v1.ListPredictionsResponse\x12^\n" +
 	"\tGetPolicy\x12'.gangline.scheduler.v1.GetPolicyRequest\x1a(.gangline.scheduler.v1.GetPolicyResponse\x12^\n" +
 	"\tSetPolicy\x12'.gangline.scheduler.v1.SetPolicyRequest\x1a(.gangline.scheduler.v1.SetPolicyResponse\x12^\n" +
 	"\tDrainNode\x12'.gangline.scheduler.v1.DrainNodeRequest\x1a(.gangline.scheduler.v1.DrainNodeResponse\x12d\n" +
@@ -5669,88 +5905,91 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
-	(JobState)(0),               // 0: gangline.scheduler.v1.JobState
-	(LaunchMode)(0),             // 1: gangline.scheduler.v1.LaunchMode
-	(Condition)(0),              // 2: gangline.scheduler.v1.Condition
-	(WorkerState)(0),            // 3: gangline.scheduler.v1.WorkerState
-	(LogStream)(0),              // 4: gangline.scheduler.v1.LogStream
-	(NodeState)(0),              // 5: gangline.scheduler.v1.NodeState
-	(EstimateBasis)(0),          // 6: gangline.scheduler.v1.EstimateBasis
-	(*EnvVar)(nil),              // 7: gangline.scheduler.v1.EnvVar
-	(*JobSpec)(nil),             // 8: gangline.scheduler.v1.JobSpec
-	(*Dependency)(nil),          // 9: gangline.scheduler.v1.Dependency
-	(*TopologyWish)(nil),        // 10: gangline.scheduler.v1.TopologyWish
-	(*ArraySpec)(nil),           // 11: gangline.scheduler.v1.ArraySpec
-	(*Worker)(nil),              // 12: gangline.scheduler.v1.Worker
-	(*Checkpoint)(nil),          // 13: gangline.scheduler.v1.Checkpoint
-	(*Progress)(nil),            // 14: gangline.scheduler.v1.Progress
-	(*Job)(nil),                 // 15: gangline.scheduler.v1.Job
-	(*Kept)(nil),                // 16: gangline.scheduler.v1.Kept
-	(*Launch)(nil),              // 17: gangline.scheduler.v1.Launch
-	(*SubmitJobRequest)(nil),    // 18: gangline.scheduler.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),   // 19: gangline.scheduler.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),       // 20: gangline.scheduler.v1.GetJobRequest
-	(*GetJobResponse)(nil),      // 21: gangline.scheduler.v1.GetJobResponse
-	(*ListJobsRequest)(nil),     // 22: gangline.scheduler.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),    // 23: gangline.scheduler.v1.ListJobsResponse
-	(*WatchJobsRequest)(nil),    // 24: gangline.scheduler.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),   // 25: gangline.scheduler.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),    // 26: gangline.scheduler.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),   // 27: gangline.scheduler.v1.CancelJobResponse
-	(*StreamLogsRequest)(nil),   // 28: gangline.scheduler.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),  // 29: gangline.scheduler.v1.StreamLogsResponse
-	(*GPU)(nil),                 // 30: gangline.scheduler.v1.GPU
-	(*GPUShare)(nil),            // 31: gangline.scheduler.v1.GPUShare
-	(*Drain)(nil),               // 32: gangline.scheduler.v1.Drain
-	(*Node)(nil),                // 33: gangline.scheduler.v1.Node
-	(*ListNodesRequest)(nil),    // 34: gangline.scheduler.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),   // 35: gangline.scheduler.v1.ListNodesResponse
-	(*Server)(nil),              // 36: gangline.scheduler.v1.Server
-	(*GetClusterRequest)(nil),   // 37: gangline.scheduler.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),  // 38: gangline.scheduler.v1.GetClusterResponse
-	(*ListQueuesRequest)(nil),   // 39: gangline.scheduler.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),  // 40: gangline.scheduler.v1.ListQueuesResponse
-	(*GPUCount)(nil),            // 41: gangline.scheduler.v1.GPUCount
-	(*Queue)(nil),               // 42: gangline.scheduler.v1.Queue
-	(*QueueUser)(nil),           // 43: gangline.scheduler.v1.QueueUser
-	(*PendingReason)(nil),       // 44: gangline.scheduler.v1.PendingReason
-	(*GetPolicyRequest)(nil),    // 45: gangline.scheduler.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),   // 46: gangline.scheduler.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),    // 47: gangline.scheduler.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),   // 48: gangline.scheduler.v1.SetPolicyResponse
-	(*DrainNodeRequest)(nil),    // 49: gangline.scheduler.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),   // 50: gangline.scheduler.v1.DrainNodeResponse
-	(*UndrainNodeRequest)(nil),  // 51: gangline.scheduler.v1.UndrainNodeRequest
-	(*UndrainNodeResponse)(nil), // 52: gangline.scheduler.v1.UndrainNodeResponse
-	(*WhyRequest)(nil),          // 53: gangline.scheduler.v1.WhyRequest
-	(*WhyResponse)(nil),         // 54: gangline.scheduler.v1.WhyResponse
-	(*PlanRequest)(nil),         // 55: gangline.scheduler.v1.PlanRequest
-	(*PlanResponse)(nil),        // 56: gangline.scheduler.v1.PlanResponse
-	(*Prospects)(nil),           // 57: gangline.scheduler.v1.Prospects
-	(*Constraint)(nil),          // 58: gangline.scheduler.v1.Constraint
-	(*Holder)(nil),              // 59: gangline.scheduler.v1.Holder
-	(*Fit)(nil),                 // 60: gangline.scheduler.v1.Fit
-	(*FitNode)(nil),             // 61: gangline.scheduler.v1.FitNode
-	(*Victim)(nil),              // 62: gangline.scheduler.v1.Victim
-	(*StartEstimate)(nil),       // 63: gangline.scheduler.v1.StartEstimate
-	(*Alternative)(nil),         // 64: gangline.scheduler.v1.Alternative
-	nil,                         // 65: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	nil,                         // 66: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                         // 67: gangline.scheduler.v1.Node.LabelsEntry
-	nil,                         // 68: gangline.scheduler.v1.Node.TaintsEntry
+	(JobState)(0),                   // 0: gangline.scheduler.v1.JobState
+	(LaunchMode)(0),                 // 1: gangline.scheduler.v1.LaunchMode
+	(Condition)(0),                  // 2: gangline.scheduler.v1.Condition
+	(WorkerState)(0),                // 3: gangline.scheduler.v1.WorkerState
+	(LogStream)(0),                  // 4: gangline.scheduler.v1.LogStream
+	(NodeState)(0),                  // 5: gangline.scheduler.v1.NodeState
+	(EstimateBasis)(0),              // 6: gangline.scheduler.v1.EstimateBasis
+	(*EnvVar)(nil),                  // 7: gangline.scheduler.v1.EnvVar
+	(*JobSpec)(nil),                 // 8: gangline.scheduler.v1.JobSpec
+	(*Dependency)(nil),              // 9: gangline.scheduler.v1.Dependency
+	(*TopologyWish)(nil),            // 10: gangline.scheduler.v1.TopologyWish
+	(*ArraySpec)(nil),               // 11: gangline.scheduler.v1.ArraySpec
+	(*Worker)(nil),                  // 12: gangline.scheduler.v1.Worker
+	(*Checkpoint)(nil),              // 13: gangline.scheduler.v1.Checkpoint
+	(*Progress)(nil),                // 14: gangline.scheduler.v1.Progress
+	(*Job)(nil),                     // 15: gangline.scheduler.v1.Job
+	(*Kept)(nil),                    // 16: gangline.scheduler.v1.Kept
+	(*Launch)(nil),                  // 17: gangline.scheduler.v1.Launch
+	(*SubmitJobRequest)(nil),        // 18: gangline.scheduler.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),       // 19: gangline.scheduler.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),           // 20: gangline.scheduler.v1.GetJobRequest
+	(*GetJobResponse)(nil),          // 21: gangline.scheduler.v1.GetJobResponse
+	(*ListJobsRequest)(nil),         // 22: gangline.scheduler.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),        // 23: gangline.scheduler.v1.ListJobsResponse
+	(*WatchJobsRequest)(nil),        // 24: gangline.scheduler.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),       // 25: gangline.scheduler.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),        // 26: gangline.scheduler.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),       // 27: gangline.scheduler.v1.CancelJobResponse
+	(*StreamLogsRequest)(nil),       // 28: gangline.scheduler.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),      // 29: gangline.scheduler.v1.StreamLogsResponse
+	(*GPU)(nil),                     // 30: gangline.scheduler.v1.GPU
+	(*GPUShare)(nil),                // 31: gangline.scheduler.v1.GPUShare
+	(*Drain)(nil),                   // 32: gangline.scheduler.v1.Drain
+	(*Node)(nil),                    // 33: gangline.scheduler.v1.Node
+	(*ListNodesRequest)(nil),        // 34: gangline.scheduler.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),       // 35: gangline.scheduler.v1.ListNodesResponse
+	(*Server)(nil),                  // 36: gangline.scheduler.v1.Server
+	(*GetClusterRequest)(nil),       // 37: gangline.scheduler.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),      // 38: gangline.scheduler.v1.GetClusterResponse
+	(*ListQueuesRequest)(nil),       // 39: gangline.scheduler.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),      // 40: gangline.scheduler.v1.ListQueuesResponse
+	(*GPUCount)(nil),                // 41: gangline.scheduler.v1.GPUCount
+	(*Queue)(nil),                   // 42: gangline.scheduler.v1.Queue
+	(*QueueUser)(nil),               // 43: gangline.scheduler.v1.QueueUser
+	(*PendingReason)(nil),           // 44: gangline.scheduler.v1.PendingReason
+	(*ListPredictionsRequest)(nil),  // 45: gangline.scheduler.v1.ListPredictionsRequest
+	(*ListPredictionsResponse)(nil), // 46: gangline.scheduler.v1.ListPredictionsResponse
+	(*Prediction)(nil),              // 47: gangline.scheduler.v1.Prediction
+	(*GetPolicyRequest)(nil),        // 48: gangline.scheduler.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),       // 49: gangline.scheduler.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),        // 50: gangline.scheduler.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),       // 51: gangline.scheduler.v1.SetPolicyResponse
+	(*DrainNodeRequest)(nil),        // 52: gangline.scheduler.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),       // 53: gangline.scheduler.v1.DrainNodeResponse
+	(*UndrainNodeRequest)(nil),      // 54: gangline.scheduler.v1.UndrainNodeRequest
+	(*UndrainNodeResponse)(nil),     // 55: gangline.scheduler.v1.UndrainNodeResponse
+	(*WhyRequest)(nil),              // 56: gangline.scheduler.v1.WhyRequest
+	(*WhyResponse)(nil),             // 57: gangline.scheduler.v1.WhyResponse
+	(*PlanRequest)(nil),             // 58: gangline.scheduler.v1.PlanRequest
+	(*PlanResponse)(nil),            // 59: gangline.scheduler.v1.PlanResponse
+	(*Prospects)(nil),               // 60: gangline.scheduler.v1.Prospects
+	(*Constraint)(nil),              // 61: gangline.scheduler.v1.Constraint
+	(*Holder)(nil),                  // 62: gangline.scheduler.v1.Holder
+	(*Fit)(nil),                     // 63: gangline.scheduler.v1.Fit
+	(*FitNode)(nil),                 // 64: gangline.scheduler.v1.FitNode
+	(*Victim)(nil),                  // 65: gangline.scheduler.v1.Victim
+	(*StartEstimate)(nil),           // 66: gangline.scheduler.v1.StartEstimate
+	(*Alternative)(nil),             // 67: gangline.scheduler.v1.Alternative
+	nil,                             // 68: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                             // 69: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                             // 70: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                             // 71: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
 	7,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
 	10, // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
-	65, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	68, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
 	11, // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
 	9,  // 5: gangline.scheduler.v1.JobSpec.after:type_name -> gangline.scheduler.v1.Dependency
 	2,  // 6: gangline.scheduler.v1.Dependency.condition:type_name -> gangline.scheduler.v1.Condition
 	3,  // 7: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	66, // 8: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	69, // 8: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
 	8,  // 9: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
 	0,  // 10: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
 	12, // 11: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
@@ -5771,8 +6010,8 @@ var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	31, // 26: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
 	5,  // 27: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
 	30, // 28: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	67, // 29: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	68, // 30: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	70, // 29: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	71, // 30: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
 	32, // 31: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
 	33, // 32: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
 	36, // 33: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
@@ -5783,57 +6022,60 @@ var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	41, // 38: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
 	41, // 39: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
 	43, // 40: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
-	33, // 41: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	33, // 42: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	15, // 43: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
-	57, // 44: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	8,  // 45: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	57, // 46: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	58, // 47: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
-	60, // 48: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
-	62, // 49: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
-	63, // 50: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
-	64, // 51: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
-	59, // 52: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
-	61, // 53: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
-	6,  // 54: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
-	60, // 55: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
-	62, // 56: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
-	18, // 57: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
-	20, // 58: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
-	22, // 59: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
-	24, // 60: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
-	26, // 61: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
-	28, // 62: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
-	34, // 63: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
-	37, // 64: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
-	39, // 65: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
-	45, // 66: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
-	47, // 67: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
-	49, // 68: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
-	51, // 69: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
-	53, // 70: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
-	55, // 71: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
-	19, // 72: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	21, // 73: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	23, // 74: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	25, // 75: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	27, // 76: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	29, // 77: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	35, // 78: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	38, // 79: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	40, // 80: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
-	46, // 81: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
-	48, // 82: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
-	50, // 83: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
-	52, // 84: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
-	54, // 85: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
-	56, // 86: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
-	72, // [72:87] is the sub-list for method output_type
-	57, // [57:72] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	47, // 41: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
+	33, // 42: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	33, // 43: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	15, // 44: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
+	60, // 45: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	8,  // 46: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	60, // 47: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	61, // 48: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
+	63, // 49: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
+	65, // 50: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
+	66, // 51: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
+	67, // 52: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
+	62, // 53: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
+	64, // 54: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
+	6,  // 55: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
+	63, // 56: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
+	65, // 57: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
+	18, // 58: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
+	20, // 59: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
+	22, // 60: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
+	24, // 61: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
+	26, // 62: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
+	28, // 63: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
+	34, // 64: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
+	37, // 65: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
+	39, // 66: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
+	45, // 67: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
+	48, // 68: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
+	50, // 69: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
+	52, // 70: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
+	54, // 71: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
+	56, // 72: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
+	58, // 73: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
+	19, // 74: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	21, // 75: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	23, // 76: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	25, // 77: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	27, // 78: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	29, // 79: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	35, // 80: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	38, // 81: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	40, // 82: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
+	46, // 83: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
+	49, // 84: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
+	51, // 85: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
+	53, // 86: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
+	55, // 87: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
+	57, // 88: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
+	59, // 89: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
+	74, // [74:90] is the sub-list for method output_type
+	58, // [58:74] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_gangline_scheduler_v1_scheduler_proto_init() }
@@ -5845,15 +6087,15 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[2].OneofWrappers = []any{}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[21].OneofWrappers = []any{}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[23].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[40].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[42].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[43].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   62,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,21 +22,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SchedulerService_SubmitJob_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/SubmitJob"
-	SchedulerService_GetJob_FullMethodName      = "/gangline.scheduler.v1.SchedulerService/GetJob"
-	SchedulerService_ListJobs_FullMethodName    = "/gangline.scheduler.v1.SchedulerService/ListJobs"
-	SchedulerService_WatchJobs_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/WatchJobs"
-	SchedulerService_CancelJob_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/CancelJob"
-	SchedulerService_StreamLogs_FullMethodName  = "/gangline.scheduler.v1.SchedulerService/StreamLogs"
-	SchedulerService_ListNodes_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/ListNodes"
-	SchedulerService_GetCluster_FullMethodName  = "/gangline.scheduler.v1.SchedulerService/GetCluster"
-	SchedulerService_ListQueues_FullMethodName  = "/gangline.scheduler.v1.SchedulerService/ListQueues"
-	SchedulerService_GetPolicy_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/GetPolicy"
-	SchedulerService_SetPolicy_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/SetPolicy"
-	SchedulerService_DrainNode_FullMethodName   = "/gangline.scheduler.v1.SchedulerService/DrainNode"
-	SchedulerService_UndrainNode_FullMethodName = "/gangline.scheduler.v1.SchedulerService/UndrainNode"
-	SchedulerService_Why_FullMethodName         = "/gangline.scheduler.v1.SchedulerService/Why"
-	SchedulerService_Plan_FullMethodName        = "/gangline.scheduler.v1.SchedulerService/Plan"
+	SchedulerService_SubmitJob_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/SubmitJob"
+	SchedulerService_GetJob_FullMethodName          = "/gangline.scheduler.v1.SchedulerService/GetJob"
+	SchedulerService_ListJobs_FullMethodName        = "/gangline.scheduler.v1.SchedulerService/ListJobs"
+	SchedulerService_WatchJobs_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/WatchJobs"
+	SchedulerService_CancelJob_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/CancelJob"
+	SchedulerService_StreamLogs_FullMethodName      = "/gangline.scheduler.v1.SchedulerService/StreamLogs"
+	SchedulerService_ListNodes_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/ListNodes"
+	SchedulerService_GetCluster_FullMethodName      = "/gangline.scheduler.v1.SchedulerService/GetCluster"
+	SchedulerService_ListQueues_FullMethodName      = "/gangline.scheduler.v1.SchedulerService/ListQueues"
+	SchedulerService_ListPredictions_FullMethodName = "/gangline.scheduler.v1.SchedulerService/ListPredictions"
+	SchedulerService_GetPolicy_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/GetPolicy"
+	SchedulerService_SetPolicy_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/SetPolicy"
+	SchedulerService_DrainNode_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/DrainNode"
+	SchedulerService_UndrainNode_FullMethodName     = "/gangline.scheduler.v1.SchedulerService/UndrainNode"
+	SchedulerService_Why_FullMethodName             = "/gangline.scheduler.v1.SchedulerService/Why"
+	SchedulerService_Plan_FullMethodName            = "/gangline.scheduler.v1.SchedulerService/Plan"
 )
 
 // SchedulerServiceClient is the client API for SchedulerService service.
@@ -64,6 +65,8 @@ type SchedulerServiceClient interface {
 	GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error)
 	// ListQueues returns the queues: what each may hold, holds and is waited for, by whom and why.
 	ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error)
+	// ListPredictions returns what was learned of how long jobs run, and how far off the predictions were.
+	ListPredictions(ctx context.Context, in *ListPredictionsRequest, opts ...grpc.CallOption) (*ListPredictionsResponse, error)
 	// GetPolicy returns the policy as a file.
 	GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error)
 	// SetPolicy replaces the policy at once, without a restart. Setting the policy that holds changes nothing.
@@ -194,6 +197,16 @@ func (c *schedulerServiceClient) ListQueues(ctx context.Context, in *ListQueuesR
 	return out, nil
 }
 
+func (c *schedulerServiceClient) ListPredictions(ctx context.Context, in *ListPredictionsRequest, opts ...grpc.CallOption) (*ListPredictionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPredictionsResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_ListPredictions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *schedulerServiceClient) GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetPolicyResponse)
@@ -279,6 +292,8 @@ type SchedulerServiceServer interface {
 	GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error)
 	// ListQueues returns the queues: what each may hold, holds and is waited for, by whom and why.
 	ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error)
+	// ListPredictions returns what was learned of how long jobs run, and how far off the predictions were.
+	ListPredictions(context.Context, *ListPredictionsRequest) (*ListPredictionsResponse, error)
 	// GetPolicy returns the policy as a file.
 	GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error)
 	// SetPolicy replaces the policy at once, without a restart. Setting the policy that holds changes nothing.
@@ -327,6 +342,9 @@ func (UnimplementedSchedulerServiceServer) GetCluster(context.Context, *GetClust
 }
 func (UnimplementedSchedulerServiceServer) ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListQueues not implemented")
+}
+func (UnimplementedSchedulerServiceServer) ListPredictions(context.Context, *ListPredictionsRequest) (*ListPredictionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPredictions not implemented")
 }
 func (UnimplementedSchedulerServiceServer) GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPolicy not implemented")
@@ -515,6 +533,24 @@ func _SchedulerService_ListQueues_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchedulerService_ListPredictions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPredictionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).ListPredictions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_ListPredictions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).ListPredictions(ctx, req.(*ListPredictionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SchedulerService_GetPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetPolicyRequest)
 	if err := dec(in); err != nil {
@@ -657,6 +693,10 @@ var SchedulerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListQueues",
 			Handler:    _SchedulerService_ListQueues_Handler,
+		},
+		{
+			MethodName: "ListPredictions",
+			Handler:    _SchedulerService_ListPredictions_Handler,
 		},
 		{
 			MethodName: "GetPolicy",
