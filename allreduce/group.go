@@ -133,6 +133,9 @@ type Group struct {
 
 	team  *shm.Team // memory that all ranks share; nil: they have none
 	stage int       // the large stage that the next block uses
+
+	seen    [][]byte // the vectors of the call under way that lie in shared memory themselves
+	scratch []byte   // for their results; made when needed
 }
 
 // New makes a group from links to the next and the previous rank, and starts to

@@ -13,6 +13,23 @@ import (
 // rank is found stays what it was: by the links.
 func (g *Group) Share(team *shm.Team) { g.team = team }
 
+// Alloc returns zeroed memory for vectors of all-reduces: in memory that all ranks share, if they do, where a call on long vectors
+// of all ranks needs no copies; ordinary memory if not. Give it back with Free before Close, which ends shared memory. It is safe for
+// concurrent use. An error says that the machine's shared memory is full.
+func (g *Group) Alloc(bytes int) ([]byte, error) {
+	if g.team == nil {
+		return make([]byte, bytes), nil
+	}
+	return g.team.Alloc(bytes)
+}
+
+// Free gives memory of Alloc back. No rank may be in a call on it.
+func (g *Group) Free(b []byte) {
+	if g.team != nil {
+		g.team.Free(b)
+	}
+}
+
 // shares says whether a call goes through shared memory.
 func (g *Group) shares(t *transfer) bool {
 	return g.team != nil && (t.kind == KindBarrier || t.call == callAllReduce)
@@ -22,7 +39,8 @@ func (g *Group) shares(t *transfer) bool {
 func (g *Group) runShared(t *transfer) {
 	t.toSend, t.toReceive = 1, 0 // the call as a whole
 	team, data := g.team, t.vector.data
-	putCard(team.Card(team.Me(), team.Phase()+1), t, g.sequence)
+	own, seen := team.Find(data)
+	putCard(team.Card(team.Me(), team.Phase()+1), t, g.sequence, own, seen)
 	ok := false
 	switch {
 	case t.kind == KindBarrier:
@@ -30,7 +48,7 @@ func (g *Group) runShared(t *transfer) {
 	case len(data) <= shm.SmallBytes:
 		ok = g.sumSmall(t)
 	default:
-		ok = g.sumBlocks(t)
+		ok = g.sumLong(t, seen)
 	}
 	if ok {
 		t.sent = 1
@@ -68,20 +86,19 @@ func (g *Group) sumSmall(t *transfer) bool {
 // sumBlocks works through a long vector in blocks. Each rank puts its elements into its stage, combines its part of all stages into
 // its own, and takes the parts of the others from theirs.
 //
-// While it waits for the others' parts it stages its next block already, in its other stage. That is free: who has staged block j has
+// The first block is staged, and all have met. While it waits for the others' parts it stages its next block already, in its other stage. That is free: who has staged block j has
 // taken all parts of block j-1, and all have staged block j before any combines it.
 func (g *Group) sumBlocks(t *transfer) bool {
 	team, data := g.team, t.vector.data
 	for lo := 0; lo < len(data); lo += shm.StageBytes {
 		block := data[lo:min(lo+shm.StageBytes, len(data))]
 		which := g.stage
-		if lo == 0 {
-			g.stageBlock(which, block)
-		}
 		g.stage = 1 - which
-		team.Reach()
-		if !team.Await(g.hasEnded) || lo == 0 && !g.sameCall(t) {
-			return false
+		if lo > 0 {
+			team.Reach()
+			if !team.Await(g.hasEnded) {
+				return false
+			}
 		}
 		g.combinePart(t, which, block)
 		team.Reach()
@@ -97,6 +114,88 @@ func (g *Group) sumBlocks(t *transfer) bool {
 		}
 	}
 	return true
+}
+
+// sumLong looks where the vectors of all ranks lie. If all lie in shared memory themselves nothing is staged; a rank whose vector does
+// not shows its first block before the others know, and one whose vector does has to, if others' do not.
+func (g *Group) sumLong(t *transfer, seen bool) bool {
+	team, data := g.team, t.vector.data
+	first := data[:min(len(data), shm.StageBytes)]
+	if !seen {
+		g.stageBlock(g.stage, first)
+	}
+	if !g.meet(t) {
+		return false
+	}
+	g.seen = g.seen[:0]
+	for m := range team.Members() {
+		at, there := cardPlace(team.Card(m, team.Phase()))
+		if !there {
+			continue
+		}
+		v, err := team.Seen(m, at, len(data))
+		if err != nil {
+			g.fail(m, err)
+			return false
+		}
+		g.seen = append(g.seen, v)
+	}
+	switch len(g.seen) {
+	case team.Members():
+		return g.sumSeen(t)
+	case 0:
+		return g.sumBlocks(t)
+	default:
+		if seen {
+			g.stageBlock(g.stage, first)
+		}
+		return g.again() && g.sumBlocks(t)
+	}
+}
+
+// sumSeen combines vectors that lie in shared memory themselves: each rank its part of all vectors, into its own and from there into all
+// others.
+func (g *Group) sumSeen(t *transfer) bool {
+	from, to := partOf(len(t.vector.data), g.team.Members(), g.team.Me())
+	for ; from < to; from += seenBytes {
+		g.combineSeen(t, g.seen, from, min(from+seenBytes, to))
+	}
+	return g.again()
+}
+
+// seenBytes is how much is combined before it is copied: it stays in a core's second cache with what it comes from.
+const seenBytes = 128 << 10
+
+// combineSeen makes a stretch of the result and writes it to all vectors.
+func (g *Group) combineSeen(t *transfer, vectors [][]byte, from, to int) {
+	op, typ, last := t.op.combines(), t.vector.typ, len(vectors)-1
+	given := func(m int) []byte { return vectors[m][from:to] }
+	result, so := given(g.team.Me()), given(0)
+	if last > 1 { // the own elements are needed until the last step
+		if g.scratch == nil {
+			g.scratch = make([]byte, seenBytes)
+		}
+		so = g.scratch[:to-from]
+		kernel.Combine(op, typ, so, given(0), given(1))
+		for m := 2; m < last; m++ {
+			kernel.Reduce(op, typ, so, given(m))
+		}
+	}
+	kernel.Combine(op, typ, result, so, given(last))
+	if t.op == Mean {
+		kernel.Divide(typ, result, len(vectors))
+	}
+	for m := range vectors {
+		if m != g.team.Me() {
+			copy(given(m), result)
+		}
+	}
+}
+
+// again lets all ranks wait for each other once more in the same call.
+func (g *Group) again() bool {
+	g.team.Reach()
+	return g.team.Await(g.hasEnded)
 }
 
 // stageBlock shows the others what they need of a block: all but this rank's own part.
@@ -136,10 +235,25 @@ func partOf(size, world, rank int) (from, to int) {
 	return min(from*partUnit, size), min(to*partUnit, size)
 }
 
-// A card says what a rank calls: kind, call, type, operation, root, number of the call, length.
-const cardUsed = 4 + 4 + 8 + 8
+// A card says what a rank calls: kind, call, type, operation, root, number of the call, length. All ranks' must be equal so far. Then
+// comes where the vector lies in the rank's room of shared memory, plus one; 0: elsewhere.
+const (
+	cardUsed = 4 + 4 + 8 + 8
+	cardSeen = cardUsed + 8
+)
 
-func putCard(card []byte, t *transfer, sequence uint64) {
+// cardPlace returns where a rank's vector lies in its room, if it does.
+func cardPlace(card []byte) (at int, seen bool) {
+	v := binary.NativeEndian.Uint64(card[cardUsed:])
+	return int(v - 1), v > 0 //nolint:gosec // Seen checks it
+}
+
+func putCard(card []byte, t *transfer, sequence uint64, own int, seen bool) {
+	place := uint64(0)
+	if seen {
+		place = uint64(own) + 1 //nolint:gosec // not negative
+	}
+	binary.NativeEndian.PutUint64(card[cardUsed:cardSeen], place)
 	card[0], card[1], card[2], card[3] = byte(t.kind), byte(t.call), byte(t.vector.typ), byte(t.op)
 	binary.NativeEndian.PutUint32(card[4:], uint32(t.root)) //nolint:gosec // a rank
 	binary.NativeEndian.PutUint64(card[8:], sequence)

@@ -72,8 +72,18 @@ func TestSharedMemorySums(t *testing.T) {
 				}
 			}
 			got := make([][]byte, n)
+			own := rapid.IntRange(0, 1<<n-1).Draw(rt, "own memory") // a bit for each rank
 			for r := range got {
-				got[r] = slices.Clone(in[r])
+				got[r] = make([]byte, len(in[r]))
+				if own&(1<<r) != 0 {
+					memory, err := groups[r].Alloc(len(in[r]) + 8)
+					if err != nil {
+						rt.Fatalf("rank %d: %v", r, err)
+					}
+					defer groups[r].Free(memory)
+					got[r] = memory[8*rapid.IntRange(0, 1).Draw(rt, "shift"):][:len(in[r])]
+				}
+				copy(got[r], in[r])
 			}
 			want := in[0]
 			switch rapid.IntRange(0, 5).Draw(rt, "what") {
@@ -180,6 +190,48 @@ func TestSharedMemoryCloseDuringCall(t *testing.T) {
 	}
 	if err := groups[0].Barrier(t.Context()); !errors.Is(err, allreduce.ErrClosed) {
 		t.Errorf("the next call says %v", err)
+	}
+}
+
+// TestAlloc: memory is zeroed, lies apart, is found again, comes back, and what is no memory of Alloc is left alone. A group without
+// shared memory gives ordinary one.
+func TestAlloc(t *testing.T) {
+	t.Parallel()
+	groups, _ := newSharing(t, 2, allreduce.Config{})
+	defer closeAll(groups)
+	plain, _ := newRing(t, 2, allreduce.Config{})
+	defer closeAll(plain)
+	for _, g := range []*allreduce.Group{groups[0], plain[0]} {
+		var all [][]byte
+		for _, size := range []int{1, 5000, 1 << 20, 0, 4096} {
+			b, err := g.Alloc(size)
+			if err != nil || len(b) != size || cap(b) != size {
+				t.Fatalf("%d bytes: %d of %d, %v", size, len(b), cap(b), err)
+			}
+			if bytes.Count(b, []byte{0}) != size && size > 0 {
+				t.Fatalf("%d bytes are not zeroed", size)
+			}
+			for i := range b {
+				b[i] = byte(len(all) + 1)
+			}
+			all = append(all, b)
+		}
+		for i, b := range all {
+			if bytes.Count(b, []byte{byte(i + 1)}) != len(b) {
+				t.Errorf("memory %d was overwritten", i)
+			}
+		}
+		g.Free(all[2])
+		g.Free(all[1])
+		g.Free(make([]byte, 10)) // not ours
+		g.Free(nil)
+		again, err := g.Alloc(5000)
+		if err != nil || bytes.Count(again, []byte{0}) != 5000 {
+			t.Errorf("memory that came back is not zeroed, or %v", err)
+		}
+	}
+	if _, err := groups[0].Alloc(shm.ArenaBytes + 1); err == nil {
+		t.Error("more than a rank's room was given")
 	}
 }
 

@@ -92,8 +92,10 @@ func TestFastIsPlain(t *testing.T) {
 					before, want, apart := slices.Clone(dst), slices.Clone(dst), make([]byte, len(dst))
 					Combine(op, typ, apart, dst, src)
 					plain[typ][op](want, want, src)
+					inSecond := slices.Clone(src)
+					Combine(op, typ, inSecond, dst, inSecond)
 					Reduce(op, typ, dst, src)
-					if !slices.Equal(apart, dst) {
+					if !slices.Equal(apart, dst) || !slices.Equal(inSecond, dst) {
 						t.Fatalf("%d elements into memory of their own differ from those in place", n)
 					}
 					for i := 0; i < len(dst); i += typ.Size() {

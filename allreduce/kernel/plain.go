@@ -69,7 +69,7 @@ func halves(from func(uint16) float32, to func(float32) uint16, f func(a, b floa
 // row is the kernels of one type in the order of Op.
 type row = [ops]combine
 
-// combine makes each element of dst the result of those of a and b, which are as long; dst may be a.
+// combine makes each element of dst the result of those of a and b, which are as long; dst may be a or b.
 type combine func(dst, a, b []byte)
 
 func numbers[T number]() row {

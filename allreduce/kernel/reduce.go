@@ -13,7 +13,7 @@ func Reduce(op Op, t Type, dst, src []byte) { Combine(op, t, dst, dst, src) }
 
 // Combine makes each element of dst the result of those of a and b: dst[i] = a[i] op b[i]. All hold elements of one type, in the
 // machine's order of bytes, and are equally long, a multiple of the element's size; else it panics, as it does for a type or an
-// operation that is none. dst may be a itself; apart from that they must not overlap. Distinct vectors may be combined concurrently.
+// operation that is none. dst may be a or b itself; apart from that they must not overlap. Distinct vectors may be combined concurrently.
 func Combine(op Op, t Type, dst, a, b []byte) {
 	if !Known(op, t) || len(a) != len(dst) || len(b) != len(dst) || len(dst)%t.Size() != 0 {
 		panic(fmt.Sprintf("kernel: %v of %v over %d and %d bytes into %d", op, t, len(a), len(b), len(dst)))

@@ -2,6 +2,7 @@ package shm
 
 import (
 	"fmt"
+	"os"
 	"sync/atomic"
 	"unsafe"
 )
@@ -30,12 +31,14 @@ const (
 	MaxMembers = 256
 )
 
-// Team is one member's view of the shared memory. One goroutine of the member at a time uses it.
+// Team is one member's view of the shared memory. One goroutine of the member at a time uses it, but Alloc and Free, which any may call.
 type Team struct {
 	memory []byte
 	me, n  int
 	phase  uint32 // that this member has reached
 	spin   bool   // each member has a core of its own: waiting awake costs nobody anything
+	arena  arena
+	file   *os.File
 }
 
 func newTeam(memory []byte, me, n, cores int) *Team {

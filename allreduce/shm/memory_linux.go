@@ -25,7 +25,7 @@ const napTime = 20 * time.Millisecond
 // Create makes the memory of a team of n as member 0 and returns its name, for the others' Join. The owner calls Forget once they have
 // it. Only processes of the same user can open it.
 func Create(n int) (t *Team, name string, err error) {
-	size, err := sizeFor(n)
+	size, err := fileSize(n)
 	if err != nil {
 		return nil, "", err
 	}
@@ -34,23 +34,22 @@ func Create(n int) (t *Team, name string, err error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("shared memory: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // the mapping stays
-	// Allocated now: a page that is missing later would be a signal that kills the process, not an error.
-	if err = unix.Fallocate(int(file.Fd()), 0, 0, int64(size)); err != nil {
-		err = fmt.Errorf("shared memory: %s has no %d bytes for %d ranks: %w", folder, size, n, err)
-	} else {
+	if err = file.Truncate(int64(size)); err == nil {
 		t, err = mapped(file, 0, n, size)
+	}
+	if err == nil {
+		err = t.fill(0, n*memberSize)
 	}
 	if err != nil {
 		Forget(name)
-		return nil, "", err
+		return nil, "", errors.Join(err, file.Close())
 	}
 	return t, name, nil
 }
 
 // Join opens the memory of a team of n as one of its members, 1..n-1.
 func Join(name string, me, n int) (*Team, error) {
-	size, err := sizeFor(n)
+	size, err := fileSize(n)
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +60,11 @@ func Join(name string, me, n int) (*Team, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shared memory: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // the mapping stays
-	return mapped(file, me, n, size)
+	t, err := mapped(file, me, n, size)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return t, nil
 }
 
 func mapped(file *os.File, me, n, size int) (*Team, error) {
@@ -73,11 +75,26 @@ func mapped(file *os.File, me, n, size int) (*Team, error) {
 	if info.Size() != int64(size) {
 		return nil, fmt.Errorf("shared memory: %s has %d bytes, want %d for %d ranks: are all of one release?", file.Name(), info.Size(), size, n)
 	}
-	memory, err := unix.Mmap(int(file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	memory, err := unix.Mmap(int(file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("shared memory: map %s: %w", file.Name(), err)
 	}
-	return newTeam(memory, me, n, runtime.NumCPU()), nil
+	t := newTeam(memory, me, n, runtime.NumCPU())
+	t.file = file
+	return t, nil
+}
+
+// fill allocates pages now: one that is missing later would be a signal that kills the process, not an error.
+func (t *Team) fill(at, size int) error {
+	if err := unix.Fallocate(int(t.file.Fd()), 0, int64(at), int64(size)); err != nil {
+		return fmt.Errorf("shared memory: %s has no %d bytes: %w", folder, size, err)
+	}
+	return nil
+}
+
+// empty gives pages back to the machine.
+func (t *Team) empty(at, size int) {
+	_ = unix.Fallocate(int(t.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(at), int64(size)) // the end of the team gives them back too
 }
 
 // Forget removes the name; who has the memory keeps it, and it is gone when the last one has ended, however that ends.
@@ -85,12 +102,14 @@ func Forget(name string) { _ = os.Remove(filepath.Join(folder, name)) }
 
 // Close gives the memory back. Nothing of the team may be used afterwards. It may be called more than once.
 func (t *Team) Close() error {
+	t.arena.mu.Lock()
+	defer t.arena.mu.Unlock()
 	memory := t.memory
 	t.memory = nil
 	if memory == nil {
 		return nil
 	}
-	return unix.Munmap(memory)
+	return errors.Join(unix.Munmap(memory), t.file.Close())
 }
 
 // Host tells machines apart, and users and places where shared memory is kept: ranks with equal texts can be of one team. Empty: there is no

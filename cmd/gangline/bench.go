@@ -69,6 +69,7 @@ its own, grpc the stream of the gRPC session; auto is the fastest that works.`,
 	f.StringVar(&bytes, "bytes", bytes, "size of the vector, such as 4KiB or 64MiB")
 	f.StringVar(&cfg.Type, "dtype", cfg.Type, "element: float32, float64, float16, bfloat16, int8, int32, int64")
 	f.StringVar(&cfg.Path, "path", cfg.Path, "auto, shm, unix, tcp or grpc")
+	f.BoolVar(&cfg.Alloc, "alloc", false, "let gangline allocate the vectors, in shared memory if the ranks have any: no copies")
 	f.StringSliceVar(&cfg.Peers, "peer", nil, "measure these too: gloo, ompi")
 	f.IntVar(&cfg.Rounds, "rounds", cfg.Rounds, "how often each runs, in turn, in new processes")
 	f.IntVar(&cfg.Calls, "calls", 0, "calls of a round that count (0: about a second's worth)")

@@ -86,7 +86,7 @@ func ordered64(op func(...Op)) combine {
 func plain(name string, op combine) {
 	TEXT(name+"AVX2", NOSPLIT, "func(dst, a, b *byte, n int)")
 	Pragma("noescape")
-	Doc(name + "AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.")
+	Doc(name + "AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.")
 	dst, a, b, n := Load(Param("dst"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64()), Load(Param("n"), GP64())
 	Label("loop")
 	CMPQ(n, U32(block))
@@ -120,7 +120,7 @@ func half(name string, op combine, load func(Mem, reg.VecVirtual), prepare func(
 	TEXT(name+"AVX2", NOSPLIT, "func(dst, a, b *byte, n int)")
 	Pragma("noescape")
 	Doc(name+"AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to",
-		"even between two. n is in bytes, a multiple of 128; dst may be a.")
+		"even between two. n is in bytes, a multiple of 128; dst may be a or b.")
 	dst, a, b, n := Load(Param("dst"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64()), Load(Param("n"), GP64())
 	put := prepare()
 	Label("loop")

@@ -23,8 +23,8 @@ type pattern struct {
 // stretch is how many elements are compared and filled at once.
 const stretch = 1024
 
-func newPattern(typ allreduce.Type, length, rank, ranks int) *pattern {
-	p := &pattern{data: make([]byte, length*typ.Size()), size: typ.Size()}
+func newPattern(typ allreduce.Type, memory []byte, rank, ranks int) *pattern {
+	p := &pattern{data: memory, size: typ.Size()}
 	p.vector = allreduce.Bits(typ, p.data)
 	p.input = make([]byte, stretch*p.size)
 	p.sum = make([]byte, stretch*p.size)

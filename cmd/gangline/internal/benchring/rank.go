@@ -21,7 +21,8 @@ type Task struct {
 	Bytes       int
 	Type        string
 	Path        string
-	Warmup      int // calls that are not counted
+	Alloc       bool // let the group allocate the vector
+	Warmup      int  // calls that are not counted
 	Calls       int
 }
 
@@ -72,7 +73,15 @@ func Rank(ctx context.Context, in io.Reader, out io.Writer) error {
 
 // measure makes the calls and checks each result.
 func measure(ctx context.Context, g *allreduce.Group, task *Task, typ allreduce.Type) (*Times, error) {
-	p := newPattern(typ, task.Bytes/typ.Size(), g.Rank(), g.WorldSize())
+	memory := make([]byte, task.Bytes)
+	if task.Alloc {
+		var err error
+		if memory, err = g.Alloc(task.Bytes); err != nil {
+			return nil, err
+		}
+		defer g.Free(memory)
+	}
+	p := newPattern(typ, memory, g.Rank(), g.WorldSize())
 	t := &Times{}
 	for call := range task.Warmup + task.Calls {
 		p.fill()

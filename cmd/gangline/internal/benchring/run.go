@@ -23,6 +23,7 @@ type Config struct {
 	Bytes  int      // of the vector, a multiple of the element's size
 	Type   string   // of an element; peers are measured with float32
 	Path   string   // auto, shm, unix, tcp or grpc
+	Alloc  bool     // our vectors lie in memory of Group.Alloc
 	Peers  []string // gloo, ompi
 	Rounds int      // how often each contender runs, in turn, in new processes; at least 1
 	Calls  int      // that count in one round; 0: as many as take about a second
@@ -37,6 +38,7 @@ type Report struct {
 	Bytes  int    `json:"bytes"`
 	Path   string `json:"path"`
 	Type   string `json:"dtype"`
+	Alloc  bool   `json:"alloc"`
 	Rounds int    `json:"rounds"`
 	Calls  int    `json:"calls"`
 	// Median is of our calls, BusBandwidth what each link carries: 2(n-1)/n times the vector's bytes in that time, in 10^9 bytes/s.
@@ -107,7 +109,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // what is left is small, and in the system's folder for such things
 	r := &runner{cfg: cfg, dir: dir}
-	report := &Report{Ranks: cfg.Ranks, Bytes: cfg.Bytes, Path: cmp.Or(cfg.Path, "auto"), Type: cfg.Type, Rounds: cfg.Rounds, Peers: map[string]Peer{}}
+	report := &Report{Ranks: cfg.Ranks, Bytes: cfg.Bytes, Path: cmp.Or(cfg.Path, "auto"), Type: cfg.Type, Alloc: cfg.Alloc, Rounds: cfg.Rounds, Peers: map[string]Peer{}}
 	entries, err := r.entries(ctx, report)
 	if err != nil {
 		return nil, err
@@ -227,7 +229,7 @@ func (r *runner) ours(ctx context.Context, warmup, calls int) ([]Times, error) {
 			return nil, err
 		}
 		ranks[i] = p
-		task := Task{Rank: i, Ranks: cfg.Ranks, Bytes: cfg.Bytes, Type: cfg.Type, Path: cfg.Path, Warmup: warmup, Calls: calls}
+		task := Task{Rank: i, Ranks: cfg.Ranks, Bytes: cfg.Bytes, Type: cfg.Type, Path: cfg.Path, Alloc: cfg.Alloc, Warmup: warmup, Calls: calls}
 		if err := p.exchange(task, &peers[i]); err != nil {
 			return nil, fmt.Errorf("rank %d: %w", i, err)
 		}
