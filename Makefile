@@ -2,7 +2,8 @@
 #
 # A fresh machine needs Go (the version in go.mod) and nothing else; with a C compiler the agent can also talk to
 # NVIDIA's driver. Developer tools are pinned in tools.mod and tools-lint.mod (apart, because the linter wants newer
-# modules than buf was tested with) and built by `go tool`, so nothing is installed by hand.
+# modules than buf was tested with) and built by `go tool`, so nothing is installed by hand. tools-s3.mod has an S3 server
+# for tests.
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -84,6 +85,15 @@ lint:
 .PHONY: fmt
 fmt:
 	$(LINT) fmt ./...
+
+## s3: build an S3 server (versitygw, some minutes) and run the tests of object stores against it
+.PHONY: s3
+s3: bin/versitygw
+	$(GO) test -count=1 -run 'TestAgainstAServer' -v ./checkpoint/remote
+
+bin/versitygw: tools-s3.mod
+	@mkdir -p bin
+	$(GO) build -modfile=tools-s3.mod -o $@ github.com/versity/versitygw/cmd/versitygw
 
 ## bench: run the Go benchmarks for about three minutes (BENCH=regexp chooses, BENCHTIME=1s measures longer)
 .PHONY: bench

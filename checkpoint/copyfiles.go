@@ -63,3 +63,56 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 	r.left = r.left[n:]
 	return n, nil
 }
+
+// FileNames gives the names of a checkpoint's files, without the manifest, and their sizes.
+func (m *Manifest) FileNames() []Entry {
+	var out []Entry
+	for _, b := range m.blobs() {
+		out = append(out, Entry{Name: b.name, Size: b.bytes})
+	}
+	return out
+}
+
+// CheckedFile is one file of a checkpoint, of which every chunk is verified as it is read. Several goroutines may read it.
+type CheckedFile struct {
+	store *Store
+	m     Manifest
+	b     blob
+	f     ReadFile
+}
+
+// OpenFile opens a file that the manifest names; another one gives ErrInvalid. Close it.
+func (s *Store) OpenFile(m Manifest, name string) (*CheckedFile, error) {
+	for _, b := range m.blobs() {
+		if b.name != name {
+			continue
+		}
+		f, err := s.fs.Open(m.Dir + "/" + b.name)
+		if err != nil {
+			return nil, err
+		}
+		return &CheckedFile{store: s, m: m, b: b, f: f}, nil
+	}
+	return nil, fmt.Errorf("%w: checkpoint %s has no file %q", ErrInvalid, m.Ref(), name)
+}
+
+// ReadChunks reads chunks from the given one on into buf, whose size is a multiple of the manifest's ChunkBytes, up to the end of the file. It
+// gives the part of buf that it filled. Errors: *CorruptError, the context's, the file system's.
+func (c *CheckedFile) ReadChunks(ctx context.Context, first int, buf []byte) ([]byte, error) {
+	n := int64(0)
+	for i := first; i < len(c.b.sums) && n < int64(len(buf)); i++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		data, err := readChunk(c.f, c.m.Dir+"/"+c.b.name, c.m.ChunkBytes, c.b, i, buf[n:])
+		if err != nil {
+			return nil, err
+		}
+		c.store.progress(int64(len(data)))
+		n += int64(len(data))
+	}
+	return buf[:n], nil
+}
+
+// Close closes the file.
+func (c *CheckedFile) Close() error { return c.f.Close() }

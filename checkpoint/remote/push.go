@@ -1,0 +1,114 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gangline/gangline/checkpoint"
+)
+
+const (
+	manifestName = "MANIFEST.json"
+	// minPart is the size of a part of an upload: S3 asks for 5 MiB at least, and each costs a round trip.
+	minPart = 16 << 20
+	// maxParts is how many parts S3 allows.
+	maxParts = 10_000
+	// filesAtOnce is how many files are uploaded at the same time; each has several parts under way.
+	filesAtOnce = 2
+)
+
+// prefixOf is where a checkpoint's objects lie.
+func prefixOf(job string, ref checkpoint.Ref) string { return job + "/" + ref.String() + "/" }
+
+// Push copies a complete checkpoint to the bucket, verified on the way. The manifest comes last: a Push that was cut short leaves objects that
+// no Pull sees, and the next one replaces them. One that is there already, with the same manifest, is no error; with
+// another, ErrExists: a checkpoint never changes. Other errors: *checkpoint.CorruptError, the bucket's, the context's.
+func Push(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest) error {
+	manifest, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	prefix := prefixOf(m.Job, m.Ref())
+	if there, err := readAll(ctx, b, prefix+manifestName); err == nil {
+		return same(there, manifest, prefix)
+	} else if !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("push %s: %w", m.Ref(), err)
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(filesAtOnce)
+	for _, f := range m.FileNames() {
+		group.Go(func() error { return pushFile(gctx, b, s, m, f, prefix) })
+	}
+	if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
+		return fmt.Errorf("push %s: %w", m.Ref(), err)
+	}
+	err = b.PutNew(ctx, prefix+manifestName, manifest)
+	if errors.Is(err, ErrExists) { // somebody else, or a lost answer to our own try
+		there, rerr := readAll(ctx, b, prefix+manifestName)
+		if rerr != nil {
+			return fmt.Errorf("push %s: %w", m.Ref(), rerr)
+		}
+		return same(there, manifest, prefix)
+	}
+	if err != nil {
+		return fmt.Errorf("push %s: commit: %w", m.Ref(), err)
+	}
+	return nil
+}
+
+// same says whether the manifest that is there is of the same checkpoint: the same but for the version of its envelope.
+func same(there, here []byte, prefix string) error {
+	if bytes.Equal(there, here) {
+		return nil
+	}
+	m, err := checkpoint.ParseManifest(there)
+	if err == nil {
+		if again, err := m.Encode(); err == nil && bytes.Equal(again, here) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s%s is there with other content: %w: give each job a prefix of its own", prefix, manifestName, ErrExists)
+}
+
+// pushFile uploads one file in parts of whole chunks.
+func pushFile(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest, f checkpoint.Entry, prefix string) (err error) {
+	file, err := s.OpenFile(m, f.Name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	chunks := max(1, (minPart+m.ChunkBytes-1)/m.ChunkBytes)
+	for (f.Size+chunks*m.ChunkBytes-1)/(chunks*m.ChunkBytes) > maxParts {
+		chunks *= 2
+	}
+	partBytes := chunks * m.ChunkBytes
+	parts := int(max(1, (f.Size+partBytes-1)/partBytes)) // an empty file is one empty part
+	return b.Upload(ctx, prefix+f.Name, parts, partBytes, func(ctx context.Context, i int, buf []byte) ([]byte, error) {
+		return file.ReadChunks(ctx, i*int(chunks), buf)
+	})
+}
+
+// readAll reads a small object.
+func readAll(ctx context.Context, b Bucket, name string) ([]byte, error) {
+	dir, base := path.Split(name)
+	objects, err := b.List(ctx, dir+base)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range objects {
+		if o.Name != name {
+			continue
+		}
+		if o.Bytes > checkpoint.MaxManifestBytes {
+			return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", name, o.Bytes, checkpoint.MaxManifestBytes)
+		}
+		data := make([]byte, o.Bytes)
+		return data, b.Read(ctx, name, 0, data)
+	}
+	return nil, fmt.Errorf("%s: %w", name, ErrNotFound)
+}
