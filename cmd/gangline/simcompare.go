@@ -168,8 +168,9 @@ func (a *app) simCompare(cmd *cobra.Command, fl *simRunFlags, with []string) err
 		r.Open = func() (*replay.Trace, error) {
 			end()
 			end = func() {}
+			v.flags.trace.Read = nil
 			if !opened { // the second time it is only looked at where the runs part
-				bar, end = a.progress(v.name)
+				bar, end = a.progress(v.name, v.flags.jobs, &v.flags.trace)
 			}
 			opened = true
 			tr, err := v.flags.load()

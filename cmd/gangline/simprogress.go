@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/gangline/gangline/sim/replay"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // simProgress shows how far a replay is, on a terminal.
@@ -22,6 +23,8 @@ type simProgress struct {
 	next time.Time
 
 	virtual, jobs atomic.Int64 // read by the bar's own goroutine
+
+	read, size int64 // bytes of the workload's file: read so far, and all; 0: not known
 }
 
 // Looks at the clock cost; a person sees no more than ten pictures a second.
@@ -31,11 +34,14 @@ const (
 )
 
 // progress shows a bar for a replay on standard error, if that is a terminal. It returns what the replay must tell, or
-// nil, and how to end the bar.
-func (a *app) progress(name string) (*replay.Watch, func()) {
+// nil, and how to end the bar. The replay is to read its jobs with the options, which it lets count.
+func (a *app) progress(name, file string, opt *trace.Options) (*replay.Watch, func()) {
 	p := a.terminalBar(name)
 	if p == nil {
 		return nil, func() {}
+	}
+	if st, err := os.Stat(file); err == nil {
+		p.size, opt.Read = st.Size(), &p.read
 	}
 	return &replay.Watch{Progress: p.moment}, p.end
 }
@@ -90,6 +96,14 @@ func (p *simProgress) due() bool {
 	return true
 }
 
+// total is how many jobs there are, or will be if the rest of the file is like what was read of it.
+func (p *simProgress) total(x *replay.Progress) int {
+	if x.Total > 0 || p.read == 0 {
+		return x.Total
+	}
+	return int(float64(x.Submitted+trace.Window) * float64(p.size) / float64(p.read)) // a window of jobs was read ahead
+}
+
 // part shows how much is done, 0..1.
 func (p *simProgress) part(done float64) {
 	if p.due() {
@@ -105,7 +119,7 @@ func (p *simProgress) moment(x *replay.Progress) bool {
 	}
 	p.virtual.Store(int64(x.Now))
 	p.jobs.Store(int64(x.Ended))
-	p.bar.SetTotal(int64(max(x.Total, x.Submitted)), false)
+	p.bar.SetTotal(int64(max(p.total(x), x.Submitted)), false)
 	p.bar.SetCurrent(int64(x.Ended))
 	return true
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gangline/gangline/sim/replay"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // terminal makes a terminal: what is written to the one end can be read at the other.
@@ -40,16 +41,20 @@ func terminal(t *testing.T) (screen, end *os.File) {
 func TestProgressBar(t *testing.T) {
 	t.Parallel()
 	var nowhere bytes.Buffer
-	if w, end := (&app{err: &nowhere}).progress("replaying"); w != nil {
+	if w, end := (&app{err: &nowhere}).progress("replaying", "no such file", &trace.Options{}); w != nil {
 		t.Error("a bar for what is no terminal")
 	} else {
 		end()
 	}
 	screen, end := terminal(t)
 	a := &app{err: end}
-	w, done := a.progress("replaying")
+	w, done := a.progress("replaying", "no such file", &trace.Options{})
 	if w == nil {
 		t.Fatal("no bar on a terminal")
+	}
+	p := &simProgress{size: 1000, read: 100}
+	if got := p.total(&replay.Progress{Submitted: 1000}); got != 10*(1000+trace.Window) {
+		t.Errorf("%d jobs are expected in all", got)
 	}
 	for range 2 * momentsBetweenLooks {
 		w.Progress(&replay.Progress{Submitted: 50, Ended: 40, Total: 80, Now: 36e12})

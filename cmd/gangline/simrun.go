@@ -173,6 +173,8 @@ func (a *app) simReplay(cmd *cobra.Command, fl *simRunFlags) (err error) {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
+	bar, end := a.progress("replaying", fl.jobs, &fl.trace)
+	defer func() { end() }()
 	tr, err := fl.load()
 	if err != nil {
 		return &exitError{exitUsage, err}
@@ -190,11 +192,11 @@ func (a *app) simReplay(cmd *cobra.Command, fl *simRunFlags) (err error) {
 		rec = record.New(tr.Nodes, false)
 		pictures = rec.Watch()
 	}
-	bar, end := a.progress("replaying")
 	began := time.Now()
 	cfg.Watch = replay.Watches(stop, files, pictures, bar)
 	report, err := replay.Run(cfg, tr)
 	end()
+	end = func() {}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package chart
 import (
 	"fmt"
 	"html"
+	"math"
 	"strings"
 )
 
@@ -21,7 +22,7 @@ type Lane struct {
 	Lanes int       // GPUs
 	Busy  []float64 // 0..1: how much of it was held in equal parts of the axis, drawn behind the bars
 	Bars  []Bar
-	Down  []Bar // times in which it was away; Lane and Lanes do not count
+	Away  []float64 // 0..1: how much of the same parts it was away; nil: never
 }
 
 // Gantt shows what held which machine when.
@@ -52,14 +53,12 @@ func (g *Gantt) HTML() string {
 		tall := float64(max(r.Lanes, 1))
 		fmt.Fprintf(&b, `<div class="name" title="%[1]s">%[1]s</div><svg viewBox="0 0 %[2]g %[3]g" preserveAspectRatio="none" style="height:%[4]dpx" aria-hidden="true">`,
 			html.EscapeString(r.Name), wide, tall, max(r.Lanes*laneHeight, 14))
-		r.busy(&b, tall)
-		for k := range r.Down {
-			rect(&b, "down", &g.X, &r.Down[k], 0, tall)
-		}
+		shade(&b, "busy", r.Busy, tall, 0.4)
 		for k := range r.Bars {
 			bar := &r.Bars[k]
 			rect(&b, class(bar.Colour), &g.X, bar, float64(bar.Lane), float64(bar.Lanes))
 		}
+		shade(&b, "away", r.Away, tall, 0.9)
 		b.WriteString(`</svg>`)
 	}
 	b.WriteString(`<div></div><div class="scale">`)
@@ -79,24 +78,24 @@ func (g *Gantt) HTML() string {
 	return b.String()
 }
 
-// busy shades the row: one path for each of a few steps.
-func (l *Lane) busy(b *strings.Builder, tall float64) {
+// shade shades a row by values of 0..1 in equal parts of the axis: one path for each of a few steps.
+func shade(b *strings.Builder, kind string, values []float64, tall, most float64) {
 	var paths [shades + 1]strings.Builder
-	n := len(l.Busy)
-	level := func(i int) int { return int(l.Busy[i]*shades + 0.5) }
+	n := len(values)
+	level := func(i int) int { return min(max(int(math.Ceil(values[i]*shades-0.05)), 0), shades) }
 	for i := 0; i < n; {
 		k := i + 1
 		for k < n && level(k) == level(i) {
 			k++
 		}
-		if at := min(max(level(i), 0), shades); at > 0 {
+		if at := level(i); at > 0 {
 			fmt.Fprintf(&paths[at], "M%s 0H%sV%gH%[1]sZ", coordinate(wide*float64(i)/float64(n)), coordinate(wide*float64(k)/float64(n)), tall)
 		}
 		i = k
 	}
 	for at := range paths {
 		if paths[at].Len() > 0 {
-			fmt.Fprintf(b, `<path class="busy" fill-opacity="%s" d="%s"/>`, trim(float64(at)/shades/2.5, 2), paths[at].String())
+			fmt.Fprintf(b, `<path class="%s" fill-opacity="%s" d="%s"/>`, kind, trim(most*float64(at)/shades, 2), paths[at].String())
 		}
 	}
 }

@@ -47,10 +47,13 @@ func single(e *compare.Entry) []section {
 		{Title: "What failed", Body: failures(e), PairEnd: true},
 		{
 			Title: "Nodes",
-			Note:  "What held the GPUs of some nodes: a bar for each of the longest holds, shades for how busy the node was with all others. Rest the pointer on a bar to see the job.",
+			Note:  "What held the GPUs of some nodes: a bar for each of the longest holds, shades for how busy the node was with all others. Red: the node was lost. Rest the pointer on a bar to see the job.",
 			Body:  gantt(r, colour, queues),
 		},
 		{Title: "Queues", Body: queueTable(e.Report)},
+	}
+	if n := len(r.Incidents); n > 0 {
+		out = append(out, section{Title: "First failures", Body: incidents(e)})
 	}
 	return out
 }
@@ -301,12 +304,8 @@ func gantt(r *record.Record, colour map[string]int, queues []*record.Queue) temp
 				row.Bars = append(row.Bars, chart.Bar{From: b.From.Seconds(), To: b.To.Seconds(), Lane: run[0], Lanes: run[1], Colour: c, Text: text})
 			}
 		}
-		for _, d := range n.Down {
-			to := d.To.Seconds()
-			if d.To < 0 {
-				to = g.X.Max
-			}
-			row.Down = append(row.Down, chart.Bar{From: d.From.Seconds(), To: to, Text: fmt.Sprintf("node %s was lost at %s", n.Name, chart.Span(d.From.Seconds()))})
+		if r.Counts[replay.NodeLost] > 0 {
+			row.Away = r.Away(n)
 		}
 		g.Rows = append(g.Rows, row)
 	}
@@ -326,45 +325,6 @@ func runsOf(numbers []int) [][2]int {
 	}
 	return out
 }
-
-// failures says what went wrong.
-func failures(e *compare.Entry) template.HTML {
-	r, rep := e.Record, e.Report
-	var b strings.Builder
-	var said []string
-	for _, x := range []struct {
-		n    int
-		what string
-	}{
-		{rep.Refused, "refused: larger than the cluster, or in a queue that the policy does not have"},
-		{rep.Left, "not finished when the replay ended"},
-		{r.Counts[replay.JobFault], "times a job's epoch failed"},
-		{r.Counts[replay.NodeLost], "times a node was lost"},
-		{rep.Skipped, "rows skipped: malformed, or without GPUs"},
-	} {
-		if x.n > 0 {
-			said = append(said, fmt.Sprintf("<li><b>%s</b> %s</li>", chart.Number(float64(x.n)), html.EscapeString(x.what)))
-		}
-	}
-	if len(said) == 0 {
-		return `<p class="empty">Nothing: every job finished.</p>`
-	}
-	b.WriteString("<ul>" + strings.Join(said, "") + "</ul>")
-	if len(r.Incidents) > 0 {
-		b.WriteString(`<div class="scroll"><table><tr><th>at</th><th class="text">what</th></tr>`)
-		for i := range r.Incidents[:min(len(r.Incidents), mostIncidents)] {
-			x := &r.Incidents[i]
-			fmt.Fprintf(&b, `<tr><td>%s</td><td class="text">%s: %s</td></tr>`, chart.Span(x.At.Seconds()), html.EscapeString(x.Kind), html.EscapeString(x.Text))
-		}
-		b.WriteString(`</table></div>`)
-		if n := len(r.Incidents); n > mostIncidents {
-			b.WriteString(`<p class="note">These are the first ones.</p>`)
-		}
-	}
-	return template.HTML(b.String()) //nolint:gosec // escaped above
-}
-
-const mostIncidents = 12
 
 // queueTable lists the figures of the queues.
 func queueTable(rep *replay.Report) template.HTML {

@@ -33,7 +33,8 @@ type Record struct {
 	shown  []*Node
 	bars   int
 
-	gpuTime, fragments int // rows
+	gpuTime, fragments int            // rows
+	events             map[string]int // rows of incidents, by kind
 	jct                [decades * perDecade]int
 	finished           int
 
@@ -63,8 +64,10 @@ type Node struct {
 	Name string
 	GPUs int
 	busy int // row
+	away int // row
 	Bars []Bar
-	Down []Down
+
+	lost time.Duration // since when it is away; -1: it is there
 }
 
 // Bar is a time in which a job held GPUs of a node.
@@ -77,19 +80,17 @@ type Bar struct {
 	Why      string
 }
 
-// Down is a time in which a node was away; To is -1 if it did not come back.
-type Down struct{ From, To time.Duration }
-
 // New returns a Record for a replay on some nodes. With keepJobs it knows every job's completion time afterwards.
 func New(nodes []trace.Node, keepJobs bool) *Record {
 	r := &Record{
 		time: newTimeline(), queues: map[string]*Queue{}, users: map[string]*User{}, nodes: map[string]*Node{}, Counts: map[string]int{},
 	}
 	r.gpuTime, r.fragments = r.time.row(), r.time.row()
+	r.events = map[string]int{replay.JobFault: r.time.row(), replay.NodeLost: r.time.row(), replay.NodeBack: r.time.row()}
 	n := min(len(nodes), maxNodes)
 	for i := range n {
 		at := &nodes[i*len(nodes)/n]
-		x := &Node{Name: at.Name, GPUs: int(at.GPUs), busy: r.time.row()}
+		x := &Node{Name: at.Name, GPUs: int(at.GPUs), busy: r.time.row(), away: r.time.row(), lost: -1}
 		r.nodes[x.Name] = x
 		r.shown = append(r.shown, x)
 	}
@@ -193,15 +194,17 @@ func (r *Record) incident(i *replay.Incident) {
 	if len(r.Incidents) < maxIncidents {
 		r.Incidents = append(r.Incidents, *i)
 	}
+	r.time.put(r.events[i.Kind], i.At, 1)
 	n := r.nodes[i.Node]
 	if n == nil {
 		return
 	}
-	switch last := len(n.Down) - 1; {
-	case i.Kind == replay.NodeLost && len(n.Down) < maxIncidents:
-		n.Down = append(n.Down, Down{i.At, -1})
-	case i.Kind == replay.NodeBack && last >= 0 && n.Down[last].To < 0:
-		n.Down[last].To = i.At
+	switch {
+	case i.Kind == replay.NodeLost && n.lost < 0:
+		n.lost = i.At
+	case i.Kind == replay.NodeBack && n.lost >= 0:
+		r.time.add(n.away, n.lost, i.At, 1)
+		n.lost = -1
 	}
 }
 
@@ -246,7 +249,7 @@ func bucketOf(s float64) int {
 	if s <= 1 {
 		return 0
 	}
-	return min(int(math.Log10(s)*perDecade), decades*perDecade-1)
+	return min(int(math.Log10(s)*perDecade+1e-9), decades*perDecade-1) // logarithms differ in their last digit between machines
 }
 
 // Users are in order of names.

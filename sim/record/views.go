@@ -108,6 +108,18 @@ func (r *Record) Busy(n *Node) []float64 {
 	return out
 }
 
+// Away is which part of the time a node was lost, 0..1.
+func (r *Record) Away(n *Node) []float64 {
+	if n.lost >= 0 {
+		r.time.add(n.away, n.lost, r.end, 1)
+		n.lost = r.end
+	}
+	return r.average(n.away)
+}
+
+// Events is how many incidents of a kind there were in each part of time.
+func (r *Record) Events(kind string) []float64 { return r.time.rows[r.events[kind]][:r.parts()] }
+
 // CDF is the part of the jobs, 0..1, that had ended within a time, s, at growing times.
 func (r *Record) CDF() (times, parts []float64) {
 	sum := 0

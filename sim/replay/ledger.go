@@ -50,11 +50,11 @@ type Failures struct {
 // bill books a part of an epoch's GPU time.
 func (m *meter) bill(c cause, milliGPUs int64, s span) {
 	gpus := float64(milliGPUs) / milli
-	m.held += gpus * s.within(*m.window)
-	m.byCause[c] += gpus * s.within(s)
+	m.held += float64(gpus * s.within(*m.window)) // rounded before it is added, on every machine alike
+	m.byCause[c] += float64(gpus * s.within(s))
 	if c != useful {
-		m.wasted += gpus * s.within(*m.window)
-		m.lost += gpus * s.within(s)
+		m.wasted += float64(gpus * s.within(*m.window))
+		m.lost += float64(gpus * s.within(s))
 	}
 }
 

@@ -151,7 +151,7 @@ func (e *observer) jobChanged(j *cluster.Job) {
 	if was.Holding() && (!j.State.Holding() || j.Epoch != s.epoch) {
 		e.gaveBack(s, whyEnded(j))
 		if j.Stop == cluster.StopFailure || j.Stop == cluster.StopNodeLost || j.Stop == cluster.StopLaunchStuck || j.State == cluster.Failed {
-			e.incident(JobFault, "", s.row, j.Reason)
+			e.incident(JobFault, "", s, j.Reason)
 		}
 	}
 	q := e.touch(s.queue)
@@ -262,16 +262,21 @@ func (e *observer) nodeChanged(n *cluster.Node) {
 		return
 	}
 	if is && known {
-		e.incident(NodeBack, n.Name, -1, "node "+n.Name+" is back")
+		e.incident(NodeBack, n.Name, nil, "its agent reached the leader again")
 	} else if !is {
-		e.incident(NodeLost, n.Name, -1, n.Reason)
+		e.incident(NodeLost, n.Name, nil, n.Reason)
 	}
 }
 
-func (e *observer) incident(kind, node string, row int, text string) {
-	if e.watch.Incident != nil {
-		e.watch.Incident(&Incident{Part: e.part, At: e.now(), Kind: kind, Node: node, Row: row, Text: text})
+func (e *observer) incident(kind, node string, s *seen, text string) {
+	if e.watch.Incident == nil {
+		return
 	}
+	x := Incident{Part: e.part, At: e.now(), Kind: kind, Node: node, Row: -1, Text: e.named(text)}
+	if s != nil {
+		x.Row, x.Job = s.row, s.job.ID
+	}
+	e.watch.Incident(&x)
 }
 
 // touch is called before a queue's levels change: what they were until now is told.

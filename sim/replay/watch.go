@@ -123,7 +123,8 @@ type Incident struct {
 	At   time.Duration
 	Kind string // see below
 	Node string
-	Row  int // of the job; -1: none
+	Row  int    // of the job; -1: none
+	Job  string // its id
 	Text string
 }
 

@@ -148,3 +148,45 @@ func TestStopped(t *testing.T) {
 		t.Errorf("error %v, want %v", err, broken)
 	}
 }
+
+// TestWatchUnderFaults: also when machines die, elastic jobs change their size and leaders go, what a watch is told in
+// pieces adds up, and watching changes nothing.
+func TestWatchUnderFaults(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(2) {
+		cfg := DefaultConfig()
+		cfg.Conditions, _ = Preset("stress")
+		cfg.Seed = seed
+		unwatched, err := Run(cfg, busyTrace())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &told{}
+		cfg.Watch = l.watch()
+		lost, epochs := 0, 0
+		cfg.Watch.Incident = func(x *Incident) {
+			switch x.Kind {
+			case NodeLost:
+				lost++
+			case JobFault:
+				epochs++
+			}
+		}
+		r, err := Run(cfg, busyTrace())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(unwatched, r); diff != "" {
+			t.Errorf("seed %d: watching changed the report: %s", seed, diff)
+		}
+		if math.Abs(l.held-l.holds) > 1e-3 || l.held <= 0 {
+			t.Errorf("seed %d: levels hold %.3f GPU s, holds %.3f", seed, l.held, l.holds)
+		}
+		if l.outcomes[Finished] != r.Done || l.outcomes[FailedJob] != r.Failed || l.outcomes[Unfinished] != r.Left {
+			t.Errorf("seed %d: outcomes %v; report: %d finished, %d failed, %d left", seed, l.outcomes, r.Done, r.Failed, r.Left)
+		}
+		if lost != r.Failures.NodesLost || epochs == 0 || epochs < r.Failures.Retries {
+			t.Errorf("seed %d: %d nodes were lost, %d epochs failed; report: %+v", seed, lost, epochs, r.Failures)
+		}
+	}
+}

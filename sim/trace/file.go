@@ -32,8 +32,21 @@ type text struct {
 	file  io.Closer
 }
 
-// openText opens a file, gzipped or not.
-func openText(path string) (*text, error) {
+// counted adds up the bytes that are read.
+type counted struct {
+	io.Reader
+	read *int64
+}
+
+// Read implements io.Reader.
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	*c.read += int64(n)
+	return n, err
+}
+
+// openText opens a file, gzipped or not. What is read of it is added to a counter, if there is one.
+func openText(path string, read *int64) (*text, error) {
 	f, err := os.Open(path) //nolint:gosec // G304: the user names the file
 	if err != nil {
 		return nil, fmt.Errorf("read a trace: %w", err)
@@ -41,7 +54,12 @@ func openText(path string) (*text, error) {
 	if st, err := f.Stat(); err == nil && st.IsDir() {
 		return nil, errors.Join(fmt.Errorf("read a trace: %s is a directory: name a file in it", path), f.Close())
 	}
-	t, err := newText(path, f)
+	from := io.Reader(f)
+	if read != nil {
+		*read = 0
+		from = counted{f, read}
+	}
+	t, err := newText(path, from)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

@@ -11,13 +11,14 @@ type Options struct {
 	Sort      bool                     // all jobs are read into memory and sorted; else Ordered has a Window of them
 	Drop      []string                 // queues whose jobs are left out
 	Estimates map[string]time.Duration // guesses of some jobs' lengths, by job id; see Guessed
+	Read      *int64                   // how many bytes of the file were read, for who shows how far it is; nil: nobody
 }
 
 // OpenJobs opens a file of jobs, gzipped or not, as a source by submission. Jobs without GPUs are left out and count as
 // skipped. A malformed row is an error of Next that
 // says where it is and what is expected, with others like it.
 func OpenJobs(path string, opt Options) (Source, error) {
-	f, err := openText(path)
+	f, err := openText(path, opt.Read)
 	if err != nil {
 		return nil, err
 	}

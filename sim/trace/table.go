@@ -30,7 +30,7 @@ type table struct {
 
 // openTable opens a file. The columns named must be there; others may be.
 func openTable(path string, columns ...string) (*table, error) {
-	f, err := openText(path)
+	f, err := openText(path, nil)
 	if err != nil {
 		return nil, err
 	}
