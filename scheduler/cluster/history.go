@@ -153,9 +153,10 @@ func (s *State) LevelOf(j *Job, now Time) (int32, time.Duration) {
 	if s.still || (bin == j.Bin && s.foresees()) {
 		return j.Level, j.Expected
 	}
-	k := s.kinFor(j)
-	left := s.remaining(k, bin)
-	return level(left, bin), s.expected(k, j.Spec, left)
+	var k kin
+	k.name(j.Spec, j.User)
+	left := s.remaining(&k, bin)
+	return level(left, bin), s.expected(&k, j.Spec, left)
 }
 
 // foresees reports whether anything that the policy asks for depends on how

@@ -222,7 +222,6 @@ type Job struct { // small fields stand together: a cluster may have a hundred t
 	Predicted int64         // GPU-seconds that it was expected to need when it was submitted
 	Attained  int64         // milli-GPU-milliseconds that its ended epochs have held
 	Rate      int64         // weighted milli-GPUs that it charges its account while it holds them
-	kin       *kin          // what it is like, found when first needed
 }
 
 // Kept is the reservation of a Pending job: nodes whose free GPUs are kept for

@@ -58,43 +58,26 @@ func appendKin(b []byte, spec *JobSpec, user string) []byte {
 	return strconv.AppendInt(append(b, 0), int64(bits.Len64(uint64(spec.TimeLimit/time.Minute))), 10)
 }
 
-// kinOf returns the kin of a job that is about to be put, so that its histories
-// can be edited.
+// kinOf returns the kin of a job, so that its histories can be edited. Only
+// Apply may call it.
 func (s *State) kinOf(j *Job) *kin {
 	own := s.mine()
-	if j.kin != nil && j.kin.by == own {
-		return j.kin
-	}
 	s.kinKey = appendKin(s.kinKey[:0], j.Spec, j.User)
 	k := s.kins[string(s.kinKey)]
-	if k == nil || k.by != own {
-		next := &kin{by: own}
-		switch {
-		case k != nil:
-			next.keys, next.n = k.keys, k.n
-		case j.kin != nil:
-			next.keys, next.n = j.kin.keys, j.kin.n
-		default:
-			next.name(j.Spec, j.User)
-		}
-		k = next
-		if s.kins == nil || len(s.kins) >= maxKins {
-			s.kins = map[string]*kin{}
-		}
-		s.kins[k.keys[k.n-1]] = k
+	if k != nil && k.by == own {
+		return k
 	}
-	j.kin = k
-	return k
-}
-
-// kinFor returns the kin of any job, to read its histories.
-func (s *State) kinFor(j *Job) *kin {
-	if j.kin != nil {
-		return j.kin
+	next := &kin{by: own}
+	if k != nil {
+		next.keys, next.n = k.keys, k.n
+	} else {
+		next.name(j.Spec, j.User)
 	}
-	k := &kin{}
-	k.name(j.Spec, j.User)
-	return k
+	if s.kins == nil || len(s.kins) >= maxKins {
+		s.kins = map[string]*kin{}
+	}
+	s.kins[next.keys[next.n-1]] = next
+	return next
 }
 
 // historyOf returns the history of a degree, or nil.

@@ -66,35 +66,6 @@ func loseNodes(s *cluster.State, leases Leases, now cluster.Time) []cluster.Comm
 	return cmds
 }
 
-// evictOverdue stops jobs that have outlived their time limit, or never came
-// up, and says when the next one will have.
-func evictOverdue(s *cluster.State, now cluster.Time, cfg Config) (cmds []cluster.Command, next cluster.Time) {
-	s.EachHolding(func(j *cluster.Job) bool {
-		ran := now.Sub(j.StartedAt)
-		if j.State != cluster.Stopping && j.Spec.TimeLimit > 0 {
-			next = sooner(next, j.StartedAt.Add(j.Spec.TimeLimit))
-		}
-		if j.State == cluster.Starting {
-			next = sooner(next, j.StartedAt.Add(cfg.LaunchTimeout))
-		}
-		switch {
-		case j.State == cluster.Stopping:
-		case j.Spec.TimeLimit > 0 && ran >= j.Spec.TimeLimit:
-			cmds = append(cmds, &cluster.EvictJob{
-				Job: j.ID, Epoch: j.Epoch, Cause: cluster.StopTimeLimit,
-				Reason: fmt.Sprintf("reached its time limit of %s", j.Spec.TimeLimit),
-			})
-		case j.State == cluster.Starting && ran >= cfg.LaunchTimeout:
-			cmds = append(cmds, &cluster.EvictJob{
-				Job: j.ID, Epoch: j.Epoch, Cause: cluster.StopLaunchStuck,
-				Reason: fmt.Sprintf("not all workers had started after %s", cfg.LaunchTimeout),
-			})
-		}
-		return true
-	})
-	return cmds, next
-}
-
 // maxPlacementBytes is what one worker or one GPU takes at most in a StartJob.
 const maxPlacementBytes = cluster.MaxNameLen + 16
 
@@ -130,39 +101,6 @@ func forgetJobs(s *cluster.State, cfg Config) []cluster.Command {
 		return len(f.Jobs) < over
 	})
 	return []cluster.Command{f}
-}
-
-// tendNodes forgets nodes that were lost long ago, and moves jobs away from
-// drained ones whose deadline has come.
-func tendNodes(s *cluster.State, now cluster.Time, cfg Config) (cmds []cluster.Command, next cluster.Time) {
-	moved := map[cluster.JobID]bool{}
-	s.EachNode(func(n *cluster.Node) bool {
-		if n.State == cluster.NodeLost && !n.Holds() {
-			at := n.ChangedAt.Add(cfg.ForgetLostNodes)
-			if next = sooner(next, at); now >= at {
-				cmds = append(cmds, &cluster.ForgetNode{Node: n.ID})
-			}
-		}
-		if n.Drain == nil || n.Drain.Deadline == 0 || !n.Holds() {
-			return true
-		}
-		if next = sooner(next, n.Drain.Deadline); now < n.Drain.Deadline {
-			return true
-		}
-		for i := range n.GPUs {
-			n.GPUs[i].EachHolder(func(id cluster.JobID, e cluster.Epoch) {
-				if j := s.Job(id); !moved[id] && (j.State == cluster.Starting || j.State == cluster.Running) {
-					moved[id] = true
-					cmds = append(cmds, &cluster.EvictJob{
-						Job: id, Epoch: e, Cause: cluster.StopDrain,
-						Reason: fmt.Sprintf("node %s is drained (%s) and its deadline has come", n.Name, n.Drain.Reason),
-					})
-				}
-			})
-		}
-		return true
-	})
-	return cmds, next
 }
 
 // sooner is the earlier of two times of which 0 means never.

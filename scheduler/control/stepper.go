@@ -14,6 +14,7 @@ import (
 type Stepper struct {
 	cfg      Config
 	index    planner.Index
+	vigil    vigil
 	thorough cluster.Time // when it last looked at everything
 	wake     cluster.Time // next time at which something of that is due, 0: none
 }
@@ -39,8 +40,9 @@ func (st *Stepper) Step(s *cluster.State, leases Leases, now cluster.Time) (cmds
 		// 2. Jobs that have outlived their time limit or never came up; nodes
 		//    to empty, or to forget.
 		st.thorough = now
-		overdue, due := evictOverdue(s, now, st.cfg)
-		nodes, at := tendNodes(s, now, st.cfg)
+		st.vigil.follow(s, &st.cfg)
+		overdue, due := st.vigil.evictOverdue(s, now, &st.cfg)
+		nodes, at := st.vigil.tendNodes(s, now, &st.cfg)
 		cmds, st.wake = append(overdue, nodes...), sooner(due, at)
 	}
 	// 3. Gangs that start now, those that stop for them, what is kept for whom,
@@ -48,7 +50,11 @@ func (st *Stepper) Step(s *cluster.State, leases Leases, now cluster.Time) (cmds
 	st.index.Follow(s)
 	p := st.index.Plan(now, st.cfg.Planner, thorough)
 	withoutStopped(&p, cmds)
-	cmds = append(cmds, commands(s, &p)...)
+	if planned := commands(s, &p); len(cmds) == 0 {
+		cmds = planned
+	} else {
+		cmds = append(cmds, planned...)
+	}
 	// 4. History over its bound.
 	cmds = append(cmds, forgetJobs(s, st.cfg)...)
 	return cmds, st.next(s, now, len(cmds) > 0 || !thorough)
@@ -61,6 +67,9 @@ const waitingTick = time.Minute
 // withoutStopped leaves out of a plan the stops of jobs that these commands stop
 // already: the state would refuse the second one.
 func withoutStopped(p *planner.Plan, cmds []cluster.Command) {
+	if len(cmds) == 0 || len(p.Evicts) == 0 {
+		return
+	}
 	stopped := map[cluster.JobID]bool{}
 	for _, c := range cmds {
 		if e, ok := c.(*cluster.EvictJob); ok {
@@ -90,7 +99,11 @@ func (st *Stepper) next(s *cluster.State, now cluster.Time, busy bool) cluster.T
 // commands turns a plan into what is to be proposed. Stops come first: the
 // GPUs that they free are needed; starts need none of them.
 func commands(s *cluster.State, p *planner.Plan) []cluster.Command {
-	cmds := make([]cluster.Command, 0, len(p.Starts)+len(p.Evicts)+len(p.Keeps)+len(p.Reasons))
+	n := len(p.Starts) + len(p.Evicts) + len(p.Keeps) + len(p.Reasons)
+	if n == 0 {
+		return nil
+	}
+	cmds := make([]cluster.Command, 0, n)
 	for i := range p.Evicts {
 		e := &p.Evicts[i]
 		cmds = append(cmds, &cluster.EvictJob{Job: e.Job, Epoch: e.Epoch, Cause: e.Cause, Reason: e.Reason})

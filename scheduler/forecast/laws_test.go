@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -202,7 +201,7 @@ func TestAnswersAreFunctions(t *testing.T) {
 			}
 			first := f.Look(w.s.Snapshot(), w.now, q).Answer()
 			second := New(cfg).Look(w.s.Snapshot(), w.now, q).Answer()
-			if diff := cmp.Diff(first, second, cmpopts.IgnoreUnexported(cluster.Job{})); diff != "" {
+			if diff := cmp.Diff(first, second); diff != "" {
 				t.Fatalf("the same question has two answers:\n%s", diff)
 			}
 			if !slices.IsSortedFunc(first.Changes, func(a, b Change) int { return int(late(a.At(w.now)) - late(b.At(w.now))) }) {

@@ -53,6 +53,7 @@ func (x *Index) setAside(e *entry) {
 func (x *Index) bringBack(e *entry) {
 	l := e.lane
 	if x.lanes[l.laneKey] != l { // its last other job has started meanwhile
+		x.ask(l.shape.Shape, -1) // line counts it once more
 		x.line(e)
 		return
 	}
@@ -129,7 +130,7 @@ func (x *Index) sayWhy(sh *shape) {
 	if ob.Fits() { // but for what is kept for others
 		ob = x.fleet.Why(sh.Shape, sh.Least, &fleet.Query{})
 	}
-	sh.why = x.obstacleText(&ob, spec)
+	sh.why = x.obstacleText(sh, &ob, spec)
 	for _, l := range sh.lanes.items {
 		x.say(l, sh.why)
 	}
@@ -144,7 +145,10 @@ func (x *Index) explain(plan *Plan, blocker *lane) {
 			}
 		}
 		ob := x.fleet.Why(blocker.shape.Shape, blocker.shape.Least, x.anyQuery())
-		x.say(blocker, ob.Text(blocker.jobs.top().job.Spec))
+		x.say(blocker, x.obstacleText(blocker.shape, &ob, blocker.jobs.top().job.Spec))
+	}
+	if len(x.unsaid) == 0 {
+		return
 	}
 	left := x.cfg.MaxExplained
 	rest := x.unsaid[:0]

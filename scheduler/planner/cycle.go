@@ -22,6 +22,12 @@ func Make(s *cluster.State, now cluster.Time, cfg Config) Plan {
 func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	x.now, x.cfg = max(now, x.now), cfg
 	var plan Plan
+	if x.quiet(thorough) {
+		return plan
+	}
+	if !thorough {
+		x.late = x.late || x.news
+	}
 	// 1. What time alone has changed: back-offs that ended, reservations that
 	//    began, fair shares.
 	x.wake()
@@ -61,30 +67,11 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	// 7. Why the others wait.
 	x.explain(&plan, blocker)
 	x.tidy(&plan)
+	if thorough {
+		x.late = false
+	}
+	x.news = len(plan.Starts) >= cfg.MaxStarts
 	return plan
-}
-
-// tidy leaves out what the state would refuse, since the steps do not look at
-// each other's results: what is kept for jobs that a later step has started, or
-// kept anew, and second stops of one job.
-func (x *Index) tidy(plan *Plan) {
-	last := map[cluster.JobID]int{}
-	for i := range plan.Keeps {
-		last[plan.Keeps[i].Job] = i
-	}
-	keeps := plan.Keeps[:0]
-	for i, k := range plan.Keeps {
-		if x.pending[k.Job] != nil && last[k.Job] == i {
-			keeps = append(keeps, k)
-		}
-	}
-	plan.Keeps = slices.Clip(keeps)
-	stopped := map[cluster.JobID]bool{}
-	plan.Evicts = slices.DeleteFunc(plan.Evicts, func(e Evict) bool {
-		twice := stopped[e.Job]
-		stopped[e.Job] = true
-		return twice
-	})
 }
 
 // wake lines up the jobs whose back-off has ended.

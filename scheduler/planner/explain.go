@@ -266,11 +266,9 @@ const maxAbsent = 3
 func (x *Index) absentText(gpuType string) string {
 	var said []string
 	more := 0
-	x.fleet.EachNode(gpuType, func(id cluster.NodeID, _, alive int32) bool {
-		n := x.state.Node(id)
+	x.fleet.EachNode(gpuType, func(n *cluster.Node, _, alive int32) bool {
 		why := ""
 		switch {
-		case n == nil:
 		case n.State != cluster.NodeReady:
 			why = "lost"
 		case n.Drain != nil:

@@ -38,9 +38,11 @@ func (x *Index) followNode(id cluster.NodeID) bool {
 	n := x.state.Node(id)
 	if n == nil {
 		x.fleet.Drop(id)
+		x.news = true
 		return true
 	}
 	grew, other := x.fleet.Put(n)
+	x.news = x.news || grew || other
 	if other && len(x.policy.Windows) > 0 {
 		x.windowsAt = 0 // the reservations may be of it
 	}
@@ -152,6 +154,7 @@ func (x *Index) followJob(j *cluster.Job, id cluster.JobID) {
 			return
 		}
 		x.dequeue(e)
+		x.news = true // those behind it may start
 	}
 	switch {
 	case j == nil:

@@ -41,12 +41,14 @@ type Index struct {
 	parked      map[parkKey]*waitlist
 	arrays      map[cluster.JobID]*array
 	mixAt       cluster.Time // period in which the mix was looked at last
+	asked       []asked      // for each shape, by ID: what asks for it now
 	mixCounts   []int64      // of the mix that the score knows, by shape
 	mixTotal    int64
 	roundAt     cluster.Time // when jobs may next be stopped by the order alone
 	whyNext     int          // the shape that reconsider looked at last
 	unsaid      []*lane      // lanes with something to say to their jobs
 	kept        map[cluster.JobID]*keeping
+	keptList    []cluster.JobID                 // of them, see keptInOrder; nil: to be made
 	jobHolds    map[cluster.NodeID][]fleet.Hold // by what is kept for jobs
 	windowHolds map[cluster.NodeID][]fleet.Hold // by the policy's reservations
 	hasQuota    bool                            // some queue has been promised GPUs
@@ -57,6 +59,14 @@ type Index struct {
 	priorities  map[int32]int                   // preemptible jobs that hold GPUs, by priority
 	candidates  []candidate                     // scratch of openMarket
 	ages        []time.Duration                 // likewise
+	marketNodes map[cluster.NodeID]*onNode      // likewise
+	markets     int                             // that were opened
+	coming      []coming                        // scratch of soonest
+	ends        []cluster.Time                  // scratch of clearAt
+
+	// news: something has changed since the last plan by which a job might start
+	// that could not; late: since the last thorough one.
+	news, late bool
 
 	expected  []cluster.JobID // started by the last plan; the state should show it by now
 	promised  []cluster.JobID // for which the last plan keeps something else; likewise
@@ -75,6 +85,7 @@ type run struct {
 	q       *quota.Queue
 	gpuType string
 	milli   int64
+	shape   *fleet.Shape
 	nodes   []cluster.NodeID // of a planned start, which the state does not show yet; else nil
 }
 
@@ -126,7 +137,7 @@ func (x *Index) Follow(s *cluster.State) {
 // rebuild reads all of a state.
 func (x *Index) rebuild(s *cluster.State) {
 	*x = Index{
-		cursor: s.Cursor(), policy: s.Policy(), state: s,
+		cursor: s.Cursor(), policy: s.Policy(), state: s, news: true,
 		fleet: fleet.New(s.Policy().Score, s.Policy().Levels), tree: quota.New(s.Policy()),
 		pending: map[cluster.JobID]*entry{}, running: map[cluster.JobID]*run{},
 		shut: map[string]*shapeList{}, lanes: map[laneKey]*lane{}, groups: map[groupKey]*group{}, byQueue: map[int][]*lane{},

@@ -22,7 +22,9 @@ func (x *Index) keep(j *cluster.Job) {
 	if j.Kept == nil {
 		return
 	}
+	x.news = true
 	x.kept[j.ID] = &keeping{e: j.ID, kept: j.Kept}
+	x.keptList = nil
 	for _, id := range j.Kept.Nodes {
 		x.jobHolds[id] = append(x.jobHolds[id], fleet.Hold{Job: j.ID, At: j.Kept.At})
 		x.setHolds(id)
@@ -35,6 +37,7 @@ func (x *Index) unkeep(id cluster.JobID) {
 		return
 	}
 	delete(x.kept, id)
+	x.keptList, x.news = nil, true
 	for _, n := range k.kept.Nodes {
 		x.jobHolds[n] = slices.DeleteFunc(x.jobHolds[n], func(h fleet.Hold) bool { return h.Job == id })
 		if len(x.jobHolds[n]) == 0 {
@@ -76,15 +79,21 @@ func (x *Index) startKept(plan *Plan) {
 	}
 }
 
+// keptInOrder lists them. The result stays as it is while what is kept changes.
 func (x *Index) keptInOrder() []cluster.JobID {
-	ids := make([]cluster.JobID, 0, len(x.kept))
-	for id := range x.kept { // any order: sorted below
-		ids = append(ids, id)
+	if len(x.kept) == 0 || x.keptList != nil {
+		return x.keptList
 	}
-	slices.SortFunc(ids, func(a, b cluster.JobID) int {
-		return cmp.Or(cmp.Compare(x.kept[a].kept.Made, x.kept[b].kept.Made), cmp.Compare(a, b))
-	})
-	return ids
+	all := make([]*keeping, 0, len(x.kept))
+	for _, k := range x.kept { // any order: sorted below
+		all = append(all, k)
+	}
+	slices.SortFunc(all, func(a, b *keeping) int { return cmp.Or(cmp.Compare(a.kept.Made, b.kept.Made), cmp.Compare(a.e, b.e)) })
+	x.keptList = make([]cluster.JobID, len(all))
+	for i, k := range all {
+		x.keptList[i] = k.e
+	}
+	return x.keptList
 }
 
 // rekeepAfter is how long a reservation stands before it is looked at again:
@@ -210,37 +219,44 @@ type coming struct {
 	at   cluster.Time
 }
 
+func (c *coming) compare(o *coming) int {
+	switch {
+	case c.at != o.at:
+		return cmp.Compare(c.at, o.at)
+	case c.free != o.free:
+		return cmp.Compare(o.free, c.free)
+	case c.room != o.room:
+		return cmp.Compare(o.room, c.room)
+	default:
+		return cmp.Compare(c.id, o.id)
+	}
+}
+
 // soonest returns the fewest nodes of a type that can hold the gang and are
 // expected to come free first, or nil if the live nodes never could.
 func (x *Index) soonest(e *entry, gpuType string) ([]cluster.NodeID, cluster.Time) {
 	sh := e.lane.shape
-	spec := e.job.Spec
+	if !sh.Required {
+		all := x.coming[:0]
+		x.eachComing(e, gpuType, func(_ *cluster.Node, c coming) { all = append(all, c) })
+		x.coming = all
+		nodes, at := earliest(all, sh.Least)
+		if nodes == nil {
+			at = cluster.Time(math.MaxInt64)
+		}
+		return nodes, at
+	}
 	domains := map[string][]coming{}
 	var names []string
-	x.fleet.EachNode(gpuType, func(id cluster.NodeID, free, alive int32) bool {
-		n := x.state.Node(id)
-		if n == nil || n.State != cluster.NodeReady || n.Drain != nil || n.Admits(spec) != "" || x.keptFromAny(id, e.job) {
-			return true
-		}
-		room := cluster.Room(n, spec, alive)
-		if room == 0 {
-			return true
-		}
-		d := ""
-		if sh.Required {
-			if d = x.policy.Domain(n, sh.Level); d == "" {
-				return true
-			}
+	x.eachComing(e, gpuType, func(n *cluster.Node, c coming) {
+		d := x.policy.Domain(n, sh.Level)
+		if d == "" {
+			return
 		}
 		if domains[d] == nil {
 			names = append(names, d)
 		}
-		c := coming{id: id, room: room, free: free, at: x.clearAt(n, min(room, sh.Least))}
-		if sh.Required && sh.Level != cluster.LevelNode && cluster.WithinNode(sh.Level) {
-			c = x.soonestPart(n, sh, spec, gpuType)
-		}
 		domains[d] = append(domains[d], c)
-		return true
 	})
 	slices.Sort(names)
 	var nodes []cluster.NodeID
@@ -253,46 +269,35 @@ func (x *Index) soonest(e *entry, gpuType string) ([]cluster.NodeID, cluster.Tim
 	return nodes, at
 }
 
-// soonestPart is what a gang that must stay within one part of a node, such as an
-// NVLink island, has to expect of a node: of its parts, the one that has room first.
-func (x *Index) soonestPart(n *cluster.Node, sh *shape, spec *cluster.JobSpec, gpuType string) coming {
-	best := coming{id: n.ID, at: x.now.Add(farFuture)}
-	for i := range n.GPUs {
-		part, known := n.GPUs[i].Part(sh.Level)
-		sub := *n
-		sub.GPUs = nil
-		free, alive := int32(0), int32(0)
-		for k := range n.GPUs {
-			if other, ok := n.GPUs[k].Part(sh.Level); n.GPUs[k].Type != gpuType || (k != i && (!known || !ok || other != part)) {
-				continue
-			}
-			sub.GPUs = append(sub.GPUs, n.GPUs[k])
-			if n.GPUs[k].Healthy {
-				alive++
-			}
-			if n.Usable(k) {
-				free++
-			}
+// eachComing calls fn for the nodes of a type on which a job could be, with when
+// they are expected to have room for it.
+func (x *Index) eachComing(e *entry, gpuType string, fn func(*cluster.Node, coming)) {
+	spec, least := e.job.Spec, e.lane.shape.Least
+	x.fleet.EachNode(gpuType, func(n *cluster.Node, free, alive int32) bool {
+		if n.State != cluster.NodeReady || n.Drain != nil || n.Admits(spec) != "" || x.keptFromAny(n.ID, e.job) {
+			return true
 		}
-		c := coming{id: n.ID, room: cluster.Room(n, spec, alive), free: free, at: best.at}
-		if c.room > 0 {
-			c.at = x.clearAt(&sub, min(c.room, sh.Least))
+		room := cluster.Room(n, spec, alive)
+		if room == 0 {
+			return true
 		}
-		if enough := c.room >= sh.Least; enough != (best.room >= sh.Least) && enough || enough == (best.room >= sh.Least) && c.at < best.at {
-			best = c
-		}
-	}
-	return best
+		fn(n, coming{id: n.ID, room: room, free: free, at: x.clearAt(n, min(room, least))})
+		return true
+	})
 }
 
 // earliest picks nodes by how soon they have room, the roomiest of equals first.
 func earliest(all []coming, need int32) ([]cluster.NodeID, cluster.Time) {
-	slices.SortFunc(all, func(a, b coming) int {
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(b.free, a.free), cmp.Compare(b.room, a.room), cmp.Compare(a.id, b.id))
-	})
-	if i := slices.IndexFunc(all, func(c coming) bool { return c.room >= need }); i >= 0 {
-		return []cluster.NodeID{all[i].id}, all[i].at
+	one := -1
+	for i := range all {
+		if all[i].room >= need && (one < 0 || all[i].compare(&all[one]) < 0) {
+			one = i
+		}
 	}
+	if one >= 0 {
+		return []cluster.NodeID{all[one].id}, all[one].at
+	}
+	slices.SortFunc(all, func(a, b coming) int { return a.compare(&b) })
 	var nodes []cluster.NodeID
 	at := cluster.Time(0)
 	for _, c := range all {
@@ -308,6 +313,9 @@ func earliest(all []coming, need int32) ([]cluster.NodeID, cluster.Time) {
 // keptFromAny reports whether a node is kept for another job, or reserved for
 // others than a job's queue: what comes free there is not for it.
 func (x *Index) keptFromAny(id cluster.NodeID, j *cluster.Job) bool {
+	if len(x.jobHolds) == 0 && len(x.windowHolds) == 0 {
+		return false
+	}
 	mine := slices.ContainsFunc(x.jobHolds[id], func(h fleet.Hold) bool { return h.Job == j.ID })
 	other := func(h fleet.Hold) bool { return h.Job != 0 && !mine || h.Job == 0 && !Below(j.Spec.Queue, h.Queue) }
 	return slices.ContainsFunc(x.jobHolds[id], other) || slices.ContainsFunc(x.windowHolds[id], other)
@@ -319,18 +327,22 @@ const farFuture = 30 * 24 * time.Hour
 // clearAt is when a node is expected to have room for so many GPUs.
 func (x *Index) clearAt(n *cluster.Node, want int32) cluster.Time {
 	free := int32(0)
-	var ends []cluster.Time
+	ends := x.ends[:0]
+	job, jobEnd := cluster.JobID(0), cluster.Time(0) // often all GPUs are one job's
 	for i := range n.GPUs {
 		g := &n.GPUs[i]
 		switch {
 		case n.Usable(i):
 			free++
 		case g.Held() && g.Healthy:
-			end := x.now
-			g.EachHolder(func(id cluster.JobID, _ cluster.Epoch) { end = max(end, x.endsAt(id)) })
-			ends = append(ends, end)
+			if g.Job == 0 || g.Job != job {
+				job, jobEnd = g.Job, x.now
+				g.EachHolder(func(id cluster.JobID, _ cluster.Epoch) { jobEnd = max(jobEnd, x.endsAt(id)) })
+			}
+			ends = append(ends, jobEnd)
 		}
 	}
+	x.ends = ends
 	if free >= want {
 		return x.now
 	}

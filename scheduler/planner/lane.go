@@ -113,7 +113,8 @@ type shape struct {
 	// closed: no gang of this shape fits, whoever asks. It opens again when
 	// room grows.
 	closed bool
-	why    string  // as said to the jobs
+	why    string // as said to the jobs
+	said   said
 	held   []*lane // lanes that are out of the heap, see lane.held
 }
 

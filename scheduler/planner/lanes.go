@@ -11,6 +11,7 @@ import (
 func (x *Index) enqueue(j *cluster.Job) {
 	e := &entry{job: j, pos: -1}
 	x.pending[j.ID] = e
+	x.news = true
 	if j.Unmet != 0 {
 		x.behind++ // until the state says that it may start
 		return
@@ -31,6 +32,7 @@ func (x *Index) line(e *entry) {
 	e.key = x.keyOf(e.job)
 	l := x.laneOf(e.job)
 	e.lane = l
+	x.ask(l.shape.Shape, 1)
 	head := l.jobs.top()
 	l.jobs.push(e)
 	if l.jobs.top() != head {
@@ -51,6 +53,9 @@ func (x *Index) dequeue(e *entry) {
 	x.tree.Pend(x.tree.Queue(e.job.Spec.Queue), e.job.User, -1)
 	x.unkeep(e.job.ID)
 	l := e.lane
+	if l != nil {
+		x.ask(l.shape.Shape, -1)
+	}
 	switch {
 	case l == nil:
 		x.asleep.remove(sleeper{e})
@@ -279,7 +284,7 @@ func (x *Index) requoteAll() {
 
 func (x *Index) setBorrow(l *lane, borrow bool) {
 	if borrow != l.borrow {
-		l.borrow = borrow
+		l.borrow, x.news = borrow, true
 		if l.pos >= 0 || l.parked != nil {
 			x.moveLane(l)
 		}
@@ -334,7 +339,7 @@ func (x *Index) reweigh(g *group) bool {
 	if o == g.offset {
 		return false
 	}
-	g.offset = o
+	g.offset, x.news = o, true
 	for _, l := range g.lanes {
 		if l.pos >= 0 || l.parked != nil {
 			x.moveLane(l)

@@ -17,14 +17,26 @@ type candidate struct {
 	shrink bool  // an elastic job: it goes on with fewer GPUs
 	young  bool  // it has run for less than the policy guarantees
 	gone   bool  // taken by an earlier claim of this plan
+
+	asked int   // the search for which by was found, see rightOf
+	by    right //
+}
+
+// onNode is who holds GPUs of a node, in one market.
+type onNode struct {
+	market int
+	jobs   []*candidate
 }
 
 // market is what one thorough plan knows of the jobs that may be stopped.
 type market struct {
-	x     *Index
-	all   []candidate                     // by job id
-	on    map[cluster.NodeID][]*candidate // nil until the first claim: many plans end before
-	price time.Duration                   // since its last checkpoint, of a job that reports none
+	x      *Index
+	all    []candidate   // by job id
+	listed bool          // who holds what is known; not before the first claim: many plans end before
+	asks   int           // searches for victims so far
+	asker  *entry        // the claimer that was looked at last
+	stands standing      // its own
+	price  time.Duration // since its last checkpoint, of a job that reports none
 	// round: jobs may be stopped by the order alone, see roundEvery.
 	round bool
 	// moving: victims are moved, not preempted: whoever allows it and is cheap.
@@ -41,6 +53,7 @@ type market struct {
 // here on: it will be, and those for whom it was stopped come first. One market
 // is open at a time.
 func (x *Index) openMarket() *market {
+	x.markets++
 	m := &market{x: x, all: x.candidates[:0], lowest: cluster.MaxPriority + 1}
 	ages := x.ages[:0]
 	x.state.EachHolding(func(j *cluster.Job) bool {
@@ -71,17 +84,46 @@ func (x *Index) openMarket() *market {
 
 // holders are the candidates that hold GPUs of a node.
 func (m *market) holders(id cluster.NodeID) []*candidate {
-	if m.on == nil {
-		m.on = make(map[cluster.NodeID][]*candidate, m.x.state.Nodes())
-		for i := range m.all {
-			c := &m.all[i]
-			c.lost = m.cost(c.job)
-			for _, n := range c.job.NodeRanks {
-				m.on[n] = append(m.on[n], c)
+	m.list()
+	if on := m.x.marketNodes[id]; on != nil && on.market == m.x.markets {
+		return on.jobs
+	}
+	return nil
+}
+
+// list finds out who holds GPUs where.
+func (m *market) list() {
+	if m.listed {
+		return
+	}
+	m.listed = true
+	x := m.x
+	if x.marketNodes == nil {
+		x.marketNodes = map[cluster.NodeID]*onNode{}
+	}
+	for i := range m.all {
+		c := &m.all[i]
+		c.lost = m.cost(c.job)
+		for _, n := range c.job.NodeRanks {
+			on := x.marketNodes[n]
+			if on == nil {
+				on = &onNode{}
+				x.marketNodes[n] = on
 			}
+			if on.market != x.markets {
+				on.market, on.jobs = x.markets, on.jobs[:0]
+			}
+			on.jobs = append(on.jobs, c)
 		}
 	}
-	return m.on[id]
+}
+
+// standingOf is a claimer's standing.
+func (m *market) standingOf(e *entry) standing {
+	if m.asker != e {
+		m.asker, m.stands = e, m.x.standingOf(e.job)
+	}
+	return m.stands
 }
 
 // unknownAge stands for the median where no job of the cluster reports checkpoints.
@@ -169,7 +211,7 @@ func (m *market) hopeless(e *entry) bool {
 	case m.lowest > e.job.Spec.Priority, !m.round || !m.x.preemptsByLevel():
 		return true
 	}
-	at := m.x.standingOf(e.job)
+	at := m.standingOf(e)
 	return 16*(m.worst.level-at.level) < 32*m.x.policy.Preemption.MinGain/level || m.worst.key <= at.key+e.lane.group.offset
 }
 
@@ -181,7 +223,7 @@ func (m *market) outlasts(e *entry, c *candidate) bool {
 	if !m.round || !m.x.preemptsByLevel() || m.x.now.Sub(e.job.PendingAt) < waitBefore {
 		return false
 	}
-	at := m.x.standingOf(e.job)
+	at := m.standingOf(e)
 	gap := 16*(c.at.level-at.level) - int64(c.job.Preemptions)
 	return gap >= 32*p.MinGain/level && c.at.key+m.groupOffset(c) > at.key+e.lane.group.offset
 }

@@ -13,6 +13,21 @@ const (
 	mixDrift  = 100
 )
 
+// asked is how many jobs ask for a shape: those that wait in a lane or hold GPUs.
+type asked struct {
+	shape *fleet.Shape
+	jobs  int64
+}
+
+// ask counts so many jobs more that ask for a shape.
+func (x *Index) ask(sh *fleet.Shape, jobs int64) {
+	for sh.ID >= len(x.asked) {
+		x.asked = append(x.asked, asked{})
+	}
+	x.asked[sh.ID].shape = sh
+	x.asked[sh.ID].jobs += jobs
+}
+
 // refreshMix tells the fleet what jobs ask for: those that wait or run. Where
 // all ask for whole GPUs alone, of one type, the mix makes no difference.
 func (x *Index) refreshMix() {
@@ -21,29 +36,13 @@ func (x *Index) refreshMix() {
 		return
 	}
 	x.mixAt = at
-	var counts []int64
-	var shapes []*fleet.Shape
-	add := func(sh *fleet.Shape, jobs int) {
-		for sh.ID >= len(counts) {
-			counts, shapes = append(counts, 0), append(shapes, nil)
+	plain, total, last := len(x.fleet.Types()) < 2, int64(0), 0
+	for id := range x.asked {
+		if a := &x.asked[id]; a.jobs > 0 {
+			total += a.jobs
+			plain = plain && !a.shape.Shared() && a.shape.CPU == 0 && a.shape.Mem == 0
+			last = id + 1
 		}
-		counts[sh.ID], shapes[sh.ID] = counts[sh.ID]+int64(jobs), sh
-	}
-	for _, l := range x.lanes { // any order: a sum
-		add(l.shape.Shape, l.jobs.len())
-	}
-	for _, r := range x.running { // any order: a sum
-		add(x.fleet.Shape(r.job.Spec), 1)
-	}
-	plain, total := len(x.fleet.Types()) < 2, int64(0)
-	var mix []fleet.MixItem
-	for id, sh := range shapes {
-		if sh == nil {
-			continue
-		}
-		total += counts[id]
-		mix = append(mix, sh.Item(counts[id]))
-		plain = plain && !sh.Shared() && sh.CPU == 0 && sh.Mem == 0
 	}
 	if plain {
 		if x.mixTotal > 0 {
@@ -52,8 +51,15 @@ func (x *Index) refreshMix() {
 		}
 		return
 	}
-	if !x.drifted(counts, total) {
+	if !x.drifted(x.asked[:last], total) {
 		return
+	}
+	counts, mix := make([]int64, last), []fleet.MixItem(nil)
+	for id := range counts {
+		if a := &x.asked[id]; a.jobs > 0 {
+			counts[id] = a.jobs
+			mix = append(mix, a.shape.Item(a.jobs))
+		}
 	}
 	x.mixCounts, x.mixTotal = counts, total
 	ended := x.state.Count(cluster.Succeeded) + x.state.Count(cluster.Failed) + x.state.Count(cluster.Cancelled)
@@ -62,13 +68,13 @@ func (x *Index) refreshMix() {
 }
 
 // drifted compares the mix with the one that the score knows, shape by shape.
-func (x *Index) drifted(counts []int64, total int64) bool {
+func (x *Index) drifted(now []asked, total int64) bool {
 	if x.mixTotal == 0 || total == 0 {
 		return total > 0
 	}
 	drift := int64(0)
-	for id, n := range counts {
-		was := int64(0)
+	for id := range now {
+		n, was := now[id].jobs, int64(0)
 		if id < len(x.mixCounts) {
 			was = x.mixCounts[id]
 		}

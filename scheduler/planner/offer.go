@@ -26,7 +26,16 @@ func (c *candidate) worth() int64 { return c.at.key - c.lost/cluster.WholeGPU/4 
 // jobs are stopped by the order alone, those that are worth most to stop;
 // else, and among equals, the one that loses least work.
 func (o *offer) before(p *offer) bool {
-	return cmp.Or(cmp.Compare(o.right, p.right), cmp.Compare(p.worth, o.worth), cmp.Compare(o.cost, p.cost), cmp.Compare(o.node, p.node)) < 0
+	switch {
+	case o.right != p.right:
+		return o.right < p.right
+	case o.worth != p.worth:
+		return o.worth > p.worth
+	case o.cost != p.cost:
+		return o.cost < p.cost
+	default:
+		return o.node < p.node
+	}
 }
 
 // cheapest returns the cheapest set of victims that makes room for a job on
@@ -37,12 +46,17 @@ func (m *market) cheapest(e *entry, gpuType string) []*candidate {
 	need := sh.Least
 	best := offer{}
 	var offers []offer
-	m.x.fleet.EachNode(gpuType, func(id cluster.NodeID, free, alive int32) bool {
+	if !m.anyStops(e, gpuType) {
+		return nil
+	}
+	m.x.fleet.EachNode(gpuType, func(n *cluster.Node, free, alive int32) bool {
+		id := n.ID
 		want := min(alive, need)
 		if sh.PerNode > 0 {
 			want = sh.PerNode
 		}
-		if alive < want || (len(m.holders(id)) == 0 && free == 0) || m.x.keptFromAny(id, e.job) {
+		held := m.holders(id)
+		if alive < want || (len(held) == 0 && free == 0) || m.x.keptFromAny(id, e.job) {
 			return true
 		}
 		o := m.offerOf(e, id, gpuType, free, want)
@@ -63,6 +77,27 @@ func (m *market) cheapest(e *entry, gpuType string) []*candidate {
 		return slices.Clone(best.victims)
 	}
 	return gather(offers, need)
+}
+
+// anyStops reports whether anybody may be stopped at all for a claimer.
+func (m *market) anyStops(e *entry, gpuType string) bool {
+	m.list()
+	m.asks++
+	for i := range m.all {
+		if c := &m.all[i]; c.r.gpuType == gpuType && m.rightOf(e, c) != rightNone {
+			return true
+		}
+	}
+	return false
+}
+
+// rightOf is mayStop, remembered for one search: nothing that it depends on
+// changes meanwhile.
+func (m *market) rightOf(e *entry, c *candidate) right {
+	if c.asked != m.asks {
+		c.asked, c.by = m.asks, m.mayStop(e, c)
+	}
+	return c.by
 }
 
 // gather joins offers of several nodes until they suffice.
@@ -102,13 +137,16 @@ func (m *market) offerOf(e *entry, id cluster.NodeID, gpuType string, free, want
 		if free >= want {
 			break // nobody need be stopped here
 		}
-		if c.r.gpuType == gpuType && m.mayStop(e, c) != rightNone {
+		if c.r.gpuType == gpuType && m.rightOf(e, c) != rightNone {
 			m.victims = append(m.victims, c)
 		}
 	}
 	if len(m.victims) > 1 {
 		slices.SortFunc(m.victims, func(a, b *candidate) int {
-			return cmp.Or(cmp.Compare(m.mayStop(e, a), m.mayStop(e, b)), cmp.Compare(a.job.Spec.Priority, b.job.Spec.Priority),
+			if a.by != b.by {
+				return cmp.Compare(a.by, b.by)
+			}
+			return cmp.Or(cmp.Compare(a.job.Spec.Priority, b.job.Spec.Priority),
 				cmp.Compare(b.worth(), a.worth()), cmp.Compare(a.job.ID, b.job.ID))
 		})
 	}
@@ -132,7 +170,7 @@ func (m *market) offerOf(e *entry, id cluster.NodeID, gpuType string, free, want
 	}
 	o := offer{node: id, gpus: min(sum, want), victims: m.victims}
 	for i, c := range m.victims {
-		o.right, o.cost = max(o.right, m.mayStop(e, c)), o.cost+c.lost
+		o.right, o.cost = max(o.right, m.rightOf(e, c)), o.cost+c.lost
 		if w := c.worth(); i == 0 || w < o.worth {
 			o.worth = w
 		}

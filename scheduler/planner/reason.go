@@ -50,18 +50,36 @@ func (x *Index) heldText(l *lane) string {
 	types, _ := x.allowed(l)
 	q := x.query(j, types)
 	ob := x.fleet.Why(l.shape.Shape, l.shape.Least, &q)
-	return x.obstacleText(&ob, j.Spec)
+	return x.obstacleText(l.shape, &ob, j.Spec)
 }
 
-// obstacleText says in words what stands against a gang.
-func (x *Index) obstacleText(ob *fleet.Obstacle, spec *cluster.JobSpec) string {
+// said is what stood against a shape when it was said in words last, as far as
+// the words depend on it.
+type said struct {
+	ob   fleet.Obstacle
+	spec *cluster.JobSpec // of the job for which nodes are kept, or nil
+	text string
+}
+
+// obstacleText says in words what stands against a gang of a shape.
+func (x *Index) obstacleText(sh *shape, ob *fleet.Obstacle, spec *cluster.JobSpec) string {
+	now := said{ob: *ob}
+	now.ob.Room, now.ob.Left, now.ob.Domain, now.ob.Sum.Free, now.ob.Sum.Milli, now.ob.Sum.Held = 0, 0, "", 0, 0, 0
+	var holder *cluster.Job
 	if ob.Lack == fleet.LackKept && ob.Keeper.Job != 0 {
-		if holder := x.state.Job(ob.Keeper.Job); holder != nil {
-			return fmt.Sprintf("waits behind job %d (priority %d, %s), which has waited long enough for GPUs to be kept free for it",
-				holder.ID, holder.Spec.Priority, holder.Spec.Wants())
+		if holder = x.state.Job(ob.Keeper.Job); holder != nil {
+			now.spec = holder.Spec
 		}
 	}
-	return ob.Text(spec)
+	if sh.said.text != "" && sh.said.ob == now.ob && sh.said.spec == now.spec {
+		return sh.said.text
+	}
+	if now.text = ob.Text(spec); holder != nil {
+		now.text = fmt.Sprintf("waits behind job %d (priority %d, %s), which has waited long enough for GPUs to be kept free for it",
+			holder.ID, holder.Spec.Priority, holder.Spec.Wants())
+	}
+	sh.said = now
+	return now.text
 }
 
 // anyQuery asks the fleet as if nothing were kept for anyone.

@@ -11,7 +11,9 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 	} else if r == nil {
 		r = &run{}
 		x.running[j.ID] = r
+		x.news = true
 		r.q, r.gpuType, r.milli = x.tree.Queue(j.Spec.Queue), x.gpuTypeOf(j), int64(j.Held())*int64(j.Spec.Share())
+		r.shape = x.fleet.Shape(j.Spec)
 		x.count(r, j, 1)
 	}
 	r.job = j
@@ -60,12 +62,14 @@ func (x *Index) count(r *run, j *cluster.Job, sign int32) {
 	if j.Spec.Elastic() {
 		x.elastic += int(sign)
 	}
+	x.ask(r.shape, int64(sign))
 	x.requote(r.q)
 }
 
 // release forgets a job that holds nothing any more.
 func (x *Index) release(r *run) {
 	j := r.job
+	x.news = true
 	delete(x.running, j.ID)
 	x.count(r, j, -1)
 	x.unpark(r.q, j.User, r.gpuType)
@@ -74,9 +78,9 @@ func (x *Index) release(r *run) {
 // planStart takes a job out of its lane and counts it as running, before the
 // state shows it.
 func (x *Index) planStart(e *entry, gpuType string, workers []cluster.Placement) {
-	j := e.job
+	j, l := e.job, e.lane
 	x.dequeue(e)
-	r := &run{job: j, q: x.tree.Queue(j.Spec.Queue), gpuType: gpuType}
+	r := &run{job: j, q: l.q, gpuType: gpuType, shape: l.shape.Shape}
 	gpus := 0
 	for i := range workers {
 		gpus += len(workers[i].GPUs)

@@ -255,10 +255,11 @@ func (f *Fleet) Common() []string {
 	return f.common
 }
 
-// EachNode calls fn for the nodes that have GPUs of a type, by id, with how many
+// EachNode calls fn for the nodes that have GPUs of a type, by id, as they were
+// put last, with how many
 // of them are wholly free and how many are healthy on a live node, until fn
 // returns false.
-func (f *Fleet) EachNode(gpuType string, fn func(id cluster.NodeID, free, alive int32) bool) {
+func (f *Fleet) EachNode(gpuType string, fn func(n *cluster.Node, free, alive int32) bool) {
 	f.settle()
 	p := f.pool(gpuType)
 	if p == nil {
@@ -266,7 +267,7 @@ func (f *Fleet) EachNode(gpuType string, fn func(id cluster.NodeID, free, alive 
 	}
 	for _, pos := range p.nodes {
 		x := f.nodes[pos]
-		if r := x.room(p); !fn(x.is.ID, r.whole, r.alive) {
+		if r := x.room(p); !fn(x.is, r.whole, r.alive) {
 			return
 		}
 	}

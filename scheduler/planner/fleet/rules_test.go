@@ -253,9 +253,9 @@ func TestSharesGoTogether(t *testing.T) {
 		t.Errorf("counts are %+v", s)
 	}
 	var seen []string
-	f.EachNode("h100", func(id cluster.NodeID, free, alive int32) bool {
-		seen = append(seen, fmt.Sprintf("%s %d/%d", id, free, alive))
-		return id != "b"
+	f.EachNode("h100", func(n *cluster.Node, free, alive int32) bool {
+		seen = append(seen, fmt.Sprintf("%s %d/%d", n.ID, free, alive))
+		return n.ID != "b"
 	})
 	if want := []string{"a 8/8", "b 1/8"}; !slices.Equal(seen, want) {
 		t.Errorf("got %v, want %v", seen, want)

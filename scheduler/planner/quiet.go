@@ -1,0 +1,58 @@
+package planner
+
+import (
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// quiet reports whether a plan would find what the last one did: nothing has
+// changed but what that one has foreseen, and time alone changes nothing. So the
+// look after each plan, at what became of it, costs next to nothing.
+func (x *Index) quiet(thorough bool) bool {
+	if x.news || len(x.unsaid) > 0 || x.now >= x.windowsAt || (x.fair() && x.now/factorPeriod != x.factorsAt) ||
+		(x.asleep.len() > 0 && x.asleep.top().job.NotBefore <= x.now) {
+		return false
+	}
+	if !thorough {
+		return true
+	}
+	p := x.policy
+	if x.late || !p.Backfill.Off || !p.Preemption.Off || x.hasQuota || len(p.Windows)+len(x.kept)+len(x.parked)+x.elastic+x.heldLanes > 0 || p.Defrag.On {
+		return false
+	}
+	x.refreshMix()
+	return true
+}
+
+// tidy leaves out what the state would refuse, since the steps do not look at
+// each other's results: what is kept for jobs that a later step has started, or
+// kept anew, and second stops of one job.
+func (x *Index) tidy(plan *Plan) {
+	if len(plan.Keeps) > 0 {
+		x.tidyKeeps(plan)
+	}
+	if len(plan.Evicts) < 2 {
+		return
+	}
+	stopped := map[cluster.JobID]bool{}
+	plan.Evicts = slices.DeleteFunc(plan.Evicts, func(e Evict) bool {
+		twice := stopped[e.Job]
+		stopped[e.Job] = true
+		return twice
+	})
+}
+
+func (x *Index) tidyKeeps(plan *Plan) {
+	last := map[cluster.JobID]int{}
+	for i := range plan.Keeps {
+		last[plan.Keeps[i].Job] = i
+	}
+	keeps := plan.Keeps[:0]
+	for i, k := range plan.Keeps {
+		if x.pending[k.Job] != nil && last[k.Job] == i {
+			keeps = append(keeps, k)
+		}
+	}
+	plan.Keeps = slices.Clip(keeps)
+}
