@@ -15,7 +15,7 @@ type Likeness struct {
 	Limit bool   // told apart by time limit as well
 }
 
-// likenessOf reads a key of historyKeys.
+// likenessOf reads a key of a kin.
 func likenessOf(key string) Likeness {
 	parts := strings.Split(key, "\x00")
 	number := func(i int) int64 {
