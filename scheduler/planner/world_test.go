@@ -90,6 +90,14 @@ func (w *world) plan(thorough bool) Plan {
 	return w.x.Plan(w.now, w.cfg, thorough)
 }
 
+// turn plans thoroughly and enacts the plan.
+func (w *world) turn() Plan {
+	w.t.Helper()
+	p := w.plan(true)
+	w.enact(&p)
+	return p
+}
+
 // enact applies a plan as scheduler/control proposes it. All of it must be accepted.
 func (w *world) enact(p *Plan) {
 	w.t.Helper()
