@@ -106,6 +106,11 @@ bench:
 demo: build
 	./bin/gangline demo $(if $(REPORT),--report '$(REPORT)')
 
+## calibrate: one workload on a real cluster of processes and in the simulator; fails if average completion times differ by over 5 %
+.PHONY: calibrate
+calibrate: build
+	@./bin/gangline sim calibrate
+
 ## sim: run the simulator on a synthetic cluster; the same SEED gives the same output, byte for byte
 .PHONY: sim
 sim: build

@@ -20,7 +20,7 @@ func (a *app) simCmd() *cobra.Command {
 		Args:  noArgs,
 	}
 	onlyVerbs(cmd)
-	cmd.AddCommand(a.simRunCmd(), a.simPlaceCmd(), a.simCompareCmd(), a.simFaultsCmd())
+	cmd.AddCommand(a.simRunCmd(), a.simPlaceCmd(), a.simCompareCmd(), a.simFaultsCmd(), a.simCalibrateCmd())
 	return cmd
 }
 
