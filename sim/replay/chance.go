@@ -51,19 +51,20 @@ func (c *chance) picks(stream uint64, job cluster.JobID, part float64) bool {
 	return c.of(stream, job, 0).Float64() < part
 }
 
-// spread draws a time of some mean, see FaultRate.Spread. It is at most 1,000 times the mean.
+// spread draws a time of some mean, see FaultRate.Spread. It is at most 1,000 times the mean, and of whole microseconds:
+// machines differ in the last bit of a logarithm.
 func spread(rng *rand.Rand, mean time.Duration, sigma float64) time.Duration {
 	x := 1.0
 	switch {
 	case sigma == Exponential:
 		x = rng.ExpFloat64()
 	case sigma > 0:
-		x = math.Exp(sigma*rng.NormFloat64() - sigma*sigma/2)
+		x = math.Exp(float64(sigma*rng.NormFloat64()) - float64(sigma*sigma/2))
 	}
-	return time.Duration(min(x, 1000) * float64(mean))
+	return time.Duration(min(x, 1000) * float64(mean)).Round(time.Microsecond)
 }
 
-// speed is how fast a gang is with so many times the GPUs of the trace: see Elasticity.Curve.
+// speed is how fast a gang is with so many times the GPUs of the trace, to the sixth digit: see Elasticity.Curve.
 func (e *Elasticity) speed(gpus float64) float64 {
 	if gpus == 1 {
 		return 1
@@ -92,5 +93,5 @@ func (e *Elasticity) speed(gpus float64) float64 {
 	}
 	a, b := points[i-1], points[i]
 	slope := math.Log(b.Speed/a.Speed) / math.Log(b.GPUs/a.GPUs)
-	return a.Speed * math.Exp(slope*math.Log(gpus/a.GPUs))
+	return math.Round(a.Speed*math.Exp(slope*math.Log(gpus/a.GPUs))*1e6) / 1e6
 }

@@ -266,6 +266,6 @@ func (m *machine) bill() {
 			out++
 		}
 	}
-	m.r.failures.DownGPU += float64(out) * m.r.w.now.Sub(m.billed).Seconds()
+	m.r.failures.DownGPU += float64(float64(out) * m.r.w.now.Sub(m.billed).Seconds())
 	m.billed = m.r.w.now
 }

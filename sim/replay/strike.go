@@ -47,7 +47,7 @@ func (r *reality) rate(k faultKind) (*FaultRate, int) {
 func (r *reality) planStrike(k faultKind) {
 	rate, things := r.rate(k)
 	if perDay := rate.PerDay * float64(things); perDay > 0 {
-		gap := time.Duration(min(r.chance.faults[k].ExpFloat64()/perDay, 36500) * float64(24*time.Hour))
+		gap := time.Duration(min(r.chance.faults[k].ExpFloat64()/perDay, 36500) * float64(24*time.Hour)).Round(time.Microsecond)
 		r.after(max(gap, time.Millisecond), happening{what: faultStrikes, kind: k})
 	}
 }

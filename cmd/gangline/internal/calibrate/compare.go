@@ -1,6 +1,7 @@
 package calibrate
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gangline/gangline/sim/replay"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // Result is a real run beside two simulated ones. Times are seconds.
@@ -126,9 +128,9 @@ func decisions(jobs []*Job) time.Duration {
 
 // simulate runs the jobs as they were submitted, with some lengths.
 func (c *Config) simulate(jobs []*Job, lengths []time.Duration, cond *replay.Conditions) (Times, error) {
-	tr := &replay.Trace{}
+	var nodes []trace.Node
 	for i := range c.Nodes {
-		tr.Nodes = append(tr.Nodes, replay.Node{Name: fmt.Sprint("n", i), GPUs: int32(c.GPUs), Type: "H100"}) //nolint:gosec // at most 64
+		nodes = append(nodes, trace.Node{Name: fmt.Sprint("n", i), GPUs: int32(c.GPUs), Type: "H100"}) //nolint:gosec // at most 64
 	}
 	first := jobs[0].Submitted
 	for _, j := range jobs {
@@ -136,15 +138,17 @@ func (c *Config) simulate(jobs []*Job, lengths []time.Duration, cond *replay.Con
 			first = j.Submitted
 		}
 	}
+	all := make([]trace.Job, 0, len(jobs))
 	for i, j := range jobs {
-		tr.Jobs = append(tr.Jobs, replay.Job{
+		all = append(all, trace.Job{
 			ID: fmt.Sprint(j.ID), Submit: j.Submitted.Sub(first), Length: lengths[i], Guess: lengths[i],
 			GPUs: int32(j.GPUs), Milli: 1000, User: user, Queue: queue, //nolint:gosec // at most 4096
 		})
 	}
+	slices.SortStableFunc(all, func(a, b trace.Job) int { return cmp.Compare(a.Submit, b.Submit) })
 	cfg := replay.DefaultConfig()
 	cfg.Conditions, cfg.Seed, cfg.Check = cond, c.Seed, true
-	rep, err := replay.Run(cfg, tr)
+	rep, err := replay.Run(cfg, replay.InMemory(all, nodes))
 	if err != nil {
 		return Times{}, err
 	}
