@@ -25,6 +25,7 @@ type config struct {
 	seed                          uint64
 	rate, momentum                float64
 	checkpointEvery, keep         int
+	async                         bool // -checkpoint-async
 	stepDelay                     time.Duration
 	dir, listen                   string
 }
@@ -42,6 +43,7 @@ func parseFlags(args []string, out io.Writer) (config, error) {
 	f.Float64Var(&c.rate, "lr", 0.1, "learning rate")
 	f.Float64Var(&c.momentum, "momentum", 0.9, "share of the last step's direction that is kept, 0 to below 1")
 	f.IntVar(&c.checkpointEvery, "checkpoint-every", 50, "steps between two checkpoints")
+	f.BoolVar(&c.async, "checkpoint-async", false, "save while the training goes on: a checkpoint holds it up for one copy in memory")
 	f.IntVar(&c.keep, "checkpoint-keep", 0, "checkpoints to keep; 0: what the job says, or 3")
 	f.DurationVar(&c.stepDelay, "step-delay", 0, "pause after each step: only slows the training down, so that a person can watch it")
 	f.StringVar(&c.dir, "dir", "", "checkpoint directory when run outside Gangline; empty: no checkpoints")

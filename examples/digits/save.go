@@ -7,6 +7,7 @@ import (
 	"math"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/nodeagent/workerclient"
@@ -149,10 +150,7 @@ func (t *trainer) save(ctx context.Context) (bool, error) {
 	rank, world := t.group.Rank(), t.group.WorldSize()
 	_, mine := t.saver.store.WriteShard(ctx, checkpoint.ShardWrite{
 		Epoch: t.saver.epoch, Step: uint64(t.step), Rank: rank, WorldSize: world, //nolint:gosec // a step is not negative
-		Tensors: []checkpoint.Tensor{
-			checkpoint.Share(tensorParams, t.net.Params, rank, world),
-			checkpoint.Share(tensorVelocity, t.velocity, rank, world),
-		},
+		Tensors: t.tensors(),
 	})
 	if failed, err := t.agree(ctx, "write its shard", mine); failed > 0 || err != nil {
 		if rank == 0 && err == nil {
@@ -198,22 +196,38 @@ func (t *trainer) agree(ctx context.Context, what string, mine error) (failed in
 func (t *trainer) commit(ctx context.Context) error {
 	m, err := t.saver.store.Commit(ctx, checkpoint.CommitRequest{
 		Epoch: t.saver.epoch, Step: uint64(t.step), WorldSize: t.group.WorldSize(), //nolint:gosec // a step is not negative
-		Meta: map[string]string{
-			metaRecipe:  t.saver.recipe,
-			metaLossSum: strconv.FormatFloat(t.lossSum, 'g', -1, 64),
-		},
+		Meta: t.meta(), SavedAt: time.Now(),
 	})
 	if err != nil {
 		return err
 	}
+	t.announce(ctx, &m)
+	return nil
+}
+
+// tensors are this rank's part of the state: all ranks hold all of it, and write it once together.
+func (t *trainer) tensors() []checkpoint.Tensor {
+	rank, world := t.group.Rank(), t.group.WorldSize()
+	return []checkpoint.Tensor{
+		checkpoint.Share(tensorParams, t.net.Params, rank, world),
+		checkpoint.Share(tensorVelocity, t.velocity, rank, world),
+	}
+}
+
+// meta is what a checkpoint says beside its tensors.
+func (t *trainer) meta() map[string]string {
+	return map[string]string{metaRecipe: t.saver.recipe, metaLossSum: strconv.FormatFloat(t.lossSum, 'g', -1, 64)}
+}
+
+// announce reports a committed checkpoint and removes old ones. Rank 0 calls it.
+func (t *trainer) announce(ctx context.Context, m *checkpoint.Manifest) {
 	reportCtx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	report := workerclient.Checkpoint{Step: int64(t.step), Path: filepath.Join(t.saver.path, m.Dir), Bytes: m.Bytes()}
+	report := workerclient.Checkpoint{Step: int64(m.Step), Path: filepath.Join(t.saver.path, m.Dir), Bytes: m.Bytes()} //nolint:gosec // came from an int
 	if err := t.client.ReportCheckpoint(reportCtx, report); err != nil {
 		t.warnf("the checkpoint is committed, but the agent does not know: %v", err)
 	}
 	t.collect(ctx)
-	return nil
 }
 
 // collect removes checkpoints beyond those to keep, and what earlier epochs
@@ -221,7 +235,7 @@ func (t *trainer) commit(ctx context.Context) error {
 // begins, all ranks having read what they resume from; and when a disk was
 // full, since nothing else would ever make room again.
 func (t *trainer) collect(ctx context.Context) {
-	collected, err := t.saver.store.Collect(ctx, checkpoint.CollectRequest{Epoch: t.saver.epoch, Keep: t.saver.keep})
+	collected, err := t.saver.store.Collect(ctx, checkpoint.CollectRequest{Epoch: t.saver.epoch, Keep: t.saver.keep, Now: time.Now()})
 	if err != nil {
 		t.warnf("remove old checkpoints from %s: %v", t.saver.path, err)
 	}

@@ -20,7 +20,8 @@ type trainer struct {
 	total  int // steps of the whole training
 	data   *model.Dataset
 	group  *allreduce.Group
-	saver  *saver // nil: no checkpoints
+	saver  *saver  // nil: no checkpoints
+	behind *behind // nil: nothing has been saved while training went on
 	client *workerclient.Client
 	stop   *stopper
 	out    io.Writer
@@ -58,6 +59,7 @@ func newTrainer(cfg config, data *model.Dataset, group *allreduce.Group, saver *
 // train runs from the present step to the last, or until some rank is asked to stop.
 func (t *trainer) train(ctx context.Context) error {
 	t.begin()
+	defer t.leaveBehind()
 	for first := t.step; t.step < t.total; {
 		stopping, err := t.doStep(ctx)
 		if err != nil {
@@ -70,7 +72,12 @@ func (t *trainer) train(ctx context.Context) error {
 			t.endDataEpoch()
 		}
 		last := t.step == t.total
-		if t.step%t.cfg.checkpointEvery == 0 || stopping || last {
+		if due := t.step%t.cfg.checkpointEvery == 0; due && t.cfg.async && !stopping && !last {
+			if err := t.saveBehind(ctx); err != nil {
+				return err
+			}
+		} else if due || stopping || last {
+			t.settleBehind(ctx)
 			saved, err := t.save(ctx)
 			if err != nil {
 				return err
@@ -203,7 +210,7 @@ func (t *trainer) report() {
 	done := t.step - t.startStep
 	t.lastMetric["start_step"] = float64(t.startStep)
 	t.lastMetric["steps_done"] = float64(done)
-	t.lastMetric["checkpoint_step"] = float64(t.savedStep)
+	t.lastMetric["checkpoint_step"] = float64(t.newestSaved())
 	if seconds := time.Since(t.started).Seconds(); seconds > 0 {
 		t.lastMetric["steps_per_s"] = float64(done) / seconds
 	}

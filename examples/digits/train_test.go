@@ -382,3 +382,43 @@ func TestNewerEpochEndsALateGang(t *testing.T) {
 		}
 	}
 }
+
+// TestSavesBehindTheTraining saves while training goes on, leaves in the middle, and goes on with another number of ranks.
+func TestSavesBehindTheTraining(t *testing.T) {
+	t.Parallel()
+	cfg := smallConfig()
+	want := (&gang{world: 1}).train(t, cfg)
+	cfg.async = true
+	fs := shared(t, t.TempDir())
+	leave := func(ctx context.Context, tr *trainer) error {
+		defer tr.leaveBehind()
+		for tr.step < 45 {
+			if _, err := tr.doStep(ctx); err != nil {
+				return err
+			}
+			if tr.step%tr.plan.StepsPerEpoch() == 0 {
+				tr.endDataEpoch()
+			}
+			if tr.step%tr.cfg.checkpointEvery == 0 {
+				if err := tr.saveBehind(ctx); err != nil {
+					return err
+				}
+			}
+		}
+		return tr.group.Barrier(ctx)
+	}
+	if err := errors.Join((&gang{world: 3, epoch: 1, fs: fs}).each(t, cfg, leave)...); err != nil {
+		t.Fatal(err)
+	}
+	second := &gang{world: 2, epoch: 2, fs: fs}
+	if got := second.train(t, cfg); got != want {
+		t.Errorf("saved behind the training: %q\nwithout saves:  %q", got, want)
+	}
+	if !strings.Contains(second.out.String(), "resumed from step") {
+		t.Errorf("nothing was saved in 45 steps:\n%s%s", second.out.String(), second.diag.String())
+	}
+	third := &gang{world: 4, epoch: 3, fs: fs}
+	if got := third.train(t, cfg); got != want || !strings.Contains(third.out.String(), "resumed from step 75:") {
+		t.Errorf("after the end: %q\n%s", got, third.out.String())
+	}
+}
