@@ -3,6 +3,7 @@ package compare
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -93,6 +94,8 @@ func change(was, is float64) string {
 	switch {
 	case was == is:
 		return "(=)"
+	case math.Abs(is-was) < math.Abs(was)/2000:
+		return "(0.0%)"
 	case was == 0:
 		return "(from 0)"
 	case is >= 10*was:

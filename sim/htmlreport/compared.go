@@ -113,11 +113,13 @@ func changeText(run int, was, v float64, better int) string {
 	}
 	kind := ""
 	switch d := (v - was) * float64(better); {
-	case abs(v-was) < abs(was)/2000:
 	case d > 0:
 		kind = ` class="good"`
 	case d < 0:
 		kind = ` class="bad"`
+	}
+	if abs(v-was) < abs(was)/2000 {
+		return "<small>0.0 %</small>"
 	}
 	if was == 0 {
 		return fmt.Sprintf("<small%s>from 0</small>", kind)

@@ -82,8 +82,13 @@ func lostBy(rep *replay.Report) string {
 		name string
 		v    float64
 	}{
-		{"repeated work", l.Repeated}, {"restarts", l.Restart}, {"start-up", l.StartUp}, {"checkpoints", l.Checkpoint},
-		{"hung ranks", l.Hung}, {"stopping", l.Stopping}, {"ending", l.Ending},
+		{"repeated work", l.Repeated},
+		{"restarts", l.Restart},
+		{"start-up", l.StartUp},
+		{"checkpoints", l.Checkpoint},
+		{"hung ranks", l.Hung},
+		{"stopping", l.Stopping},
+		{"ending", l.Ending},
 	} {
 		d.Rows = append(d.Rows, chart.Row{Name: x.name, Note: chart.Number(x.v/3600) + " GPU h", Values: []float64{100 * x.v / rep.Lost}})
 	}
