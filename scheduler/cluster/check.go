@@ -37,7 +37,7 @@ func (s *State) Check() error {
 		if r.Job == 0 || r.Job > s.nextJob {
 			bad("request %q names job %d of %d", id, r.Job, s.nextJob)
 		}
-		if name, ok := s.reqOrder.Get(r.Seq); !ok || name != id {
+		if o, ok := s.reqOrder.Get(r.Seq); !ok || o.ID != id {
 			bad("request %q is not in order", id)
 		}
 		return true

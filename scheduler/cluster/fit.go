@@ -10,9 +10,11 @@ import (
 // checkPlacement re-checks a plan for one job against the state as it is now.
 // It returns the gang's nodes in order of first appearance by rank.
 func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, error) {
+	var few [16]int32 // no allocation for most gangs
 	var nodes []NodeID
-	perNode := map[NodeID]int32{}
-	seen := map[string]bool{}
+	gpus := few[:0]            // on each of them
+	taken := gpuSet{}          // of the last of them
+	known := map[NodeID]bool{} // of many of them
 	gpuType := ""
 	total, share := int32(0), spec.Share()
 	for i, p := range workers {
@@ -25,16 +27,24 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 		case spec.Launch == LaunchPerGPU && len(p.GPUs) != 1:
 			return nil, fmt.Errorf("rank %d has %d GPUs: per-gpu workers have one", i, len(p.GPUs))
 		}
-		if perNode[p.Node] == 0 {
-			nodes = append(nodes, p.Node)
-		} else if spec.Launch == LaunchPerNode {
+		last := len(nodes) - 1
+		switch again := last >= 0 && nodes[last] == p.Node; {
+		case again && spec.Launch == LaunchPerNode:
 			return nil, fmt.Errorf("node %s has two launchers of the job", n.Name)
-		} else if nodes[len(nodes)-1] != p.Node {
+		case again:
+		case known[p.Node] || (len(known) == 0 && slices.Contains(nodes, p.Node)):
 			return nil, fmt.Errorf("ranks on node %s are not consecutive", n.Name)
+		default:
+			nodes, gpus, taken = append(nodes, p.Node), append(gpus, 0), gpuSet{}
+			if last++; len(nodes) > len(few) {
+				for _, id := range nodes[len(known):] {
+					known[id] = true
+				}
+			}
 		}
 		for _, uuid := range p.GPUs {
 			g := n.FindGPU(uuid)
-			if g < 0 || n.UsableMilli(g) < share || seen[uuid] {
+			if g < 0 || n.UsableMilli(g) < share || !taken.add(g) {
 				return nil, fmt.Errorf("GPU %s on node %s is not free", uuid, n.Name)
 			}
 			if gpuType == "" {
@@ -43,8 +53,7 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 			if n.GPUs[g].Type != gpuType || !AllowsType(spec, gpuType) {
 				return nil, fmt.Errorf("GPU %s on node %s is of type %s", uuid, n.Name, n.GPUs[g].Type)
 			}
-			seen[uuid] = true
-			perNode[p.Node]++
+			gpus[last]++
 			total++
 		}
 	}
@@ -56,8 +65,8 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 			return nil, err
 		}
 	}
-	for _, id := range nodes {
-		n, k := s.Node(id), perNode[id]
+	for i, id := range nodes {
+		n, k := s.Node(id), gpus[i]
 		if lacks := n.Admits(spec); lacks != "" {
 			return nil, fmt.Errorf("node %s is not for the job, which needs %s", n.Name, lacks)
 		}
@@ -69,6 +78,16 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 		}
 	}
 	return nodes, nil
+}
+
+// gpuSet is a set of GPUs of one node, by index.
+type gpuSet [MaxNodeGPUs / 64]uint64
+
+// add reports whether the GPU was not in the set.
+func (s *gpuSet) add(i int) bool {
+	was := s[i>>6]
+	s[i>>6] |= 1 << (i & 63)
+	return s[i>>6] != was
 }
 
 // checkDomain returns an error if a gang is not within one domain of a level.
@@ -133,12 +152,17 @@ func AllowsType(spec *JobSpec, gpuType string) bool {
 // FitByResources returns for how many of the job's GPUs the node has CPUs and
 // memory left, at most the node's number of GPUs.
 func FitByResources(n *Node, spec *JobSpec) int32 {
-	fit := int64(len(n.GPUs))
-	if spec.CPUPerGPU > 0 {
-		fit = min(fit, (n.CPUMilli-n.CPUUsed)/spec.CPUPerGPU)
+	return spec.fitIn(n.CPUMilli-n.CPUUsed, n.MemBytes-n.MemUsed, len(n.GPUs))
+}
+
+// fitIn is for how many of so many GPUs the CPUs and memory suffice.
+func (s *JobSpec) fitIn(cpu, mem int64, gpus int) int32 {
+	fit := int64(gpus)
+	if s.CPUPerGPU > 0 {
+		fit = min(fit, cpu/s.CPUPerGPU)
 	}
-	if spec.MemPerGPU > 0 {
-		fit = min(fit, (n.MemBytes-n.MemUsed)/spec.MemPerGPU)
+	if s.MemPerGPU > 0 {
+		fit = min(fit, mem/s.MemPerGPU)
 	}
 	return int32(max(fit, 0))
 }
@@ -146,9 +170,7 @@ func FitByResources(n *Node, spec *JobSpec) int32 {
 // Room returns how many of a node's given GPUs the job could have there if the
 // node were empty: by CPUs, memory and the job's shape.
 func Room(n *Node, spec *JobSpec, gpus int32) int32 {
-	bare := *n
-	bare.CPUUsed, bare.MemUsed = 0, 0
-	k := min(gpus, FitByResources(&bare, spec))
+	k := min(gpus, spec.fitIn(n.CPUMilli, n.MemBytes, len(n.GPUs)))
 	switch {
 	case spec.GPUsPerNode == 0:
 		return k
@@ -165,6 +187,7 @@ type kind struct {
 	node  *Node // one of them
 	key   string
 	count int32
+	plain bool // it has GPUs, all of one type
 }
 
 // kindKey is the key of a node's kind: GPUs by type in their order, CPUs,
@@ -196,6 +219,7 @@ func sameKind(a, b *Node) bool {
 func (s *State) countKind(n *Node, by int32) {
 	key := kindKey(n)
 	next := kind{node: n, key: key}
+	next.plain = len(n.GPUs) > 0 && !slices.ContainsFunc(n.GPUs, func(g GPU) bool { return g.Type != n.GPUs[0].Type })
 	if old, ok := s.kinds.Get(key); ok {
 		next.count = old.count
 	}
@@ -286,7 +310,7 @@ func (c *capacity) fits(spec *JobSpec) bool {
 // kinds of nodes, but for jobs that ask for labels or must stay in one domain:
 // then it is that of the nodes.
 func (s *State) CanEverFit(spec *JobSpec) error {
-	if s.nodes.Len() == 0 {
+	if s.nodes.Len() == 0 || s.fitsOneKind(spec) {
 		return nil
 	}
 	all := newCapacity()
@@ -321,6 +345,21 @@ func (s *State) CanEverFit(spec *JobSpec) error {
 	}
 	return fmt.Errorf("a gang of %s can never start here: the cluster has at most %s: ask for fewer GPUs, another type, or less on each node",
 		spec.Wants(), strings.Join(have, ", "))
+}
+
+// fitsOneKind reports whether the nodes of one kind with one type of GPU would
+// do, which is soon found out and nearly always so.
+func (s *State) fitsOneKind(spec *JobSpec) (fits bool) {
+	if len(spec.Selector) > 0 || spec.Topology.Required {
+		return false
+	}
+	s.kinds.Scan(func(_ string, k *kind) bool {
+		n := k.node
+		fits = k.plain && AllowsType(spec, n.GPUs[0].Type) && n.Admits(spec) == "" &&
+			int64(Room(n, spec, int32(len(n.GPUs))))*int64(k.count) >= int64(spec.Least())
+		return !fits
+	})
+	return fits
 }
 
 // fitsDomain returns an error for people if the gang must stay within one

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -36,7 +37,7 @@ func (s *State) applyStart(c *StartJob) Result {
 	for i, p := range c.Workers {
 		j.Workers[i] = Worker{Rank: p.Rank, Node: p.Node, GPUs: p.GPUs, State: WorkerAssigned}
 	}
-	j.Reason = fmt.Sprintf("starts %s on %s", plural(len(j.Workers), "worker"), plural(len(nodes), "node"))
+	j.Reason = "starts " + plural(len(j.Workers), "worker") + " on " + plural(len(nodes), "node")
 	j.Rate = int64(j.Held()) * int64(j.Spec.Share()) * s.Policy().WeightOf(s.typeOf(c.Workers[0])) / 1000
 	s.charge(&j, j.Rate)
 	var changes []Change
@@ -295,10 +296,10 @@ func plural(n int, noun string) string {
 	case n == 1:
 		return "1 " + noun
 	case noun == "retry":
-		return fmt.Sprintf("%d retries", n)
+		return strconv.Itoa(n) + " retries"
 	case noun == "dependency":
-		return fmt.Sprintf("%d dependencies", n)
+		return strconv.Itoa(n) + " dependencies"
 	default:
-		return fmt.Sprintf("%d %ss", n, noun)
+		return strconv.Itoa(n) + " " + noun + "s"
 	}
 }

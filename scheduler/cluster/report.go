@@ -24,7 +24,7 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 	for _, j := range t.jobs {
 		if j.State == Starting && allStarted(j) {
 			j.State, j.RunningAt = Running, s.now
-			j.Reason = fmt.Sprintf("%s on %s", plural(len(j.Workers), "worker"), plural(len(j.NodeRanks), "node"))
+			j.Reason = plural(len(j.Workers), "worker") + " on " + plural(len(j.NodeRanks), "node")
 		}
 		res.Changes = append(res.Changes, s.settle(j)...)
 		s.putJob(j)

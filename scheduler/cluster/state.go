@@ -34,14 +34,14 @@ type State struct {
 	holding   btree.Map[JobID, *Job]
 	finished  btree.Map[uint64, JobID] // by FinishSeq
 	names     btree.Map[string, NodeID]
-	gpus      btree.Map[string, NodeID] // by UUID
-	reqOrder  btree.Map[uint64, string] // by Seq
-	kinds     btree.Map[string, *kind]  // of nodes, by kindKey
-	arrays    btree.Map[JobID, tally]   // by their first jobs; of an array with forgotten members, what of them counts is encoded
-	follows   btree.Map[string, JobID]  // Pending jobs that wait for others, by followKey
-	due       []target                  // ended by the command that is being applied, empty between commands
-	places    map[string][]Label        // what the policy says of where nodes are, by name; made anew with each policy
-	counts    [8]int                    // jobs by state
+	gpus      btree.Map[string, NodeID]   // by UUID
+	reqOrder  btree.Map[uint64, *Request] // by Seq
+	kinds     btree.Map[string, *kind]    // of nodes, by kindKey
+	arrays    btree.Map[JobID, tally]     // by their first jobs; of an array with forgotten members, what of them counts is encoded
+	follows   btree.Map[string, JobID]    // Pending jobs that wait for others, by followKey
+	due       []target                    // ended by the command that is being applied, empty between commands
+	places    map[string][]Label          // what the policy says of where nodes are, by name; made anew with each policy
+	counts    [8]int                      // jobs by state
 	journal   journal
 	still     bool // see Still
 	crossings crossings
@@ -226,10 +226,12 @@ func (s *State) dropJob(j *Job) {
 func (s *State) putNode(n *Node) {
 	old, had := s.nodes.Set(n.ID, n)
 	s.touch(Change{Node: n.ID})
-	if had && old.Name != n.Name {
-		s.names.Delete(old.Name)
+	if !had || old.Name != n.Name {
+		if had {
+			s.names.Delete(old.Name)
+		}
+		s.names.Set(n.Name, n.ID)
 	}
-	s.names.Set(n.Name, n.ID)
 	if had && sameKind(old, n) {
 		return
 	}
@@ -259,21 +261,20 @@ func (s *State) dropGPUs(n *Node) {
 
 func (s *State) putRequest(r *Request) {
 	s.requests.Set(r.ID, r)
-	s.reqOrder.Set(r.Seq, r.ID)
+	s.reqOrder.Set(r.Seq, r)
 }
 
 // expireRequests drops request ids that are out of the window or over the bound.
 func (s *State) expireRequests() {
 	for {
-		seq, id, ok := s.reqOrder.Min()
+		_, r, ok := s.reqOrder.Min()
 		if !ok {
 			return
 		}
-		r, _ := s.requests.Get(id)
 		if s.now.Sub(r.At) < RequestWindow && s.requests.Len() < MaxRequests {
 			return
 		}
-		s.requests.Delete(id)
-		s.reqOrder.Delete(seq)
+		s.requests.Delete(r.ID)
+		s.reqOrder.Delete(r.Seq)
 	}
 }
