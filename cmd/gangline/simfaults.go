@@ -94,6 +94,9 @@ func repeatable(cmd *cobra.Command, err error) error {
 	}
 	words := []string{cmd.CommandPath()}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if cmd.InheritedFlags().Lookup(f.Name) != nil {
+			return // where servers are, and the like
+		}
 		v := f.Value.String()
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			v = strings.Join(list.GetSlice(), ",")

@@ -155,7 +155,7 @@ func costs() Conditions {
 		Checkpoint: CheckpointCosts{Every: 30 * time.Minute, Cost: 10 * time.Second, Jobs: 1},
 		Stop:       StopCosts{Warn: cluster.DefaultWarn, Grace: cluster.DefaultGrace, Exit: time.Second},
 		Elastic:    Elasticity{Min: 0.5, Max: 2, Curve: []CurvePoint{{1, 1}, {goyalGPUs, goyalSpeed}}},
-		Retries:    100, // what fails here is hardware, for which nobody should give a job up
+		Retries:    cluster.MaxRetries, // what fails here is hardware, for which nobody should give a job up
 		Late:       20 * time.Millisecond, Again: 5 * time.Second, Lease: 6 * time.Second, Notice: 2 * time.Second,
 	}
 }

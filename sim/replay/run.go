@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 )
@@ -12,6 +13,8 @@ import (
 const (
 	maxRounds = 1 << 16 // of decisions in one moment
 	maxIdle   = 1 << 14 // looks at a cluster in which nothing runs, nothing comes and nothing starts
+	// maxQuiet is how long it must have been like that, too, where things are repaired and come back.
+	maxQuiet = 40 * 24 * time.Hour
 )
 
 // Run replays a trace and reports what happened. It returns an error if the config is wrong, the trace cannot be read,
@@ -132,7 +135,7 @@ func (w *world) run(jobs []arrival) error {
 				soon(t)
 			}
 		}
-		if at == 0 || w.idle > maxIdle {
+		if at == 0 || w.idle > maxIdle && (w.real == nil || w.now.Sub(w.busy) > maxQuiet) {
 			break
 		}
 		if end := genesis.Add(w.cfg.Until); w.cfg.Until > 0 && at > end {
@@ -165,7 +168,7 @@ func (w *world) run(jobs []arrival) error {
 			return err
 		}
 		if w.idle++; acted || w.running > 0 || len(jobs) > 0 {
-			w.idle = 0
+			w.idle, w.busy = 0, w.now
 		}
 		if err := w.check(); err != nil {
 			return err

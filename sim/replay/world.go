@@ -58,6 +58,7 @@ type world struct {
 	arriving *attempt     // it is being submitted
 	wake     cluster.Time // when to look again if nothing else happens; 0: not
 	idle     int          // looks in which nothing happened
+	busy     cluster.Time // when that was last not so
 	over     bool         // Until has passed
 	events   heap
 	seq      uint64
