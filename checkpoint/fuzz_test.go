@@ -3,6 +3,9 @@ package checkpoint
 import (
 	"bytes"
 	"encoding/json"
+	"io/fs"
+	"math"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -38,11 +41,23 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"format":"gangline-checkpoint","version":2,"xxh3_128":"00","body":{}}`))
 	f.Add(bytes.ReplaceAll(body, []byte(`"shape":[2,4]`), []byte(`"shape":[9223372036854775807,4]`)))
 	f.Add(bytes.ReplaceAll(body, []byte(`shard-0000-of-0002.glck`), []byte(`../../../etc/passwd`)))
+	files := sampleFiles()
+	if body, err = json.Marshal(files); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body)
+	f.Add(bytes.ReplaceAll(body, []byte(`a/b.pt`), []byte(`../b.pt`)))
+	f.Add(bytes.ReplaceAll(body, []byte(`"bytes":5000`), []byte(`"bytes":9223372036854775807`)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, file := range [][]byte{data, wrap(manifestFormat, FormatVersion, sumOf(data), data)} {
 			m, err := ParseManifest(file)
 			if err != nil {
 				continue
+			}
+			for _, e := range m.FileNames() {
+				if !fs.ValidPath(e.Name) || e.Name == "." || e.Name == manifestName || e.Size < 0 {
+					t.Fatalf("a manifest leads to %q", e.Name)
+				}
 			}
 			again, err := m.Encode()
 			if err != nil {
@@ -110,5 +125,46 @@ func TestParsersRefuse(t *testing.T) {
 	}
 	if _, err := ParseManifest(wrap(sidecarFormat, FormatVersion, sumOf(body), body)); err == nil {
 		t.Error("another format's file: accepted")
+	}
+}
+
+func sampleFiles() Manifest {
+	return Manifest{
+		Job: "j", Epoch: 2, Step: 120, ChunkBytes: Align, Shards: []ShardInfo{}, Metrics: map[string]float64{"loss": 0.5},
+		Files: []FileInfo{{Name: "a/b.pt", Bytes: 5000, Chunks: make([]Sum, 2)}, {Name: "empty"}},
+	}
+}
+
+// TestHostileFileNames refuses names that lead out of the checkpoint's directory, or to its own manifest.
+func TestHostileFileNames(t *testing.T) {
+	t.Parallel()
+	good := sampleFiles()
+	if _, err := good.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"", ".", "..", "../x", "a/../../x", "/etc/passwd", "a//b", "a/", "a/./b", `..\x`, "a\x00b", "\xff", manifestName, strings.Repeat("x", MaxPathBytes+1),
+	} {
+		m := sampleFiles()
+		m.Files[0].Name = name
+		if _, err := m.Encode(); err == nil {
+			t.Errorf("the name %q was taken", name)
+		}
+	}
+	for what, bend := range map[string]func(*Manifest){
+		"twice":        func(m *Manifest) { m.Files[1].Name = m.Files[0].Name },
+		"order":        func(m *Manifest) { m.Files[0], m.Files[1] = m.Files[1], m.Files[0] },
+		"size":         func(m *Manifest) { m.Files[0].Bytes = 1 << 62 },
+		"negative":     func(m *Manifest) { m.Files[0].Bytes = -1 },
+		"no files":     func(m *Manifest) { m.Files = nil },
+		"both":         func(m *Manifest) { m.WorldSize, m.Shards = 1, sampleManifest().Shards[:1] },
+		"shards alone": func(m *Manifest) { m.Shards = sampleManifest().Shards },
+		"not a number": func(m *Manifest) { m.Metrics["x"] = math.NaN() },
+	} {
+		m := sampleFiles()
+		bend(&m)
+		if _, err := m.Encode(); err == nil {
+			t.Errorf("%s: was taken", what)
+		}
 	}
 }

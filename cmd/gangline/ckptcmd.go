@@ -31,7 +31,7 @@ full name ("step-0000000500.epoch-3"), or as "latest".`,
 	cmd.PersistentFlags().StringVar(&t.dir, "dir", "", "the job's checkpoint directory")
 	cmd.PersistentFlags().StringVar(&t.job, "job", "", "the job's number: the cluster knows its directory")
 	cmd.AddCommand(a.ckptList(t), a.ckptShow(t), a.ckptVerify(t), a.ckptDiff(t), a.ckptExport(t), a.ckptImport(t))
-	cmd.AddCommand(a.ckptRemove(t), a.ckptCollect(t), a.ckptPin(t), a.ckptCommit(t), a.ckptPush(t), a.ckptPull(t))
+	cmd.AddCommand(a.ckptRemove(t), a.ckptCollect(t), a.ckptPin(t), a.ckptCommit(t), a.ckptPush(t), a.ckptPull(t), a.ckptInterval())
 	return cmd
 }
 
