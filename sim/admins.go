@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -10,30 +9,23 @@ import (
 // admins set policies and drain nodes. Each asks until there is an answer.
 type admins struct {
 	w        *world
-	rng      *rand.Rand
 	policies int
-	drains   int
 }
 
 // begin sets the first policy, then lets the clients in.
-func (a *admins) begin(then func()) {
-	if !a.w.cfg.Varied {
+func (a *admins) begin(first *cluster.Policy, then func()) {
+	if first == nil {
 		then()
 		return
 	}
-	a.set(drawPolicy(a.w.cfg, a.w.clock.now, a.rng), then)
-	if !a.w.cfg.Faults {
-		return
-	}
-	a.w.strike(a.w.cfg.Rates.Drains*float64(len(a.w.agents)), a.drain)
-	if a.w.cfg.Seed%2 == 0 { // the others keep theirs to the end, so that all jobs end under it
-		a.w.strike(a.w.cfg.Rates.PolicyChanges, func() { a.set(drawPolicy(a.w.cfg, a.w.clock.now, a.rng), nil) })
-	}
+	a.set(first, then)
 }
 
 // set replaces the policy.
 func (a *admins) set(p *cluster.Policy, then func()) {
-	a.policies++
+	if a.policies++; a.policies > 1 {
+		a.w.faults.PolicyChanges++
+	}
 	a.ask(&cluster.SetPolicy{Policy: p, By: "sim", Any: true}, then)
 }
 
@@ -57,22 +49,18 @@ func (a *admins) ask(c cluster.Command, then func()) {
 }
 
 // drain empties a node for a while.
-func (a *admins) drain() {
-	g := a.w.anyAgent()
-	a.drains++
+func (a *admins) drain(g *agent, h *Happening) {
+	a.w.faults.Drains++
 	d := &cluster.DrainNode{Node: g.id, Reason: "fan", By: "sim"}
-	if a.rng.IntN(3) > 0 {
-		d.Deadline = a.w.clock.now.Add(time.Duration(a.rng.Int64N(int64(10*time.Minute))) + 1)
+	if h.Deadline > 0 {
+		d.Deadline = a.w.clock.now.Add(time.Duration(h.Deadline))
 	}
 	a.ask(d, nil)
-	a.w.clock.after(a.w.upTo(30*time.Minute), func() { a.ask(&cluster.DrainNode{Node: g.id, Off: true}, nil) })
+	a.w.clock.after(time.Duration(h.For), func() { a.ask(&cluster.DrainNode{Node: g.id, Off: true}, nil) })
 }
 
 // becomeCalm ends all drains. Where policies came and went some job may never start under the last one: the default lets all.
 func (a *admins) becomeCalm() {
-	if !a.w.cfg.Varied {
-		return
-	}
 	a.w.servers.state().EachNode(func(n *cluster.Node) bool {
 		if n.Drain != nil {
 			a.ask(&cluster.DrainNode{Node: n.ID, Off: true}, nil)
@@ -80,6 +68,6 @@ func (a *admins) becomeCalm() {
 		return true
 	})
 	if a.policies > 1 {
-		a.set(cluster.DefaultPolicy(), nil)
+		a.ask(&cluster.SetPolicy{Policy: cluster.DefaultPolicy(), By: "sim", Any: true}, nil)
 	}
 }

@@ -20,15 +20,17 @@ const (
 // agent is one node: the machine, the agent's process on it, and the journal on its disk.
 type agent struct {
 	w       *world
-	i       int
+	i       int // its place among the agents
+	is      *Machine
 	id      cluster.NodeID
 	images  int // how often the disk was new
 	boots   int
 	process uint64 // incarnation
 
-	powered bool // the machine runs
-	up      bool // the agent's process runs
-	cut     bool // it cannot reach the servers
+	broken  map[int]bool // GPUs that do not work, by number
+	powered bool         // the machine runs
+	up      bool         // the agent's process runs
+	cut     bool         // it cannot reach the servers
 
 	procs   []*proc // the journal: all workers that the node knows, by key
 	fence   reconcile.Fence
@@ -46,8 +48,8 @@ type agent struct {
 	heard     uint64 // newest that the leader has taken in
 }
 
-func newAgent(w *world, i int) *agent {
-	a := &agent{w: w, i: i, powered: true, up: true, process: 1}
+func newAgent(w *world, i int, is *Machine) *agent {
+	a := &agent{w: w, i: i, is: is, powered: true, up: true, process: 1, broken: map[int]bool{}}
 	a.rename()
 	return a
 }
@@ -55,7 +57,7 @@ func newAgent(w *world, i int) *agent {
 // rename gives the node the identity of a new disk.
 func (a *agent) rename() {
 	a.images++
-	a.id = cluster.NodeID(fmt.Sprintf("node-%d-%d", a.i, a.images))
+	a.id = cluster.NodeID(fmt.Sprintf("node-%d-%d", a.is.Number, a.images))
 	a.w.byNode[a.id] = a
 }
 
@@ -168,8 +170,8 @@ func (a *agent) launch(act reconcile.Action) {
 	a.w.fail(a.w.machine.launch(p))
 	p.gang = a.w.gangOf(key, a.details[i])
 	p.gang.procs = append(p.gang.procs, p)
-	p.stubborn = a.w.happens(a.w.cfg.Rates.Stubborn)
-	a.w.clock.after(a.w.upTo(a.w.cfg.StartDelay), p.start)
+	p.stubborn = a.w.happens(stubborn)
+	a.w.clock.after(a.w.upTo(time.Duration(a.w.set.StartDelay)), p.start)
 }
 
 func (a *agent) find(key reconcile.Key) (int, bool) {
@@ -225,7 +227,7 @@ func (a *agent) say() {
 		return // the next hello says it all
 	}
 	list, number, session := a.statuses(), a.changes, a.session
-	if a.w.happens(a.w.cfg.Rates.ReportLost) {
+	if a.w.happens(reportLost) {
 		a.w.faults.ReportsLost++
 	} else {
 		a.toLeader(session, func() { a.w.leader.report(a, list, number) })
@@ -244,14 +246,19 @@ func (a *agent) say() {
 
 // describeNode is what the agent says of its node.
 func describeNode(a *agent) cluster.Node {
-	cfg := &a.w.cfg
+	m := a.is
+	name := m.name()
 	n := cluster.Node{
-		ID: a.id, Name: fmt.Sprintf("n%d", a.i), Address: fmt.Sprintf("n%d:7401", a.i), Host: fmt.Sprintf("n%d", a.i),
+		ID: a.id, Name: name, Address: name + ":7401", Host: name,
 		BootID: fmt.Sprintf("boot-%d", a.boots), Incarnation: a.process, Version: "sim",
-		CPUMilli: int64(cfg.GPUsPerNode) * cpuPerGPU, MemBytes: int64(cfg.GPUsPerNode) * memPerGPU, Labels: labelsOf(a.i),
+		CPUMilli: int64(m.GPUs) * cpuPerGPU, MemBytes: int64(m.GPUs) * memPerGPU, Labels: m.labels(),
 	}
-	for g := range cfg.GPUsPerNode {
-		n.GPUs = append(n.GPUs, cluster.GPU{UUID: fmt.Sprintf("GPU-%d-%d", a.i, g), Type: typeOf(a.i, cfg.Nodes), MemBytes: 80 << 30, Healthy: true, Island: int32(g / islandOf(*cfg))})
+	for g := range m.GPUs {
+		gpu := cluster.GPU{UUID: fmt.Sprintf("GPU-%d-%d", m.Number, g), Type: m.Type, MemBytes: 80 << 30, Healthy: !a.broken[g], Island: int32(g / m.island())} //nolint:gosec // at most 16
+		if !gpu.Healthy {
+			gpu.Reason = "it has fallen off the bus"
+		}
+		n.GPUs = append(n.GPUs, gpu)
 	}
 	return n
 }

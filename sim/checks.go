@@ -47,12 +47,12 @@ func (c *checker) afterCommand(cmd cluster.Command, r cluster.Result) error {
 			errs = append(errs, c.jobChanged(cmd, ch.Job))
 		}
 	}
-	if st, ok := cmd.(*cluster.StartJob); ok && r.Code == cluster.OK && c.w.cfg.Varied {
+	if st, ok := cmd.(*cluster.StartJob); ok && r.Code == cluster.OK && c.w.set.Varied {
 		errs = append(errs, c.followed(s.Job(st.Job)))
 		errs = append(errs, checkBounds(s, s.Job(st.Job)))
 	}
 	c.sinceFull++
-	every := c.w.cfg.CheckEvery
+	every := c.w.set.CheckEvery
 	if every == 0 {
 		every = 1 + (s.Jobs()+s.Nodes())/fullEvery
 	}

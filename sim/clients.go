@@ -90,7 +90,7 @@ func (c *clients) answered(j *job, r cluster.Result) {
 		c.open--
 		return
 	case cluster.NeverFits:
-		if j.fits && !c.w.cfg.Varied && c.w.servers.state().Nodes() >= len(c.w.agents) {
+		if j.fits && !c.w.set.Varied && c.w.servers.state().Nodes() >= len(c.w.agents) {
 			c.w.fail(fmt.Errorf("%s is refused, and yet the cluster could run it: %s", j.request, r.Message))
 		}
 		j.gone = true
@@ -111,7 +111,7 @@ func (c *clients) answered(j *job, r cluster.Result) {
 		c.w.faults.Cancels++
 		c.w.clock.after(j.cancelAt, func() { c.cancel(j) })
 	}
-	if c.w.happens(c.w.cfg.Rates.SubmitRepeated) {
+	if c.w.happens(submitRepeated) {
 		c.open++
 		c.w.faults.SubmitsRepeated++
 		c.w.clock.after(c.w.upTo(repeatWithin), func() { c.repeat(j) })
@@ -172,8 +172,8 @@ func (c *clients) drainBound() time.Duration {
 		if j.final() || !j.fits {
 			continue
 		}
-		bound += 2*j.service + 2*j.cancelAt + 4*(c.w.cfg.StartDelay+j.spec.Warn+j.spec.Grace) + time.Minute
-		if c.w.cfg.Varied { // it may be stopped for others again and again, but not for ever
+		bound += 2*j.service + 2*j.cancelAt + 4*(time.Duration(c.w.set.StartDelay)+j.spec.Warn+j.spec.Grace) + time.Minute
+		if c.w.set.Varied { // it may be stopped for others again and again, but not for ever
 			bound += 2 * j.service
 		}
 	}

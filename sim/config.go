@@ -24,6 +24,7 @@ type Config struct {
 	// Varied lets users submit jobs of every kind (preemptible, elastic, arrays, shares of a GPU, bound to a rack), and
 	// admins set policies with queues and quotas and drain nodes.
 	Varied bool
+	Mixed  bool  // nodes are of several sizes, up to GPUsPerNode, and types
 	Faults bool  // whether any fault strikes
 	Rates  Rates // how often, if so
 
@@ -45,9 +46,11 @@ type Rates struct {
 	AgentRestarts   float64 // the agent's process is restarted; workers live on
 	Partitions      float64 // the node's agent cannot reach the servers; workers live on
 	SupervisorsLost float64 // one worker's supervisor vanishes, and the worker with it
+	GPUFailures     float64 // a GPU of the node takes no new jobs for a while
 	Drains          float64 // an admin drains the node for a while; in varied worlds
 	// Per hour.
 	LeaderChanges float64
+	RackFailures  float64 // all nodes of a rack die at once
 	PolicyChanges float64 // in varied worlds with an even seed
 	// For each message or event, 0..1.
 	ReportLost      float64 // an agent's report gets lost
@@ -84,7 +87,8 @@ func DefaultConfig() Config {
 // nodes about 8 node failures, 16 partitions and 8 leader changes.
 func DefaultRates() Rates {
 	return Rates{
-		NodeFailures: 0.25, AgentRestarts: 0.5, Partitions: 0.5, SupervisorsLost: 0.25, LeaderChanges: 2, Drains: 0.25, PolicyChanges: 1,
+		NodeFailures: 0.25, AgentRestarts: 0.5, Partitions: 0.5, SupervisorsLost: 0.25, GPUFailures: 0.25,
+		LeaderChanges: 2, RackFailures: 0.1, Drains: 0.25, PolicyChanges: 1,
 		ReportLost: 0.05, ReportRepeated: 0.05, OrderRepeated: 0.05, SubmitRepeated: 0.1,
 		WorkerFailure: 0.15, Reimaged: 0.2, Stubborn: 0.1, Cancelled: 0.05,
 		RepairTime: 20 * time.Minute, PartitionTime: 5 * time.Minute, RepeatDelay: time.Minute,

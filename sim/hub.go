@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"time"
+
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/control"
@@ -94,9 +96,9 @@ func (l *leader) tell(a *agent) {
 			taken()
 		}
 	}})
-	if l.w.happens(l.w.cfg.Rates.ReportRepeated) {
+	if l.w.happens(reportRepeated) {
 		l.w.faults.ReportsRepeated++
-		l.w.clock.after(l.w.upTo(l.w.cfg.Rates.RepeatDelay), func() { l.propose(&proposal{cmds: cmds}) })
+		l.w.clock.after(l.w.upTo(time.Duration(l.w.set.RepeatDelay)), func() { l.propose(&proposal{cmds: cmds}) })
 	}
 }
 
@@ -154,10 +156,10 @@ func (l *leader) due(a *agent) {
 		o := orderOf(&said)
 		o.fence, o.heard = reconcile.Fence{Term: l.term, Index: l.w.servers.state().Index()}, c.heard
 		a.toAgent(session, func() { a.obey(o) })
-		if l.w.happens(l.w.cfg.Rates.OrderRepeated) {
+		if l.w.happens(orderRepeated) {
 			l.w.faults.OrdersRepeated++
 			id := a.id
-			l.w.clock.after(l.w.upTo(l.w.cfg.Rates.RepeatDelay), func() {
+			l.w.clock.after(l.w.upTo(time.Duration(l.w.set.RepeatDelay)), func() {
 				if a.id == id {
 					a.obey(o)
 				}

@@ -17,18 +17,11 @@ const (
 	zoneLabel = "zone"
 )
 
-// labelsOf are a node's labels: two nodes are a rack, and every other node is in the other zone.
-func labelsOf(node int) []cluster.Label {
-	return []cluster.Label{{Key: rackLabel, Value: fmt.Sprintf("r%d", node/2)}, {Key: zoneLabel, Value: zoneOf(node)}}
-}
-
-func zoneOf(node int) string { return [...]string{"a", "b"}[node%2] }
-
 // queues that the jobs of the workload name, by path.
 func queuePaths() []string { return []string{"default", "prod", "research", "research/vision"} }
 
 // vary makes a job that fits one of another kind: a share of a GPU, elastic, an array, or one that is choosy.
-func (j *job) vary(cfg Config, rng *rand.Rand) {
+func (j *job) vary(ms []Machine, rng *rand.Rand) {
 	j.user = fmt.Sprintf("user-%d", rng.IntN(3))
 	spec := *j.spec
 	spec.Preemptible = rng.IntN(3) > 0
@@ -55,7 +48,7 @@ func (j *job) vary(cfg Config, rng *rand.Rand) {
 	if !j.fits {
 		return
 	}
-	if fits(cfg, &spec) {
+	if fits(ms, &spec) {
 		j.spec = &spec
 	} else {
 		j.spec.Preemptible = spec.Preemptible
@@ -63,7 +56,7 @@ func (j *job) vary(cfg Config, rng *rand.Rand) {
 }
 
 // drawPolicy makes up a policy that Apply takes, for a cluster of so many GPUs.
-func drawPolicy(cfg Config, now cluster.Time, rng *rand.Rand) *cluster.Policy {
+func drawPolicy(ms []Machine, now cluster.Time, rng *rand.Rand) *cluster.Policy {
 	p := cluster.DefaultPolicy()
 	p.Order = [...]cluster.OrderName{cluster.OrderGangline, cluster.OrderGangline, cluster.OrderGangline, cluster.OrderFIFO, cluster.OrderLAS, cluster.OrderQSSF}[rng.IntN(6)]
 	p.Preemption.Off = rng.IntN(8) == 0
@@ -73,18 +66,14 @@ func drawPolicy(cfg Config, now cluster.Time, rng *rand.Rand) *cluster.Policy {
 	p.Backfill.HoldAfter = time.Duration(rng.IntN(5)) * time.Minute
 	p.Defrag.On = rng.IntN(3) == 0
 	if rng.IntN(4) > 0 {
-		p.Queues = drawQueues(int64(cfg.Nodes*cfg.GPUsPerNode), rng)
+		p.Queues = drawQueues(int64(gpusOf(ms, "")), rng)
 	}
 	if p.Defrag.On { // the policy says what the labels say
-		for i := 0; i < cfg.Nodes; i += 2 {
-			d := cluster.LevelDomain{Name: fmt.Sprintf("r%d", i/2), Nodes: []string{fmt.Sprintf("n[%d-%d]", i, i+1)}}
-			p.Levels[1].Domains = append(p.Levels[1].Domains, d)
-		}
-		slices.SortFunc(p.Levels[1].Domains, func(a, b cluster.LevelDomain) int { return strings.Compare(a.Name, b.Name) })
+		p.Levels[1].Domains = racksOf(ms)
 	}
 	if rng.IntN(3) == 0 {
 		start := now.Add(time.Duration(rng.Int64N(int64(20 * time.Minute))))
-		w := cluster.Window{Name: "w", Start: start, End: start.Add(time.Duration(1 + rng.Int64N(int64(20*time.Minute)))), Nodes: []string{fmt.Sprintf("n%d", rng.IntN(cfg.Nodes))}}
+		w := cluster.Window{Name: "w", Start: start, End: start.Add(time.Duration(1 + rng.Int64N(int64(20*time.Minute)))), Nodes: []string{ms[rng.IntN(len(ms))].name()}}
 		if w.Maintenance = len(p.Queues) == 0 || rng.IntN(2) == 0; !w.Maintenance {
 			w.Queue = "prod"
 		}
@@ -118,4 +107,22 @@ func drawQueues(gpus int64, rng *rand.Rand) []cluster.QueuePolicy {
 		queues = append(queues, q)
 	}
 	return queues
+}
+
+// racksOf names the nodes of each rack, as a policy does.
+func racksOf(ms []Machine) []cluster.LevelDomain {
+	var out []cluster.LevelDomain
+	at := map[int]int{}
+	for i := range ms {
+		m := &ms[i]
+		k, known := at[m.Rack]
+		if !known {
+			k = len(out)
+			at[m.Rack] = k
+			out = append(out, cluster.LevelDomain{Name: m.rack()})
+		}
+		out[k].Nodes = append(out[k].Nodes, m.name())
+	}
+	slices.SortFunc(out, func(a, b cluster.LevelDomain) int { return strings.Compare(a.Name, b.Name) })
+	return out
 }

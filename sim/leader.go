@@ -62,24 +62,22 @@ type leader struct {
 }
 
 func newLeader(w *world) *leader {
-	return &leader{w: w, clocks: make([]control.Clock, w.cfg.Servers), conns: make([]conn, len(w.agents)), pulses: map[cluster.NodeID]cluster.Time{}}
+	return &leader{w: w, clocks: make([]control.Clock, w.set.Servers), conns: make([]conn, len(w.agents)), pulses: map[cluster.NodeID]cluster.Time{}}
 }
 
-// rise makes a server the leader. All leases begin anew: nothing is known of the nodes.
-func (l *leader) rise(server int) {
+// rise makes a server the leader, whose clock is wrong by skew. All leases begin anew: nothing is known of the nodes.
+func (l *leader) rise(server int, skew time.Duration) {
+	l.skew = skew
 	l.w.fail(l.w.servers.elect(server))
 	l.term++
 	l.up = true
 	l.pulses = map[cluster.NodeID]cluster.Time{}
-	l.stepper = control.NewStepper(l.w.cfg.Control)
+	l.stepper = control.NewStepper(l.w.set.control())
 	l.keys = map[cluster.JobID]control.OrderKey{}
 	l.w.servers.state().EachHolding(func(j *cluster.Job) bool {
 		l.keys[j.ID] = control.OrderKeyOf(j)
 		return true
 	})
-	if limit := int64(l.w.cfg.Rates.LeaderClockSkew); l.w.cfg.Faults && limit > 0 {
-		l.skew = time.Duration(l.w.chance.Int64N(2*limit+1) - limit)
-	}
 	if l.w.servers.state().Version() == 0 {
 		l.propose(&proposal{cmds: []cluster.Command{&cluster.Init{ClusterID: "sim", Version: cluster.Version}}})
 	}
@@ -88,13 +86,14 @@ func (l *leader) rise(server int) {
 }
 
 // fall takes leadership away. Of what is on its way, a beginning is committed, though nobody is told; the rest is lost.
-func (l *leader) fall() {
+// Then another server, or the same one, rises.
+func (l *leader) fall(h *Happening) {
 	if !l.up {
 		return
 	}
 	w := l.w
 	w.note("the leader is gone", nil, -1)
-	keep := w.chance.IntN(len(l.queue) + 1)
+	keep := min(int(h.Keep*float64(len(l.queue)+1)), len(l.queue))
 	queue := l.queue
 	l.queue, l.up, l.deciding = nil, false, false
 	for _, p := range queue[:keep] {
@@ -111,8 +110,7 @@ func (l *leader) fall() {
 			p.done(unknown, nil)
 		}
 	}
-	next := w.chance.IntN(len(w.servers.all))
-	w.clock.after(w.upTo(electionDelay), func() { l.rise(next) })
+	w.clock.after(time.Duration(h.For), func() { l.rise(h.Server%len(w.servers.all), time.Duration(h.Skew)) })
 }
 
 // own is the time by the leading server's own clock.
@@ -243,7 +241,7 @@ func (l *leader) leases() control.Leases {
 			}
 			heard = l.pulses[n.ID]
 		}
-		out[n.ID] = heard.Add(l.w.cfg.Lease)
+		out[n.ID] = heard.Add(time.Duration(l.w.set.Lease))
 		return true
 	})
 	return out

@@ -176,7 +176,7 @@ func (g *gang) joined() {
 }
 
 func (g *gang) planCheckpoint() {
-	g.w.clock.after(g.w.cfg.CheckpointEach, func() {
+	g.w.clock.after(time.Duration(g.w.set.CheckpointEach), func() {
 		if g.training {
 			g.checkpoint()
 			g.planCheckpoint()

@@ -82,7 +82,7 @@ func (j *job) gpus(now *cluster.Job) float64 {
 func (w *world) report() Report {
 	m := &w.meter
 	r := Report{
-		Seed: w.cfg.Seed, Nodes: w.cfg.Nodes, GPUs: w.cfg.Nodes * w.cfg.GPUsPerNode, Jobs: len(w.clients.jobs),
+		Seed: w.script.Seed, Nodes: len(w.agents), GPUs: gpusOf(w.machines, ""), Jobs: len(w.clients.jobs),
 		Preemptions: m.preemptions, Requeues: m.requeues, Retries: m.retries, Epochs: m.epochs, LostGPU: m.lostGPU,
 		Entries: w.servers.index, Commands: w.servers.commands, Events: w.clock.fired,
 		FullChecks: w.checks.full, HashChecks: w.servers.compares, Restores: w.servers.restores,

@@ -56,7 +56,7 @@ func TestPlantedBugs(t *testing.T) {
 			}
 		}, "is used by workers"},
 		{"a job starts before the one that it is to follow", func(w *world) {
-			w.cfg.Varied = true
+			w.set.Varied = true
 			w.tamper = func(c cluster.Command) cluster.Command {
 				if s, ok := c.(*cluster.SubmitJob); ok && s.Spec.After != nil {
 					free := *s
@@ -116,7 +116,7 @@ func TestPlantedBugs(t *testing.T) {
 			t.Parallel()
 			caught := 0
 			for seed := uint64(1); seed <= 12 && caught == 0; seed++ {
-				w := newWorld(small(seed))
+				w := newWorld(Draw(small(seed)))
 				bug.plant(w)
 				if err := w.run(); err != nil {
 					if caught++; !strings.Contains(err.Error(), bug.want) {
@@ -134,11 +134,12 @@ func TestPlantedBugs(t *testing.T) {
 // TestErrorRepeats: a failure names its seed, its command line and what came before it.
 func TestErrorRepeats(t *testing.T) {
 	t.Parallel()
-	w := newWorld(small(9))
+	ninth := small(9)
+	w := newWorld(Draw(ninth))
 	for range 30 {
 		w.note("", &cluster.CancelJob{Job: 4}, -1)
 	}
-	err := error(&Error{Seed: 9, Command: w.cfg.Command(), Events: w.trace.lines(), Cause: errors.New("boom")})
+	err := error(&Error{Seed: 9, Command: ninth.Command(), Events: w.trace.lines(), Cause: errors.New("boom")})
 	for _, want := range []string{"seed 9", "gangline sim run --seed 9 --nodes 5 --gpus-per-node 4 --jobs 30 --faults=true", "boom", "CancelJob 4"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)

@@ -91,11 +91,11 @@ func (r *Report) WriteText(w io.Writer, wall time.Duration) error {
 	row("makespan", "%s", clockText(r.Makespan))
 	row("GPU time", "%.1f %% held, %.1f %% useful, %.0f GPU s lost", 100*r.GPUAllocation, 100*r.GPUGoodput, r.LostGPU)
 	row("epochs", "%d: %d preempted, %d requeued, %d retried", r.Epochs, r.Preemptions, r.Requeues, r.Retries)
-	row("faults", "%d node failures (%d with a new disk), %d partitions, %d agent restarts, %d leader changes",
-		f.NodeFailures, f.Reimaged, f.Partitions, f.AgentRestarts, f.LeaderChanges)
+	row("faults", "%d node failures (%d with a new disk), %d GPU failures, %d partitions, %d agent restarts, %d leader changes",
+		f.NodeFailures, f.Reimaged, f.GPUFailures, f.Partitions, f.AgentRestarts, f.LeaderChanges)
 	row("", "%d worker failures, %d supervisors lost; reports: %d lost, %d repeated; orders: %d repeated",
 		f.WorkerFailures, f.SupervisorsLost, f.ReportsLost, f.ReportsRepeated, f.OrdersRepeated)
-	row("", "submissions: %d retried, %d repeated; %d cancels", f.SubmitsRetried, f.SubmitsRepeated, f.Cancels)
+	row("", "submissions: %d retried, %d repeated; %d cancels; %d drains, %d policy changes", f.SubmitsRetried, f.SubmitsRepeated, f.Cancels, f.Drains, f.PolicyChanges)
 	row("log", "%d entries, %d commands, %d events", r.Entries, r.Commands, r.Events)
 	row("checks", "%d of the whole state, %d of equal hashes, %d restores: all held", r.FullChecks, r.HashChecks, r.Restores)
 	row("state hash", "%s", r.StateHash)

@@ -2,20 +2,25 @@ package sim
 
 import (
 	"fmt"
+	"runtime/debug"
 	"strings"
 )
 
 // Error is a run in which something was wrong: an invariant broken, or a job that never ended.
 type Error struct {
 	Seed    uint64
-	Command string   // the command line that repeats the run
+	Command string   // the command line that repeats the run; empty: the run was of a scenario, which its caller has
 	Events  []string // the last happenings before it, the oldest first
 	Cause   error
 }
 
 // Error returns the cause, how to repeat the run, and what happened last, on several lines.
 func (e *Error) Error() string {
-	return fmt.Sprintf("simulation with seed %d: %s\nrepeat it with: %s\nlast events:\n  %s", e.Seed, e.Cause, e.Command, strings.Join(e.Events, "\n  "))
+	repeat := ""
+	if e.Command != "" {
+		repeat = "\nrepeat it with: " + e.Command
+	}
+	return fmt.Sprintf("simulation with seed %d: %s%s\nlast events:\n  %s", e.Seed, e.Cause, repeat, strings.Join(e.Events, "\n  "))
 }
 
 // Unwrap returns the cause.
@@ -27,9 +32,39 @@ func Run(cfg Config) (Report, error) {
 	if err := cfg.Validate(); err != nil {
 		return Report{}, fmt.Errorf("simulation config: %w", err)
 	}
-	w := newWorld(cfg)
-	if err := w.run(); err != nil {
-		return w.report(), &Error{Seed: cfg.Seed, Command: cfg.Command(), Events: w.trace.lines(), Cause: err}
+	r, err := play(newWorld(Draw(cfg)))
+	if err != nil {
+		err.Command = cfg.Command()
+		return r, err
 	}
-	return w.report(), nil
+	return r, nil
+}
+
+// Play is Run for a scenario, which it does not change.
+func Play(sc *Scenario) (Report, error) {
+	if err := sc.Validate(); err != nil {
+		return Report{}, fmt.Errorf("scenario: %w", err)
+	}
+	r, err := play(newWorld(sc))
+	if err != nil {
+		return r, err
+	}
+	return r, nil
+}
+
+// play plays a world to its end. A panic of the code under test is a failure like any other.
+func play(w *world) (r Report, failed *Error) {
+	fails := func(cause error) *Error {
+		return &Error{Seed: w.script.Seed, Events: w.trace.lines(), Cause: cause}
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			failed = fails(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			r = Report{Seed: w.script.Seed, VirtualSeconds: w.clock.elapsed().Seconds()}
+		}
+	}()
+	if err := w.run(); err != nil {
+		failed = fails(err)
+	}
+	return w.report(), failed
 }

@@ -11,23 +11,25 @@ import (
 
 // world is one run: everything there is, and the time in it.
 type world struct {
-	cfg     Config
-	clock   clock
-	net     *rand.Rand // delays of messages and starts
-	chance  *rand.Rand // faults
-	servers *servers
-	leader  *leader
-	agents  []*agent
-	byNode  map[cluster.NodeID]*agent
-	machine *machine
-	clients *clients
-	admins  *admins
-	checks  *checker
-	meter   meter
-	faults  FaultCounts
-	trace   trace
-	calm    bool // the horizon is past: nothing breaks any more
-	failure error
+	set      *Setting
+	machines []Machine
+	clock    clock
+	net      *rand.Rand // delays of messages and starts
+	luck     *luck
+	servers  *servers
+	leader   *leader
+	agents   []*agent
+	byNode   map[cluster.NodeID]*agent
+	machine  *machine
+	clients  *clients
+	admins   *admins
+	checks   *checker
+	meter    meter
+	faults   FaultCounts
+	script   *Scenario
+	trace    trace
+	calm     bool // the horizon is past: nothing breaks any more
+	failure  error
 
 	minute      cluster.Time // when the present minute began, and how many events had fired by then
 	minuteFired uint64
@@ -37,15 +39,6 @@ type world struct {
 	greedy bool                                  // agents launch without waiting for busy GPUs
 }
 
-// Streams of random numbers: a change to one part of the simulator leaves the numbers of the others alone.
-const (
-	streamWorkload = iota + 1
-	streamNet
-	streamChance
-	streamKinds
-	streamAdmins
-)
-
 // A run that goes round in circles ends when more events than these happen within one minute of virtual time. A busy
 // minute has some hundreds for each node, and some tens for each job that arrives or ends.
 const (
@@ -53,18 +46,18 @@ const (
 	busyPerJob  = 100
 )
 
-func newWorld(cfg Config) *world {
-	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
+// newWorld makes the world of a valid scenario, which it does not change.
+func newWorld(sc *Scenario) *world {
 	w := &world{
-		cfg: cfg, clock: newClock(), net: stream(streamNet), chance: stream(streamChance),
-		servers: newServers(cfg.Servers), machine: newMachine(), byNode: map[cluster.NodeID]*agent{},
+		set: &sc.Setting, machines: sc.Machines, script: sc, clock: newClock(), net: stream(sc.Seed, streamNet), luck: newLuck(sc),
+		servers: newServers(sc.Setting.Servers), machine: newMachine(), byNode: map[cluster.NodeID]*agent{},
 	}
-	for i := range cfg.Nodes {
-		w.agents = append(w.agents, newAgent(w, i))
+	for i := range sc.Machines {
+		w.agents = append(w.agents, newAgent(w, i, &sc.Machines[i]))
 	}
 	w.meter.world = w
-	w.clients = newClients(w, makeWorkload(cfg, stream(streamWorkload), stream(streamKinds)))
-	w.admins = &admins{w: w, rng: stream(streamAdmins)}
+	w.clients = newClients(w, jobsOf(sc))
+	w.admins = &admins{w: w}
 	w.checks = newChecker(w)
 	w.leader = newLeader(w)
 	return w
@@ -72,15 +65,13 @@ func newWorld(cfg Config) *world {
 
 // run plays until all is done, or something is wrong.
 func (w *world) run() error {
-	w.leader.rise(0)
+	w.leader.rise(0, time.Duration(w.set.Skew))
 	for _, a := range w.agents {
 		w.clock.after(w.upTo(time.Second), a.dial)
 	}
-	w.admins.begin(w.clients.begin)
-	if w.cfg.Faults {
-		w.startFaults()
-	}
-	w.clock.at(genesis.Add(w.cfg.Horizon), w.becomeCalm)
+	w.admins.begin(w.script.Policy, w.clients.begin)
+	w.planFaults(w.script.Faults)
+	w.clock.at(genesis.Add(time.Duration(w.set.Horizon)), w.becomeCalm)
 	for w.failure == nil && !w.settled() {
 		if !w.clock.next() {
 			w.fail(errors.New("nothing is left to happen, and yet not all is done"))
@@ -162,9 +153,4 @@ func (w *world) commit(at cluster.Time, cmds []cluster.Command) ([]cluster.Resul
 // upTo is a random time from a tenth of most to most.
 func (w *world) upTo(most time.Duration) time.Duration {
 	return most/10 + time.Duration(w.net.Int64N(int64(most-most/10)+1))
-}
-
-// happens reports whether something of probability p strikes now. Never in a calm world.
-func (w *world) happens(p float64) bool {
-	return w.cfg.Faults && !w.calm && w.chance.Float64() < p
 }

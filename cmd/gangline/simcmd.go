@@ -20,7 +20,7 @@ func (a *app) simCmd() *cobra.Command {
 		Args:  noArgs,
 	}
 	onlyVerbs(cmd)
-	cmd.AddCommand(a.simRunCmd(), a.simPlaceCmd(), a.simCompareCmd(), a.simFaultsCmd(), a.simCalibrateCmd())
+	cmd.AddCommand(a.simRunCmd(), a.simPlaceCmd(), a.simCompareCmd(), a.simFaultsCmd(), a.simCalibrateCmd(), a.simFuzzCmd())
 	return cmd
 }
 

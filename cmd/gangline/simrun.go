@@ -37,6 +37,7 @@ type simRunFlags struct {
 
 func (a *app) simRunCmd() *cobra.Command {
 	fl := newSimRunFlags()
+	var scenario string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run a recorded workload, or a made-up one with faults, through the scheduler's own functions",
@@ -55,7 +56,7 @@ leaders fail ("gangline sim faults" shows a file of that).
 With numbers, they make up jobs and nodes from --seed. Nodes fail, agents
 restart, networks split and leaders change; the rules that must hold are
 checked after every command, and a broken one ends the run with the seed that
-shows it.
+shows it. With --scenario the run is one that "gangline sim fuzz" wrote down.
 
 A recorded run shows how far it is on a terminal. Interrupted once, it ends with
 a report of the time until then, marked as partial, and exit code 130;
@@ -70,6 +71,9 @@ clock's part of it (--wall).`,
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --faults default --seed 7`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if scenario != "" {
+				return a.simScenario(cmd.Flags(), scenario)
+			}
 			replays, err := fl.choose(cmd.Flags())
 			switch {
 			case err != nil:
@@ -83,6 +87,7 @@ clock's part of it (--wall).`,
 	}
 	fl.register(cmd.Flags())
 	fl.out.register(cmd.Flags())
+	cmd.Flags().StringVar(&scenario, "scenario", "", "play a file that \"gangline sim fuzz\" wrote; takes no other flag but --json")
 	return cmd
 }
 
