@@ -1,7 +1,10 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -10,6 +13,28 @@ import (
 
 // The tests of this file guard against the return of bugs that the simulator found in the core, in as few commands as
 // can be.
+
+// TestFoundByFuzz plays the scenarios that `gangline sim fuzz` wrote when it found a bug, named by the seed that showed it.
+func TestFoundByFuzz(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/found/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	for _, file := range files {
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sc, err := ReadScenario(f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if _, err := Play(sc); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
 
 // TestLeaderClockWrong: servers whose clocks are an hour apart must not lose live nodes.
 func TestLeaderClockWrong(t *testing.T) {

@@ -217,8 +217,11 @@ func (p *Policy) withinLimits(spec *JobSpec, types []string) error {
 // that it may not borrow, and no quota that it comes under is large enough.
 func (p *Policy) withinQuota(spec *JobSpec, types []string) error {
 	quotas := slices.ContainsFunc(p.Queues, func(q QueuePolicy) bool { return len(q.Quota) > 0 })
-	if spec.Preemptible || !quotas || len(types) == 0 {
+	if spec.Preemptible || !quotas {
 		return nil
+	}
+	if len(types) == 0 { // no node has joined yet: whatever types there will be
+		types = p.quotaTypes(spec)
 	}
 	most := int64(0)
 	for _, t := range types {
@@ -241,6 +244,20 @@ func (p *Policy) withinQuota(spec *JobSpec, types []string) error {
 		return fmt.Errorf("a gang of %s is larger than the quota of queue %s (%d GPUs), and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or ask for fewer GPUs",
 			spec.Wants(), spec.Queue, most)
 	}
+}
+
+// quotaTypes are the types that quotas name and a job could have, and "" for
+// all others.
+func (p *Policy) quotaTypes(spec *JobSpec) []string {
+	types := []string{""}
+	for i := range p.Queues {
+		for _, c := range p.Queues[i].Quota {
+			if c.Type != "" && AllowsType(spec, c.Type) {
+				types = append(types, c.Type)
+			}
+		}
+	}
+	return types
 }
 
 // promised is what a queue is promised of a type, by itself or through its parts.

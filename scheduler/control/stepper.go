@@ -42,7 +42,7 @@ func (st *Stepper) Step(s *cluster.State, leases Leases, now cluster.Time) (cmds
 		st.thorough = now
 		st.vigil.follow(s, &st.cfg)
 		overdue, due := st.vigil.evictOverdue(s, now, &st.cfg)
-		nodes, at := st.vigil.tendNodes(s, now, &st.cfg)
+		nodes, at := st.vigil.tendNodes(s, now, &st.cfg, overdue)
 		cmds, st.wake = append(overdue, nodes...), sooner(due, at)
 	}
 	// 3. Gangs that start now, those that stop for them, what is kept for whom,
@@ -70,13 +70,19 @@ func withoutStopped(p *planner.Plan, cmds []cluster.Command) {
 	if len(cmds) == 0 || len(p.Evicts) == 0 {
 		return
 	}
+	stopped := stoppedBy(cmds)
+	p.Evicts = slices.DeleteFunc(p.Evicts, func(e planner.Evict) bool { return stopped[e.Job] })
+}
+
+// stoppedBy are the jobs that commands stop.
+func stoppedBy(cmds []cluster.Command) map[cluster.JobID]bool {
 	stopped := map[cluster.JobID]bool{}
 	for _, c := range cmds {
 		if e, ok := c.(*cluster.EvictJob); ok {
 			stopped[e.Job] = true
 		}
 	}
-	p.Evicts = slices.DeleteFunc(p.Evicts, func(e planner.Evict) bool { return stopped[e.Job] })
+	return stopped
 }
 
 // next is when to step again if nothing changes. Busy: something was proposed,

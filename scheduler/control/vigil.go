@@ -133,12 +133,13 @@ func evictLate(j *cluster.Job, now cluster.Time, cfg *Config) cluster.Command {
 }
 
 // tendNodes forgets nodes that were lost long ago, and moves jobs away from
-// drained ones whose deadline has come.
-func (v *vigil) tendNodes(s *cluster.State, now cluster.Time, cfg *Config) (cmds []cluster.Command, next cluster.Time) {
+// drained ones whose deadline has come, but for those in overdue, which are
+// stopped already: the state would refuse the second stop.
+func (v *vigil) tendNodes(s *cluster.State, now cluster.Time, cfg *Config, overdue []cluster.Command) (cmds []cluster.Command, next cluster.Time) {
 	if len(v.nodes) == 0 {
 		return nil, 0
 	}
-	moved := map[cluster.JobID]bool{}
+	moved := stoppedBy(overdue)
 	for _, id := range v.nodes {
 		n := s.Node(id)
 		if n.State == cluster.NodeLost && !n.Holds() {
