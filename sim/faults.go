@@ -273,11 +273,21 @@ type faultCount struct {
 
 func (c *FaultCounts) each() []faultCount {
 	return []faultCount{
-		{"node failures", &c.NodeFailures}, {"of them with a new disk", &c.Reimaged}, {"agent restarts", &c.AgentRestarts},
-		{"partitions", &c.Partitions}, {"supervisors lost", &c.SupervisorsLost}, {"GPU failures", &c.GPUFailures},
-		{"leader changes", &c.LeaderChanges}, {"drains", &c.Drains}, {"policy changes", &c.PolicyChanges},
-		{"worker failures", &c.WorkerFailures}, {"reports lost", &c.ReportsLost}, {"reports repeated", &c.ReportsRepeated},
-		{"orders repeated", &c.OrdersRepeated}, {"submissions repeated", &c.SubmitsRepeated}, {"submissions retried", &c.SubmitsRetried},
+		{"node failures", &c.NodeFailures},
+		{"of them with a new disk", &c.Reimaged},
+		{"agent restarts", &c.AgentRestarts},
+		{"partitions", &c.Partitions},
+		{"supervisors lost", &c.SupervisorsLost},
+		{"GPU failures", &c.GPUFailures},
+		{"leader changes", &c.LeaderChanges},
+		{"drains", &c.Drains},
+		{"policy changes", &c.PolicyChanges},
+		{"worker failures", &c.WorkerFailures},
+		{"reports lost", &c.ReportsLost},
+		{"reports repeated", &c.ReportsRepeated},
+		{"orders repeated", &c.OrdersRepeated},
+		{"submissions repeated", &c.SubmitsRepeated},
+		{"submissions retried", &c.SubmitsRetried},
 		{"cancels", &c.Cancels},
 	}
 }
