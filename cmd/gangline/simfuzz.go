@@ -235,8 +235,8 @@ func (s *fuzzSummary) end(a *app, stopped bool) error {
 // simScenario plays a scenario from its file.
 func (a *app) simScenario(flags *pflag.FlagSet, path string) error {
 	others := ""
-	flags.Visit(func(f *pflag.Flag) {
-		if f.Name != "scenario" && f.Name != "json" {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed && f.Name != "scenario" {
 			others = f.Name
 		}
 	})

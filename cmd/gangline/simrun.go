@@ -72,7 +72,7 @@ clock's part of it (--wall).`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if scenario != "" {
-				return a.simScenario(cmd.Flags(), scenario)
+				return a.simScenario(cmd.LocalNonPersistentFlags(), scenario)
 			}
 			replays, err := fl.choose(cmd.Flags())
 			switch {

@@ -25,13 +25,13 @@ func plainOverdue(s *cluster.State, now cluster.Time, cfg Config) (cmds []cluste
 }
 
 // plainNodes is tendNodes as a look at every node.
-func plainNodes(s *cluster.State, now cluster.Time, cfg Config) ([]cluster.Command, cluster.Time) {
+func plainNodes(s *cluster.State, now cluster.Time, cfg Config, overdue []cluster.Command) ([]cluster.Command, cluster.Time) {
 	var v vigil
 	s.EachNode(func(n *cluster.Node) bool {
 		v.nodes = append(v.nodes, n.ID)
 		return true
 	})
-	return v.tendNodes(s, now, &cfg)
+	return v.tendNodes(s, now, &cfg, overdue)
 }
 
 // TestVigilSeesAll: who follows the changes finds what a look at everything does.
@@ -49,8 +49,8 @@ func TestVigilSeesAll(t *testing.T) {
 			v.follow(c.s, &c.st.cfg)
 			got, next := v.evictOverdue(c.s, now, &c.st.cfg)
 			want, soonest := plainOverdue(c.s, now, c.st.cfg)
-			gotNodes, nextNodes := v.tendNodes(c.s, now, &c.st.cfg)
-			wantNodes, soonestNodes := plainNodes(c.s, now, c.st.cfg)
+			gotNodes, nextNodes := v.tendNodes(c.s, now, &c.st.cfg, got)
+			wantNodes, soonestNodes := plainNodes(c.s, now, c.st.cfg, want)
 			if diff := cmp.Diff(append(want, wantNodes...), append(got, gotNodes...)); diff != "" || next != soonest || nextNodes != soonestNodes {
 				t.Fatalf("seed %d, round %d: next %d and %d, want %d and %d; want (-), got (+):\n%s", seed, round, next, nextNodes, soonest, soonestNodes, diff)
 			}
