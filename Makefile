@@ -23,6 +23,7 @@ SEED      ?= 1
 BENCH     ?= .
 BENCHTIME ?= 300ms
 REPORT    ?=
+TRACES    ?= $(GANGLINE_TRACES)
 
 # The version printed by `gangline version`: the nearest tag and commit, or "dev" outside a git checkout.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -115,6 +116,11 @@ calibrate: build
 .PHONY: sim
 sim: build
 	@./bin/gangline sim run --seed $(SEED)
+
+## results: replay the published traces in TRACES (default: GANGLINE_TRACES) and write docs/results.md; about a quarter of an hour on two cores
+.PHONY: results
+results: build
+	$(GO) run -buildvcs=false ./bench/results -traces '$(TRACES)'
 
 ## cover: run the tests with coverage; leaves coverage/all.html
 .PHONY: cover
