@@ -125,7 +125,7 @@ func (x *Index) review(plan *Plan) {
 func (x *Index) reserveNext(l *lane, plan *Plan) *entry {
 	e := l.jobs.top()
 	if x.kept[e.job.ID] == nil && x.overdue(e) {
-		if k, ok := x.reservation(e); ok {
+		if k, ok := x.reservation(e); ok && x.mayKeep(len(k.Nodes)) {
 			x.left--
 			plan.Keeps = append(plan.Keeps, k)
 			x.holdFor(k)
@@ -137,19 +137,35 @@ func (x *Index) reserveNext(l *lane, plan *Plan) *entry {
 
 // overdue reports whether a job has waited long enough for nodes to be kept for
 // it: the policy's time, and in the order gangline until its virtual deadline or
-// a long time, since before that the jobs that pass it are meant to. One GPU
+// a long time for a job of its length, since before that the jobs that pass it are meant to. One GPU
 // needs nothing kept: the first that comes free is its own.
 func (x *Index) overdue(e *entry) bool {
 	j := e.job
 	if j.Spec.Least() <= 1 || x.now.Sub(j.PendingAt) < x.policy.Backfill.HoldAfter {
 		return false
 	}
+	long := max(longWait*x.policy.Backfill.HoldAfter, longRuns*j.Expected)
 	return x.policy.Order != cluster.OrderGangline || j.Expected == 0 ||
-		x.now.Sub(j.PendingAt) >= longWait*x.policy.Backfill.HoldAfter || int64(x.now)/1e6 >= e.key
+		x.now.Sub(j.PendingAt) >= long || int64(x.now)/1e6 >= e.key
 }
 
-// longWait times the policy's time is enough for nodes to be kept for any job.
-const longWait = 12
+// A job that has waited longWait times the policy's time, and longRuns times as
+// long as it is expected to run, has waited long. Nodes that were kept for every
+// gang that waits an hour stood idle most of the time where gangs run for days.
+const (
+	longWait = 12
+	longRuns = 8
+)
+
+// mayKeep reports whether so many more nodes may be kept: not more than a part
+// of all in sum, so that an overload does not leave most of them idle; but those
+// of one job always, whatever it needs.
+func (x *Index) mayKeep(nodes int) bool {
+	return len(x.jobHolds) == 0 || (len(x.jobHolds)+nodes)*keptPart <= x.state.Nodes()
+}
+
+// keptPart: at most one node in so many is kept.
+const keptPart = 4
 
 // claims reports whether the plan already keeps something for a job.
 func (x *Index) claims(plan *Plan, id cluster.JobID) bool {

@@ -18,8 +18,8 @@ type offer struct {
 }
 
 // worth is how far back in the order stopping a job puts what the claimer
-// passes, in milliseconds: its virtual deadline, less the deadline's part of the
-// GPU time that is thrown away, which it needs once more.
+// passes, in milliseconds: its virtual deadline, less a quarter of the GPU time
+// that is thrown away: all of it is not on the claimer's way.
 func (c *candidate) worth() int64 { return c.at.key - c.lost/cluster.WholeGPU/4 }
 
 // before orders offers of equally many GPUs: the least disruptive first; where

@@ -30,8 +30,10 @@ func (x *Index) keyOf(j *cluster.Job) int64 {
 }
 
 // ganglineKey is a virtual deadline in milliseconds: since when the job might
-// have started (it does not age behind others that it waits for) and a quarter of the GPU time that it is expected to need yet. So a job is
-// passed only by those that are submitted before then: none starves.
+// have started (it does not age behind others that it waits for) and the GPU
+// time that it is expected to need yet. So a job is passed only by those that
+// are submitted before then: none starves. A quarter of that time bounds the
+// wait of long gangs better and costs the others more than it gives those.
 func ganglineKey(j *cluster.Job, level int32) int64 {
 	return int64(j.ReadyAt)/1e6 + cluster.LevelSpan(level).Milliseconds()
 }
