@@ -93,13 +93,20 @@ func tiles(r *replay.Report) []tile {
 
 func pct(part float64) string { return fmt.Sprintf("%.1f %%", 100*part) }
 
-// colours gives each of some queues a colour: the first ones their own, the others one together.
-func colours(queues []*record.Queue) map[string]int {
+// colours gives each of some queues a colour: the first ones their own, the others one together. A queue that is shown as
+// part of another has that one's.
+func colours(queues []*record.Queue, of map[string]string) map[string]int {
 	out := map[string]int{}
-	for i, q := range queues {
-		out[q.Name] = min(i, chart.Other)
-		if q.Name == record.Others {
-			out[q.Name] = chart.Other
+	next := 0
+	for _, q := range queues {
+		if out[q.Name] = chart.Other; q.Name != record.Others && next < chart.Other {
+			out[q.Name] = next
+			next++
+		}
+	}
+	for name, top := range of { // any order: each is alone
+		if _, own := out[name]; !own {
+			out[name] = out[top]
 		}
 	}
 	return out

@@ -20,8 +20,8 @@ const height = 220
 // single is the page of one run.
 func single(e *compare.Entry) []section {
 	r := e.Record
-	queues := r.Queues()
-	colour := colours(queues)
+	queues, of := r.Grouped(chart.Other)
+	colour := colours(queues, of)
 	out := []section{
 		{
 			Title: "GPUs over time", Note: "GPUs held by each queue; the dashed line is what there was.",
@@ -36,7 +36,7 @@ func single(e *compare.Entry) []section {
 			Body: waits(r, queues, colour), PairEnd: true,
 		},
 		{
-			Title: "Wait by queue", Note: "Of completion time, what is not service: average and 99th percentile of the jobs that finished.",
+			Title: "Wait by queue", Note: "Of completion time, what is not service: average and 99th percentile of the jobs that finished, of the largest queues.",
 			Body: waitDots([]*compare.Entry{e}), Pair: true,
 		},
 		{Title: "Completion times", Note: "Which part of the finished jobs had ended within a time of their submission.", Body: cdfs([]*compare.Entry{e}), PairEnd: true},
@@ -127,7 +127,10 @@ func waits(r *record.Record, queues []*record.Queue, colour map[string]int) temp
 		Height: height, Empty: "no job started",
 	}
 	most := 1.
-	for _, q := range queues[:min(len(queues), mostLines)] {
+	for _, q := range queues {
+		if colour[q.Name] == chart.Other || len(p.Lines) == mostLines {
+			continue
+		}
 		s := chart.Series{Name: q.Name, Colour: colour[q.Name]}
 		for _, v := range coarse(r, q) {
 			if !math.IsNaN(v.Y) {
@@ -170,7 +173,7 @@ func waitDots(runs []*compare.Entry) template.HTML {
 		}
 	}
 	most := 10.
-	for _, name := range queueNames(runs) {
+	for _, name := range queueNames(runs, mostDots) {
 		row := chart.Row{Name: name}
 		for _, e := range runs {
 			q, ok := e.Report.PerQueue[name]
@@ -195,11 +198,14 @@ func waitDots(runs []*compare.Entry) template.HTML {
 	return template.HTML(p.HTML()) //nolint:gosec // made by chart, which escapes
 }
 
-// mostRows bounds the rows of a table or a dot plot.
-const mostRows = 40
+// Rows of a table, and of a dot plot, at most.
+const (
+	mostRows = 40
+	mostDots = 14
+)
 
 // queueNames are the queues of some runs: those with the most jobs, by name.
-func queueNames(runs []*compare.Entry) []string {
+func queueNames(runs []*compare.Entry, most int) []string {
 	jobs := map[string]int{}
 	var names []string
 	for _, e := range runs {
@@ -216,7 +222,7 @@ func queueNames(runs []*compare.Entry) []string {
 		}
 		return strings.Compare(a, b)
 	})
-	names = names[:min(len(names), mostRows)]
+	names = names[:min(len(names), most)]
 	slices.Sort(names)
 	return names
 }
@@ -330,7 +336,7 @@ func runsOf(numbers []int) [][2]int {
 func queueTable(rep *replay.Report) template.HTML {
 	var b strings.Builder
 	b.WriteString(`<div class="scroll"><table><tr><th>queue</th><th>jobs</th><th>finished</th><th>avg completion</th><th>p99</th><th>avg wait</th><th>p99</th><th>preemptions</th></tr>`)
-	names := queueNames([]*compare.Entry{{Report: rep}})
+	names := queueNames([]*compare.Entry{{Report: rep}}, mostRows)
 	for _, name := range names {
 		q := rep.PerQueue[name]
 		fmt.Fprintf(&b, `<tr><td>%s</td><td>%d</td><td>%d</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%d</td></tr>`,

@@ -12,7 +12,7 @@ import (
 
 // Bounds of what is kept. More is counted, not kept.
 const (
-	maxQueues    = 64   // with a line of their own; further ones share one
+	maxQueues    = 256  // with a line of their own; further ones share one
 	maxUsers     = 8192 // likewise
 	maxNodes     = 24   // of the Gantt chart
 	maxBars      = 1600 // of the Gantt chart: the longest ones

@@ -61,7 +61,7 @@ func TestBounds(t *testing.T) {
 	r := New(nodes, false)
 	w := r.Watch()
 	for i := range 9000 {
-		j := &trace.Job{ID: fmt.Sprint(i), Queue: fmt.Sprint(i % 200), User: fmt.Sprint(i), GPUs: 8, Milli: 1000}
+		j := &trace.Job{ID: fmt.Sprint(i), Queue: fmt.Sprintf("%d/%d", i%8, i%600), User: fmt.Sprint(i), GPUs: 8, Milli: 1000}
 		at := time.Duration(i) * time.Second
 		w.Levels(&replay.Levels{Queue: j.Queue, From: at, To: at + time.Second, Held: 8000})
 		w.Hold(&replay.Hold{Job: j, From: at, To: at + time.Duration(1+i%100)*time.Second, Places: []replay.Spot{{Node: "0", GPUs: []int{0}}}})
@@ -76,6 +76,16 @@ func TestBounds(t *testing.T) {
 	}
 	if n := len(r.Queues()); n != maxQueues+1 || held != 8*9000 {
 		t.Errorf("%d queues held %g GPU s, want %d and %d", n, held, maxQueues+1, 8*9000)
+	}
+	groups, of := r.Grouped(8)
+	sum := 0.
+	for _, g := range groups {
+		for _, v := range r.Held(g) {
+			sum += v * r.Width().Seconds()
+		}
+	}
+	if len(groups) != 9 || of["3/3"] != "3" || math.Abs(sum-8*9000) > 300 { // the last part of time is not whole
+		t.Errorf("%d groups held %g GPU s, queue 3/3 is in %q", len(groups), sum, of["3/3"])
 	}
 	if n := len(r.Users()); n != maxUsers+1 {
 		t.Errorf("%d users, want %d", n, maxUsers+1)

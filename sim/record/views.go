@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -53,6 +54,40 @@ func (r *Record) Queues() []*Queue {
 	out := slices.Clone(r.order)
 	slices.SortStableFunc(out, func(a, b *Queue) int { return cmp.Or(cmp.Compare(b.Held, a.Held), cmp.Compare(a.Name, b.Name)) })
 	return out
+}
+
+// Grouped is Queues, but where there are more than some number the queues of one top queue are one. The second result
+// says which of the first each queue's name stands for.
+func (r *Record) Grouped(most int) ([]*Queue, map[string]string) {
+	of := map[string]string{}
+	for _, q := range r.order {
+		of[q.Name] = q.Name
+	}
+	if len(r.order) <= most {
+		return r.Queues(), of
+	}
+	groups := map[string]*Queue{}
+	var out []*Queue
+	for _, q := range r.order {
+		top, _, _ := strings.Cut(q.Name, "/")
+		of[q.Name] = top
+		g := groups[top]
+		if g == nil {
+			t := r.time
+			g = &Queue{Name: top, held: t.row(), pending: t.row(), pendingGPUs: t.row(), started: t.row(), startsWait: t.row()}
+			groups[top] = g
+			out = append(out, g)
+		}
+		g.Held += q.Held
+		for _, rows := range [][2]int{{g.held, q.held}, {g.pending, q.pending}, {g.pendingGPUs, q.pendingGPUs}, {g.started, q.started}, {g.startsWait, q.startsWait}} {
+			to, from := r.time.rows[rows[0]], r.time.rows[rows[1]]
+			for i := range from {
+				to[i] += from[i]
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *Queue) int { return cmp.Or(cmp.Compare(b.Held, a.Held), cmp.Compare(a.Name, b.Name)) })
+	return out, of
 }
 
 // Held is how many GPUs a queue held on average in each part of time.
