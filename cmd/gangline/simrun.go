@@ -178,6 +178,7 @@ func (a *app) simReplay(cmd *cobra.Command, fl *simRunFlags) (err error) {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
+	spareCollector()
 	bar, end := a.progress("replaying", fl.jobs, &fl.trace)
 	defer func() { end() }()
 	tr, err := fl.load()

@@ -52,7 +52,7 @@ func (x *Index) setAside(e *entry) {
 // bringBack undoes setAside.
 func (x *Index) bringBack(e *entry) {
 	l := e.lane
-	if x.lanes[l.laneKey] != l { // its last other job has started meanwhile
+	if l.gone { // its last other job has started meanwhile
 		x.ask(l.shape.Shape, -1) // line counts it once more
 		x.line(e)
 		return

@@ -73,6 +73,7 @@ type lane struct {
 	unsaid  []*entry
 	listed  bool // in the index's list of lanes with something unsaid
 	held    bool // its queue may not take the GPU types that are free
+	gone    bool // its last job has left it
 	aside   asideKind
 }
 

@@ -73,6 +73,7 @@ func (x *Index) dequeue(e *entry) {
 
 // dropLane forgets a lane whose last job leaves it.
 func (x *Index) dropLane(l *lane) {
+	l.gone = true
 	x.removeLane(l)
 	if l.parked != nil {
 		l.parked.drop(l)

@@ -16,6 +16,7 @@ type Tree struct {
 	queues []*Queue // by ID
 	ids    map[string]int
 	types  []gpuType // by id
+	last   int       // id of the type that was asked for last
 	clock  clock
 
 	promises bool // some queue has a quota
@@ -224,7 +225,11 @@ func (t *Tree) Idle(gpuType string) int64 {
 
 // typeID returns the number of a type, and gives it one if it is new.
 func (t *Tree) typeID(name string) int {
+	if t.last < len(t.types) && t.types[t.last].name == name {
+		return t.last // many questions in turn are about one type
+	}
 	if id, ok := t.ids[name]; ok {
+		t.last = id
 		return id
 	}
 	id := len(t.types)
