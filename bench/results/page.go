@@ -38,7 +38,7 @@ func page(all []section) string {
 		}
 		s.commands(&b)
 	}
-	b.WriteString("\n## Where Gangline loses\n\nEach figure of others that is better than that of Gangline's default on the same workload.\n\n")
+	b.WriteString("\n## Where Gangline loses\n\nEach figure, of others or of another order of its own, that is better than that of Gangline's default on the same workload.\n\n")
 	lost := losses(all)
 	if len(lost) == 0 {
 		lost = []string{"Nowhere in these tables."}

@@ -132,10 +132,10 @@ func log2q8(v int64) int64 {
 }
 
 // Level is how much GPU time a job is expected to need yet, in half octaves of
-// a GPU-second: 0 is a second, 2 are two, 24 about an hour. A sixteenth of it is
+// a GPU-second: 0 is a second, 2 are two, 24 about an hour. An eighth of it is
 // what it has had instead, so that a job about which the past is silent sinks.
 func level(left int64, bin int32) int32 {
-	l := (15*log2q8(left)/8 + 16*int64(10+bin)) >> 8
+	l := (7*log2q8(left)/4 + 32*int64(10+bin)) >> 8
 	return int32(min(max(l, 0), int64(len(halfPowers)-1))) //nolint:gosec // small
 }
 

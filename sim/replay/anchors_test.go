@@ -111,7 +111,13 @@ func TestAnchors(t *testing.T) {
 				part = .015
 			}
 			average := anchor{avg: a.avg}
-			average.compare(t, a.run(t, newScheduler), part)
+			r := a.run(t, newScheduler)
+			average.compare(t, r, part)
+			if a.name == "11 partitions, FIFO" {
+				// The peer's own simulator sorts jobs of one second unstably: its figure is 2 % off that of the model.
+				peer := anchor{avg: 105703}
+				peer.compare(t, r, .025)
+			}
 		})
 	}
 }
