@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,6 +32,7 @@ type simRunFlags struct {
 	out               simOut
 	faults            string // of either kind of run
 	trace             trace.Options
+	synthetic         synthetic
 }
 
 func (a *app) simRunCmd() *cobra.Command {
@@ -58,6 +58,11 @@ restart, networks split and leaders change; the rules that must hold are
 checked after every command, and a broken one ends the run with the seed that
 shows it. With --scenario the run is one that "gangline sim fuzz" wrote down.
 
+With --synthetic a made-up workload is replayed as a recorded one would be:
+arrivals go with the hour of the week, sizes and lengths are drawn from mixes or
+from a recorded workload (like=FILE), on nodes that are made up (nodes=N) or
+read from --nodes.
+
 A recorded run shows how far it is on a terminal. Interrupted once, it ends with
 a report of the time until then, marked as partial, and exit code 130;
 interrupted again, it ends at once.
@@ -68,7 +73,9 @@ clock's part of it (--wall).`,
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --restart-cost 60
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --strict --order fifo
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --html report.html
-  gangline sim run --jobs philly.csv.gz --nodes nodes.csv --faults default --seed 7`,
+  gangline sim run --jobs philly.csv.gz --nodes nodes.csv --faults default --seed 7
+  gangline sim run --synthetic jobs=1000000,nodes=12500,load=0.9 --seed 1
+  gangline sim run --synthetic like=philly.csv.gz,scale=2 --nodes nodes.csv`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if scenario != "" {
@@ -122,8 +129,9 @@ func (fl *simRunFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&fl.trace.SkipBad, "skip-bad", false, "pass over malformed rows of --jobs and count them")
 	f.BoolVar(&fl.trace.Sort, "sort", false, "read all of --jobs into memory and sort it by submission; default: files may be out of order by "+strconv.Itoa(trace.Window)+" rows")
 
+	f.StringVar(&fl.synthetic.text, "synthetic", "", syntheticHelp)
 	f.StringVar(&fl.faults, "faults", "", faultsHelp())
-	f.Uint64Var(&fl.world.Seed, "seed", fl.world.Seed, "number that fixes all randomness of a made-up run, or of --faults")
+	f.Uint64Var(&fl.world.Seed, "seed", fl.world.Seed, "number that fixes all randomness of a made-up run, of --synthetic and of --faults")
 	f.IntVar(&fl.world.GPUsPerNode, "gpus-per-node", fl.world.GPUsPerNode, "made-up run: GPUs of each node")
 	f.DurationVar(&fl.world.Horizon, "horizon", fl.world.Horizon, "made-up run: virtual time in which jobs arrive and faults strike")
 	f.Float64Var(&fl.world.Load, "load", fl.world.Load, "made-up run: GPU time that jobs ask for, as a part of what there is")
@@ -131,6 +139,9 @@ func (fl *simRunFlags) register(f *pflag.FlagSet) {
 
 // choose tells which kind of run the flags ask for, and refuses a mixture.
 func (fl *simRunFlags) choose(f *pflag.FlagSet) (replays bool, err error) {
+	if fl.synthetic.text != "" {
+		return true, fl.chooseSynthetic(f)
+	}
 	jobs, errJobs := strconv.Atoi(fl.jobs)
 	nodes, errNodes := strconv.Atoi(fl.nodes)
 	replays = errJobs != nil
@@ -148,6 +159,24 @@ func (fl *simRunFlags) choose(f *pflag.FlagSet) (replays bool, err error) {
 	}
 	fl.world.Jobs, fl.world.Nodes = jobs, nodes
 	return replays, fl.setFaults(replays)
+}
+
+// chooseSynthetic checks the flags of a replay of a made-up workload.
+func (fl *simRunFlags) chooseSynthetic(f *pflag.FlagSet) error {
+	for _, name := range append([]string{"jobs", "estimates"}, madeUp...) {
+		if f.Changed(name) {
+			return usage("--%s is not for --synthetic, which has keys for what is made up", name)
+		}
+	}
+	nodes := ""
+	if f.Changed("nodes") {
+		nodes = fl.nodes
+	}
+	fl.jobs = "synthetic"
+	if err := fl.synthetic.parse(nodes, fl.world.Seed); err != nil {
+		return err
+	}
+	return fl.setFaults(true)
 }
 
 // simWorld runs a made-up workload.
@@ -251,45 +280,4 @@ func (fl *simRunFlags) config() (replay.Config, error) {
 		}
 	}
 	return cfg, cfg.Validate()
-}
-
-// load reads the nodes of a replay, and how to read its jobs.
-func (fl *simRunFlags) load() (*replay.Trace, error) {
-	nodes, err := trace.ReadNodes(fl.nodes)
-	if err != nil {
-		return nil, err
-	}
-	opt := fl.trace
-	if fl.estimates != "" {
-		if opt.Estimates, err = trace.ReadEstimates(fl.estimates); err != nil {
-			return nil, err
-		}
-	}
-	return &replay.Trace{Nodes: nodes, Open: func() (trace.Source, error) {
-		src, err := trace.OpenJobs(fl.jobs, opt)
-		if err != nil {
-			return nil, &exitError{exitUsage, err}
-		}
-		return input{src}, nil
-	}}, nil
-}
-
-// input makes what is wrong with a file the user's to repair, in the midst of a replay as before it.
-type input struct{ trace.Source }
-
-// Next implements trace.Source.
-func (in input) Next() (trace.Job, error) {
-	j, err := in.Source.Next()
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = &exitError{exitUsage, err}
-	}
-	return j, err
-}
-
-// Left is as the source has it, for those who show how far a replay is.
-func (in input) Left() int {
-	if known, ok := in.Source.(interface{ Left() int }); ok {
-		return known.Left()
-	}
-	return -1
 }
