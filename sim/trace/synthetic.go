@@ -154,13 +154,14 @@ func (k *maker) arrival() float64 {
 		h := math.Floor(at / hour)
 		rate := k.m.rate * k.m.hours[int(h)%hoursOfWeek]
 		end := (h + 1) * hour
-		if room := rate * (end - at); wait < room {
+		room := rate * (end - at)
+		if wait < room {
 			return at + wait/rate
-		} else if at = end; at > MaxSeconds {
-			return at
-		} else {
-			wait -= room
 		}
+		if at = end; at > MaxSeconds {
+			return at
+		}
+		wait -= room
 	}
 }
 
