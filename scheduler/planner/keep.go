@@ -121,10 +121,11 @@ func (x *Index) review(plan *Plan) {
 }
 
 // reserveNext keeps nodes free for a blocked lane's first job, if it has waited
-// long enough, and sets it aside so that the next one is seen.
+// long enough and only lacks room, and sets it aside so that the next one is
+// seen. Its shape may have been closed before its queue's limit was reached.
 func (x *Index) reserveNext(l *lane, plan *Plan) *entry {
 	e := l.jobs.top()
-	if x.kept[e.job.ID] == nil && x.overdue(e) {
+	if _, blocked := x.allowed(l); blocked == nil && !x.arrayFull(e.job) && x.kept[e.job.ID] == nil && x.overdue(e) {
 		if k, ok := x.reservation(e); ok && x.mayKeep(len(k.Nodes)) {
 			x.left--
 			plan.Keeps = append(plan.Keeps, k)

@@ -15,16 +15,38 @@ const maxLimited = 8
 // limited lists the first lanes that wait for the limit of a queue or a user
 // although their own queue has been promised what they need, or no queue has
 // been promised anything.
-func (x *Index) limited() []*lane {
-	var lanes []*lane
-	for _, w := range x.parked { // any order: sorted below
+//
+// It looks at all that are parked, not at the first of each waitlist: a lane
+// that several limits hold up is in the list of the one that was seen first,
+// and an index made anew sees another one first. Where jobs start strictly in
+// order, those behind the first that waits for room have not had their turn,
+// whatever list they are in from before.
+func (x *Index) limited(first *lane) []*lane {
+	if !x.policy.Backfill.Off {
+		first = nil
+	}
+	lanes := make([]*lane, 0, maxLimited+1)
+	for _, w := range x.parked { // any order: the first ones are the same
 		for _, r := range w.rows {
-			if l := r.lanes.top().lane; l != nil && !l.borrow && x.kept[l.jobs.top().job.ID] == nil {
-				lanes = append(lanes, l)
+			for _, item := range r.lanes.items {
+				if first == nil || !first.before(item.lane) {
+					lanes = x.amongFirst(lanes, item.lane)
+				}
 			}
 		}
 	}
-	slices.SortFunc(lanes, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
+	return lanes
+}
+
+// amongFirst puts a lane at its place among the first maxLimited, if it is one
+// of them and may claim. Whether it would borrow is asked again: jobs that this
+// plan has started may have used up what its queue was promised.
+func (x *Index) amongFirst(lanes []*lane, l *lane) []*lane {
+	if l.borrow || len(lanes) == maxLimited && !l.before(lanes[maxLimited-1]) || x.kept[l.jobs.top().job.ID] != nil || x.borrows(l) {
+		return lanes
+	}
+	at, _ := slices.BinarySearchFunc(lanes, l, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
+	lanes = slices.Insert(lanes, at, l)
 	return lanes[:min(len(lanes), maxLimited)]
 }
 

@@ -32,7 +32,8 @@ func (x *Index) preempt(plan *Plan) {
 	if x.policy.Preemption.Off {
 		return
 	}
-	first, limited := x.firstBlocked(), x.limited()
+	first := x.firstBlocked()
+	limited := x.limited(first)
 	if first == nil && len(limited) == 0 {
 		return
 	}
@@ -46,7 +47,7 @@ func (x *Index) preempt(plan *Plan) {
 	mark := x.fleet.Mark()
 	m := x.openMarket()
 	m.round = round
-	var done []*entry
+	var done, late []*entry
 	failed := map[*shape]int64{} // the lowest level at which a shape found nobody
 	claims := x.claimsAtOnce()
 	for len(done) < maxLooked && claims > 0 {
@@ -59,7 +60,12 @@ func (x *Index) preempt(plan *Plan) {
 		}
 		e := l.jobs.top()
 		at := x.standingOf(e.job).level
-		if least, known := failed[l.shape]; !m.hopeless(e) && (!known || at < least || x.hasQuota) {
+		_, blocked := x.allowed(l)
+		switch least, known := failed[l.shape]; {
+		case blocked != nil: // its limit was reached after its shape had been closed: it waits for that, and says nothing of others
+			late = append(late, e)
+		case x.arrayFull(e.job) || m.hopeless(e) || known && at >= least && !x.hasQuota:
+		default:
 			claims--
 			if !m.claim(e, plan) && x.now.Sub(e.job.PendingAt) >= waitBefore {
 				failed[l.shape] = at
@@ -69,6 +75,11 @@ func (x *Index) preempt(plan *Plan) {
 		done = append(done, e)
 	}
 	x.bringAllBack(done)
+	for _, e := range late {
+		if !slices.Contains(limited, e.lane) {
+			limited = x.amongFirst(limited, e.lane)
+		}
+	}
 	m.claimLimits(limited, plan)
 	m.close()
 	x.fleet.Undo(mark)
@@ -91,14 +102,11 @@ func (x *Index) mayClaim(first *lane, round bool) bool {
 	return false
 }
 
-// claim finds the cheapest victims for one blocked job, puts them into the plan
+// claim finds the cheapest victims for one job that only lacks room, puts them into the plan
 // and takes their GPUs for it. It reports whether the job will have room.
 func (m *market) claim(e *entry, plan *Plan) bool {
 	x := m.x
-	types, blocked := x.allowed(e.lane)
-	if blocked != nil || x.arrayFull(e.job) {
-		return false
-	}
+	types, _ := x.allowed(e.lane)
 	if _, ok := x.place(e, types); ok {
 		return true // what stops already will do
 	}
