@@ -151,6 +151,7 @@ func (a *app) simCompare(cmd *cobra.Command, fl *simRunFlags, with []string) err
 	if err != nil {
 		return err
 	}
+	a.tellFormat(fl)
 	stop, done := fl.out.interruptible(cmd.Context())
 	defer done()
 	began := time.Now()

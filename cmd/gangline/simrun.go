@@ -48,7 +48,9 @@ With files, --jobs and --nodes replay a recorded workload: what would have
 happened, and how long would everybody have waited? Jobs are CSV, gzipped or
 not, with a heading that names job_id, submit_s, duration_s and gpus, and
 perhaps gpu_milli, gpu_type, cpu, mem_mib, user and queue; nodes are CSV with
-node, gpus, and perhaps gpu_type, cpu, mem_mib and rack. Nothing fails, and a
+node, gpus, and perhaps gpu_type, cpu, mem_mib and rack. What "sacct -P" and
+"sinfo -N" write is read as it is, as are some published traces (--format; told
+by how a file begins). Nothing fails, and a
 job that is stopped for another keeps its work and pays --restart-cost; with
 --faults jobs take time to start, save and stop, and machines, GPUs, agents and
 leaders fail ("gangline sim faults" shows a file of that).
@@ -73,6 +75,7 @@ clock's part of it (--wall).`,
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --restart-cost 60
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --strict --order fifo
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --html report.html
+  gangline sim run --jobs sacct.txt --nodes sinfo.txt --zone Europe/Berlin
   gangline sim run --jobs philly.csv.gz --nodes nodes.csv --faults default --seed 7
   gangline sim run --synthetic jobs=1000000,nodes=12500,load=0.9 --seed 1
   gangline sim run --synthetic like=philly.csv.gz,scale=2 --nodes nodes.csv`,
@@ -106,8 +109,8 @@ func newSimRunFlags() *simRunFlags {
 
 // madeUp and recorded are the flags that only one of the two kinds of run has.
 var (
-	madeUp   = []string{"gpus-per-node", "horizon", "load"}                                                                                                                                                               //nolint:gochecknoglobals // table
-	recorded = []string{"policy", "order", "strict", "partitions", "quotas", "estimates", "restart-cost", "grace", "drop-queue", "until", "check", "skip-bad", "sort", "html", "jobs-csv", "samples-csv", "sample-every"} //nolint:gochecknoglobals // table
+	madeUp   = []string{"gpus-per-node", "horizon", "load"}                                                                                                                                                                                 //nolint:gochecknoglobals // table
+	recorded = []string{"policy", "order", "strict", "partitions", "quotas", "estimates", "restart-cost", "grace", "drop-queue", "until", "check", "skip-bad", "sort", "format", "zone", "html", "jobs-csv", "samples-csv", "sample-every"} //nolint:gochecknoglobals // table
 )
 
 func (fl *simRunFlags) register(f *pflag.FlagSet) {
@@ -128,6 +131,9 @@ func (fl *simRunFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&fl.replay.Check, "check", false, "check the whole state at every moment (slow)")
 	f.BoolVar(&fl.trace.SkipBad, "skip-bad", false, "pass over malformed rows of --jobs and count them")
 	f.BoolVar(&fl.trace.Sort, "sort", false, "read all of --jobs into memory and sort it by submission; default: files may be out of order by "+strconv.Itoa(trace.Window)+" rows")
+
+	f.Var(formatFlag{&fl.trace.Format}, "format", "how --jobs is written: "+trace.FormatsText())
+	f.Var(zoneFlag{&fl.trace.Zone}, "zone", "time zone of times in --jobs that name none, such as Europe/Berlin")
 
 	f.StringVar(&fl.synthetic.text, "synthetic", "", syntheticHelp)
 	f.StringVar(&fl.faults, "faults", "", faultsHelp())
@@ -208,6 +214,7 @@ func (a *app) simReplay(cmd *cobra.Command, fl *simRunFlags) (err error) {
 		return &exitError{exitUsage, err}
 	}
 	spareCollector()
+	a.tellFormat(fl)
 	bar, end := a.progress("replaying", fl.jobs, &fl.trace)
 	defer func() { end() }()
 	tr, err := fl.load()

@@ -2,7 +2,6 @@ package trace
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -65,42 +64,6 @@ func (t *table) request() (Job, error) {
 		j.Types = t.texts.list(types)
 	}
 	return j, nil
-}
-
-// ReadNodes reads a file of nodes: CSV with the columns node and gpus, and perhaps gpu_type, cpu, mem_mib and rack.
-// Nodes without GPUs are left out. All malformed rows (up to a bound) are told at once.
-func ReadNodes(path string) ([]Node, error) {
-	t, err := openTable(path, "node", "gpus")
-	if err != nil {
-		return nil, err
-	}
-	var nodes []Node
-	err = each(t, func() error {
-		gpus, err1 := t.whole("gpus", cluster.MaxNodeGPUs)
-		cpu, err2 := t.scaled("cpu", MaxCPUs, milli)
-		mem, err3 := t.scaled("mem_mib", MaxMiB, mebibyte)
-		if err := errors.Join(err1, err2, err3); err != nil {
-			return err
-		}
-		n := Node{
-			Name: strings.Clone(t.value("node")), GPUs: int32(gpus), Type: t.texts.keep(t.value("gpu_type")), //nolint:gosec // bounded above
-			CPU: cpu, Mem: mem, Rack: t.texts.keep(t.value("rack")),
-		}
-		if n.Type == "" {
-			n.Type = UnknownType
-		}
-		if n.GPUs > 0 {
-			nodes = append(nodes, n)
-		}
-		return nil
-	})
-	if err = errors.Join(err, t.Close()); err != nil {
-		return nil, err
-	}
-	if len(nodes) == 0 {
-		return nil, fmt.Errorf("%s: names no node with a GPU: nothing could run", path)
-	}
-	return nodes, nil
 }
 
 // ReadEstimates reads a file of guessed lengths: CSV with the columns job_id and est_s. Guesses may be negative: the

@@ -6,6 +6,6 @@
 // The package must not read a clock, start a goroutine or open a connection: equal files give equal jobs. It knows
 // nothing of the scheduler but the bounds of what a job may ask for.
 //
-// Read next: job.go (what a reader makes of a row), table.go and csv.go (files of columns), order.go (the order of
-// submission).
+// Read next: job.go (what a reader makes of a row), table.go and csv.go (files of columns), format.go (files as others
+// write them), order.go (the order of submission).
 package trace

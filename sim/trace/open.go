@@ -2,6 +2,7 @@ package trace
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -11,24 +12,68 @@ type Options struct {
 	Sort      bool                     // all jobs are read into memory and sorted; else Ordered has a Window of them
 	Drop      []string                 // queues whose jobs are left out
 	Estimates map[string]time.Duration // guesses of some jobs' lengths, by job id; see Guessed
+	Format    Format                   // of the file; empty: FormatAuto
+	Zone      *time.Location           // of times that name none, which change with it only where its clocks do; nil: UTC
 	Read      *int64                   // how many bytes of the file were read, for who shows how far it is; nil: nobody
 }
 
-// OpenJobs opens a file of jobs, gzipped or not, as a source by submission. Jobs without GPUs are left out and count as
-// skipped. A malformed row is an error of Next that
-// says where it is and what is expected, with others like it.
+// OpenJobs opens a file of jobs, gzipped or not, as a source by submission. Times of the clock become times from the
+// first job with GPUs. Jobs without GPUs are left out and count as skipped, as do those that never ran or have not
+// ended. A malformed row is an error of Next that says where it is and what is expected, with others like it.
 func OpenJobs(path string, opt Options) (Source, error) {
 	f, err := openText(path, opt.Read)
 	if err != nil {
 		return nil, err
 	}
-	src, err := openCSV(f, opt.SkipBad)
+	format := opt.Format
+	if format == "" || format == FormatAuto {
+		format, err = f.jobFormat()
+	}
+	src := Source(nil)
+	if err == nil {
+		src, err = openFormat(f, format, &opt)
+	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	src = Guessed(&onlyGPUs{Source: Without(src, opt.Drop...)}, opt.Estimates)
 	if opt.Sort {
-		return Sorted(src)
+		src, err = Sorted(src)
+	} else {
+		src = Ordered(src, Window)
 	}
-	return Ordered(src, Window), nil
+	if format == FormatCSV || err != nil {
+		return src, err
+	}
+	return &fromFirst{Source: src}, nil
+}
+
+// fromFirst gives the jobs of a source by submission times from the first one's.
+type fromFirst struct {
+	Source
+	first time.Duration
+	begun bool
+}
+
+// Next implements Source.
+func (s *fromFirst) Next() (Job, error) {
+	j, err := s.Source.Next()
+	if err != nil {
+		return j, err
+	}
+	if !s.begun {
+		s.first, s.begun = j.Submit, true
+	}
+	if j.Submit -= s.first; j.Submit > MaxSeconds*time.Second {
+		return j, fmt.Errorf("job %s was submitted %s after the first one: more than %s", j.ID, inSeconds(j.Submit), inSeconds(MaxSeconds*time.Second))
+	}
+	return j, nil
+}
+
+// Left is as the source has it.
+func (s *fromFirst) Left() int {
+	if known, ok := s.Source.(interface{ Left() int }); ok {
+		return known.Left()
+	}
+	return -1
 }

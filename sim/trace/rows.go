@@ -19,14 +19,18 @@ type badRow struct{ error }
 // Unwrap gives errors.Is and errors.As the cause.
 func (b badRow) Unwrap() error { return b.error }
 
+// errPassed is returned by a parser for a row that is whole but no job that could be replayed: it never ran, or has not
+// ended. Such rows are counted as skipped.
+var errPassed = errors.New("passed over")
+
 // rows is a source of jobs that a format's parser reads row by row.
 type rows struct {
 	name string
-	// parse reads the next row. It returns io.EOF at the end, a badRow for what --skip-bad may pass over.
+	// parse reads the next row. It returns io.EOF at the end, a badRow for what --skip-bad may pass over, or errPassed.
 	parse func() (Job, error)
 	close func() error
 	skip  bool // malformed rows are counted, not told
-	bad   int
+	bad   int  // rows passed over: malformed ones, if skip is set, and those that are errPassed
 }
 
 // Next implements Source. Of malformed rows that are not to be passed over several are told at once.
@@ -39,6 +43,8 @@ func (r *rows) Next() (Job, error) {
 		case err == nil && tells == nil:
 			return j, nil
 		case err == nil && after < maxBadToFind:
+		case errors.Is(err, errPassed):
+			r.bad++
 		case errors.As(err, &bad):
 			if r.bad++; !r.skip {
 				tells = append(tells, err)

@@ -19,13 +19,22 @@ const (
 	milli      = 1000
 )
 
-// table reads a file of comma-separated columns with a heading, and finds columns by name.
+// table reads a file of separated columns with a heading, and finds columns by name.
 type table struct {
 	*text
-	rows  *csv.Reader
+	rows  rowReader
+	width int            // columns of the heading
 	at    map[string]int // column by name
 	row   []string
 	texts names
+}
+
+// rowReader splits a file into rows of columns: a csv.Reader, or bars.
+type rowReader interface {
+	// Read returns the next row, which is good until the next call; io.EOF, a csv.ParseError, or what ends the file.
+	Read() ([]string, error)
+	// FieldPos is where a column of the row begins, from line 1 and column 1.
+	FieldPos(field int) (line, column int)
 }
 
 // openTable opens a file. The columns named must be there; others may be.
@@ -42,12 +51,19 @@ func openTable(path string, columns ...string) (*table, error) {
 }
 
 func newTable(f *text, columns ...string) (*table, error) {
-	t := &table{text: f, rows: csv.NewReader(f), at: map[string]int{}}
-	t.rows.ReuseRecord = true
+	rows := csv.NewReader(f)
+	rows.ReuseRecord = true
+	return headed(f, rows, columns...)
+}
+
+// headed reads the heading of a table. Its names are kept without the spaces around them.
+func headed(f *text, rows rowReader, columns ...string) (*table, error) {
+	t := &table{text: f, rows: rows, at: map[string]int{}}
 	heading, err := t.rows.Read()
 	if err != nil {
 		return nil, fmt.Errorf("%s: has no heading: the first line must name its columns (%s): %w", t.name, strings.Join(columns, ","), err)
 	}
+	t.width = len(heading)
 	for i, c := range heading {
 		t.at[strings.TrimSpace(c)] = i
 	}
@@ -78,7 +94,7 @@ func (t *table) next() error {
 		t.row = row
 		return nil
 	case errors.As(err, &shape) && errors.Is(err, csv.ErrFieldCount):
-		return badRow{fmt.Errorf("%s:%d: has %d columns, the heading has %d", t.name, shape.Line, len(row), t.rows.FieldsPerRecord)}
+		return badRow{fmt.Errorf("%s:%d: has %d columns, the heading has %d", t.name, shape.Line, len(row), t.width)}
 	case errors.As(err, &shape):
 		return badRow{fmt.Errorf("%s:%d:%d: %w: a quote belongs around a whole value, and twice within it", t.name, shape.StartLine, shape.Column, shape.Err)}
 	}
