@@ -19,12 +19,13 @@ const (
 	FormatPhilly Format = "philly" // Microsoft's Philly: cluster_job_log (github.com/msr-fiddle/philly-traces)
 	FormatHelios Format = "helios" // SenseTime's Helios: cluster_log.csv (github.com/S-Lab-System-Group/HeliosData)
 	FormatAcme   Format = "acme"   // Shanghai AI Lab's Acme: trace_seren.csv, trace_kalos.csv (github.com/InternLM/AcmeTrace)
+	FormatPAI    Format = "pai"    // Alibaba's PAI of 2020: pai_task_table (github.com/alibaba/clusterdata)
 	FormatOpenb  Format = "openb"  // Alibaba's pods of 2023: openb_pod_list_*.csv (github.com/alibaba/clusterdata)
 )
 
 // Formats are all of them.
 func Formats() []Format {
-	return []Format{FormatAuto, FormatCSV, FormatSacct, FormatPhilly, FormatHelios, FormatAcme, FormatOpenb}
+	return []Format{FormatAuto, FormatCSV, FormatSacct, FormatPhilly, FormatHelios, FormatAcme, FormatPAI, FormatOpenb}
 }
 
 // FormatsText lists the formats for people.
@@ -73,6 +74,8 @@ func (t *text) jobFormat() (Format, error) {
 		return FormatAcme, nil
 	case has.all("name", "num_gpu", "creation_time"):
 		return FormatOpenb, nil
+	case has.all("job_name", "task_name", "plan_gpu"), len(has) == len(paiColumns) && slices.Contains(paiStates, has[3]):
+		return FormatPAI, nil
 	}
 	return FormatCSV, nil
 }
@@ -119,6 +122,8 @@ func openFormat(f *text, format Format, opt *Options) (Source, error) {
 		return openPublished(f, opt, (*table).heliosJob, "job_id", "vc", "gpu_num", "submit_time", "duration")
 	case FormatAcme:
 		return openPublished(f, opt, (*table).acmeJob, "job_id", "gpu_num", "type", "submit_time", "duration")
+	case FormatPAI:
+		return openPAI(f, opt)
 	case FormatOpenb:
 		return openPublished(f, opt, (*table).openbJob, "name", "num_gpu", "gpu_milli", "creation_time", "deletion_time", "scheduled_time")
 	case FormatAuto:

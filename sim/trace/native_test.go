@@ -28,6 +28,7 @@ func TestNativeJobs(t *testing.T) {
 		{"philly.json", FormatPhilly, 2, []string{"application_9 0+7 1x1000  cpu=0 mem=0 ub/v2", "application_7 30+150 4x1000  cpu=0 mem=0 ua/v1"}},
 		{"helios.csv", FormatHelios, 2, []string{"11 0+60 16x1000  cpu=64 mem=0 uA/vcX", "14 4+30 1x1000  cpu=4 mem=0 uB/vcY"}},
 		{"acme.csv", FormatAcme, 0, []string{"dlcA 0+40 16x1000  cpu=240 mem=0 u1/Pretrain", "dlcB 5+10 1x1000  cpu=8 mem=0 u2/Evaluation"}},
+		{"pai.csv", FormatPAI, 2, []string{"jB/ps 0+50 1x500  cpu=6 mem=30000 /default", "jA/worker 10+100 3x1000  cpu=20 mem=40960 /default"}},
 		{"openb.csv", FormatOpenb, 1, []string{"p-1 0+300 1x460 T4|P100 cpu=6 mem=12288 /LS", "p-3 5+50 8x1000  cpu=88 mem=327680 /Burstable"}},
 	} {
 		t.Run(c.file, func(t *testing.T) {
@@ -58,6 +59,7 @@ func TestNativeNodes(t *testing.T) {
 		"sinfo.txt":           "[{gn01 8 a100 128000 1081081856000 } {gn02 4 gpu 64000 540016640000 }]",
 		"philly_machines.csv": "[{m1 8 gpu 0 0 } {m2 2 gpu 0 0 }]",
 		"openb_nodes.csv":     "[{n-1 8 G2 96000 412316860416 }]",
+		"pai_headless.csv":    "[{ab1 2 P100 64000 549755813888 }]",
 		"pai_machines.csv":    "[{ab1 2 P100 64000 549755813888 }]",
 	} {
 		nodes, err := ReadNodes(filepath.Join("testdata", "native", file))
@@ -83,6 +85,8 @@ func TestNativeMalformed(t *testing.T) {
 		{"[{\"jobid\": \"a\"", "entry 1, after byte 1: is not JSON"},
 		{"{\"jobid\": \"a\"}", "is no JSON list of jobs"},
 		{"name,num_gpu,gpu_milli,creation_time,deletion_time,scheduled_time\np,1,1000,5,6,7\n", `:2:12: column deletion_time is "6", not at or after scheduled_time`},
+		{"jA,worker,5.0,Terminated,9,noon,400.0,8.0,50.0,P100\n", `:1:28: column end_time is "noon", not a number of seconds`},
+		{"jA,worker,5.0,Terminated,9,8,400.0,8.0,50.0,P100\n", `column end_time is "8", not at or after start_time`},
 		{"job_id,vc,gpu_num,submit_time,duration\n1,v,1,noon,4\n", `:2:7: column submit_time is "noon"`},
 	} {
 		path := filepath.Join(t.TempDir(), "jobs")

@@ -26,7 +26,7 @@ var nodeKinds = []nodeColumns{ //nolint:gochecknoglobals // table
 }
 
 // ReadNodes reads a file of nodes: CSV with the columns node and gpus, and perhaps gpu_type, cpu, mem_mib and rack; or
-// as Alibaba's openb_node_list, PAI's pai_machine_spec (with its heading) and Philly's cluster_machine_list name them;
+// as Alibaba's openb_node_list, PAI's pai_machine_spec (which needs no heading) and Philly's cluster_machine_list name them;
 // or what sinfo -N -h -o "%N %G %c %m" wrote. Nodes without GPUs are left out. All malformed rows (up to a bound) are
 // told at once.
 func ReadNodes(path string) ([]Node, error) {
@@ -59,8 +59,11 @@ func tableNodes(f *text, head string) ([]Node, error) {
 			break
 		}
 	}
-	t, err := newTable(f, c.name, c.gpus)
-	if err != nil {
+	var t *table
+	err := error(nil)
+	if isPAIMachine(has) {
+		t, c = headless(f, paiMachineColumns), nodeKinds[2]
+	} else if t, err = newTable(f, c.name, c.gpus); err != nil {
 		return nil, err
 	}
 	var nodes []Node
