@@ -4,130 +4,130 @@
 
 package kernel
 
-// sumFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// sumFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func sumFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// productFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// productFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func productFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// minFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// minFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func minFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// maxFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// maxFloat32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func maxFloat32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// sumFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// sumFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func sumFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 
-// productFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// productFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func productFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 
-// minFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// minFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func minFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 
-// maxFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// maxFloat64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func maxFloat64AVX2(dst *byte, a *byte, b *byte, n int)
 
-// sumInt8AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// sumInt8AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func sumInt8AVX2(dst *byte, a *byte, b *byte, n int)
 
-// minInt8AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// minInt8AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func minInt8AVX2(dst *byte, a *byte, b *byte, n int)
 
-// maxInt8AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// maxInt8AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func maxInt8AVX2(dst *byte, a *byte, b *byte, n int)
 
-// sumInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// sumInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func sumInt32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// productInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// productInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func productInt32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// minInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// minInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func minInt32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// maxInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// maxInt32AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func maxInt32AVX2(dst *byte, a *byte, b *byte, n int)
 
-// sumInt64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a.
+// sumInt64AVX2 makes each element of dst the result of those of a and b. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func sumInt64AVX2(dst *byte, a *byte, b *byte, n int)
 
 // sumFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
-// even between two. n is in bytes, a multiple of 128; dst may be a.
+// even between two. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func sumFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
 // sumBFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
-// even between two. n is in bytes, a multiple of 128; dst may be a.
+// even between two. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func sumBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
 // productFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
-// even between two. n is in bytes, a multiple of 128; dst may be a.
+// even between two. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func productFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
 // productBFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
-// even between two. n is in bytes, a multiple of 128; dst may be a.
+// even between two. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func productBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
 // minFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
-// even between two. n is in bytes, a multiple of 128; dst may be a.
+// even between two. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func minFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
 // minBFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
-// even between two. n is in bytes, a multiple of 128; dst may be a.
+// even between two. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func minBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
 // maxFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
-// even between two. n is in bytes, a multiple of 128; dst may be a.
+// even between two. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func maxFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 
 // maxBFloat16AVX2 makes each element of dst the result of those of a and b, computed in float32 and rounded to the nearest, to
-// even between two. n is in bytes, a multiple of 128; dst may be a.
+// even between two. n is in bytes, a multiple of 128; dst may be a or b.
 //
 //go:noescape
 func maxBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
