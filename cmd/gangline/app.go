@@ -83,7 +83,7 @@ To begin: "gangline dev" in one terminal, then in another
 	}
 	add("jobs", a.submitCmd(), a.runCmd(), a.jobsCmd(), a.showCmd(), a.logsCmd(), a.cancelCmd())
 	add("jobs", a.whyCmd(), a.planCmd(), a.queuesCmd(), a.reasonsCmd(), a.predictionsCmd(), a.checkpointCmd())
-	add("cluster", a.serverCmd(), a.agentCmd(), a.nodesCmd(), a.drainCmd(), a.undrainCmd(), a.policyCmd(), a.versionCmd())
+	add("cluster", a.serverCmd(), a.agentCmd(), a.nodesCmd(), a.exportCmd(), a.drainCmd(), a.undrainCmd(), a.policyCmd(), a.versionCmd())
 	add("try", a.devCmd(), a.demoCmd(), a.simCmd(), a.benchCmd())
 	root.AddCommand(a.workerCmd(), &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp})
 	return root
