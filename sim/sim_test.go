@@ -75,6 +75,9 @@ func TestSeeds(t *testing.T) {
 		restores, retries, requeues, preemptions = restores+r.Restores, retries+r.Retries, requeues+r.Requeues, preemptions+r.Preemptions
 	}
 	t.Logf("%+v, %d restores, %d retries, %d requeues, %d preemptions", sum, restores, retries, requeues, preemptions)
+	if seeds < 200 {
+		return // too few for the rarest kind to strike for certain
+	}
 	for _, n := range []int{
 		sum.NodeFailures, sum.Reimaged, sum.AgentRestarts, sum.Partitions, sum.SupervisorsLost, sum.LeaderChanges, sum.WorkerFailures,
 		sum.ReportsLost, sum.ReportsRepeated, sum.OrdersRepeated, sum.SubmitsRepeated, sum.SubmitsRetried, sum.Cancels, restores, retries, requeues, preemptions,
