@@ -114,15 +114,16 @@ func (t *Team) behind(member int) (reached uint32, behind bool) {
 }
 
 const (
-	spins  = 2000 // some microseconds: what a member needs that is just behind
-	yields = 30   // each lets another process have the core, if one wants it
+	spins  = 100_000 // some 100 us, where each member has a core: to be woken costs about as much, and a block takes less
+	glance = 100     // where members share cores: whoever is just about to arrive
+	yields = 30      // each lets another process have the core, if one wants it
 )
 
 // await waits for one member: awake for a moment, then giving the core away, then asleep.
 func (t *Team) await(member int, stop func() bool) bool {
-	tries := spins
-	if !t.spin {
-		tries = spins / 20
+	tries := glance
+	if t.spin {
+		tries = spins
 	}
 	for range tries {
 		if _, behind := t.behind(member); !behind {
