@@ -194,6 +194,35 @@ func TestSlowDiskHandsLeadershipOver(t *testing.T) {
 	})
 }
 
+// TestDiskHangsOnLoneServer: where nobody else could lead, a disk that hangs for long stops nothing: the server waits, and goes on.
+func TestDiskHangsOnLoneServer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, stores := faultyWorld(t, 1)
+		w.startAll()
+		defer w.stopAll()
+		l := w.leader()
+		must(t, l, node())
+		hang := make(chan struct{})
+		stores[l.cfg.ID].hang.Store(&hang)
+		done := make(chan error, 1)
+		go func() {
+			_, _, err := l.Propose(testContext(t), submitted("patient"))
+			done <- err
+		}()
+		time.Sleep(25 * time.Second) // virtual; a leader of three would have stopped
+		stores[l.cfg.ID].hang.Store(nil)
+		close(hang)
+		if err := <-done; err != nil && !errors.Is(err, ErrUnknownOutcome) {
+			t.Errorf("propose: %v", err)
+		}
+		if err := l.Err(); err != nil {
+			t.Errorf("the lone server stopped: %v", err)
+		}
+		must(t, l, submitted("next"))
+	})
+}
+
 // rawEntry gives Raft an entry that Propose would never make.
 func rawEntry(t *testing.T, r *Replica, e *raftlogv1.Entry) {
 	t.Helper()

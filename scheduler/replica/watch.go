@@ -131,11 +131,12 @@ func (s *watchedStable) write(f func() error) error {
 // runWatchdog looks for a disk that hangs. Raft's leader would go on sending
 // heartbeats and block the cluster for ever (hashicorp/raft#503). A leader whose
 // write ends late hands leadership over; while it hangs, its Raft loop hears no
-// such request, and the server has to stop.
+// such request, and the server has to stop. A server that is alone waits: there
+// is nobody to hand over to, and its workers and readers lose nothing meanwhile.
 func (r *Replica) runWatchdog() {
 	tick := time.NewTicker(r.cfg.DiskStall / 8)
 	defer tick.Stop()
-	slow := false
+	slow, alone := false, len(r.cfg.Servers) == 1
 	for {
 		select {
 		case <-tick.C:
@@ -146,13 +147,20 @@ func (r *Replica) runWatchdog() {
 		leads := r.leading.Load() != nil
 		switch {
 		case stuck < r.cfg.DiskStall:
-			if slow && leads {
+			if slow && alone {
+				r.log.Warn("the log's disk goes on", "dir", r.cfg.Dir)
+			} else if slow && leads {
 				r.log.Warn("the log's disk is slow: handing leadership over", "dir", r.cfg.Dir)
 				if err := r.yield(); err != nil {
 					r.log.Warn("leadership could not be handed over", "error", err)
 				}
 			}
 			slow = false
+		case alone:
+			if !slow {
+				r.log.Error("a write to the log has not finished: nothing is accepted until it has; check the disk", "for", stuck.Round(time.Millisecond), "dir", r.cfg.Dir)
+			}
+			slow = true
 		case leads && stuck >= r.cfg.DiskStall+transferTimeout, stuck >= followerPatience*r.cfg.DiskStall:
 			r.fail(fmt.Errorf("a write to the log has not finished for %s: this server stops so that another can lead: check the disk under %s", stuck.Round(time.Millisecond), r.cfg.Dir))
 			return
