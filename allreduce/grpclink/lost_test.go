@@ -112,6 +112,8 @@ func TestKilledRankIsNamedByAll(t *testing.T) {
 			groups, relays := joinBehindRelays(t, n, 1, c.path)
 			defer closeAll(groups)
 			loseInCall(t, n, groups, 1, func() {
+				relays[0].freeze() // a killed rank cannot say whom it misses while its second connection still stands
+				relays[1].freeze()
 				relays[0].cut()
 				relays[1].cut()
 			})
