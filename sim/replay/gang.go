@@ -36,7 +36,8 @@ type gang struct {
 	since   cluster.Time
 	pauseAt cluster.Time // while training: when the next checkpoint begins, 0: none does
 	billed  cluster.Time
-	settled bool // the state's epoch is over
+	meter   *meter // its queue's
+	settled bool   // the state's epoch is over
 }
 
 // worker is one process of a gang.
@@ -89,6 +90,7 @@ func (r *reality) start(j *cluster.Job, wk *work) {
 	}
 	g.speed = r.c.Elastic.speed(float64(g.milli) / float64(int64(wk.gpus)*int64(wk.milli)))
 	a := r.w.attemptOf(j.ID)
+	g.meter = &r.w.tally.of(a.job.Queue).meter
 	a.began, a.epoch = r.w.now, j.Epoch
 	if a.first == 0 {
 		a.first = r.w.now

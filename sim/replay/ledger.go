@@ -72,7 +72,9 @@ func (r *reality) bill(g *gang, c cause, until cluster.Time) {
 	if g.settled || until <= g.billed {
 		return
 	}
-	r.w.meter.bill(c, g.milli, span{g.billed, until})
+	all := span{g.billed, until}
+	r.w.meter.bill(c, g.milli, all)
+	g.meter.bill(c, g.milli, all)
 	g.billed = until
 }
 

@@ -399,7 +399,7 @@ func (e *observer) outcome(a *attempt) {
 	if e.watch.Outcome == nil {
 		return
 	}
-	o := Outcome{Row: a.row, Job: &a.job, State: Unfinished, Started: -1, Ended: -1, Preemptions: int(a.stops), Fairness: a.rho}
+	o := Outcome{Row: a.row, Job: &a.job, State: Unfinished, Started: -1, Ended: -1, Now: e.now(), Preemptions: int(a.stops), Fairness: a.rho}
 	if a.first != 0 {
 		o.Started = a.first.Sub(genesis)
 	}

@@ -71,6 +71,8 @@ type QueueReport struct {
 	AvgWait     float64 `json:"avg_wait_s"`
 	P99Wait     float64 `json:"p99_wait_s"`
 	Preemptions int     `json:"preemptions"`
+	Allocation  float64 `json:"gpu_allocation"` // of the whole cluster's GPU time
+	Goodput     float64 `json:"gpu_goodput"`    // likewise
 }
 
 // Speed is how fast a replay was, as its caller measured it.
@@ -91,7 +93,8 @@ type summary struct {
 }
 
 func newSummary(exact int) *summary {
-	s := &summary{window: span{genesis, genesis}, tally: newTally(exact), end: genesis}
+	s := &summary{window: span{genesis, genesis}, end: genesis}
+	s.tally = newTally(exact, &s.window)
 	s.meter.window = &s.window
 	return s
 }
@@ -124,7 +127,8 @@ func (s *summary) report() *Report {
 	r := &s.rep
 	r.StateHash = fmt.Sprintf("%016x", s.hash)
 	r.Makespan = max(s.end.Sub(s.window.from).Seconds(), 0)
-	if room := float64(r.GPUs) * s.window.within(s.window); room > 0 {
+	room := float64(r.GPUs) * s.window.within(s.window)
+	if room > 0 {
 		r.Allocation = s.meter.held / room
 		r.Goodput = (s.meter.held - s.meter.wasted) / room
 	}
@@ -132,7 +136,7 @@ func (s *summary) report() *Report {
 	if r.Failures != nil {
 		r.LostGPU = s.meter.lostGPU()
 	}
-	r.times(s.tally)
+	r.times(s.tally, room)
 	return r
 }
 
@@ -146,8 +150,8 @@ func (w *world) unfinished() {
 	}
 }
 
-// times takes the figures of jobs from a tally.
-func (r *Report) times(t *tally) {
+// times takes the figures of jobs from a tally. Room is the GPU time that there was, in seconds.
+func (r *Report) times(t *tally, room float64) {
 	f := t.all()
 	r.PerQueue = map[string]QueueReport{}
 	r.Jobs, r.Refused, r.Failed, r.Done = f.jobs, f.refused, f.failed, f.jct.count()
@@ -163,10 +167,14 @@ func (r *Report) times(t *tally) {
 	}
 	for _, q := range t.names() {
 		f := t.queues[q]
-		r.PerQueue[q] = QueueReport{
+		x := QueueReport{
 			Jobs: f.jobs, Done: f.jct.count(), AvgJCT: f.jct.mean(), P99JCT: f.jct.quantile(0.99),
 			AvgWait: f.wait.mean(), P99Wait: f.wait.quantile(0.99), Preemptions: f.stops,
 		}
+		if room > 0 {
+			x.Allocation, x.Goodput = f.meter.held/room, (f.meter.held-f.meter.wasted)/room
+		}
+		r.PerQueue[q] = x
 	}
 }
 

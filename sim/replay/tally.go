@@ -26,6 +26,7 @@ type tally struct {
 	ended  int
 	rho    times // finish-time fairness
 	queues map[string]*figures
+	window *span // of the queues' GPU time
 }
 
 // figures are of the jobs of a queue, or of all.
@@ -33,10 +34,11 @@ type figures struct {
 	jobs, refused, failed, stops, stopped int
 	most                                  int32 // stops of one job
 	jct, wait                             times
+	meter                                 meter // of a queue
 }
 
-func newTally(exact int) *tally {
-	return &tally{exact: exact, queues: map[string]*figures{}}
+func newTally(exact int, window *span) *tally {
+	return &tally{exact: exact, queues: map[string]*figures{}, window: window}
 }
 
 // of finds the figures of a queue.
@@ -47,7 +49,7 @@ func (t *tally) of(queue string) *figures {
 		f = t.queues[queue]
 	}
 	if f == nil {
-		f = &figures{}
+		f = &figures{meter: meter{window: t.window}}
 		if t.exact == 0 {
 			f.sketch()
 		}

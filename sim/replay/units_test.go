@@ -133,7 +133,7 @@ func TestFigures(t *testing.T) {
 		// Alone on 8 GPUs for 10 of 100 s, then with another: 100/(100 x 1.9). The other asks for less than its share: 140/50.
 		AvgFairness: fair, P50Fairness: fair, P90Fairness: r.P90Fairness, P99Fairness: r.P99Fairness, MaxFairness: 2.8,
 		Misjudged: 9.892, // nobody had told it anything before
-		PerQueue:  map[string]QueueReport{"default": {Jobs: 3, Done: 2, AvgJCT: 120, P99JCT: 139.6, AvgWait: 45, P99Wait: 89.1}},
+		PerQueue:  map[string]QueueReport{"default": {Jobs: 3, Done: 2, AvgJCT: 120, P99JCT: 139.6, AvgWait: 45, P99Wait: 89.1, Allocation: 1, Goodput: 1}},
 		Commands:  r.Commands, Events: 5, StateHash: r.StateHash,
 	}
 	if diff := cmp.Diff(want, r); diff != "" {

@@ -62,6 +62,7 @@ type Outcome struct {
 	State       string        // finished, failed, unfinished or refused
 	Started     time.Duration // its first start; -1: never
 	Ended       time.Duration // -1: not
+	Now         time.Duration // when this is told: of unfinished jobs, the end of the replay
 	Preemptions int
 	Fairness    float64 // its finish-time fairness, see Report; 0: it has not finished
 }

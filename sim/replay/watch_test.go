@@ -66,6 +66,19 @@ func (l *told) watch() *Watch {
 	}
 }
 
+// queuesAddUp holds that queues' GPU time is all of it.
+func queuesAddUp(t *testing.T, r *Report) {
+	t.Helper()
+	held, useful := 0.0, 0.0
+	for _, q := range r.PerQueue { // any order: sums
+		held += q.Allocation
+		useful += q.Goodput
+	}
+	if held == 0 || math.Abs(held-r.Allocation) > 1e-9 || math.Abs(useful-r.Goodput) > 1e-9 {
+		t.Errorf("queues held %g of the GPU time, %g at work; all held %g, %g at work", held, useful, r.Allocation, r.Goodput)
+	}
+}
+
 // TestWatchAddsUp: what a watch is told in pieces gives the report's figures, with parts too, and watching changes nothing.
 func TestWatchAddsUp(t *testing.T) {
 	t.Parallel()
@@ -84,6 +97,7 @@ func TestWatchAddsUp(t *testing.T) {
 		if diff := cmp.Diff(unwatched, r); diff != "" {
 			t.Errorf("watching changed the report: %s", diff)
 		}
+		queuesAddUp(t, r)
 		jct, service := 0.0, 0.0
 		for _, j := range busyJobs() {
 			service += float64(j.GPUs) * j.Length.Seconds()
@@ -161,6 +175,7 @@ func TestWatchUnderFaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		queuesAddUp(t, unwatched)
 		l := &told{}
 		cfg.Watch = l.watch()
 		lost, epochs := 0, 0

@@ -317,7 +317,9 @@ func (w *world) finished(a *attempt) {
 
 // measure adds up a job's epoch until now.
 func (w *world) measure(a *attempt) {
-	w.meter.epoch(a.held, span{a.began, w.now}, a.worked)
+	all := span{a.began, w.now}
+	w.meter.epoch(a.held, all, a.worked)
+	w.tally.of(a.job.Queue).meter.epoch(a.held, all, a.worked)
 }
 
 // tell reports all workers of a job's epoch, node by node.
