@@ -108,7 +108,10 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 	}
 	var aside []*entry
 	defer func() { x.bringAllBack(aside) }()
-	looks, fills := triesPerClaim*x.left, maxFill
+	looks, fills := 0, maxFill
+	if x.left > 0 && x.blockedMatter() {
+		looks = triesPerClaim * x.left
+	}
 	for len(plan.Starts) < x.cfg.MaxStarts {
 		var l *lane
 		if sh := x.open.top(); sh != nil {

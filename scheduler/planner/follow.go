@@ -172,6 +172,9 @@ func (x *Index) refresh(e *entry, j *cluster.Job) {
 	if was.Kept != j.Kept {
 		x.keep(j)
 	}
+	if was.Expected != j.Expected && e.lane != nil {
+		x.ripen(e)
+	}
 	if e.lane != nil && j.Reason != e.lane.blocked && e.lane.blocked != "" {
 		x.unsay(e)
 	}

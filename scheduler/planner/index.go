@@ -48,6 +48,7 @@ type Index struct {
 	whyNext     int          // the shape that reconsider looked at last
 	unsaid      []*lane      // lanes with something to say to their jobs
 	kept        map[cluster.JobID]*keeping
+	ripening    heapOf[ripening]                // see overdue.go
 	keptList    []cluster.JobID                 // of them, see keptInOrder; nil: to be made
 	jobHolds    map[cluster.NodeID][]fleet.Hold // by what is kept for jobs
 	windowHolds map[cluster.NodeID][]fleet.Hold // by the policy's reservations

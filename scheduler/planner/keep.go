@@ -38,6 +38,9 @@ func (x *Index) unkeep(id cluster.JobID) {
 	}
 	delete(x.kept, id)
 	x.keptList, x.news = nil, true
+	if e := x.pending[id]; e != nil && e.lane != nil {
+		x.ripen(e)
+	}
 	for _, n := range k.kept.Nodes {
 		x.jobHolds[n] = slices.DeleteFunc(x.jobHolds[n], func(h fleet.Hold) bool { return h.Job == id })
 		if len(x.jobHolds[n]) == 0 {
@@ -135,28 +138,6 @@ func (x *Index) reserveNext(l *lane, plan *Plan) *entry {
 	x.setAside(e)
 	return e
 }
-
-// overdue reports whether a job has waited long enough for nodes to be kept for
-// it: the policy's time, and in the order gangline until its virtual deadline or
-// a long time for a job of its length, since before that the jobs that pass it are meant to. One GPU
-// needs nothing kept: the first that comes free is its own.
-func (x *Index) overdue(e *entry) bool {
-	j := e.job
-	if j.Spec.Least() <= 1 || x.now.Sub(j.PendingAt) < x.policy.Backfill.HoldAfter {
-		return false
-	}
-	long := max(longWait*x.policy.Backfill.HoldAfter, longRuns*j.Expected)
-	return x.policy.Order != cluster.OrderGangline || j.Expected == 0 ||
-		x.now.Sub(j.PendingAt) >= long || int64(x.now)/1e6 >= e.key
-}
-
-// A job that has waited longWait times the policy's time, and longRuns times as
-// long as it is expected to run, has waited long. Nodes that were kept for every
-// gang that waits an hour stood idle most of the time where gangs run for days.
-const (
-	longWait = 12
-	longRuns = 8
-)
 
 // mayKeep reports whether so many more nodes may be kept: not more than a part
 // of all in sum, so that an overload does not leave most of them idle; but those

@@ -33,6 +33,7 @@ func (x *Index) line(e *entry) {
 	l := x.laneOf(e.job)
 	e.lane = l
 	x.ask(l.shape.Shape, 1)
+	x.ripen(e)
 	head := l.jobs.top()
 	l.jobs.push(e)
 	if l.jobs.top() != head {

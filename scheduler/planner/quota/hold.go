@@ -100,6 +100,10 @@ func (t *Tree) Check(q *Queue, user, gpuType string, milli int64) Verdict {
 	return v
 }
 
+// HasLimits reports whether any queue of the policy has a limit. Without one
+// Check never refuses.
+func (t *Tree) HasLimits() bool { return t.limited }
+
 // Unlimited is what Most returns where no limit holds.
 const Unlimited = math.MaxInt64
 

@@ -20,6 +20,7 @@ type Tree struct {
 	clock  clock
 
 	promises bool // some queue has a quota
+	limited  bool // some queue has a limit, of its own or of one user
 }
 
 // gpuType is what the tree knows of a type of GPU.
@@ -82,6 +83,7 @@ func New(p *cluster.Policy) *Tree {
 			n.below = map[string]int64{}
 		}
 		n.limit = t.limits(q.Limit)
+		t.limited = t.limited || len(q.Limit) > 0 || n.user > 0
 		n.quota, n.names = t.promised(q.Quota), len(q.Quota) > 0
 		if n.rest = slices.Clone(n.quota.of); n.quota.ofAny {
 			n.rest = []int64{0}

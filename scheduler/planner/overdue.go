@@ -1,0 +1,92 @@
+package planner
+
+import (
+	"math"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// overdueAt is when a job will have waited long enough for nodes to be kept for
+// it, or 0 for never: the policy's time, and in the order gangline until its
+// virtual deadline or a long time for a job of its length, since before that
+// the jobs that pass it are meant to. One GPU needs nothing kept: the first that
+// comes free is its own.
+func (x *Index) overdueAt(e *entry) cluster.Time {
+	j, after := e.job, x.policy.Backfill.HoldAfter
+	if j.Spec.Least() <= 1 {
+		return 0
+	}
+	at := j.PendingAt.Add(after)
+	if x.policy.Order == cluster.OrderGangline && j.Expected != 0 {
+		long := j.PendingAt.Add(max(longWait*after, longRuns*j.Expected))
+		deadline := cluster.Time(min(e.key, math.MaxInt64/1_000_000) * 1_000_000)
+		at = max(at, min(long, deadline))
+	}
+	return at
+}
+
+// overdue reports whether a job has waited long enough.
+func (x *Index) overdue(e *entry) bool {
+	at := x.overdueAt(e)
+	return at != 0 && x.now >= at
+}
+
+// A job that has waited longWait times the policy's time, and longRuns times as
+// long as it is expected to run, has waited long. Nodes that were kept for every
+// gang that waits an hour stood idle most of the time where gangs run for days.
+const (
+	longWait = 12
+	longRuns = 8
+)
+
+// ripening is when a pending gang will be overdue. The heap of them holds what
+// was so once: what is not so any more is passed over when its time comes. So
+// most plans see at a glance that nobody is overdue.
+type ripening struct {
+	when cluster.Time
+	job  cluster.JobID
+}
+
+func (r ripening) before(o ripening) bool {
+	return r.when < o.when || (r.when == o.when && r.job < o.job)
+}
+func (r ripening) at() int    { return 0 } // only the first is ever taken out
+func (r ripening) moveTo(int) {}
+
+// ripen notes when a job in a lane will be overdue.
+func (x *Index) ripen(e *entry) {
+	if at := x.overdueAt(e); at != 0 && !x.policy.Backfill.Off && x.policy.Backfill.Reserve > 0 {
+		x.ripening.push(ripening{at, e.job.ID})
+	}
+	if x.ripening.len() > 4*len(x.pending)+1024 { // mostly what is not so any more
+		x.ripening.items = x.ripening.items[:0]
+		for _, e := range x.pending { // any order: it is a heap
+			if e.lane != nil && x.kept[e.job.ID] == nil {
+				x.ripening.push(ripening{x.overdueAt(e), e.job.ID})
+			}
+		}
+	}
+}
+
+// anyOverdue reports whether a job is overdue for which nothing is kept yet.
+func (x *Index) anyOverdue() bool {
+	for x.ripening.len() > 0 {
+		r := x.ripening.top()
+		if r.when > x.now {
+			return false
+		}
+		if e := x.pending[r.job]; e != nil && e.lane != nil && x.kept[r.job] == nil && x.overdueAt(e) == r.when {
+			return true
+		}
+		x.ripening.remove(r)
+	}
+	return false
+}
+
+// blockedMatter reports whether a look at those that wait for room, in their
+// turn, may change anything: somebody is overdue; what is kept for others may be
+// of use to them; or they may belong elsewhere by now, since a limit, a fair
+// share or a quota moves them.
+func (x *Index) blockedMatter() bool {
+	return len(x.kept)+len(x.policy.Windows)+len(x.arrays) > 0 || x.hasQuota || x.fair() || x.tree.HasLimits() || x.anyOverdue()
+}

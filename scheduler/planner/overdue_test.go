@@ -1,0 +1,38 @@
+package planner
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// TestOverdueIsNoticed: whatever happens, the heap of those that will be overdue
+// says what a look at all who wait says.
+func TestOverdueIsNoticed(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, nil)
+		gpus := w.drawNodes(t)
+		w.try(&cluster.SetPolicy{Policy: drawPolicy(t, gpus), Any: true})
+		for range rapid.IntRange(5, 30).Draw(t, "rounds") {
+			w.happen(t, gpus)
+			w.pass(time.Duration(rapid.SampledFrom([]int{0, 60, 600, 40_000}).Draw(t, "pass")) * time.Second)
+			p := w.plan(rapid.Bool().Draw(t, "thorough"))
+			w.enact(&p)
+			w.plan(false) // follows
+			x, want := w.x, false
+			for _, e := range x.pending { // any order: any will do
+				want = want || e.lane != nil && x.kept[e.job.ID] == nil && x.overdue(e)
+			}
+			if b := &x.policy.Backfill; b.Off || b.Reserve == 0 {
+				continue // nobody asks
+			}
+			if got := x.anyOverdue(); got != want {
+				t.Fatalf("somebody is overdue: %t, says the heap: %t", want, got)
+			}
+		}
+	})
+}
