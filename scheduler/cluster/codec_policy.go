@@ -19,11 +19,15 @@ func (p *Policy) code(c *coder) {
 	c.i32(&p.Defrag.MaxPerHour)
 	c.dur(&p.Defrag.MaxCost)
 	codeList(c, &p.Windows, codeWindow)
-	if c.version < 3 {
-		return
+	if c.version >= 3 {
+		for i := range p.Levels {
+			codeList(c, &p.Levels[i].Domains, func(c *coder, d *LevelDomain) { c.str(&d.Name); codeList(c, &d.Nodes, codeStr) })
+		}
 	}
-	for i := range p.Levels {
-		codeList(c, &p.Levels[i].Domains, func(c *coder, d *LevelDomain) { c.str(&d.Name); codeList(c, &d.Nodes, codeStr) })
+	if c.version >= 4 {
+		c.dur(&p.Setback)
+	} else if c.reading {
+		p.Setback = defaultSetback
 	}
 }
 

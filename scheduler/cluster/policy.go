@@ -14,6 +14,7 @@ import (
 type Policy struct {
 	Order      OrderName
 	HalfLife   time.Duration // after which past use counts half in fair share
+	Setback    time.Duration // by which twice the fair share puts a job back; 0: no fair share
 	Weights    []TypeWeight  // of GPU types in fair share; a type not named weighs 1
 	Queues     []QueuePolicy // sorted by path
 	Levels     []Level       // of the topology, widest first; "node" is always the narrowest and not named
@@ -127,14 +128,18 @@ const (
 	maxTypeCounts  = 64
 	maxWeightMilli = 1_000_000
 	maxQuotaGPUs   = 1 << 24
+	maxSetback     = 30 * 24 * time.Hour
 	maxPolicySpan  = 10 * 365 * 24 * time.Hour
 )
+
+// defaultSetback also holds for policies of releases that did not know it.
+const defaultSetback = 6 * time.Hour
 
 // DefaultPolicy is what holds until SetPolicy: one queue for all, the gangline
 // order, preemption of jobs that allow it, and backfill.
 func DefaultPolicy() *Policy {
 	return &Policy{
-		Order: OrderGangline, Score: ScoreGangline, HalfLife: 7 * 24 * time.Hour,
+		Order: OrderGangline, Score: ScoreGangline, HalfLife: 7 * 24 * time.Hour, Setback: defaultSetback,
 		Levels: []Level{
 			{Name: "block", Label: "topology.gangline.dev/block"},
 			{Name: "rack", Label: "topology.gangline.dev/rack"},

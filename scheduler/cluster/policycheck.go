@@ -26,6 +26,9 @@ func (p *Policy) Validate() error {
 	if p.HalfLife < time.Minute || p.HalfLife > maxPolicySpan {
 		bad("fair_share.half_life: %s is not in 1m..10 years", p.HalfLife)
 	}
+	if p.Setback < 0 || p.Setback > maxSetback {
+		bad("fair_share.setback: %s is not in 0s..30 days", p.Setback)
+	}
 	for i, w := range p.Weights {
 		if err := validateType(w.Type); err != nil {
 			bad("fair_share.gpu_weights: %s", err)

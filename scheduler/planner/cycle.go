@@ -46,15 +46,16 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 		x.review(&plan)
 	}
 	// 3. Jobs for which nodes are kept, so that what has come free for them is
-	//    theirs whatever their place in the order is by now.
-	x.startKept(&plan)
-	defer x.holdLimits()()
+	//    theirs whatever their place in the order is by now, but for jobs of a
+	//    higher priority that borrow nothing.
 	if thorough {
 		x.openFills()
 	}
+	kept := x.startKept(x.keptInOrder(), x.ahead(x.openLane(), maxFill), &plan)
+	defer x.holdLimits()()
 	// 4. All others in order, each where it fits best; what is kept for those
 	//    that do not fit, those behind them do not get.
-	blocker := x.startInOrder(&plan)
+	blocker := x.startInOrder(&plan, kept)
 	if thorough {
 		// 5. What may be stopped for the first that could not start.
 		x.preempt(&plan)
@@ -102,7 +103,7 @@ func (x *Index) refreshOffsets() {
 
 // startInOrder starts what fits, in order. It returns the lane that blocks all
 // behind it, if the policy has no backfill.
-func (x *Index) startInOrder(plan *Plan) *lane {
+func (x *Index) startInOrder(plan *Plan, kept []cluster.JobID) *lane {
 	if x.policy.Backfill.Off {
 		x.openAll() // whether or not anything fits: the first one blocks
 	}
@@ -113,10 +114,14 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 		looks = triesPerClaim * x.left
 	}
 	for len(plan.Starts) < x.cfg.MaxStarts {
-		var l *lane
-		if sh := x.open.top(); sh != nil {
-			if l = sh.lanes.top(); x.moved(l) {
-				continue // what this plan has started counts at once
+		l := x.openLane()
+		if l != nil && x.moved(l) {
+			continue // what this plan has started counts at once
+		}
+		if len(kept) > 0 {
+			if rest := x.startKept(kept, x.ahead(l, fills), plan); len(rest) < len(kept) {
+				kept = rest
+				continue
 			}
 		}
 		if f := x.nextFill(); f != nil && fills > 0 && (l == nil || f.before(l)) {
@@ -142,6 +147,14 @@ func (x *Index) startInOrder(plan *Plan) *lane {
 		if !started && x.policy.Backfill.Off && (l.held || l.shape.closed) {
 			return l // it waits for GPUs; who waits for a limit or its array blocks nobody
 		}
+	}
+	return nil
+}
+
+// openLane is the first lane that may fit; nil: none.
+func (x *Index) openLane() *lane {
+	if sh := x.open.top(); sh != nil {
+		return sh.lanes.top()
 	}
 	return nil
 }
@@ -260,7 +273,7 @@ func (x *Index) take(e *entry, st start, plan *Plan) {
 
 // query says who asks the fleet.
 func (x *Index) query(j *cluster.Job, types []string) fleet.Query {
-	q := fleet.Query{Job: j.ID, Queue: j.Spec.Queue, Avoid: j.Avoid, Types: types}
+	q := fleet.Query{Job: j.ID, Priority: j.Spec.Priority, Last: !x.passes(j), Queue: j.Spec.Queue, Avoid: j.Avoid, Types: types}
 	if !x.claiming {
 		q.End = x.endOf(j, x.now)
 	}

@@ -9,8 +9,8 @@ import (
 const maxFill = 256
 
 // openFills lists the lanes that may use nodes which are kept for others, since
-// they will be gone by then or belong to the queue for which the nodes are
-// reserved, though no other gang of their shape fits. Each has its turn in
+// they will be gone by then, have a higher priority, or belong to the queue for
+// which the nodes are reserved, though no other gang of their shape fits. Each has its turn in
 // startInOrder.
 func (x *Index) openFills() {
 	x.fills = x.fills[:0]
@@ -59,8 +59,10 @@ func (x *Index) nextFill() *lane {
 	return nil
 }
 
-// refill puts a lane to its place in the list.
+// refill puts a lane to its place in the list, less those that have nothing to
+// try any more.
 func (x *Index) refill(l *lane) {
+	x.fills = slices.DeleteFunc(x.fills, func(o *lane) bool { return o.jobs.len() == 0 })
 	i := sort.Search(len(x.fills), func(i int) bool { return l.before(x.fills[i]) })
 	x.fills = slices.Insert(x.fills, i, l)
 }
@@ -79,7 +81,7 @@ func (x *Index) mayFill(l *lane) bool {
 	j := l.jobs.top().job
 	end := x.endOf(j, x.now)
 	for _, k := range x.kept { // any order: any will do
-		if end != 0 && end <= k.kept.At {
+		if end != 0 && end <= k.kept.At || k.priority < j.Spec.Priority && !l.borrow {
 			return true
 		}
 	}

@@ -12,8 +12,9 @@ import (
 
 // keeping is what the state says is kept for a pending job.
 type keeping struct {
-	e    cluster.JobID
-	kept *cluster.Kept
+	e        cluster.JobID
+	priority int32
+	kept     *cluster.Kept
 }
 
 // keep takes what is kept for a job from the state.
@@ -23,10 +24,10 @@ func (x *Index) keep(j *cluster.Job) {
 		return
 	}
 	x.news = true
-	x.kept[j.ID] = &keeping{e: j.ID, kept: j.Kept}
+	x.kept[j.ID] = &keeping{e: j.ID, priority: j.Spec.Priority, kept: j.Kept}
 	x.keptList = nil
 	for _, id := range j.Kept.Nodes {
-		x.jobHolds[id] = append(x.jobHolds[id], fleet.Hold{Job: j.ID, At: j.Kept.At})
+		x.jobHolds[id] = append(x.jobHolds[id], fleet.Hold{Job: j.ID, Priority: j.Spec.Priority, At: j.Kept.At})
 		x.setHolds(id)
 	}
 }
@@ -62,41 +63,6 @@ func (x *Index) setHolds(id cluster.NodeID) {
 	holds := slices.Concat(x.jobHolds[id], x.windowHolds[id])
 	slices.SortFunc(holds, func(a, b fleet.Hold) int { return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.Queue, b.Queue)) })
 	x.fleet.SetHolds(id, holds)
-}
-
-// startKept starts the jobs for which nodes are kept as soon as they fit, the
-// longest kept first.
-func (x *Index) startKept(plan *Plan) {
-	for _, id := range x.keptInOrder() {
-		e := x.pending[id]
-		if e == nil || e.lane == nil {
-			continue // in back-off
-		}
-		types, blocked := x.allowed(e.lane)
-		if blocked != nil || x.arrayFull(e.job) {
-			continue
-		}
-		if st, ok := x.place(e, types); ok {
-			x.take(e, st, plan)
-		}
-	}
-}
-
-// keptInOrder lists them. The result stays as it is while what is kept changes.
-func (x *Index) keptInOrder() []cluster.JobID {
-	if len(x.kept) == 0 || x.keptList != nil {
-		return x.keptList
-	}
-	all := make([]*keeping, 0, len(x.kept))
-	for _, k := range x.kept { // any order: sorted below
-		all = append(all, k)
-	}
-	slices.SortFunc(all, func(a, b *keeping) int { return cmp.Or(cmp.Compare(a.kept.Made, b.kept.Made), cmp.Compare(a.e, b.e)) })
-	x.keptList = make([]cluster.JobID, len(all))
-	for i, k := range all {
-		x.keptList[i] = k.e
-	}
-	return x.keptList
 }
 
 // rekeepAfter is how long a reservation stands before it is looked at again:
@@ -306,17 +272,6 @@ func earliest(all []coming, need int32) ([]cluster.NodeID, cluster.Time) {
 		}
 	}
 	return nil, 0
-}
-
-// keptFromAny reports whether a node is kept for another job, or reserved for
-// others than a job's queue: what comes free there is not for it.
-func (x *Index) keptFromAny(id cluster.NodeID, j *cluster.Job) bool {
-	if len(x.jobHolds) == 0 && len(x.windowHolds) == 0 {
-		return false
-	}
-	mine := slices.ContainsFunc(x.jobHolds[id], func(h fleet.Hold) bool { return h.Job == j.ID })
-	other := func(h fleet.Hold) bool { return h.Job != 0 && !mine || h.Job == 0 && !Below(j.Spec.Queue, h.Queue) }
-	return slices.ContainsFunc(x.jobHolds[id], other) || slices.ContainsFunc(x.windowHolds[id], other)
 }
 
 // farFuture stands for an end that nobody can foretell.

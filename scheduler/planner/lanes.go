@@ -293,15 +293,15 @@ func (x *Index) setBorrow(l *lane, borrow bool) {
 	}
 }
 
-// offsetStep is how finely fair share moves lanes, in thousandths of a level:
-// finer steps would move all lanes of a branch at each start and end.
+// offsetStep is how finely fair share moves lanes, in thousandths of a
+// doubling: finer steps would move all lanes of a branch at each start and end.
 const offsetStep = 125
 
 // group is the lanes of one user in one queue: fair share moves them together.
 type group struct {
 	q      *quota.Queue
 	user   string
-	offset int64 // added to every key
+	offset int64 // added to every key, in milliseconds
 	lanes  []*lane
 }
 
@@ -321,18 +321,21 @@ func (x *Index) groupOf(q *quota.Queue, user string) *group {
 	return g
 }
 
-// offsetOf is what fair share adds to the keys of a group's jobs.
+// offsetOf is by how many milliseconds fair share puts back a group's jobs: as
+// if they were submitted a setback later for each doubling of the fair part.
+// So it cannot starve anyone: Factor has bounds.
 func (x *Index) offsetOf(g *group) int64 {
 	if !x.fair() {
 		return 0
 	}
 	f := x.tree.Factor(g.q, g.user, x.now)
-	return (f+offsetStep*1024)/offsetStep*offsetStep - offsetStep*1024
+	steps := (f+offsetStep*1024)/offsetStep - 1024
+	return steps * x.policy.Setback.Milliseconds() * offsetStep / 1000
 }
 
 // fair reports whether the order knows fair share.
 func (x *Index) fair() bool {
-	return x.policy.Order == cluster.OrderGangline && len(x.policy.Queues) > 0
+	return x.policy.Order == cluster.OrderGangline && x.policy.Setback > 0
 }
 
 // reweigh moves a group to where its use puts it, and reports whether it moved.

@@ -260,9 +260,7 @@ func drawFull(t *rapid.T) *world {
 			}
 		}
 	}
-	if len(p.Queues) > 0 && p.Order == cluster.OrderGangline {
-		p.Order = cluster.OrderFIFO
-	}
+	p.Setback = 0
 	p.Preemption.Off, p.Defrag.On, p.Backfill.Off, p.Backfill.Reserve = true, false, false, 0
 	w.apply(&cluster.SetPolicy{Policy: p, Any: true})
 	for range rapid.IntRange(2, 25).Draw(t, "jobs") {

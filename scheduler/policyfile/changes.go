@@ -49,6 +49,7 @@ func things(p *cluster.Policy) []thing {
 	add("order", word(string(p.Order)))
 	add("score", word(string(p.Score)))
 	add("fair_share.half_life", length(p.HalfLife))
+	add("fair_share.setback", length(p.Setback))
 	for _, w := range p.Weights {
 		add("fair_share.gpu_weights: "+w.Type, milli(w.Milli))
 	}

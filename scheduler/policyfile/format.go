@@ -18,7 +18,7 @@ func Format(p *cluster.Policy) []byte {
 	root := block(
 		"order", word(string(p.Order)),
 		"score", word(string(p.Score)),
-		"fair_share", block("half_life", length(p.HalfLife), "gpu_weights", weightsNode(p.Weights)),
+		"fair_share", block("half_life", length(p.HalfLife), "setback", length(p.Setback), "gpu_weights", weightsNode(p.Weights)),
 		"topology", levelsNode(p.Levels),
 		"preemption", block(
 			"enabled", truth(!p.Preemption.Off),

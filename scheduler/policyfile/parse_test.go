@@ -17,7 +17,7 @@ import (
 const whole = `
 order: las
 score: fgd
-fair_share: {half_life: 2d, gpu_weights: {h100: 2, a100: 0.5}}
+fair_share: {half_life: 2d, setback: 90m, gpu_weights: {h100: 2, a100: 0.5}}
 topology: [{level: row, label: row}, {level: rack, label: topology.gangline.dev/rack}]
 preemption: {enabled: false, min_runtime: 10m, restart_cost: 90s, max_per_job: 3, min_gain: 1.5}
 backfill: {enabled: false, reserve: 2, hold_after: 1m}
@@ -48,7 +48,7 @@ func TestParse(t *testing.T) {
 		return cluster.Time(v.UnixNano())
 	}
 	want := &cluster.Policy{
-		Order: cluster.OrderLAS, Score: cluster.ScoreFGD, HalfLife: 48 * time.Hour,
+		Order: cluster.OrderLAS, Score: cluster.ScoreFGD, HalfLife: 48 * time.Hour, Setback: 90 * time.Minute,
 		Weights:    []cluster.TypeWeight{{Type: "a100", Milli: 500}, {Type: "h100", Milli: 2000}},
 		Levels:     []cluster.Level{{Name: "row", Label: "row"}, {Name: "rack", Label: "topology.gangline.dev/rack"}},
 		Preemption: cluster.Preemption{Off: true, MinRuntime: 10 * time.Minute, RestartCost: 90 * time.Second, MaxPerJob: 3, MinGain: 1500},
@@ -137,6 +137,7 @@ func TestErrors(t *testing.T) {
 		"backfill: {enabled: yes}":              `line 1, column 21: backfill.enabled: "yes" is not true or false`,
 		"backfill: {reserve: 1000}":             `line 1, column 21: backfill.reserve: 1000 is not in 0..64`,
 		"backfill: 3":                           `line 1, column 11: backfill: expected a map, not a single value`,
+		"fair_share: {setback: 31d}":            `line 1, column 23: fair_share.setback: 744h0m0s is not in 0s..30 days`,
 		"fair_share: {half_life: 1s}":           `line 1, column 25: fair_share.half_life: 1s is not in 1m..10 years`,
 		"fair_share: {gpu_weights: {h100: -1}}": `line 1, column 34: fair_share.gpu_weights: h100: -1 is not in 0.001..1000`,
 		"topology: rack":                        `line 1, column 11: topology: expected a list, not a single value`,

@@ -24,6 +24,7 @@ func (r *reader) sections() []field {
 		{name: "score", read: text(func(v string) { p.Score = cluster.ScoreName(v) })},
 		{name: "fair_share", below: []field{
 			{name: "half_life", read: span(&p.HalfLife)},
+			{name: "setback", read: span(&p.Setback)},
 			{name: "gpu_weights", read: readWeights},
 		}},
 		{name: "topology", read: readLevels},

@@ -10,28 +10,32 @@ import (
 
 // Hold keeps a node for a job, or for the jobs of a queue and of those below
 // it. Without either nobody may have it. A gang that will be gone by At may
-// use the node in any case. Of several holds all must let a gang use the node,
-// but jobs for which a node is kept share it.
+// use the node in any case, and one of higher priority one that is kept for a
+// job. Of several holds all must let a gang use the node, but jobs of one
+// priority for which a node is kept share it.
 type Hold struct {
-	Job   cluster.JobID
-	Queue string
-	At    cluster.Time // 0: kept from now on
+	Job      cluster.JobID
+	Priority int32 // of the job
+	Queue    string
+	At       cluster.Time // 0: kept from now on
 }
 
 // Query is who asks.
 type Query struct {
-	Job   cluster.JobID
-	Queue string
-	End   cluster.Time     // when the gang will be gone; 0: unknown, so never
-	Avoid []cluster.NodeID // used only if there is no other way
-	Types []string         // only these GPU types, of those that the shape allows; nil: all of them
-	Any   bool             // as if no node were kept for anyone
+	Job      cluster.JobID
+	Priority int32
+	Last     bool // after all jobs for which nodes are kept, whatever its priority
+	Queue    string
+	End      cluster.Time     // when the gang will be gone; 0: unknown, so never
+	Avoid    []cluster.NodeID // used only if there is no other way
+	Types    []string         // only these GPU types, of those that the shape allows; nil: all of them
+	Any      bool             // as if no node were kept for anyone
 }
 
 // opens reports whether a hold lets a query use the node.
 func (h *Hold) opens(q *Query) bool {
 	switch {
-	case h.Job != 0 && h.Job == q.Job, q.End != 0 && q.End <= h.At:
+	case h.Job != 0 && (h.Job == q.Job || h.Priority < q.Priority && !q.Last), q.End != 0 && q.End <= h.At:
 		return true
 	case h.Queue == "" || !strings.HasPrefix(q.Queue, h.Queue):
 		return false
@@ -42,7 +46,7 @@ func (h *Hold) opens(q *Query) bool {
 
 // compareHolds orders holds; the order has no meaning but that it is one.
 func compareHolds(a, b Hold) int {
-	return cmp.Or(cmp.Compare(a.Job, b.Job), strings.Compare(a.Queue, b.Queue), cmp.Compare(a.At, b.At))
+	return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.Priority, b.Priority), strings.Compare(a.Queue, b.Queue), cmp.Compare(a.At, b.At))
 }
 
 // group is the nodes that are kept for the same.
@@ -53,11 +57,11 @@ type group struct {
 }
 
 // open reports whether all holds of the group let a query use its nodes. Jobs
-// for which the same nodes are kept do not keep them from each other.
+// of one priority for which the same nodes are kept do not keep them from each other.
 func (g *group) open(q *Query) bool {
 	mine := slices.ContainsFunc(g.holds, func(h Hold) bool { return h.Job != 0 && h.Job == q.Job })
 	for i := range g.holds {
-		if h := &g.holds[i]; !h.opens(q) && (h.Job == 0 || !mine) {
+		if h := &g.holds[i]; !h.opens(q) && (h.Job == 0 || !mine || h.Priority > q.Priority) {
 			return false
 		}
 	}

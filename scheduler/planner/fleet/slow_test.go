@@ -86,7 +86,7 @@ func (x *slowNode) open(q *Query) bool {
 		mine = mine || (x.holds[i].Job != 0 && x.holds[i].Job == q.Job)
 	}
 	for i := range x.holds {
-		if !x.holds[i].opens(q) && (x.holds[i].Job == 0 || !mine) {
+		if !x.holds[i].opens(q) && (x.holds[i].Job == 0 || !mine || x.holds[i].Priority > q.Priority) {
 			return false
 		}
 	}
