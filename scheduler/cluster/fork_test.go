@@ -136,3 +136,41 @@ func TestSurvival(t *testing.T) {
 		t.Errorf("who has had 60 ends at %d", past/gpuSecond)
 	}
 }
+
+// TestHoldersAreWrittenOnlyWhereNobodySees: a node that was made since the last
+// snapshot is written into; one that a snapshot has is copied first.
+func TestHoldersAreWrittenOnlyWhereNobodySees(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	first := f.ok(&SubmitJob{RequestID: "1", User: "ann", Spec: spec(1)}).Job
+	second := f.ok(&SubmitJob{RequestID: "2", User: "ann", Spec: spec(1)}).Job
+	f.ok(f.on(first, "0-0"))
+	id := f.s.Job(first).Workers[0].Node
+	mine := f.s.Node(id)
+	f.report(first, 0, WorkerExited, 0)
+	if f.s.Node(id) != mine || mine.Holds() {
+		t.Fatalf("a node that only the state has was copied, or holds what was let go")
+	}
+	view := f.s.Snapshot()
+	hash := view.Hash()
+	for range 2 { // the second time the copy is written into
+		f.ok(f.on(second, "0-0"))
+		if now := f.s.Node(id); now == mine || mine.Holds() || !now.Holds() || view.Node(id) != mine {
+			t.Fatalf("the snapshot's node was written into")
+		}
+		f.ok(&EvictJob{Job: second, Epoch: f.s.Job(second).Epoch, Cause: StopPreempt})
+		f.report(second, 0, WorkerExited, 0)
+	}
+	fork := view.Fork(nil)
+	for _, g := range []*State{fork, f.s} {
+		r := g.Apply(g.Index()+1, g.Now(), &StartJob{Job: second, Epoch: g.Job(second).Epoch + 1, Workers: []Placement{
+			{Node: id, GPUs: []string{mine.GPUs[0].UUID}},
+		}})
+		if r.Code != OK {
+			t.Fatal(r.Message)
+		}
+	}
+	if view.Hash() != hash || mine.Holds() {
+		t.Fatalf("the snapshot has changed")
+	}
+}

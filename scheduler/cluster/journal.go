@@ -7,6 +7,7 @@ type journal struct {
 	origin  *byte    // tells a state and its snapshots from any other state
 	first   uint64   // sequence number of changes[0]
 	changes []Change // appended by the owner; a snapshot's part is never overwritten
+	shared  bool     // a snapshot may have a part of changes
 }
 
 // maxJournal bounds what is remembered. Who is further behind reads all anew.
@@ -20,9 +21,12 @@ func (s *State) touch(c Change) {
 	}
 	if len(j.changes) >= 2*maxJournal {
 		drop := len(j.changes) - maxJournal
-		kept := make([]Change, maxJournal, 2*maxJournal)
+		kept := j.changes[:maxJournal]
+		if j.shared {
+			kept = make([]Change, maxJournal, 2*maxJournal)
+		}
 		copy(kept, j.changes[drop:])
-		j.first, j.changes = j.first+uint64(drop), kept
+		j.first, j.changes, j.shared = j.first+uint64(drop), kept, false
 	}
 	j.changes = append(j.changes, c)
 }
@@ -31,7 +35,8 @@ func (s *State) touch(c Change) {
 // seen by the other.
 func (j *journal) fork() journal {
 	n := len(j.changes)
-	return journal{origin: j.origin, first: j.first, changes: j.changes[:n:n]}
+	j.shared = true
+	return journal{origin: j.origin, first: j.first, changes: j.changes[:n:n], shared: true}
 }
 
 // Cursor is a place in a state's journal. The zero Cursor is before every state.
@@ -48,7 +53,8 @@ func (s *State) Cursor() Cursor {
 // ChangesSince returns what changed after a place, in order, an object as often
 // as it changed. It is false if that is not known: the place is too long ago,
 // or of another state. A snapshot to which Apply was called goes its own way:
-// who follows it must not go back to the original. The result is not to be edited.
+// who follows it must not go back to the original. The result is not to be
+// edited, and valid until the next Apply.
 func (s *State) ChangesSince(c Cursor) ([]Change, bool) {
 	j := &s.journal
 	if c.origin == nil || c.origin != j.origin || c.seq < j.first || c.seq > j.first+uint64(len(j.changes)) {

@@ -50,8 +50,7 @@ func (s *State) applyStart(c *StartJob) Result {
 
 // hold marks the job's GPUs on one node as held.
 func (s *State) hold(j *Job, id NodeID) {
-	n := *s.Node(id)
-	n.GPUs = slices.Clone(n.GPUs)
+	n := s.ownNode(s.Node(id))
 	for i := range j.Workers {
 		if j.Workers[i].Node != id {
 			continue
@@ -67,7 +66,19 @@ func (s *State) hold(j *Job, id NodeID) {
 			n.MemUsed += j.Spec.MemPerGPU
 		}
 	}
-	s.putNode(&n)
+	s.putNode(n)
+}
+
+// ownNode returns a node that only this State knows, so that who holds its GPUs
+// may be written into it: the node itself, if it was made since the last
+// Snapshot, else a copy. The caller puts it.
+func (s *State) ownNode(n *Node) *Node {
+	if n.by == s.mine() {
+		return n
+	}
+	next := *n
+	next.GPUs, next.by = slices.Clone(n.GPUs), s.mine()
+	return &next
 }
 
 // insertShare returns the shares with one more, in order of jobs.
@@ -84,29 +95,33 @@ func (s *State) typeOf(p Placement) string {
 
 // release frees all GPUs that the job holds and returns the nodes it touched.
 func (s *State) release(j *Job) []Change {
-	var changes []Change
+	changes := make([]Change, 0, len(j.NodeRanks)+1) // the caller may add the job
 	for _, id := range j.NodeRanks {
-		old := s.Node(id)
-		if old == nil {
+		n := s.Node(id)
+		if n == nil || !slices.ContainsFunc(n.GPUs, func(g GPU) bool { return g.heldBy(j.ID) }) {
 			continue
 		}
-		n := *old
-		n.GPUs = slices.Clone(n.GPUs)
-		touched := false
+		n = s.ownNode(n)
 		for i := range n.GPUs {
 			if g := &n.GPUs[i]; g.letGo(j.ID) {
 				n.CPUUsed -= j.Spec.CPUPerGPU
 				n.MemUsed -= j.Spec.MemPerGPU
-				touched = true
 			}
 		}
-		if touched {
-			n.GPUs = dropMissing(n.GPUs)
-			s.putNode(&n)
-			changes = append(changes, Change{Node: id})
+		if slices.ContainsFunc(n.GPUs, missing) {
+			next := *n // its GPUs are others now: to be seen as a new version
+			next.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), missing)
+			n = &next
 		}
+		s.putNode(n)
+		changes = append(changes, Change{Node: id})
 	}
 	return changes
+}
+
+// heldBy reports whether a job holds the GPU or a share of it.
+func (g *GPU) heldBy(id JobID) bool {
+	return g.Job == id || len(g.Shares) > 0 && slices.ContainsFunc(g.Shares, func(h Share) bool { return h.Job == id })
 }
 
 // letGo takes a job off the GPU and reports whether it held any of it.

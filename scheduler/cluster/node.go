@@ -137,7 +137,8 @@ type WorkerRef struct {
 	GPUs  []string
 }
 
-// Node is one machine with an agent. A Node in a State is replaced, never edited.
+// Node is one machine with an agent. A Node in a State is replaced, never edited,
+// but for who holds its GPUs, in one that no snapshot has yet.
 type Node struct {
 	ID          NodeID
 	Name        string // unique among nodes
@@ -163,6 +164,8 @@ type Node struct {
 	Stale        []WorkerRef
 	RegisteredAt Time
 	ChangedAt    Time
+
+	by *owner // who may edit who holds its GPUs
 }
 
 // FindGPU returns the index of the GPU with this UUID, or -1.

@@ -226,6 +226,9 @@ func (s *State) dropJob(j *Job) {
 func (s *State) putNode(n *Node) {
 	old, had := s.nodes.Set(n.ID, n)
 	s.touch(Change{Node: n.ID})
+	if had && old == n {
+		return // edited: all but who holds its GPUs is as it was
+	}
 	if !had || old.Name != n.Name {
 		if had {
 			s.names.Delete(old.Name)
