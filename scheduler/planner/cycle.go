@@ -33,6 +33,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	x.wake()
 	if thorough {
 		x.requoteAll()
+		x.sortOut()
 		x.reopenHeld()
 		x.refreshMix()
 	}
@@ -57,6 +58,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	//    that do not fit, those behind them do not get.
 	blocker := x.startInOrder(&plan, kept)
 	if thorough {
+		x.sortOut()
 		// 5. What may be stopped for the first that could not start.
 		x.preempt(&plan)
 		// 6. Elastic jobs that may grow into what is idle, and jobs that may
@@ -85,20 +87,6 @@ func (x *Index) wake() {
 		x.asleep.remove(e)
 		x.line(e.entry)
 	}
-}
-
-// factorPeriod is how often fair shares are computed anew for the time that
-// has passed; what starts and ends counts at once.
-const factorPeriod = 10e9
-
-// refreshOffsets moves lanes by the use that time alone has added and decayed.
-func (x *Index) refreshOffsets() {
-	at := x.now / factorPeriod
-	if at == x.factorsAt || !x.fair() {
-		return
-	}
-	x.factorsAt = at
-	x.reweighAll()
 }
 
 // startInOrder starts what fits, in order. It returns the lane that blocks all
@@ -159,11 +147,9 @@ func (x *Index) openLane() *lane {
 	return nil
 }
 
-// moved brings a lane to where it belongs by now, and reports whether it was elsewhere.
+// moved brings a lane to where it belongs by now, and reports whether it was
+// elsewhere: what this plan has started may have used up what was promised.
 func (x *Index) moved(l *lane) bool {
-	if x.reweigh(l.group) {
-		return true
-	}
 	b := x.borrows(l)
 	if b == l.borrow {
 		return false

@@ -14,7 +14,7 @@ func (x *Index) defragment(plan *Plan) {
 	if !d.On || len(plan.Evicts) > 0 || x.state.MovesSince(x.now.Add(-moveWindow)) >= int(d.MaxPerHour) {
 		return
 	}
-	l := x.firstBlocked()
+	l := x.firstWaiting()
 	if l == nil {
 		return
 	}

@@ -20,6 +20,13 @@ func (x *Index) openFills() {
 			x.addFills(sh)
 		}
 	}
+	x.sortFills()
+}
+
+// sortFills orders the list, less those that have nothing to try any more.
+func (x *Index) sortFills() {
+	x.unsorted = false
+	x.fills = slices.DeleteFunc(x.fills, func(o *lane) bool { return o.jobs.len() == 0 })
 	slices.SortFunc(x.fills, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
 }
 
@@ -41,11 +48,14 @@ func (x *Index) moreFills(sh *shape) {
 		return
 	}
 	x.addFills(sh)
-	slices.SortFunc(x.fills, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
+	x.sortFills()
 }
 
 // nextFill returns the first of the listed lanes that still has a job to try.
 func (x *Index) nextFill() *lane {
+	if x.unsorted {
+		x.sortFills()
+	}
 	for len(x.fills) > 0 {
 		l := x.fills[0]
 		if l.pos >= 0 && l.shape.closed && x.mayFill(l) && !x.moved(l) {

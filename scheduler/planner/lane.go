@@ -62,6 +62,7 @@ type lane struct {
 	jobs   heapOf[*entry]
 	borrow bool // it would hold more than its queue's quota
 	group  *group
+	offset int64 // what fair share adds to the keys of its jobs: the group's
 	pos    int32 // in the shape's heap, -1: not there
 	parked *waitlist
 	wpos   int32     // in its row of the wait list, -1: in none
@@ -96,8 +97,8 @@ func (l *lane) before(o *lane) bool {
 		return !l.borrow
 	case l.priority != o.priority:
 		return l.priority > o.priority
-	case a.key+l.group.offset != b.key+o.group.offset:
-		return a.key+l.group.offset < b.key+o.group.offset
+	case a.key+l.offset != b.key+o.offset:
+		return a.key+l.offset < b.key+o.offset
 	default:
 		return older(a.job, b.job)
 	}

@@ -123,7 +123,7 @@ func (x *Index) laneOf(j *cluster.Job) *lane {
 	l := &lane{laneKey: key, q: x.tree.Queue(key.queue), shape: x.shapes[fs.ID], pos: -1, wpos: -1}
 	l.need = int64(fs.Least) * int64(fs.Share)
 	l.group = x.groupOf(l.q, l.user)
-	l.group.lanes = append(l.group.lanes, l)
+	l.group.lanes, l.offset = append(l.group.lanes, l), l.group.offset
 	l.borrow = x.borrows(l)
 	x.lanes[key] = l
 	x.byQueue[l.q.ID] = append(x.byQueue[l.q.ID], l)
@@ -263,24 +263,13 @@ func (x *Index) requote(q *quota.Queue) {
 	}
 }
 
-// requoteAll looks again at all lanes: whether they would borrow, and whether
-// those that wait for a limit may go on. A lane waits for one of several limits
-// at a time, and behind others that may have come to wait for another one.
+// requoteAll looks again whether the lanes of all queues would borrow.
 func (x *Index) requoteAll() {
-	if !x.hasQuota && len(x.parked) == 0 {
+	if !x.hasQuota {
 		return
 	}
 	for _, q := range x.tree.Queues() {
 		x.requote(q)
-		for _, l := range slices.Clone(x.byQueue[q.ID]) {
-			if l.parked == nil {
-				continue
-			}
-			if _, blocked := x.allowed(l); blocked == nil {
-				l.parked.drop(l)
-				x.moveLane(l)
-			}
-		}
 	}
 }
 
@@ -289,75 +278,6 @@ func (x *Index) setBorrow(l *lane, borrow bool) {
 		l.borrow, x.news = borrow, true
 		if l.pos >= 0 || l.parked != nil {
 			x.moveLane(l)
-		}
-	}
-}
-
-// offsetStep is how finely fair share moves lanes, in thousandths of a
-// doubling: finer steps would move all lanes of a branch at each start and end.
-const offsetStep = 125
-
-// group is the lanes of one user in one queue: fair share moves them together.
-type group struct {
-	q      *quota.Queue
-	user   string
-	offset int64 // added to every key, in milliseconds
-	lanes  []*lane
-}
-
-type groupKey struct {
-	queue int
-	user  string
-}
-
-func (x *Index) groupOf(q *quota.Queue, user string) *group {
-	key := groupKey{q.ID, user}
-	g := x.groups[key]
-	if g == nil {
-		g = &group{q: q, user: user}
-		g.offset = x.offsetOf(g)
-		x.groups[key] = g
-	}
-	return g
-}
-
-// offsetOf is by how many milliseconds fair share puts back a group's jobs: as
-// if they were submitted a setback later for each doubling of the fair part.
-// So it cannot starve anyone: Factor has bounds.
-func (x *Index) offsetOf(g *group) int64 {
-	if !x.fair() {
-		return 0
-	}
-	f := x.tree.Factor(g.q, g.user, x.now)
-	steps := (f+offsetStep*1024)/offsetStep - 1024
-	return steps * x.policy.Setback.Milliseconds() * offsetStep / 1000
-}
-
-// fair reports whether the order knows fair share.
-func (x *Index) fair() bool {
-	return x.policy.Order == cluster.OrderGangline && x.policy.Setback > 0
-}
-
-// reweigh moves a group to where its use puts it, and reports whether it moved.
-func (x *Index) reweigh(g *group) bool {
-	o := x.offsetOf(g)
-	if o == g.offset {
-		return false
-	}
-	g.offset, x.news = o, true
-	for _, l := range g.lanes {
-		if l.pos >= 0 || l.parked != nil {
-			x.moveLane(l)
-		}
-	}
-	return true
-}
-
-// reweighAll moves all groups, in the order of their queues.
-func (x *Index) reweighAll() {
-	for _, q := range x.tree.Queues() {
-		for _, l := range x.byQueue[q.ID] {
-			x.reweigh(l.group)
 		}
 	}
 }

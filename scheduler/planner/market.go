@@ -212,7 +212,7 @@ func (m *market) hopeless(e *entry) bool {
 		return true
 	}
 	at := m.standingOf(e)
-	return 16*(m.worst.level-at.level) < 32*m.x.policy.Preemption.MinGain/level || m.worst.key <= at.key+e.lane.group.offset
+	return 16*(m.worst.level-at.level) < 32*m.x.policy.Preemption.MinGain/level || m.worst.key <= at.key+e.lane.offset
 }
 
 // outlasts reports whether a running job is expected to need so much more GPU
@@ -225,15 +225,12 @@ func (m *market) outlasts(e *entry, c *candidate) bool {
 	}
 	at := m.standingOf(e)
 	gap := 16*(c.at.level-at.level) - int64(c.job.Preemptions)
-	return gap >= 32*p.MinGain/level && c.at.key+m.groupOffset(c) > at.key+e.lane.group.offset
+	return gap >= 32*p.MinGain/level && c.at.key+m.groupOffset(c) > at.key+e.lane.offset
 }
 
 // groupOffset is what fair share adds to a victim's key.
 func (m *market) groupOffset(c *candidate) int64 {
-	if !m.x.fair() {
-		return 0
-	}
-	return m.x.groupOf(c.r.q, c.job.User).offset
+	return m.x.offsetAt(c.r.q, c.job.User)
 }
 
 // waitBefore is how long a job waits before another is stopped for it by the

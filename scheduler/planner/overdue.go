@@ -85,8 +85,8 @@ func (x *Index) anyOverdue() bool {
 
 // blockedMatter reports whether a look at those that wait for room, in their
 // turn, may change anything: somebody is overdue; what is kept for others may be
-// of use to them; or they may belong elsewhere by now, since a limit, a fair
-// share or a quota moves them.
+// of use to them; or they may belong elsewhere by now, since a limit or a
+// quota moves them.
 func (x *Index) blockedMatter() bool {
-	return len(x.kept)+len(x.policy.Windows)+len(x.arrays) > 0 || x.hasQuota || x.fair() || x.tree.HasLimits() || x.anyOverdue()
+	return len(x.kept)+len(x.policy.Windows)+len(x.arrays) > 0 || x.hasQuota || x.tree.HasLimits() || x.anyOverdue()
 }

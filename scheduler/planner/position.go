@@ -44,7 +44,7 @@ func (l *lane) aheadOf(e *entry) int {
 	case l.priority != o.priority:
 		return count(l.priority > o.priority, l.jobs.len())
 	}
-	return l.countAhead(0, e.key+o.group.offset-l.group.offset, e)
+	return l.countAhead(0, e.key+o.offset-l.offset, e)
 }
 
 func count(all bool, n int) int {
@@ -80,7 +80,7 @@ func (x *Index) InOrder() []cluster.JobID {
 	for _, q := range x.tree.Queues() {
 		for _, l := range x.byQueue[q.ID] {
 			for _, e := range l.jobs.items {
-				all = append(all, place{l.borrow, l.priority, e.key + l.group.offset, e.job.ReadyAt, e.job.ID})
+				all = append(all, place{l.borrow, l.priority, e.key + l.offset, e.job.ReadyAt, e.job.ID})
 			}
 		}
 	}

@@ -32,7 +32,7 @@ func (x *Index) preempt(plan *Plan) {
 	if x.policy.Preemption.Off {
 		return
 	}
-	first := x.firstBlocked()
+	first := x.firstWaiting()
 	limited := x.limited(first)
 	if first == nil && len(limited) == 0 {
 		return

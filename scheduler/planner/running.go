@@ -92,4 +92,5 @@ func (x *Index) planStart(e *entry, gpuType string, workers []cluster.Placement)
 	x.running[j.ID] = r
 	x.expected = append(x.expected, j.ID)
 	x.count(r, j, 1)
+	x.startedBy(r)
 }

@@ -19,10 +19,7 @@ func (x *Index) imagine(j *cluster.Job) *entry {
 	fs := x.fleet.Shape(j.Spec)
 	l := &lane{laneKey: x.laneKeyOf(j, fs), q: x.tree.Queue(j.Spec.Queue), shape: &shape{Shape: fs, pos: -1}, pos: -1, wpos: -1}
 	l.need = int64(fs.Least) * int64(fs.Share)
-	if l.group = x.groups[groupKey{l.q.ID, l.user}]; l.group == nil {
-		l.group = &group{q: l.q, user: l.user}
-		l.group.offset = x.offsetOf(l.group)
-	}
+	l.offset = x.offsetAt(l.q, l.user)
 	l.borrow = x.borrows(l)
 	if own := x.pending[j.ID]; own != nil && own.lane != nil && own.job.Spec == j.Spec {
 		l.borrow = own.lane.borrow // it may be found out a little later than it changes

@@ -218,11 +218,16 @@ func (t *Tree) Idle(gpuType string) int64 {
 		id := t.typeID(gpuType)
 		return t.types[id].capacity - t.root.all.at(id)
 	}
-	idle := -t.root.all.total
+	return t.Capacity() - t.root.all.total
+}
+
+// Capacity returns how many milli-GPUs of all types are alive.
+func (t *Tree) Capacity() int64 {
+	sum := int64(0)
 	for i := range t.types {
-		idle += t.types[i].capacity
+		sum += t.types[i].capacity
 	}
-	return idle
+	return sum
 }
 
 // typeID returns the number of a type, and gives it one if it is new.

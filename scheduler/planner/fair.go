@@ -1,0 +1,129 @@
+package planner
+
+import (
+	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/quota"
+)
+
+// When fair share moves lanes. What it adds to their keys depends on what all
+// others use, so each start and end would move all of them. It is computed
+// anew, for all lanes at once, at the first plan of each factorPeriod, and
+// within a plan whenever what was started since is a part of the cluster that
+// matters; for the lanes of one user in one queue also whenever their own use
+// changes. An index that asked at other moments, such as when a lane is tried,
+// would order those that are tried otherwise than those that are known not to
+// fit, and so plan otherwise than one that has to find that out.
+
+const (
+	// factorPeriod is how often fair shares are computed anew for the time that
+	// has passed, nanoseconds.
+	factorPeriod = 10e9
+	// factorPart: they are also once one GPU in so many has been started on.
+	factorPart = 32
+)
+
+// offsetStep is how finely fair share moves lanes, in thousandths of a
+// doubling: finer steps would move all lanes of a branch at each start and end.
+const offsetStep = 125
+
+// group is the lanes of one user in one queue: fair share moves them together.
+type group struct {
+	q      *quota.Queue
+	user   string
+	offset int64 // added to every key, in milliseconds
+	lanes  []*lane
+}
+
+type groupKey struct {
+	queue int
+	user  string
+}
+
+func (x *Index) groupOf(q *quota.Queue, user string) *group {
+	key := groupKey{q.ID, user}
+	g := x.groups[key]
+	if g == nil {
+		g = &group{q: q, user: user, offset: x.offsetOf(q, user)}
+		x.groups[key] = g
+	}
+	return g
+}
+
+// offsetAt is what fair share adds to the keys of a user's jobs in a queue,
+// whether or not any wait there.
+func (x *Index) offsetAt(q *quota.Queue, user string) int64 {
+	if g := x.groups[groupKey{q.ID, user}]; g != nil {
+		return g.offset
+	}
+	return x.offsetOf(q, user)
+}
+
+// offsetOf is by how many milliseconds fair share puts back a group's jobs: as
+// if they were submitted a setback later for each doubling of the fair part.
+// So it cannot starve anyone: Factor has bounds.
+func (x *Index) offsetOf(q *quota.Queue, user string) int64 {
+	if !x.fair() {
+		return 0
+	}
+	f := x.tree.Factor(q, user, x.now)
+	steps := (f+offsetStep*1024)/offsetStep - 1024
+	return steps * x.policy.Setback.Milliseconds() * offsetStep / 1000
+}
+
+// fair reports whether the order knows fair share.
+func (x *Index) fair() bool {
+	return x.policy.Order == cluster.OrderGangline && x.policy.Setback > 0
+}
+
+// reweigh moves a group to where its use puts it. Its lanes move one by one:
+// a heap puts right one item that stands wrong, not several at once.
+func (x *Index) reweigh(g *group) {
+	o := x.offsetOf(g.q, g.user)
+	if o == g.offset {
+		return
+	}
+	g.offset, x.news, x.unsorted = o, true, true
+	for _, l := range g.lanes {
+		l.offset = o
+		if l.pos >= 0 || l.parked != nil {
+			x.moveLane(l)
+		}
+	}
+}
+
+// reweighAll moves all groups, in the order of their queues.
+func (x *Index) reweighAll() {
+	x.startedMilli = 0
+	for _, q := range x.tree.Queues() {
+		for _, l := range x.byQueue[q.ID] {
+			if l.group.lanes[0] == l { // each group once
+				x.reweigh(l.group)
+			}
+		}
+	}
+}
+
+// refreshOffsets moves lanes by the use that time alone has added and decayed.
+func (x *Index) refreshOffsets() {
+	at := x.now / factorPeriod
+	if at == x.factorsAt || !x.fair() {
+		return
+	}
+	x.factorsAt = at
+	x.reweighAll()
+}
+
+// startedBy makes a planned start count in fair share: at once for the user who
+// has it, for all others once enough has been started to matter.
+func (x *Index) startedBy(r *run) {
+	if !x.fair() {
+		return
+	}
+	if x.startedMilli += r.milli; x.startedMilli*factorPart >= x.tree.Capacity() {
+		x.reweighAll()
+		return
+	}
+	if g := x.groups[groupKey{r.q.ID, r.job.User}]; g != nil {
+		x.reweigh(g)
+	}
+}

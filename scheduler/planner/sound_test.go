@@ -1,0 +1,91 @@
+package planner
+
+// sound fails unless the index is in order in itself: each lane is in one place
+// and at its place there, and is moved by fair share as its group is.
+func (w *world) sound() {
+	w.t.Helper()
+	x := w.x
+	lanes := 0
+	for key, g := range x.groups {
+		if len(g.lanes) == 0 {
+			w.t.Fatalf("group %+v has no lanes", key)
+		}
+		for _, l := range g.lanes {
+			lanes++
+			if x.lanes[l.laneKey] != l || l.group != g || l.offset != g.offset || l.jobs.len() == 0 || l.aside != asideNot {
+				w.t.Fatalf("lane %+v: offset %d, its group's %d, %d jobs, aside %d", l.laneKey, l.offset, g.offset, l.jobs.len(), l.aside)
+			}
+			w.placed(l)
+			sorted(w, "jobs of a lane", &l.jobs)
+		}
+	}
+	if lanes != len(x.lanes) {
+		w.t.Fatalf("%d lanes in groups, %d known", lanes, len(x.lanes))
+	}
+	sorted(w, "open shapes", &x.open)
+	for _, sh := range x.shapes {
+		if sh == nil {
+			continue
+		}
+		sorted(w, "lanes of a shape", &sh.lanes)
+		if open := !sh.closed && sh.lanes.len() > 0; open != (sh.pos >= 0) {
+			w.t.Fatalf("shape %d: closed %v, %d lanes, at %d of the open ones", sh.ID, sh.closed, sh.lanes.len(), sh.pos)
+		}
+	}
+	for _, list := range x.parked {
+		for _, r := range list.rows {
+			sorted(w, "lanes behind a limit", &r.lanes)
+		}
+	}
+}
+
+// placed fails unless a lane is where it says.
+func (w *world) placed(l *lane) {
+	w.t.Helper()
+	places := 0
+	if l.pos >= 0 {
+		places++
+		if l.shape.lanes.items[l.pos] != l {
+			w.t.Fatalf("lane %+v is not at its place in its shape", l.laneKey)
+		}
+	}
+	if l.held {
+		places++
+	}
+	if l.parked != nil {
+		places++
+		if l.wpos < 0 || l.parked.row(l.need).lanes.items[l.wpos].lane != l {
+			w.t.Fatalf("lane %+v is not at its place behind a limit", l.laneKey)
+		}
+	}
+	if nowhere := places == 0; places > 1 || nowhere && !w.x.arrayFull(l.jobs.top().job) {
+		w.t.Fatalf("lane %+v is in %d places", l.laneKey, places)
+	}
+}
+
+// sorted fails unless a heap is one.
+func sorted[T ranked[T]](w *world, what string, h *heapOf[T]) {
+	w.t.Helper()
+	for i, item := range h.items {
+		if item.at() != i || i > 0 && item.before(h.items[(i-1)/2]) {
+			w.t.Fatalf("%s: %d of %d is not at its place", what, i, h.len())
+		}
+	}
+}
+
+// sortedOut fails unless each lane waits where it does for what stands against
+// it: to be called after a thorough plan.
+func (w *world) sortedOut() {
+	w.t.Helper()
+	if len(w.x.kept) > 0 {
+		return // what is kept counts against limits during the plan, see holdLimits
+	}
+	for _, l := range w.x.lanes {
+		_, blocked := w.x.allowed(l)
+		full := w.x.arrayFull(l.jobs.top().job)
+		waits := l.held || l.pos >= 0 && l.shape.closed
+		if waits && (full || blocked != nil) || l.parked != nil && (full || blocked == nil) {
+			w.t.Fatalf("lane %+v: waits for room %v, for a limit %v, behind a limit %v, array full %v", l.laneKey, waits, l.parked != nil, blocked != nil, full)
+		}
+	}
+}
