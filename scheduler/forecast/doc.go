@@ -12,6 +12,9 @@
 // of the run and the job. It proposes nothing. Jobs that are not submitted yet
 // and nodes that fail are not foreseen.
 //
+// [Courses] runs all of a cluster forward for who looks on, such as package
+// sim/whatif, which compares it with a changed one; there jobs may come, too.
+//
 // Read next: forecast.go (questions and answers), world.go (running forward),
 // lengths.go (how long jobs take), changes.go (what would help), then
 // scheduler/planner and scheduler/control.

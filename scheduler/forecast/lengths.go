@@ -60,14 +60,16 @@ func (l *lengths) total(j *cluster.Job, run int) (int64, bool) {
 	if !l.learned {
 		return 0, false
 	}
+	then := l.s.Job(j.ID)
 	v := l.seen[j.ID]
 	if v == nil {
 		seen, _ := l.s.Survival(j.Spec, j.User)
-		v = &seen
-		l.seen[j.ID] = v
+		if v = &seen; then != nil { // else it is of one run alone, and its number another job's in the next
+			l.seen[j.ID] = v
+		}
 	}
 	attained := j.Attained
-	if then := l.s.Job(j.ID); then != nil {
+	if then != nil {
 		attained = then.AttainedAt(l.now)
 	}
 	return v.Total(attained, quantile(j.ID, run)), true

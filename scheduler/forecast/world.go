@@ -43,6 +43,11 @@ type world struct {
 	pace    pace
 	look    bool // something is due that only a thorough step sees
 	never   bool // the job in question will not start in this run
+
+	// Of a course only, see Course.
+	horizon  time.Duration
+	arrivals *arrivals
+	seen     func(cluster.Time, *cluster.Job)
 }
 
 // pace is how often a run looks thoroughly: at least every floor, and more
@@ -125,7 +130,7 @@ func newWorld(fork *cluster.State, cfg control.Config, l *lengths, run int, now 
 	const never = 100 * 365 * 24 * time.Hour
 	cfg.LaunchTimeout, cfg.ForgetLostNodes = never, never // launches and lost nodes are not foreseen
 	cfg.KeepFinal = cluster.MaxLiveJobs
-	w := &world{s: fork, st: control.NewStepper(cfg), lengths: l, run: run, began: now, now: now, left: work, pace: p}
+	w := &world{s: fork, st: control.NewStepper(cfg), lengths: l, run: run, began: now, now: now, left: work, pace: p, horizon: horizon}
 	w.left -= setupCost(fork, fork.Count(cluster.Pending))
 	if holders(fork) > stillFrom {
 		fork.Still()
@@ -161,7 +166,10 @@ func (w *world) plan(j *cluster.Job) {
 	if j.Spec.TimeLimit > 0 {
 		w.lookAt(j.StartedAt.Add(j.Spec.TimeLimit))
 	}
-	total, ends := w.lengths.total(j, w.run)
+	total, ends := w.arrivals.total(j.ID)
+	if !ends {
+		total, ends = w.lengths.total(j, w.run)
+	}
 	rate := int64(j.Held()) * int64(j.Spec.Share())
 	if !ends || rate == 0 {
 		return
@@ -177,8 +185,9 @@ func (w *world) plan(j *cluster.Job) {
 	heap.Push(&w.ends, e)
 }
 
-// until runs forward until a job has started, or until nothing more is to be
-// learned: the horizon is reached, the work is done, or nothing more happens.
+// until runs forward until a job has started, or, as without a job (0), until
+// nothing more is to be learned: the horizon is reached, the work is done, or
+// nothing more happens.
 func (w *world) until(target cluster.JobID) (started bool) {
 	thorough := w.now // when the last thorough step was
 	w.look = true
@@ -198,7 +207,7 @@ func (w *world) until(target cluster.JobID) (started bool) {
 		if w.enact(cmds, target) {
 			return true
 		}
-		if j := w.s.Job(target); j == nil || j.State.Final() {
+		if j := w.s.Job(target); target != 0 && (j == nil || j.State.Final()) {
 			w.never = true
 			return false
 		}
@@ -212,15 +221,19 @@ func (w *world) until(target cluster.JobID) (started bool) {
 		if due, ok := w.nextEnd(); ok && (at == 0 || due < at) {
 			at = due
 		}
+		if due, ok := w.arrivals.next(); ok && (at == 0 || due < at) {
+			at = due
+		}
 		if at == 0 || w.left <= 0 {
 			return false
 		}
-		if at > w.began.Add(horizon) {
-			w.now = w.began.Add(horizon)
+		if at > w.began.Add(w.horizon) {
+			w.now = w.began.Add(w.horizon)
 			return false
 		}
 		w.now = max(w.now, at)
 		w.endDue()
+		w.arrive()
 	}
 }
 
@@ -268,7 +281,15 @@ func placeCost(j *cluster.Job) int64 {
 }
 
 func (w *world) apply(cmd cluster.Command) cluster.Result {
-	return w.s.Apply(w.s.Index()+1, w.now, cmd)
+	r := w.s.Apply(w.s.Index()+1, w.now, cmd)
+	if w.seen != nil {
+		for i := range r.Changes {
+			if j := w.s.Job(r.Changes[i].Job); j != nil {
+				w.seen(w.now, j)
+			}
+		}
+	}
+	return r
 }
 
 // nextEnd is when the next job ends, or something is due.

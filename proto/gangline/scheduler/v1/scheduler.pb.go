@@ -5408,6 +5408,133 @@ func (x *Alternative) GetText() string {
 	return ""
 }
 
+type GetSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Take what this server has without asking the leader.
+	Stale         bool `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSnapshotRequest) Reset() {
+	*x = GetSnapshotRequest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSnapshotRequest) ProtoMessage() {}
+
+func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*GetSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *GetSnapshotRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// GetSnapshotResponse is a piece of the snapshot. What is not its bytes is set in the first piece only.
+type GetSnapshotResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes that follow those of the pieces before.
+	State []byte `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// Encoding of all bytes: who does not know it is older than the server.
+	Encoding uint32 `protobuf:"varint,2,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// The server's time.
+	AtUnixNs int64 `protobuf:"varint,3,opt,name=at_unix_ns,json=atUnixNs,proto3" json:"at_unix_ns,omitempty"`
+	// Index of the state.
+	Index uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	// Length of all bytes; a stream that ended with fewer was cut off.
+	Bytes         uint64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSnapshotResponse) Reset() {
+	*x = GetSnapshotResponse{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSnapshotResponse) ProtoMessage() {}
+
+func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*GetSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *GetSnapshotResponse) GetState() []byte {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *GetSnapshotResponse) GetEncoding() uint32 {
+	if x != nil {
+		return x.Encoding
+	}
+	return 0
+}
+
+func (x *GetSnapshotResponse) GetAtUnixNs() int64 {
+	if x != nil {
+		return x.AtUnixNs
+	}
+	return 0
+}
+
+func (x *GetSnapshotResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *GetSnapshotResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 var File_gangline_scheduler_v1_scheduler_proto protoreflect.FileDescriptor
 
 const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
@@ -5832,7 +5959,16 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x03fit\x18\x02 \x01(\v2\x1a.gangline.scheduler.v1.FitR\x03fit\x12\"\n" +
 	"\rstart_unix_ns\x18\x03 \x01(\x03R\vstartUnixNs\x127\n" +
 	"\avictims\x18\x04 \x03(\v2\x1d.gangline.scheduler.v1.VictimR\avictims\x12\x12\n" +
-	"\x04text\x18\x05 \x01(\tR\x04text*\xcb\x01\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\"*\n" +
+	"\x12GetSnapshotRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"\x91\x01\n" +
+	"\x13GetSnapshotResponse\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\fR\x05state\x12\x1a\n" +
+	"\bencoding\x18\x02 \x01(\rR\bencoding\x12\x1c\n" +
+	"\n" +
+	"at_unix_ns\x18\x03 \x01(\x03R\batUnixNs\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes*\xcb\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_PENDING\x10\x01\x12\x16\n" +
@@ -5870,7 +6006,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x1aESTIMATE_BASIS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ESTIMATE_BASIS_LIMITS\x10\x01\x12\x1a\n" +
 	"\x16ESTIMATE_BASIS_LEARNED\x10\x02\x12\x18\n" +
-	"\x14ESTIMATE_BASIS_EXACT\x10\x032\x8a\f\n" +
+	"\x14ESTIMATE_BASIS_EXACT\x10\x032\xf2\f\n" +
 	"\x10SchedulerService\x12^\n" +
 	"\tSubmitJob\x12'.gangline.scheduler.v1.SubmitJobRequest\x1a(.gangline.scheduler.v1.SubmitJobResponse\x12U\n" +
 	"\x06GetJob\x12$.gangline.scheduler.v1.GetJobRequest\x1a%.gangline.scheduler.v1.GetJobResponse\x12[\n" +
@@ -5890,7 +6026,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\tDrainNode\x12'.gangline.scheduler.v1.DrainNodeRequest\x1a(.gangline.scheduler.v1.DrainNodeResponse\x12d\n" +
 	"\vUndrainNode\x12).gangline.scheduler.v1.UndrainNodeRequest\x1a*.gangline.scheduler.v1.UndrainNodeResponse\x12L\n" +
 	"\x03Why\x12!.gangline.scheduler.v1.WhyRequest\x1a\".gangline.scheduler.v1.WhyResponse\x12O\n" +
-	"\x04Plan\x12\".gangline.scheduler.v1.PlanRequest\x1a#.gangline.scheduler.v1.PlanResponseBFZDgithub.com/gangline/gangline/proto/gangline/scheduler/v1;schedulerv1b\x06proto3"
+	"\x04Plan\x12\".gangline.scheduler.v1.PlanRequest\x1a#.gangline.scheduler.v1.PlanResponse\x12f\n" +
+	"\vGetSnapshot\x12).gangline.scheduler.v1.GetSnapshotRequest\x1a*.gangline.scheduler.v1.GetSnapshotResponse0\x01BFZDgithub.com/gangline/gangline/proto/gangline/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
 	file_gangline_scheduler_v1_scheduler_proto_rawDescOnce sync.Once
@@ -5905,7 +6042,7 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(JobState)(0),                   // 0: gangline.scheduler.v1.JobState
 	(LaunchMode)(0),                 // 1: gangline.scheduler.v1.LaunchMode
@@ -5975,21 +6112,23 @@ var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(*Victim)(nil),                  // 65: gangline.scheduler.v1.Victim
 	(*StartEstimate)(nil),           // 66: gangline.scheduler.v1.StartEstimate
 	(*Alternative)(nil),             // 67: gangline.scheduler.v1.Alternative
-	nil,                             // 68: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	nil,                             // 69: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                             // 70: gangline.scheduler.v1.Node.LabelsEntry
-	nil,                             // 71: gangline.scheduler.v1.Node.TaintsEntry
+	(*GetSnapshotRequest)(nil),      // 68: gangline.scheduler.v1.GetSnapshotRequest
+	(*GetSnapshotResponse)(nil),     // 69: gangline.scheduler.v1.GetSnapshotResponse
+	nil,                             // 70: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                             // 71: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                             // 72: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                             // 73: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
 	7,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
 	10, // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
-	68, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	70, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
 	11, // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
 	9,  // 5: gangline.scheduler.v1.JobSpec.after:type_name -> gangline.scheduler.v1.Dependency
 	2,  // 6: gangline.scheduler.v1.Dependency.condition:type_name -> gangline.scheduler.v1.Condition
 	3,  // 7: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	69, // 8: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	71, // 8: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
 	8,  // 9: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
 	0,  // 10: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
 	12, // 11: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
@@ -6010,8 +6149,8 @@ var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	31, // 26: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
 	5,  // 27: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
 	30, // 28: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	70, // 29: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	71, // 30: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	72, // 29: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	73, // 30: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
 	32, // 31: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
 	33, // 32: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
 	36, // 33: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
@@ -6055,24 +6194,26 @@ var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	54, // 71: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
 	56, // 72: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
 	58, // 73: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
-	19, // 74: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	21, // 75: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	23, // 76: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	25, // 77: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	27, // 78: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	29, // 79: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	35, // 80: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	38, // 81: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	40, // 82: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
-	46, // 83: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
-	49, // 84: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
-	51, // 85: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
-	53, // 86: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
-	55, // 87: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
-	57, // 88: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
-	59, // 89: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
-	74, // [74:90] is the sub-list for method output_type
-	58, // [58:74] is the sub-list for method input_type
+	68, // 74: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
+	19, // 75: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	21, // 76: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	23, // 77: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	25, // 78: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	27, // 79: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	29, // 80: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	35, // 81: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	38, // 82: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	40, // 83: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
+	46, // 84: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
+	49, // 85: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
+	51, // 86: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
+	53, // 87: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
+	55, // 88: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
+	57, // 89: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
+	59, // 90: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
+	69, // 91: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
+	75, // [75:92] is the sub-list for method output_type
+	58, // [58:75] is the sub-list for method input_type
 	58, // [58:58] is the sub-list for extension type_name
 	58, // [58:58] is the sub-list for extension extendee
 	0,  // [0:58] is the sub-list for field type_name
@@ -6095,7 +6236,7 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   65,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

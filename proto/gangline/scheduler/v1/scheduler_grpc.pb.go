@@ -38,6 +38,7 @@ const (
 	SchedulerService_UndrainNode_FullMethodName     = "/gangline.scheduler.v1.SchedulerService/UndrainNode"
 	SchedulerService_Why_FullMethodName             = "/gangline.scheduler.v1.SchedulerService/Why"
 	SchedulerService_Plan_FullMethodName            = "/gangline.scheduler.v1.SchedulerService/Plan"
+	SchedulerService_GetSnapshot_FullMethodName     = "/gangline.scheduler.v1.SchedulerService/GetSnapshot"
 )
 
 // SchedulerServiceClient is the client API for SchedulerService service.
@@ -79,6 +80,9 @@ type SchedulerServiceClient interface {
 	Why(ctx context.Context, in *WhyRequest, opts ...grpc.CallOption) (*WhyResponse, error)
 	// Plan says the same of a job that is not submitted yet. It changes nothing.
 	Plan(ctx context.Context, in *PlanRequest, opts ...grpc.CallOption) (*PlanResponse, error)
+	// GetSnapshot streams what a simulator needs to go on from the cluster as it is: nodes, unfinished jobs, the policy, use and
+	// what was learned of lengths. Commands, environments and directories of jobs are not in it.
+	GetSnapshot(ctx context.Context, in *GetSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetSnapshotResponse], error)
 }
 
 type schedulerServiceClient struct {
@@ -267,6 +271,25 @@ func (c *schedulerServiceClient) Plan(ctx context.Context, in *PlanRequest, opts
 	return out, nil
 }
 
+func (c *schedulerServiceClient) GetSnapshot(ctx context.Context, in *GetSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetSnapshotResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SchedulerService_ServiceDesc.Streams[2], SchedulerService_GetSnapshot_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetSnapshotRequest, GetSnapshotResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SchedulerService_GetSnapshotClient = grpc.ServerStreamingClient[GetSnapshotResponse]
+
 // SchedulerServiceServer is the server API for SchedulerService service.
 // All implementations must embed UnimplementedSchedulerServiceServer
 // for forward compatibility.
@@ -306,6 +329,9 @@ type SchedulerServiceServer interface {
 	Why(context.Context, *WhyRequest) (*WhyResponse, error)
 	// Plan says the same of a job that is not submitted yet. It changes nothing.
 	Plan(context.Context, *PlanRequest) (*PlanResponse, error)
+	// GetSnapshot streams what a simulator needs to go on from the cluster as it is: nodes, unfinished jobs, the policy, use and
+	// what was learned of lengths. Commands, environments and directories of jobs are not in it.
+	GetSnapshot(*GetSnapshotRequest, grpc.ServerStreamingServer[GetSnapshotResponse]) error
 	mustEmbedUnimplementedSchedulerServiceServer()
 }
 
@@ -363,6 +389,9 @@ func (UnimplementedSchedulerServiceServer) Why(context.Context, *WhyRequest) (*W
 }
 func (UnimplementedSchedulerServiceServer) Plan(context.Context, *PlanRequest) (*PlanResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Plan not implemented")
+}
+func (UnimplementedSchedulerServiceServer) GetSnapshot(*GetSnapshotRequest, grpc.ServerStreamingServer[GetSnapshotResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetSnapshot not implemented")
 }
 func (UnimplementedSchedulerServiceServer) mustEmbedUnimplementedSchedulerServiceServer() {}
 func (UnimplementedSchedulerServiceServer) testEmbeddedByValue()                          {}
@@ -659,6 +688,17 @@ func _SchedulerService_Plan_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchedulerService_GetSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetSnapshotRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SchedulerServiceServer).GetSnapshot(m, &grpc.GenericServerStream[GetSnapshotRequest, GetSnapshotResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SchedulerService_GetSnapshotServer = grpc.ServerStreamingServer[GetSnapshotResponse]
+
 // SchedulerService_ServiceDesc is the grpc.ServiceDesc for SchedulerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -732,6 +772,11 @@ var SchedulerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "StreamLogs",
 			Handler:       _SchedulerService_StreamLogs_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "GetSnapshot",
+			Handler:       _SchedulerService_GetSnapshot_Handler,
 			ServerStreams: true,
 		},
 	},
