@@ -22,7 +22,7 @@ func (a *app) simCmd() *cobra.Command {
 		Args:  noArgs,
 	}
 	onlyVerbs(cmd)
-	cmd.AddCommand(a.simRunCmd(), a.simPlaceCmd(), a.simCompareCmd(), a.simTestCmd(), a.simFaultsCmd(), a.simCalibrateCmd(), a.simFuzzCmd())
+	cmd.AddCommand(a.simRunCmd(), a.simPlaceCmd(), a.simCompareCmd(), a.simWhatIfCmd(), a.simTestCmd(), a.simFaultsCmd(), a.simCalibrateCmd(), a.simFuzzCmd())
 	return cmd
 }
 

@@ -58,7 +58,7 @@ func TestCourse(t *testing.T) {
 	if c.Basis() != BasisLimits {
 		t.Errorf("lengths go by %d, want time limits", c.Basis())
 	}
-	want := "1h0m0s job 1 Stopping\n1h0m0s job 1 Failed\n1h0m0s job 2 Starting\n2h0m0s job 2 Stopping\n2h0m0s job 2 Failed\n0 refused\n"
+	want := "5m0s job 2 Pending\n1h0m0s job 1 Stopping\n1h0m0s job 1 Failed\n1h0m0s job 2 Starting\n2h0m0s job 2 Stopping\n2h0m0s job 2 Failed\n0 refused\n"
 	if got := tellCourse(t, c, Course{}); got != want {
 		t.Errorf("by itself:\n%swant\n%s", got, want)
 	}

@@ -5408,6 +5408,7 @@ func (x *Alternative) GetText() string {
 	return ""
 }
 
+// GetSnapshotRequest asks for a snapshot.
 type GetSnapshotRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Take what this server has without asking the leader.
