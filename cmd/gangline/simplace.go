@@ -30,7 +30,9 @@ it arrives is lost; nothing waits and nothing moves.
 Each pod of --order-file arrives once and stays. With --departures LOAD pods are
 drawn from the file instead, as a Poisson process that asks for LOAD times the
 cluster's GPUs, and leave after exponential lifetimes; measured is the average
-over time.
+over time. With --own-lifetimes each stays for as long as the file's duration_s
+says, and the run begins in the balance of arrivals and departures. Pods of
+which that is not known (no duration, or a status Pending) are left out then.
 
 The order is CSV, gzipped or not, with a heading that names job_id and gpus, and
 perhaps gpu_milli, gpu_type, cpu and mem_mib; nodes are as for "gangline sim run".
@@ -39,7 +41,8 @@ Pods without GPUs take CPUs and memory of nodes with GPUs.
 Interrupted once, it ends with a report of what had arrived by then, marked as
 partial, and exit code 130; interrupted again, it ends at once.`,
 		Example: `  gangline sim place --order-file order.csv.gz --nodes nodes.csv --score fgd
-  gangline sim place --order-file order.csv.gz --nodes nodes.csv --departures 0.97 --seed 3 --json`,
+  gangline sim place --order-file order.csv.gz --nodes nodes.csv --departures 0.97 --seed 3 --json
+  gangline sim place --order-file jobs.csv.gz --nodes nodes.csv --departures 0.97 --own-lifetimes`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if order == "" || nodes == "" {
@@ -66,6 +69,7 @@ partial, and exit code 130; interrupted again, it ends at once.`,
 	f.StringVar(&score, "score", string(cfg.Score), "how nodes are chosen: gangline, fgd or bestfit")
 	f.Float64Var(&cfg.Departures, "departures", 0, "load of arrivals that leave again; 0: nothing leaves")
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "with --departures: number that fixes all randomness")
+	f.BoolVar(&cfg.Own, "own-lifetimes", false, "with --departures: pods stay for as long as their duration_s says, instead of exponential times")
 	f.BoolVar(&cfg.Known, "known-mix", false, "tell the score from the start what will be asked for, as the published figures have it; default: it learns")
 	f.BoolVar(&wall, "wall", wall, "add the wall-clock time and speed, which differ from run to run")
 	f.StringVar(&out.html, "html", "", "also write a report with pictures to this file")

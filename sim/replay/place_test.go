@@ -145,6 +145,50 @@ func TestChurn(t *testing.T) {
 	}
 }
 
+// TestOwnLifetimes: what is lost of Erlang's case does not depend on how lifetimes are distributed, and a run begins with
+// pods there.
+func TestOwnLifetimes(t *testing.T) {
+	t.Parallel()
+	erlang := 1.0
+	for n := 1.; n <= 16; n++ {
+		erlang = 16 * erlang / (n + 16*erlang)
+	}
+	var pods []trace.Job
+	for _, length := range []int{10, 10, 10, 2000, 0} {
+		p := pod(1, 1000, 0)
+		p.Length = secs(length)
+		pods = append(pods, p)
+	}
+	cfg := DefaultPlaceConfig()
+	cfg.Departures, cfg.Own, cfg.Span = 1, true, 2000
+	r, err := Place(cfg, pods, nodes(2, 8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := 100 * (1 - erlang); math.Abs(r.Allocated-want) > 1 || r.MeanLife != 507.5 {
+		t.Errorf("%.2f %% allocated, Erlang's formula says %.2f; a mean of %g s, want 507.5", r.Allocated, want, r.MeanLife)
+	}
+	cfg.Warmup, cfg.Span = 0, 0.05
+	sum := 0.0
+	for seed := range uint64(400) {
+		cfg.Seed = seed
+		r, err := Place(cfg, pods, nodes(2, 8))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += r.Allocated / 400
+	}
+	// As many pods as a Poisson number with mean 16 come at first, and at most 16 find room.
+	want, chance := 16.0, math.Exp(-16)
+	for n := 0.; n < 16; n++ {
+		want -= chance * (16 - n)
+		chance *= 16 / (n + 1)
+	}
+	if want *= 100. / 16; math.Abs(sum-want) > 2 {
+		t.Errorf("runs begin with %.2f %% allocated on average, want %.2f", sum, want)
+	}
+}
+
 // TestPlaceConfigValidate: nonsense is refused before anything is placed.
 func TestPlaceConfigValidate(t *testing.T) {
 	t.Parallel()
@@ -152,6 +196,7 @@ func TestPlaceConfigValidate(t *testing.T) {
 		func(c *PlaceConfig) { c.Score = "darts" },
 		func(c *PlaceConfig) { c.Departures = math.NaN() },
 		func(c *PlaceConfig) { c.Span = 0 },
+		func(c *PlaceConfig) { c.Own = true },
 	} {
 		cfg := DefaultPlaceConfig()
 		set(&cfg)

@@ -18,6 +18,8 @@ type PlaceReport struct {
 	Score      string         `json:"score"`
 	Partial    bool           `json:"partial"`    // it was interrupted: what follows is of what had arrived by then
 	Load       float64        `json:"departures"` // 0: none
+	Own        bool           `json:"own_lifetimes"`
+	MeanLife   float64        `json:"mean_lifetime_s,omitempty"` // of a GPU's use, with own lifetimes
 	Seed       uint64         `json:"seed"`
 	Nodes      int            `json:"nodes"`
 	GPUs       int64          `json:"gpus"`
@@ -80,6 +82,9 @@ func (r *PlaceReport) WriteText(w io.Writer, sp *Speed) error {
 	row("cluster", "%d nodes, %d GPUs, score %s", r.Nodes, r.GPUs, r.Score)
 	if r.Load > 0 {
 		row("arrivals", "%d at a load of %g, seed %d; %d lost", r.Pods, r.Load, r.Seed, r.Lost)
+		if r.Own {
+			row("lifetimes", "the pods' own, %s on average over the GPUs in use", TimeText(r.MeanLife))
+		}
 		row("allocated", "%.2f %% of all GPUs, over time", r.Allocated)
 	} else {
 		row("arrivals", "%d, none leaves; %d lost", r.Pods, r.Lost)

@@ -85,8 +85,12 @@ func ReadEstimates(path string) (map[string]time.Duration, error) {
 	return estimates, nil
 }
 
-// ReadOrder reads an order of arrivals: CSV with the columns job_id and gpus, and perhaps those of jobs, whose times
-// are not read. Jobs without GPUs are kept: they take CPUs and memory. Errors are as for ReadNodes.
+// neverRan is the status of a job that was still waiting when its trace ended: how long it would have run is not known.
+const neverRan = "Pending"
+
+// ReadOrder reads an order of arrivals: CSV with the columns job_id and gpus, and perhaps those of jobs. Submission times
+// are not read. Lengths are, if they are known: not of a job whose column status says that it never ran. Jobs without
+// GPUs are kept: they take CPUs and memory. Errors are as for ReadNodes.
 func ReadOrder(path string) ([]Job, error) {
 	t, err := openTable(path, "job_id", "gpus")
 	if err != nil {
@@ -95,6 +99,9 @@ func ReadOrder(path string) ([]Job, error) {
 	var jobs []Job
 	err = each(t, func() error {
 		j, err := t.request()
+		if err == nil && t.value("duration_s") != "" && t.value("status") != neverRan {
+			j.Length, err = t.seconds("duration_s", 0)
+		}
 		if err == nil {
 			jobs = append(jobs, j)
 		}
