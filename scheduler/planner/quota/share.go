@@ -8,6 +8,8 @@ type usage struct {
 	pending int   // jobs that wait
 	account *cluster.Account
 	use     use
+	factor  int64 // see Factor
+	stamp   stamp // for which that was computed
 }
 
 func (u *usage) idle() bool { return u.milli == 0 && u.pending == 0 && u.account == nil }
@@ -81,6 +83,7 @@ func (q *Queue) charge(u *usage, o use, sign int64) {
 
 // weigh notes what a user holds more.
 func (t *Tree) weigh(q *Queue, user string, milli, weighted int64) {
+	t.changes++
 	was, u := q.active(), q.usage(user)
 	u.milli += milli
 	q.charge(u, use{held: weighted}, 1)
@@ -90,6 +93,7 @@ func (t *Tree) weigh(q *Queue, user string, milli, weighted int64) {
 // Pend notes that so many more jobs of a user wait in a queue; fewer if
 // negative. Who neither waits nor holds nor has used has no part in fair share.
 func (t *Tree) Pend(q *Queue, user string, jobs int) {
+	t.changes++
 	was, u := q.active(), q.usage(user)
 	u.pending += jobs
 	q.settle(user, was)
@@ -97,6 +101,7 @@ func (t *Tree) Pend(q *Queue, user string, jobs int) {
 
 // SetAccount takes over an account as it is now, or forgets it if gone.
 func (t *Tree) SetAccount(a *cluster.Account, gone bool) {
+	t.changes++
 	q := t.Queue(a.Queue)
 	was, u := q.active(), q.usage(a.User)
 	if u.account != nil && t.clock.ready {
@@ -111,6 +116,13 @@ func (t *Tree) SetAccount(a *cluster.Account, gone bool) {
 	q.settle(a.User, was)
 }
 
+// stamp tells apart all that Factor depends on but who asks: equal stamps, equal
+// factors. The zero stamp is that of nothing.
+type stamp struct {
+	changes uint64
+	at      cluster.Time
+}
+
 // Factor says how much more a user in a queue has had than its fair part, in
 // thousandths of a doubling: 1000 is twice, -1000 half as much, 0 is fair, or
 // alone. It is the sum over the levels of the path and over the users of the
@@ -123,23 +135,40 @@ func (t *Tree) SetAccount(a *cluster.Account, gone bool) {
 // cluster decide nothing. Factor depends on nothing but the accounts, what is
 // held and waits, and now to 10 s; not on what the tree was asked before.
 func (t *Tree) Factor(q *Queue, user string, now cluster.Time) int64 {
-	t.tick(moment(now))
+	is := stamp{t.changes, moment(now)}
+	u := q.users[user]
+	if u != nil && u.stamp == is {
+		return u.factor
+	}
+	t.tick(is.at)
 	mine, users := use{}, int64(len(q.users))
-	if u := q.users[user]; u != nil {
+	if u != nil {
 		mine = u.use
 	} else {
 		users++
 	}
-	factor := t.excess(mine, q.shares.own, 1, users)
+	factor := t.excess(mine, q.shares.own, 1, users) + t.excessAbove(q, is)
+	if u != nil {
+		u.factor, u.stamp = factor, is
+	}
+	return factor
+}
+
+// excessAbove is the part of Factor that is the same for all users of a queue.
+func (t *Tree) excessAbove(q *Queue, is stamp) (sum int64) {
+	if q.stamp == is {
+		return q.above
+	}
 	for x := q; x.parent != nil; x = x.parent {
 		siblings, weight := x.parent.shares.all, x.parent.shares.weight
 		siblings.add(x.parent.shares.own, -1)
 		if !x.active() {
 			weight += x.weight
 		}
-		factor += t.excess(x.shares.all, siblings, x.weight, weight)
+		sum += t.excess(x.shares.all, siblings, x.weight, weight)
 	}
-	return factor
+	q.above, q.stamp = sum, is
+	return sum
 }
 
 const maxExcess = 3000

@@ -19,6 +19,8 @@ type Tree struct {
 	last   int       // id of the type that was asked for last
 	clock  clock
 
+	changes uint64 // of what Factor depends on
+
 	promises bool // some queue has a quota
 	limited  bool // some queue has a limit, of its own or of one user
 }
@@ -52,6 +54,8 @@ type Queue struct {
 	users  map[string]*usage // who waits, holds or has used through this very queue
 	below  map[string]int64  // milli-GPUs held here and below by user; only with a user limit
 	shares shares
+	above  int64 // see excessAbove
+	stamp  stamp // for which that was computed
 }
 
 // promise is a quota: of each type, or of any type.

@@ -72,13 +72,9 @@ func (a wide) log2() int64 {
 	log := int64(n - 1)
 	for range logBits {
 		hi, lo := bits.Mul64(mantissa, mantissa)
-		log <<= 1
-		if hi>>63 != 0 { // the square is 2 or more
-			log |= 1
-			mantissa = hi
-		} else {
-			mantissa = hi<<1 | lo>>63
-		}
+		bit := hi >> 63 // the square is 2 or more; a branch would go wrong half of the time
+		log = log<<1 | int64(bit)
+		mantissa = hi<<(1-bit) | lo>>63&(1-bit)
 	}
 	return log
 }
