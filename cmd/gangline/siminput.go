@@ -123,6 +123,9 @@ func (fl *simRunFlags) loadSynthetic() (*replay.Trace, error) {
 	}}, nil
 }
 
+// timeLimits, instead of a file of estimates, are the limits that users gave their jobs.
+const timeLimits = "timelimit"
+
 // load reads the nodes of a replay, and how to read its jobs.
 func (fl *simRunFlags) load() (*replay.Trace, error) {
 	if fl.synthetic.text != "" {
@@ -133,7 +136,7 @@ func (fl *simRunFlags) load() (*replay.Trace, error) {
 		return nil, err
 	}
 	opt := fl.trace
-	if fl.estimates != "" {
+	if opt.Limits = fl.estimates == timeLimits; fl.estimates != "" && !opt.Limits {
 		if opt.Estimates, err = trace.ReadEstimates(fl.estimates); err != nil {
 			return nil, err
 		}

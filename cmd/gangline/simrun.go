@@ -109,8 +109,8 @@ func newSimRunFlags() *simRunFlags {
 
 // madeUp and recorded are the flags that only one of the two kinds of run has.
 var (
-	madeUp   = []string{"gpus-per-node", "horizon", "load"}                                                                                                                                                                                 //nolint:gochecknoglobals // table
-	recorded = []string{"policy", "order", "strict", "partitions", "quotas", "estimates", "restart-cost", "grace", "drop-queue", "until", "check", "skip-bad", "sort", "format", "zone", "html", "jobs-csv", "samples-csv", "sample-every"} //nolint:gochecknoglobals // table
+	madeUp   = []string{"gpus-per-node", "horizon", "load"}                                                                                                                                                                                                             //nolint:gochecknoglobals // table
+	recorded = []string{"policy", "order", "strict", "partitions", "quotas", "estimates", "restart-cost", "grace", "drop-queue", "until", "check", "skip-bad", "sort", "format", "queue-column", "pai-jobs", "zone", "html", "jobs-csv", "samples-csv", "sample-every"} //nolint:gochecknoglobals // table
 )
 
 func (fl *simRunFlags) register(f *pflag.FlagSet) {
@@ -123,7 +123,7 @@ func (fl *simRunFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&fl.replay.Strict, "strict", false, "the first job that cannot start blocks all others, none is stopped for another, nodes by best fit")
 	f.BoolVar(&fl.replay.Partitions, "partitions", false, "jobs of queue Q run only on nodes of rack vc-Q")
 	f.BoolVar(&fl.replay.Quotas, "quotas", false, "one pool, in which queue Q has the GPUs of rack vc-Q as its quota, lent while unused")
-	f.StringVar(&fl.estimates, "estimates", "", "file of guessed lengths (job_id, est_s) for orders that need lengths; default: the exact ones")
+	f.StringVar(&fl.estimates, "estimates", "", "file of guessed lengths (job_id, est_s) for orders that need lengths, or \""+timeLimits+"\" for those that sacct tells; default: the exact ones")
 	f.Var(secondsFlag{&fl.replay.RestartCost}, "restart-cost", "how much longer a stopped job runs when it starts again")
 	f.Var(secondsFlag{&fl.replay.Grace}, "grace", "how long a stopped job keeps its GPUs")
 	f.StringSliceVar(&fl.trace.Drop, "drop-queue", nil, "queues whose jobs are left out")
@@ -133,6 +133,8 @@ func (fl *simRunFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&fl.trace.Sort, "sort", false, "read all of --jobs into memory and sort it by submission; default: files may be out of order by "+strconv.Itoa(trace.Window)+" rows")
 
 	f.Var(formatFlag{&fl.trace.Format}, "format", "how --jobs is written: "+trace.FormatsText())
+	f.StringVar(&fl.trace.Queue, "queue-column", "", "of sacct: the column that names a job's queue, such as Account or QOS; default: Partition, or else Account")
+	f.StringVar(&fl.trace.PAIJobs, "pai-jobs", "", "of pai: file of pai_job_table, which knows the jobs' users and when they were submitted")
 	f.Var(zoneFlag{&fl.trace.Zone}, "zone", "time zone of times in --jobs that name none, such as Europe/Berlin")
 
 	f.StringVar(&fl.synthetic.text, "synthetic", "", syntheticHelp)
@@ -217,6 +219,8 @@ func (a *app) simReplay(cmd *cobra.Command, fl *simRunFlags) (err error) {
 	a.tellFormat(fl)
 	bar, end := a.progress("replaying", fl.jobs, &fl.trace)
 	defer func() { end() }()
+	var told trace.Format
+	fl.trace.Told = &told
 	tr, err := fl.load()
 	if err != nil {
 		return &exitError{exitUsage, err}
@@ -242,6 +246,7 @@ func (a *app) simReplay(cmd *cobra.Command, fl *simRunFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	report.Format = string(told)
 	speed := fl.speed(cmd.Flags(), began)
 	if err := fl.out.close(); err != nil {
 		return err

@@ -235,7 +235,10 @@ func testSetting(dir string, s *assertion.Setting) string {
 		return filepath.Join(dir, name)
 	}
 	switch s.Name {
-	case "jobs", "nodes", "policy", "estimates":
+	case "jobs", "nodes", "policy", "estimates", "pai-jobs":
+		if s.Name == "estimates" && s.Value == timeLimits {
+			return s.Value
+		}
 		return beside(s.Value)
 	case "faults":
 		if _, preset := replay.Preset(s.Value); preset || s.Value == "true" || s.Value == "false" {

@@ -14,6 +14,7 @@ import (
 // Report is what a replay measured. It is a function of config and trace alone, but for Speed. Times are seconds of
 // virtual time; names are those of `gangline sim run --json`.
 type Report struct {
+	Format  string `json:"format,omitempty"` // of the file of jobs, as its reader has told its caller, who sets this
 	Order   string `json:"order"`
 	Partial bool   `json:"partial"` // it was interrupted: what follows is of the time until then
 	Nodes   int    `json:"nodes"`

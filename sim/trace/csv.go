@@ -14,7 +14,21 @@ const UnknownType = "gpu"
 // openCSV opens a file of jobs in our own format: CSV with a heading that names at least job_id, submit_s, duration_s
 // and gpus, and perhaps gpu_milli, gpu_type (several by |), cpu and mem_mib (of the whole job), user and queue.
 func openCSV(f *text, skipBad bool) (Source, error) {
-	t, err := newTable(f, "job_id", "submit_s", "duration_s", "gpus")
+	return ownRows(f, skipBad, "job_id", "submit_s", "duration_s", "gpus")
+}
+
+// ganglineColumns are those that gangline export writes, in its order.
+var ganglineColumns = columns{ //nolint:gochecknoglobals // table
+	"job_id", "submit_s", "duration_s", "gpus", "gpu_milli", "gpu_type", "cpu", "mem_mib", "user", "queue",
+}
+
+// openGangline opens what gangline export wrote: all of the columns must be there.
+func openGangline(f *text, skipBad bool) (Source, error) {
+	return ownRows(f, skipBad, ganglineColumns...)
+}
+
+func ownRows(f *text, skipBad bool, needed ...string) (Source, error) {
+	t, err := newTable(f, needed...)
 	if err != nil {
 		return nil, err
 	}

@@ -13,19 +13,20 @@ type Format string
 
 // Formats of files of jobs, and where they are described.
 const (
-	FormatAuto   Format = "auto"   // told by how the file begins
-	FormatCSV    Format = "csv"    // our own
-	FormatSacct  Format = "sacct"  // Slurm's sacct -P (slurm.schedmd.com/sacct.html)
-	FormatPhilly Format = "philly" // Microsoft's Philly: cluster_job_log (github.com/msr-fiddle/philly-traces)
-	FormatHelios Format = "helios" // SenseTime's Helios: cluster_log.csv (github.com/S-Lab-System-Group/HeliosData)
-	FormatAcme   Format = "acme"   // Shanghai AI Lab's Acme: trace_seren.csv, trace_kalos.csv (github.com/InternLM/AcmeTrace)
-	FormatPAI    Format = "pai"    // Alibaba's PAI of 2020: pai_task_table (github.com/alibaba/clusterdata)
-	FormatOpenb  Format = "openb"  // Alibaba's pods of 2023: openb_pod_list_*.csv (github.com/alibaba/clusterdata)
+	FormatAuto     Format = "auto"     // told by how the file begins
+	FormatCSV      Format = "csv"      // our own
+	FormatGangline Format = "gangline" // what gangline export writes: the same columns, all of them
+	FormatSacct    Format = "sacct"    // Slurm's sacct -P (slurm.schedmd.com/sacct.html)
+	FormatPhilly   Format = "philly"   // Microsoft's Philly: cluster_job_log (github.com/msr-fiddle/philly-traces)
+	FormatHelios   Format = "helios"   // SenseTime's Helios: cluster_log.csv (github.com/S-Lab-System-Group/HeliosData)
+	FormatAcme     Format = "acme"     // Shanghai AI Lab's Acme: trace_seren.csv, trace_kalos.csv (github.com/InternLM/AcmeTrace)
+	FormatPAI      Format = "pai"      // Alibaba's PAI of 2020: pai_task_table (github.com/alibaba/clusterdata)
+	FormatOpenb    Format = "openb"    // Alibaba's pods of 2023: openb_pod_list_*.csv (github.com/alibaba/clusterdata)
 )
 
 // Formats are all of them.
 func Formats() []Format {
-	return []Format{FormatAuto, FormatCSV, FormatSacct, FormatPhilly, FormatHelios, FormatAcme, FormatPAI, FormatOpenb}
+	return []Format{FormatAuto, FormatCSV, FormatGangline, FormatSacct, FormatPhilly, FormatHelios, FormatAcme, FormatPAI, FormatOpenb}
 }
 
 // FormatsText lists the formats for people.
@@ -59,14 +60,19 @@ func (t *text) jobFormat() (Format, error) {
 	if strings.HasPrefix(head, "[") || strings.HasPrefix(head, "{") {
 		return FormatPhilly, nil
 	}
+	if sacctSeparator(head) != "" {
+		return FormatSacct, nil
+	}
 	if strings.Contains(head, "|") {
 		if headingOf(head, "|").any("JobID", "JobIDRaw") {
-			return FormatSacct, nil
+			return FormatSacct, nil // which lacks a column, as its reader says
 		}
 		return "", fmt.Errorf("%s: line 1: columns are separated by |, but it is no heading of sacct -P with JobID or JobIDRaw: do not give sacct --noheader", t.name)
 	}
 	has := headingOf(head, ",")
 	switch {
+	case slices.Equal(has, ganglineColumns):
+		return FormatGangline, nil
 	case has.all("job_id", "submit_s"):
 	case has.all("job_id", "vc", "gpu_num", "submit_time"):
 		return FormatHelios, nil
@@ -114,6 +120,8 @@ func openFormat(f *text, format Format, opt *Options) (Source, error) {
 	switch format {
 	case FormatCSV:
 		return openCSV(f, opt.SkipBad)
+	case FormatGangline:
+		return openGangline(f, opt.SkipBad)
 	case FormatSacct:
 		return openSacct(f, opt)
 	case FormatPhilly:

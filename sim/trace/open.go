@@ -14,6 +14,10 @@ type Options struct {
 	Estimates map[string]time.Duration // guesses of some jobs' lengths, by job id; see Guessed
 	Format    Format                   // of the file; empty: FormatAuto
 	Zone      *time.Location           // of times that name none, which change with it only where its clocks do; nil: UTC
+	Queue     string                   // of sacct: the column that names a job's queue; empty: Partition, or else Account
+	Limits    bool                     // of sacct: guesses are the jobs' time limits
+	Told      *Format                  // is set to the format that the file is read as; nil: nobody asks
+	PAIJobs   string                   // of pai: a file with pai_job_table, for users and submission times; empty: none
 	Read      *int64                   // how many bytes of the file were read, for who shows how far it is; nil: nobody
 }
 
@@ -31,6 +35,12 @@ func OpenJobs(path string, opt Options) (Source, error) {
 	}
 	src := Source(nil)
 	if err == nil {
+		err = opt.suits(format)
+	}
+	if opt.Told != nil {
+		*opt.Told = format
+	}
+	if err == nil {
 		src, err = openFormat(f, format, &opt)
 	}
 	if err != nil {
@@ -42,10 +52,21 @@ func OpenJobs(path string, opt Options) (Source, error) {
 	} else {
 		src = Ordered(src, Window)
 	}
-	if format == FormatCSV || err != nil {
+	if format == FormatCSV || format == FormatGangline || err != nil {
 		return src, err
 	}
 	return &fromFirst{Source: src}, nil
+}
+
+// suits returns an error if an option is for another format.
+func (o *Options) suits(format Format) error {
+	switch {
+	case (o.Queue != "" || o.Limits) && format != FormatSacct:
+		return fmt.Errorf("the column of queues and time limits as guesses are for sacct, the file is read as %s", format)
+	case o.PAIJobs != "" && format != FormatPAI:
+		return fmt.Errorf("%s, a table of PAI's jobs, is for a table of PAI's tasks, the file is read as %s", o.PAIJobs, format)
+	}
+	return nil
 }
 
 // fromFirst gives the jobs of a source by submission times from the first one's.

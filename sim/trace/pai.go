@@ -2,10 +2,12 @@ package trace
 
 import (
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -32,6 +34,82 @@ var paiStates = []string{"Terminated", "Failed", "Running", "Waiting"} //nolint:
 
 // openPAI reads PAI's table of tasks, with a heading or as it is published.
 func openPAI(f *text, opt *Options) (Source, error) {
+	jobs := map[string]paiOwner(nil)
+	if opt.PAIJobs != "" {
+		var err error
+		if jobs, err = readPAIJobs(opt.PAIJobs); err != nil {
+			return nil, err
+		}
+	}
+	src, err := openPAITasks(f, opt)
+	if err != nil || jobs == nil {
+		return src, err
+	}
+	return &paiJoined{src, jobs}, nil
+}
+
+// paiOwner is what the table of jobs tells of a job.
+type paiOwner struct {
+	user   string
+	submit time.Duration
+}
+
+// paiJobColumns are those of pai_job_table, which is published without a heading.
+var paiJobColumns = []string{"job_name", "inst_id", "user", "status", "start_time", "end_time"} //nolint:gochecknoglobals // table
+
+// readPAIJobs reads who submitted which job, and when: all of it stays in memory, about 150 bytes for each job.
+func readPAIJobs(path string) (map[string]paiOwner, error) {
+	f, err := openText(path, nil)
+	if err != nil {
+		return nil, err
+	}
+	var t *table
+	if headingOf(f.firstLine(), ",").any(paiJobColumns...) {
+		if t, err = newTable(f, "job_name", "user", "start_time"); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	} else {
+		t = headless(f, paiJobColumns)
+	}
+	out := map[string]paiOwner{}
+	err = each(t, func() error {
+		o := paiOwner{user: t.texts.keep(t.value("user")), submit: -1}
+		if t.value("start_time") != "" {
+			var err error
+			if o.submit, err = t.seconds("start_time", 0); err != nil {
+				return err
+			}
+		}
+		out[strings.Clone(t.value("job_name"))] = o
+		return nil
+	})
+	return out, errors.Join(err, f.Close())
+}
+
+// paiJoined gives tasks the users of their jobs, and the submission times where those come before the launch. The id of
+// a task begins with its job's name.
+type paiJoined struct {
+	Source
+	jobs map[string]paiOwner
+}
+
+// Next implements Source.
+func (p *paiJoined) Next() (Job, error) {
+	j, err := p.Source.Next()
+	if err != nil {
+		return j, err
+	}
+	name, _, _ := strings.Cut(j.ID, "/")
+	if o, ok := p.jobs[name]; ok {
+		j.User = o.user
+		if o.submit >= 0 && o.submit < j.Submit {
+			j.Submit = o.submit
+		}
+	}
+	return j, nil
+}
+
+func openPAITasks(f *text, opt *Options) (Source, error) {
 	if headingOf(f.firstLine(), ",").any(paiColumns...) {
 		return openPublished(f, opt, (*table).paiJob, paiColumns[:len(paiColumns)-1]...)
 	}

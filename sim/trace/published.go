@@ -18,6 +18,7 @@ func openPublished(f *text, opt *Options, job func(*table, *time.Location) (Job,
 }
 
 func tableJobs(t *table, opt *Options, job func(*table, *time.Location) (Job, error)) Source {
+	t.opt = opt
 	zone := opt.Zone
 	if zone == nil {
 		zone = time.UTC

@@ -13,9 +13,10 @@ import (
 	"github.com/gangline/gangline/scheduler/cluster"
 )
 
-// bars reads the rows of sacct -P: columns between |, in which a quote is a quote.
+// bars reads the rows of sacct -P: columns between | (or what its --delimiter names), in which a quote is a quote.
 type bars struct {
 	from  *text
+	sep   string
 	row   []string
 	line  int
 	width int // columns of the heading
@@ -33,7 +34,7 @@ func (b *bars) Read() ([]string, error) {
 		}
 		b.line++
 		if s = strings.TrimRight(s, "\r\n"); s != "" {
-			b.row = strings.Split(s, "|")
+			b.row = strings.Split(s, b.sep)
 			break
 		}
 	}
@@ -55,15 +56,19 @@ func (b *bars) Read() ([]string, error) {
 func (b *bars) FieldPos(field int) (line, column int) {
 	column = 1
 	for _, v := range b.row[:field] {
-		column += len(v) + 1
+		column += len(v) + len(b.sep)
 	}
 	return b.line, column
 }
 
 // openSacct reads what sacct -P wrote: JobIDRaw or JobID, Submit, AllocTRES or ReqTRES, and how long a job ran by
-// ElapsedRaw, Elapsed, or Start and End; perhaps User, Partition, Account and State.
+// ElapsedRaw, Elapsed, or Start and End; perhaps User, Partition, Account, QOS, Timelimit and State.
 func openSacct(f *text, opt *Options) (Source, error) {
-	t, err := headed(f, &bars{from: f}, "Submit")
+	sep := sacctSeparator(f.firstLine())
+	if sep == "" {
+		sep = "|"
+	}
+	t, err := headed(f, &bars{from: f, sep: sep}, "Submit")
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +78,12 @@ func openSacct(f *text, opt *Options) (Source, error) {
 		err = t.need([]string{"JobIDRaw", "Submit"})
 	case !has("AllocTRES") && !has("ReqTRES"):
 		err = t.need([]string{"AllocTRES"})
+	case sep == "," && (has("AllocTRES") || has("ReqTRES")):
+		return nil, fmt.Errorf("%s: line 1: columns are separated by commas, which AllocTRES and ReqTRES have within: write it with sacct -P", f.name)
+	case opt.Queue != "" && !has(opt.Queue):
+		err = t.need([]string{opt.Queue})
+	case opt.Limits && !has("Timelimit") && !has("TimelimitRaw"):
+		err = t.need([]string{"Timelimit"})
 	case !has("ElapsedRaw") && !has("Elapsed") && !(has("Start") && has("End")):
 		err = t.need([]string{"ElapsedRaw"})
 	}
@@ -92,10 +103,24 @@ func openSacct(f *text, opt *Options) (Source, error) {
 	return src, nil
 }
 
+// sacctSeparators are what may stand between the columns of sacct -P: its own, and what people choose with --delimiter.
+var sacctSeparators = []string{"|", ";", "\t", "^", "~", ","} //nolint:gochecknoglobals // table
+
+// sacctSeparator tells by its heading what separates the columns of a file that sacct -P wrote; empty: it is none.
+func sacctSeparator(heading string) string {
+	for _, sep := range sacctSeparators {
+		if has := headingOf(heading, sep); has.any("JobID", "JobIDRaw") && has.all("Submit") {
+			return sep
+		}
+	}
+	return ""
+}
+
 // errStep is a step of a job, such as 123.batch, which is no job.
 var errStep = errors.New("a step of a job")
 
-// sacctJob reads a row of sacct. Its queue is the partition, or else the account.
+// sacctJob reads a row of sacct. Its queue is what the column of Options.Queue says, or the partition, or else the account.
+// Members of arrays (123_4) and parts of heterogeneous jobs (123+1) are jobs.
 func (t *table) sacctJob(zone *time.Location) (Job, error) {
 	id := t.value("JobIDRaw")
 	if id == "" {
@@ -145,7 +170,16 @@ func (t *table) sacctJob(zone *time.Location) (Job, error) {
 	if asked.kind != "" { // what it got, if it asked for none, need not be what it would take
 		j.Types = t.texts.list(asked.kind)
 	}
-	queue, _, _ := strings.Cut(t.value("Partition"), ",")
+	if t.opt.Limits {
+		if j.Guess, err = t.limit(); err != nil {
+			return Job{}, err
+		}
+	}
+	column := t.opt.Queue
+	if column == "" {
+		column = "Partition"
+	}
+	queue, _, _ := strings.Cut(t.value(column), ",")
 	if queue == "" {
 		queue = t.value("Account")
 	}
@@ -186,6 +220,29 @@ func (t *table) elapsed(zone *time.Location) (time.Duration, error) {
 		return 0, t.wrong("End", "a time after Start")
 	}
 	return end - start, nil
+}
+
+// limit is a job's time limit, or the longest time there is if it had none.
+func (t *table) limit() (time.Duration, error) {
+	if v := t.value("TimelimitRaw"); v != "" {
+		if minutes, err := strconv.ParseInt(v, 10, 64); err == nil && minutes >= 0 && minutes*60 <= MaxSeconds {
+			return time.Duration(minutes) * time.Minute, nil
+		}
+	}
+	column := "Timelimit"
+	if _, ok := t.at[column]; !ok {
+		column = "TimelimitRaw"
+	}
+	v := t.value(column)
+	switch v {
+	case "UNLIMITED", "Partition_Limit", "INVALID", "":
+		return MaxSeconds * time.Second, nil
+	}
+	d, ok := parseElapsed(v)
+	if !ok {
+		return 0, t.wrong(column, "a time limit such as 1-02:03:04 (days-hours:minutes:seconds), or UNLIMITED")
+	}
+	return d, nil
 }
 
 // parseElapsed reads [days-][hours:]minutes:seconds.

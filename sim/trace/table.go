@@ -27,6 +27,7 @@ type table struct {
 	at    map[string]int // column by name
 	row   []string
 	texts names
+	opt   *Options // of a native format
 }
 
 // rowReader splits a file into rows of columns: a csv.Reader, or bars.
