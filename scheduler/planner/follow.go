@@ -22,6 +22,9 @@ func (x *Index) settle(s *cluster.State) {
 			x.followNode(n)
 		}
 		x.followJob(s.Job(id), id)
+		if e := x.pending[id]; e != nil && e.lane != nil && e.lane.shape.closed {
+			x.openShape(e.lane.shape) // it was closed by those behind this job, which did fit
+		}
 	}
 	x.expected = x.expected[:0]
 	for _, id := range x.promised {
