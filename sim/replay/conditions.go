@@ -45,10 +45,14 @@ type StartCosts struct {
 
 // CheckpointCosts say how much of its work a job that ends early keeps.
 type CheckpointCosts struct {
-	Every time.Duration // of training between two checkpoints; 0: only when it is warned
+	Every time.Duration // of training between two checkpoints; 0: only when it is warned; or Optimal
 	Cost  time.Duration // training stands still for so long
 	Jobs  float64       // part of the jobs that write any and heed a warning, 0..1
 }
+
+// Optimal is a CheckpointCosts.Every: as often as loses least for a gang of its size under these conditions, by Daly's
+// formula (see checkpoint.Interval) from what a checkpoint costs and how often something of the gang fails.
+const Optimal time.Duration = -1
 
 // StopCosts are the handshake by which a job is stopped.
 type StopCosts struct {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/control"
@@ -36,8 +37,9 @@ type gang struct {
 	since   cluster.Time
 	pauseAt cluster.Time // while training: when the next checkpoint begins, 0: none does
 	billed  cluster.Time
-	meter   *meter // its queue's
-	settled bool   // the state's epoch is over
+	meter   *meter        // its queue's
+	every   time.Duration // of training between two checkpoints; 0: it writes none of itself
+	settled bool          // the state's epoch is over
 }
 
 // worker is one process of a gang.
@@ -145,16 +147,45 @@ func (r *reality) maybeWarm(g *gang) {
 func (r *reality) train(g *gang) {
 	r.close(g)
 	g.phase = training
+	g.every = r.saveEvery(g)
 	r.stretch(g)
+}
+
+// saveEvery is how long a gang trains between two checkpoints.
+func (r *reality) saveEvery(g *gang) time.Duration {
+	every := r.c.Checkpoint.Every
+	switch {
+	case !g.job.writes:
+		return 0
+	case every != Optimal:
+		return every
+	}
+	machines, racks := map[*machine]bool{}, map[int]bool{}
+	perDay := 0.0
+	for _, wk := range g.workers {
+		if m := wk.machine; !machines[m] {
+			machines[m] = true
+			perDay += r.c.Nodes.PerDay
+			if m.rack >= 0 && !racks[m.rack] {
+				racks[m.rack] = true
+				perDay += r.c.Racks.PerDay
+			}
+		}
+		perDay += float64(float64(len(wk.gpus)) * (r.c.GPUs.PerDay + r.c.Workers.PerDay))
+	}
+	if perDay == 0 {
+		return 0 // nothing fails: it is warned
+	}
+	return max(checkpoint.Interval(r.c.Checkpoint.Cost, time.Duration(86400/perDay*float64(time.Second)), 0), time.Second)
 }
 
 // stretch plans training until the next checkpoint, or to the end of the work.
 func (r *reality) stretch(g *gang) {
 	left := time.Duration(math.Ceil(float64(g.job.length-g.job.saved) / g.speed))
 	g.since, g.pauseAt = r.w.now, 0
-	if every := r.c.Checkpoint.Every; g.job.writes && every > 0 && left > every {
-		g.pauseAt = r.w.now.Add(every)
-		r.after(every+r.c.Checkpoint.Cost, happening{what: gangSaved, gang: g})
+	if g.every > 0 && left > g.every {
+		g.pauseAt = r.w.now.Add(g.every)
+		r.after(g.every+r.c.Checkpoint.Cost, happening{what: gangSaved, gang: g})
 		return
 	}
 	r.after(left, happening{what: gangDone, gang: g})

@@ -13,6 +13,7 @@ import (
 type machine struct {
 	r     *reality
 	index int32
+	rack  int          // of reality.racks; -1: none
 	node  cluster.Node // as its agent introduces it
 	boots int
 	// workers are those that run, and those whose end the leader does not know.
@@ -29,7 +30,7 @@ type machine struct {
 }
 
 func newMachine(r *reality, n cluster.Node, i int) *machine {
-	return &machine{r: r, index: int32(i), node: n, sickUntil: make([]cluster.Time, len(n.GPUs)), billed: r.w.now} //nolint:gosec // at most cluster.MaxNodes
+	return &machine{r: r, index: int32(i), rack: -1, node: n, sickUntil: make([]cluster.Time, len(n.GPUs)), billed: r.w.now} //nolint:gosec // at most cluster.MaxNodes
 }
 
 // heardOf reports whether the leader and the machine's agent have a connection.

@@ -71,6 +71,7 @@ func newReality(w *world, nodes []trace.Node) *reality {
 			r.racks = append(r.racks, nil)
 		}
 		r.racks[at] = append(r.racks[at], m)
+		m.rack = at
 	}
 	for k := range faultKinds {
 		r.planStrike(k)
