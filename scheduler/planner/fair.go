@@ -45,6 +45,7 @@ func (x *Index) groupOf(q *quota.Queue, user string) *group {
 	if g == nil {
 		g = &group{q: q, user: user, offset: x.offsetOf(q, user)}
 		x.groups[key] = g
+		x.groupings++
 	}
 	return g
 }
@@ -56,6 +57,18 @@ func (x *Index) offsetAt(q *quota.Queue, user string) int64 {
 		return g.offset
 	}
 	return x.offsetOf(q, user)
+}
+
+// offsetBeside is offsetAt for the user and the queue of a running job. Each
+// market asks it for all of them.
+func (x *Index) offsetBeside(r *run) int64 {
+	if r.grouping != x.groupings {
+		r.group, r.grouping = x.groups[groupKey{r.q.ID, r.job.User}], x.groupings
+	}
+	if r.group != nil {
+		return r.group.offset
+	}
+	return x.offsetOf(r.q, r.job.User)
 }
 
 // offsetOf is by how many milliseconds fair share puts back a group's jobs: as

@@ -230,7 +230,7 @@ func (m *market) outlasts(e *entry, c *candidate) bool {
 
 // groupOffset is what fair share adds to a victim's key.
 func (m *market) groupOffset(c *candidate) int64 {
-	return m.x.offsetAt(c.r.q, c.job.User)
+	return m.x.offsetBeside(c.r)
 }
 
 // waitBefore is how long a job waits before another is stopped for it by the

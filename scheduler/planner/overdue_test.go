@@ -10,7 +10,7 @@ import (
 )
 
 // TestOverdueIsNoticed: whatever happens, the heap of those that will be overdue
-// says what a look at all who wait says.
+// says what a look at all who wait says, and running jobs know their group.
 func TestOverdueIsNoticed(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -24,6 +24,11 @@ func TestOverdueIsNoticed(t *testing.T) {
 			w.enact(&p)
 			w.plan(false) // follows
 			x, want := w.x, false
+			for _, r := range x.running { // any order: each is looked at
+				if got, want := x.offsetBeside(r), x.offsetAt(r.q, r.job.User); got != want {
+					t.Fatalf("fair share puts %s of %s back by %d ms, a running job's is put back by %d", r.job.User, r.q, want, got)
+				}
+			}
 			for _, e := range x.pending { // any order: any will do
 				want = want || e.lane != nil && x.kept[e.job.ID] == nil && x.overdue(e)
 			}
