@@ -41,7 +41,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	x.refreshWindows()
 	// 2. What is kept for whom: reservations of the policy begin, others have
 	//    lost their sense.
-	x.left, x.filling, x.fills = 0, false, nil
+	x.left, x.looks, x.filling, x.fills = 0, 0, false, nil
 	if thorough {
 		x.clearWindows(&plan)
 		x.review(&plan)
@@ -52,7 +52,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	if thorough {
 		x.openFills()
 	}
-	kept := x.startKept(x.keptInOrder(), x.ahead(x.openLane(), maxFill), &plan)
+	kept := x.startKept(x.keptInOrder(), x.ahead(x.openLane(), x.nextBlocked(0), maxFill), &plan)
 	defer x.holdLimits()()
 	// 4. All others in order, each where it fits best; what is kept for those
 	//    that do not fit, those behind them do not get.
@@ -97,33 +97,29 @@ func (x *Index) startInOrder(plan *Plan, kept []cluster.JobID) *lane {
 	}
 	var aside []*entry
 	defer func() { x.bringAllBack(aside) }()
-	looks, fills := 0, maxFill
-	if x.left > 0 && x.blockedMatter() {
-		looks = triesPerClaim * x.left
-	}
+	fills := maxFill
 	for len(plan.Starts) < x.cfg.MaxStarts {
 		l := x.openLane()
 		if l != nil && x.moved(l) {
 			continue // what this plan has started counts at once
 		}
+		b := x.nextBlocked(len(aside))
 		if len(kept) > 0 {
-			if rest := x.startKept(kept, x.ahead(l, fills), plan); len(rest) < len(kept) {
+			if rest := x.startKept(kept, x.ahead(l, b, fills), plan); len(rest) < len(kept) {
 				kept = rest
 				continue
 			}
 		}
-		if f := x.nextFill(); f != nil && fills > 0 && (l == nil || f.before(l)) {
+		if f := x.nextFill(); f != nil && fills > 0 && (l == nil || f.before(l)) && (b == nil || !b.before(f)) {
 			fills--
 			x.tryFill(plan)
 			continue
 		}
-		if x.left > 0 && len(aside) < looks {
-			if b := x.firstBlocked(); b != nil && (l == nil || b.before(l)) {
-				if !x.moved(b) && !x.barred(b) && !x.fill(b, plan) {
-					aside = append(aside, x.reserveNext(b, plan))
-				}
-				continue
+		if b != nil && (l == nil || b.before(l)) {
+			if !x.moved(b) && !x.barred(b) && !x.fill(b, plan) {
+				aside = append(aside, x.reserveNext(b, plan))
 			}
+			continue
 		}
 		if l == nil {
 			return nil

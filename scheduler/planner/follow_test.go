@@ -121,3 +121,36 @@ func TestWhoWaitsForALimitLacksNoRoom(t *testing.T) {
 		t.Errorf("got %+v, want job %d to grow", p, grows)
 	}
 }
+
+// typed is a job that asks for GPUs of a type.
+func typed(gpuType string, s *cluster.JobSpec) *cluster.JobSpec {
+	s.GPUTypes = []string{gpuType}
+	return s
+}
+
+// TestKeptStartInTurn: what is kept for a job of low priority is given to it
+// after those of a higher one have had their turn, if only to have nodes kept for
+// them, known not to fit or not; and before those that could use it meanwhile.
+func TestKeptStartInTurn(t *testing.T) {
+	t.Parallel()
+	p := cluster.DefaultPolicy()
+	p.Order, p.Preemption.Off = cluster.OrderFIFO, true
+	w := newWorld(t, p)
+	w.join(machine("n0", 4, "h100", ""))
+	w.join(machine("n1", 1, "a100", ""))
+	w.run("ann", typed("h100", spec("default", 2)))
+	busy := w.run("ann", typed("a100", spec("default", 1)))
+	kept := w.submit("ann", prior(50, typed("a100", spec("default", 1))))
+	w.submit("bob", prior(90, typed("h100", spec("default", 3))))
+	short := prior(50, typed("a100", spec("default", 1)))
+	short.TimeLimit = time.Minute
+	w.submit("cid", short)
+	w.turn()
+	w.apply(&cluster.KeepNodes{Job: kept, Nodes: []cluster.NodeID{"n1"}, At: w.now.Add(100 * time.Hour)})
+	w.turn()
+	w.end(busy)
+	w.pass(time.Hour)
+	if p := w.agreed(); len(p.Starts) != 1 || p.Starts[0].Job != kept || len(p.Keeps) > 0 {
+		t.Errorf("got %+v, want job %d to start, and nothing kept yet beside what is kept for it", p, kept)
+	}
+}

@@ -87,6 +87,18 @@ func (x *Index) review(plan *Plan) {
 	if x.policy.Backfill.Off {
 		x.left = 0
 	}
+	if x.left > 0 && x.blockedMatter() {
+		x.looks = triesPerClaim * x.left
+	}
+}
+
+// nextBlocked is the first lane that waits for room, if it has a turn after so
+// many others have had theirs: if nodes may be kept for it.
+func (x *Index) nextBlocked(had int) *lane {
+	if x.left <= 0 || had >= x.looks {
+		return nil
+	}
+	return x.firstBlocked()
 }
 
 // reserveNext keeps nodes free for a blocked lane's first job, if it has waited

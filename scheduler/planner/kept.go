@@ -38,15 +38,19 @@ func (x *Index) startKept(rest []cluster.JobID, least int32, plan *Plan) []clust
 	return rest
 }
 
-// ahead is the priority of the jobs that come next: only jobs of at least that
-// may be given first what is kept for them.
-func (x *Index) ahead(open *lane, fills int) int32 {
+// ahead is the priority of the jobs that come next, whether they are tried or
+// nodes are kept for them: only jobs of at least that may be given first what is
+// kept for them.
+func (x *Index) ahead(open, blocked *lane, fills int) int32 {
 	top := int32(math.MinInt32)
 	if len(x.kept) == 0 {
 		return top
 	}
 	if open != nil && !open.borrow {
 		top = open.priority
+	}
+	if blocked != nil && !blocked.borrow {
+		top = max(top, blocked.priority)
 	}
 	if !x.filling { // no turn in this plan for those that fit nowhere else: it waits for one that has
 		if b := x.firstBlocked(); b != nil && !b.borrow {
