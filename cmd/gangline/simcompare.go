@@ -101,6 +101,9 @@ func variants(f *pflag.FlagSet, with []string) ([]variant, error) {
 		if !replays {
 			return nil, usage("--jobs and --nodes must be files: sim compare replays what was recorded")
 		}
+		if onceOnly(v.flags.jobs) {
+			return nil, usage("--jobs %s: each run reads the jobs anew, and a pipe can be read once only: put them in a file", v.flags.jobs)
+		}
 		out = append(out, v)
 	}
 	return out, nil

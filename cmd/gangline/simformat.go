@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"time"
 	_ "time/tzdata" // zones by name also where the system has no table of them
 
@@ -60,8 +59,8 @@ func (a *app) tellFormat(fl *simRunFlags) {
 	if format != "" && format != trace.FormatAuto {
 		return
 	}
-	if st, err := os.Stat(fl.jobs); err != nil || !st.Mode().IsRegular() {
-		return // a pipe can be read once only
+	if onceOnly(fl.jobs) {
+		return
 	}
 	if format, err := trace.FormatOf(fl.jobs); err == nil && format != trace.FormatCSV {
 		a.statef("%s is read as %s (--format)", fl.jobs, format)

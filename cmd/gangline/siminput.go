@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,13 +142,24 @@ func (fl *simRunFlags) load() (*replay.Trace, error) {
 			return nil, err
 		}
 	}
+	opened := false
 	return &replay.Trace{Nodes: nodes, Open: func() (trace.Source, error) {
+		if opened && onceOnly(fl.jobs) {
+			return nil, usage("--jobs %s: --quotas and --partitions read the jobs more than once, and a pipe can be read once only: put them in a file", fl.jobs)
+		}
+		opened = true
 		src, err := trace.OpenJobs(fl.jobs, opt)
 		if err != nil {
 			return nil, &exitError{exitUsage, err}
 		}
 		return input{src}, nil
 	}}, nil
+}
+
+// onceOnly reports whether a file is a pipe or the like, of which nothing is left once it was read.
+func onceOnly(file string) bool {
+	st, err := os.Stat(file)
+	return err == nil && !st.Mode().IsRegular()
 }
 
 // input makes what is wrong with a file the user's to repair, in the midst of a replay as before it.
