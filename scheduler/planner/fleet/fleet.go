@@ -37,6 +37,7 @@ type Fleet struct {
 	admissions []string // what jobs ask of labels and taints; their place here is their number
 	views      int      // made and not dropped
 	mix        []MixItem
+	asked      bool                // the mix has requests for GPUs, so there is a score
 	values     *[units + 1]float64 // see holeValues; nil: not computed for this mix
 	churn      float64             // 0..1: part of the starts that follow an end
 	scratch    scratch

@@ -47,7 +47,7 @@ func (w *sled) tellMix() {
 	}
 	w.mix, w.churn = mix, int32(w.int("churn", 0, 1000))
 	w.fast.SetMix(w.mix, w.churn)
-	w.slow.scorer = nil
+	w.slow.scorer, w.slow.byID = nil, w.fast.score == cluster.ScoreFGD
 	w.fast.settle()
 	if w.fast.scorer(&pool{width: 1}) != nil {
 		w.slow.scorer = func(gpuType string) (scorer, int64, int64) {

@@ -19,6 +19,8 @@ import (
 //     the mix asks for beside a GPU
 //   - worthOfFree * F^2 / 8   F: its free GPUs, parts counted: rather one node with
 //     eight than two with four
+//   - worthOfWhole * churn * the chance that all of it becomes free, on nodes that
+//     the largest requests of the mix need all of (see Fleet.emptied)
 //
 // The lack counts less where jobs come and go: what misses CPUs now has them
 // again when its neighbours end. The constants were found on the published
@@ -30,6 +32,8 @@ type outlook struct {
 	cpu, mem float64             // that the mix asks for beside one GPU
 	sought   float64             // how much more than other types the mix seeks this one, see Fleet.sought
 	hole     *[units + 1]float64 // value of a part of a GPU, the same for all types
+	empty    []float64           // by GPUs that are not wholly free: what is hoped for, see Fleet.emptied
+	large    int32               // GPUs that a node must have for it
 	// CPUs and memory are seen in these steps, so that there are few kinds of
 	// nodes however the amounts differ.
 	cpuStep, memStep int64
@@ -53,7 +57,10 @@ const (
 	weightOfLack = 6.0
 	worthOfFree  = 0.2
 	worthOfType  = 2.0
-	stepsOfNeed  = 4 // steps in what the mix asks for beside one GPU
+	worthOfWhole = 4.0
+	refillRate   = 3.0  // arrivals at a GPU that is kept for last, for each end of a job
+	enoughLarge  = 0.05 // part of the mix's GPU time from which on its largest requests count in full
+	stepsOfNeed  = 4    // steps in what the mix asks for beside one GPU
 )
 
 func (f *Fleet) newOutlook(p *pool) *outlook {
@@ -76,10 +83,43 @@ func (f *Fleet) newOutlook(p *pool) *outlook {
 		}
 	}
 	o.sought = f.sought(p) / volume
+	o.large, o.empty = f.emptied(volume)
 	slices.SortStableFunc(o.kinds, func(a, b outlookKind) int { return cmp.Or(cmp.Compare(a.gpus, b.gpus), cmp.Compare(a.share, b.share)) })
 	o.cpu, o.mem = cpu/volume, mem/volume
 	o.cpuStep, o.memStep = max(int64(o.cpu/stepsOfNeed), 1), max(int64(o.mem/stepsOfNeed), 1)
 	return o
+}
+
+// emptied returns, by how many GPUs of a node are in use, what it is worth that
+// all may become free for the largest requests of the mix, in thousandths of
+// GPUs, and how many GPUs a node needs for one. There must be a mix.
+//
+// Where jobs come and go, a node of which j GPUs are in use gets one back before
+// it is filled up at a chance of j/(j+refillRate), if those that are emptier are
+// filled last. The chance that it ends up empty is the product. So nodes that are
+// nearly empty are left alone, and those that are nearly full are all alike.
+func (f *Fleet) emptied(volume float64) (large int32, worth []float64) {
+	widest, part := int32(0), 0.0
+	for _, p := range f.pools {
+		widest = max(widest, p.width)
+	}
+	for i := range f.mix {
+		large = max(large, min(f.mix[i].GPUs, widest))
+	}
+	for i := range f.mix {
+		if m := &f.mix[i]; m.GPUs >= large {
+			part += float64(m.Weight) * float64(m.GPUs) * float64(m.Share) / cluster.WholeGPU / volume
+		}
+	}
+	if large < 2 || f.churn == 0 {
+		return large, nil
+	}
+	chance := worthOfWhole * cluster.WholeGPU * f.churn * min(part/enoughLarge, 1)
+	for j := range widest + 1 {
+		worth = append(worth, chance)
+		chance *= float64(j+1) / (float64(j+1) + refillRate)
+	}
+	return large, worth
 }
 
 // sought is how much more of the mix is after a pool's GPUs than after those of
@@ -151,6 +191,9 @@ func (o *outlook) cost(s *sight) float64 {
 		}
 	}
 	cost *= cluster.WholeGPU
+	if used := int32(len(s.free)) - whole; o.empty != nil && int32(len(s.free)) >= o.large {
+		cost -= o.empty[used]
+	}
 	for i := range o.kinds {
 		k := &o.kinds[i]
 		fit := int64(0)

@@ -29,13 +29,16 @@ func (p *plan) add(pos, k, room int32) {
 }
 
 // better compares two ways to place one gang: fewer nodes, then the lower score
-// if it is one, then less left over.
-func (p *plan) better(q *plan) bool {
+// if it is one, then less left over, or byID the first node by id if it is one.
+func (p *plan) better(q *plan, byID bool) bool {
 	if len(p.picks) != len(q.picks) {
 		return len(p.picks) < len(q.picks)
 	}
 	if p.score != q.score {
 		return p.score < q.score
+	}
+	if byID && len(p.picks) == 1 {
+		return p.picks[0].pos < q.picks[0].pos
 	}
 	return p.left < q.left
 }

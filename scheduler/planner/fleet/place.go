@@ -139,7 +139,7 @@ func (f *Fleet) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 		if !f.choose(f.view(sh.class, p), sh, size, barred) {
 			continue
 		}
-		if best == nil || plans[1].better(&plans[0]) {
+		if best == nil || plans[1].better(&plans[0], f.tiesByID()) {
 			best = p
 			plans[0], plans[1] = plans[1], plans[0]
 		}
@@ -272,7 +272,7 @@ func (f *Fleet) placeShare(sh *Shape, q *Query, barred *set) []Part {
 		} else {
 			c = f.hole(v, sh, barred)
 		}
-		if c.pos >= 0 && (on == nil || c.score < best.score || (c.score == best.score && c.whole < best.whole)) {
+		if c.pos >= 0 && (on == nil || c.tighter(&best, f.tiesByID())) {
 			on, best = p, c
 		}
 		if on != nil && len(sh.Types) > 0 {

@@ -22,6 +22,7 @@ type ranks struct {
 	// Free CPUs and memory are seen in steps, so that there are not as many
 	// kinds as nodes; 1: exactly.
 	cpuStep, memStep int64
+	byID             bool // of equal scores the node first by id, see Fleet.tiesByID
 
 	key   []byte
 	after sight
@@ -62,7 +63,7 @@ func (f *Fleet) ranks(p *pool) *ranks {
 		if s == nil {
 			return nil
 		}
-		r = &ranks{pool: p, scorer: s, cpuStep: 1, memStep: 1}
+		r = &ranks{pool: p, scorer: s, cpuStep: 1, memStep: 1, byID: f.tiesByID()}
 		if o, ok := s.(*outlook); ok {
 			r.cpuStep, r.memStep = o.cpuStep, o.memStep
 		}
@@ -179,15 +180,28 @@ type choice struct {
 }
 
 // better compares two choices: the lower score, then the node with fewer
-// wholly free GPUs, then the one first by id.
-func (c *choice) better(d *choice) bool {
+// wholly free GPUs (not byID), then the one first by id.
+func (c *choice) better(d *choice, byID bool) bool {
 	switch {
 	case d.pos < 0 || c.score != d.score:
 		return d.pos < 0 || c.score < d.score
-	case c.whole != d.whole:
+	case c.whole != d.whole && !byID:
 		return c.whole < d.whole
 	default:
 		return c.pos < d.pos
+	}
+}
+
+// tighter compares two choices on different GPU types: the lower score, then the
+// node with fewer wholly free GPUs, or byID the first by id.
+func (c *choice) tighter(d *choice, byID bool) bool {
+	switch {
+	case c.score != d.score:
+		return c.score < d.score
+	case byID:
+		return c.pos < d.pos
+	default:
+		return c.whole < d.whole
 	}
 }
 
@@ -215,7 +229,7 @@ func (r *ranks) choose(v *view, sh *Shape, k int32, barred *set) choice {
 			nodes := r.kinds[id].nodes
 			for i := len(nodes) - 1; i >= 0; i-- {
 				c.pos = nodes[i]
-				if best.pos >= 0 && !c.better(&best) {
+				if best.pos >= 0 && !c.better(&best, r.byID) {
 					break
 				}
 				if barred != nil && barred.has(c.pos) {
@@ -311,7 +325,7 @@ func (f *Fleet) Aside(cpu, mem int64) cluster.NodeID {
 				c.score += r.score(r.of[x.pos], sh, 0)
 			}
 		}
-		if best.pos < 0 || c.better(&best) {
+		if best.pos < 0 || c.better(&best, f.tiesByID()) {
 			best = c
 		}
 	}

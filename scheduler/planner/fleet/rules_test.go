@@ -360,3 +360,35 @@ func TestAside(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptied: that a node may become wholly free counts where jobs come and go
+// and somebody asks for whole nodes, and the more the emptier it is.
+func TestEmptied(t *testing.T) {
+	t.Parallel()
+	small, large := MixItem{GPUs: 1, Share: 1000, Weight: 152}, MixItem{GPUs: 64, Share: 1000, Weight: 1}
+	for _, c := range []struct {
+		mix   []MixItem
+		churn int32
+		first float64 // worth of a node of which nothing is in use
+	}{
+		{[]MixItem{small}, 1000, 0},
+		{[]MixItem{small, large}, 0, 0},
+		{[]MixItem{small, large}, 500, 2000},
+		{[]MixItem{{GPUs: 1, Share: 1000, Weight: 3136}, large}, 1000, 1600}, // a fiftieth of the GPU time
+	} {
+		f := nodes(t, "a 8", "b 2 of=2")
+		f.settle()
+		f.SetMix(c.mix, c.churn)
+		volume := 0.0
+		for _, m := range c.mix {
+			volume += float64(m.Weight) * float64(m.GPUs)
+		}
+		size, worth := f.emptied(volume)
+		switch {
+		case c.first == 0 && worth != nil, c.first > 0 && (size != 8 || len(worth) != 9 || math.Abs(worth[0]-c.first) > 1e-6):
+			t.Errorf("%v, churn %d: %d GPUs, %v; want %g first", c.mix, c.churn, size, worth, c.first)
+		case c.first > 0 && math.Abs(worth[2]-c.first*(1./4)*(2./5)) > 1e-6:
+			t.Errorf("with two GPUs in use: %g of %g", worth[2], worth[0])
+		}
+	}
+}

@@ -17,6 +17,7 @@ type slow struct {
 	nodes  map[cluster.NodeID]*slowNode
 	ids    []cluster.NodeID                                         // sorted
 	scorer func(gpuType string) (sc scorer, cpuStep, memStep int64) // nil: by room
+	byID   bool                                                     // of equal scores the first node by id, else the one with the fewest wholly free GPUs
 	log    []saved                                                  // what Undo restores, newest last
 }
 

@@ -151,7 +151,7 @@ func (f *slow) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 			}
 		}
 		if sh.Shared() {
-			if x, g, free := f.shared(sh, q, t, avoid); x != nil && (one == nil || free < least || (free == least && f.scorer != nil && x.whole(t) < one.whole(bestType))) {
+			if x, g, free := f.shared(sh, q, t, avoid); x != nil && (one == nil || free < least || (free == least && f.scorer != nil && f.first(x, one, x.whole(t)-one.whole(bestType)))) {
 				one, gpu, least, bestType = x, g, free, t
 			}
 			continue
@@ -168,7 +168,7 @@ func (f *slow) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 		if len(parts) == 1 && f.scorer != nil {
 			parts, score = f.cheapest(sh, size, rooms, t)
 		}
-		if parts != nil && (best == nil || tighter(parts, best, score-bestScore)) {
+		if parts != nil && (best == nil || f.tighter(parts, best, score-bestScore)) {
 			best, bestType, bestScore = parts, t, score
 		}
 	}
@@ -201,7 +201,7 @@ func (f *slow) cheapest(sh *Shape, size int32, rooms []slowRoom, gpuType string)
 			continue
 		}
 		score, _ := f.rise(r.x, sh, size, gpuType)
-		if best == nil || score < least || (score == least && r.x.whole(gpuType) < best[0].x.whole(gpuType)) {
+		if best == nil || score < least || (score == least && f.first(r.x, best[0].x, r.x.whole(gpuType)-best[0].x.whole(gpuType))) {
 			best, least = []slowRoom{{r.x, size, r.fit}}, score
 		}
 	}
@@ -220,14 +220,26 @@ func (f *slow) rise(x *slowNode, sh *Shape, k int32, gpuType string) (float64, i
 	return rise(sc, &s, sc.cost(&s), sh, k, &sight{})
 }
 
+// first tells which of two nodes with equal scores comes first, if the one that is
+// not yet chosen has so many wholly free GPUs more.
+func (f *slow) first(x, chosen *slowNode, more int32) bool {
+	if f.byID { // there is a score
+		return x.is.ID < chosen.is.ID
+	}
+	return more < 0
+}
+
 // tighter compares two ways to place one gang: fewer nodes, then the lower
-// score, then less left over.
-func tighter(a, b []slowRoom, score float64) bool {
+// score, then less left over, or the first node by id.
+func (f *slow) tighter(a, b []slowRoom, score float64) bool {
 	left := func(rooms []slowRoom) (n int32) {
 		for _, r := range rooms {
 			n += r.fit - r.k
 		}
 		return n
+	}
+	if f.byID && f.scorer != nil && len(a) == 1 && len(b) == 1 && score == 0 {
+		return a[0].x.is.ID < b[0].x.is.ID
 	}
 	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(score, 0), cmp.Compare(left(a), left(b))) < 0
 }
@@ -340,7 +352,7 @@ func (f *slow) shared(sh *Shape, q *Query, gpuType string, avoid bool) (best *sl
 					continue
 				}
 			}
-			if best == nil || score < least || (f.scorer != nil && score == least && x.whole(gpuType) < best.whole(gpuType)) {
+			if best == nil || score < least || (f.scorer != nil && score == least && f.first(x, best, x.whole(gpuType)-best.whole(gpuType))) {
 				best, gpu, least = x, int32(i), score
 			}
 		}
