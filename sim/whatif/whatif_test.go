@@ -245,3 +245,48 @@ func TestOutlineAnswersAlike(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestLearnedLengths: once enough jobs have ended, lengths are drawn: runs differ, and in one run a job is equally long on
+// both sides, so that a change which concerns nobody changes nothing.
+func TestLearnedLengths(t *testing.T) {
+	t.Parallel()
+	s := town(t)
+	now := began
+	apply := func(c cluster.Command) cluster.Result {
+		t.Helper()
+		r := s.Apply(s.Index()+1, now, c)
+		if r.Code != cluster.OK {
+			t.Fatalf("%T: %s", c, r.Message)
+		}
+		return r
+	}
+	n := cluster.Node{ID: "n3", Name: "n3", Incarnation: 1, Host: "n3", CPUMilli: 64_000, MemBytes: 1 << 40, GPUs: []cluster.GPU{{UUID: "n3/0", Type: "l4", Healthy: true}}}
+	apply(&cluster.RegisterNode{Node: n})
+	for i := range 60 {
+		id := apply(&cluster.SubmitJob{RequestID: fmt.Sprint("past", i), User: "ann", Spec: &cluster.JobSpec{
+			Name: "j", Queue: "a", GPUs: 1, Launch: cluster.LaunchPerNode, Command: []string{"x"}, Priority: 50, Preemptible: true, GPUTypes: []string{"l4"},
+		}}).Job
+		apply(&cluster.StartJob{Job: id, Epoch: 1, Workers: []cluster.Placement{{Node: "n3", GPUs: []string{"n3/0"}}}})
+		now = now.Add(time.Duration(5+i%10) * time.Second)
+		apply(&cluster.ReportWorkers{Node: "n3", Workers: []cluster.WorkerReport{{Job: id, Epoch: 1, State: cluster.WorkerExited}}})
+	}
+	q := DefaultQuestion()
+	q.State, q.Now, q.Changes = s, now, []Change{DropNode("n3")}
+	a, err := Ask(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Basis != "learned" || a.Runs != 8 || len(a.Jobs) != 4 || a.Same != 4 {
+		t.Errorf("%d runs by %s, %d jobs, %d as before: %+v", a.Runs, a.Basis, len(a.Jobs), a.Same, a)
+	}
+	differ := false
+	for _, j := range a.Jobs {
+		if diff := cmp.Diff(j.AsIs, j.Changed, cmp.AllowUnexported(Outlook{})); diff != "" {
+			t.Errorf("job %d: %s", j.ID, diff)
+		}
+		differ = differ || j.AsIs.EndP90 > j.AsIs.EndP50
+	}
+	if !differ {
+		t.Error("all runs are alike: nothing was drawn")
+	}
+}
