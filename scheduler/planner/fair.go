@@ -32,6 +32,7 @@ type group struct {
 	user   string
 	offset int64 // added to every key, in milliseconds
 	lanes  []*lane
+	gone   bool // its last lane has left it
 }
 
 type groupKey struct {
@@ -45,7 +46,6 @@ func (x *Index) groupOf(q *quota.Queue, user string) *group {
 	if g == nil {
 		g = &group{q: q, user: user, offset: x.offsetOf(q, user)}
 		x.groups[key] = g
-		x.groupings++
 	}
 	return g
 }
@@ -62,13 +62,12 @@ func (x *Index) offsetAt(q *quota.Queue, user string) int64 {
 // offsetBeside is offsetAt for the user and the queue of a running job. Each
 // market asks it for all of them.
 func (x *Index) offsetBeside(r *run) int64 {
-	if r.grouping != x.groupings {
-		r.group, r.grouping = x.groups[groupKey{r.q.ID, r.job.User}], x.groupings
+	if r.group == nil || r.group.gone {
+		if r.group = x.groups[groupKey{r.q.ID, r.job.User}]; r.group == nil {
+			return x.offsetOf(r.q, r.job.User)
+		}
 	}
-	if r.group != nil {
-		return r.group.offset
-	}
-	return x.offsetOf(r.q, r.job.User)
+	return r.group.offset
 }
 
 // offsetOf is by how many milliseconds fair share puts back a group's jobs: as

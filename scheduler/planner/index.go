@@ -36,7 +36,6 @@ type Index struct {
 	shut        map[string]*shapeList // closed shapes by GPU type, "" for those that take any
 	lanes       map[laneKey]*lane
 	groups      map[groupKey]*group
-	groupings   uint64          // counts groups made and forgotten
 	covered     []int64         // scratch of requote
 	byQueue     map[int][]*lane // lanes by quota.Queue.ID
 	parked      map[parkKey]*waitlist
@@ -93,8 +92,7 @@ type run struct {
 	shape   *fleet.Shape
 	nodes   []cluster.NodeID // of a planned start, which the state does not show yet; else nil
 
-	group    *group // of its user in its queue, nil: none of their jobs wait
-	grouping uint64 // as of which that was looked up, see Index.groupings
+	group *group // of its user in its queue, once known; nil: none of their jobs wait
 }
 
 // parkKey names what a lane waits for: the limit of a queue, or of one user in

@@ -14,8 +14,9 @@ import (
 type entry struct {
 	job  *cluster.Job
 	lane *lane
-	key  int64 // see order.go; the lower starts first
-	pos  int32 // in the lane's heap or the back-off heap, -1: in none
+	key  int64  // see order.go; the lower starts first
+	pos  int32  // in the lane's heap or the back-off heap, -1: in none
+	ripe uint32 // second in which it will be overdue, see ripening; 0: never, or not in a lane yet
 }
 
 func (e *entry) before(o *entry) bool {

@@ -88,7 +88,7 @@ func (x *Index) dropLane(l *lane) {
 	}
 	if l.group.lanes = without(l.group.lanes, l); len(l.group.lanes) == 0 {
 		delete(x.groups, groupKey{l.q.ID, l.user})
-		x.groupings++
+		l.group.gone = true
 	}
 	if a := x.arrays[l.array]; a != nil {
 		if a.lanes = without(a.lanes, l); len(a.lanes) == 0 && a.holding == 0 {

@@ -39,43 +39,51 @@ const (
 	longRuns = 8
 )
 
-// ripening is when a pending gang will be overdue. The heap of them holds what
-// was so once: what is not so any more is passed over when its time comes. So
-// most plans see at a glance that nobody is overdue.
-type ripening struct {
-	when cluster.Time
-	job  cluster.JobID
-}
+// ripening is a pending gang in the heap of those that will be overdue, by the
+// second in which they will. What is not so any more is passed over when its
+// time comes. So most plans see at a glance that nobody is overdue.
+type ripening struct{ *entry }
 
 func (r ripening) before(o ripening) bool {
-	return r.when < o.when || (r.when == o.when && r.job < o.job)
+	return r.ripe < o.ripe || (r.ripe == o.ripe && r.job.ID < o.job.ID)
 }
 func (r ripening) at() int    { return 0 } // only the first is ever taken out
 func (r ripening) moveTo(int) {}
 
+// ripeAt is the second in which a job in a lane will be overdue, 0: never.
+func (x *Index) ripeAt(e *entry) uint32 {
+	if x.policy.Backfill.Off || x.policy.Backfill.Reserve == 0 {
+		return 0
+	}
+	return uint32(min(x.overdueAt(e)/1e9, math.MaxUint32)) //nolint:gosec // bounded
+}
+
 // ripen notes when a job in a lane will be overdue.
 func (x *Index) ripen(e *entry) {
-	if at := x.overdueAt(e); at != 0 && !x.policy.Backfill.Off && x.policy.Backfill.Reserve > 0 {
-		x.ripening.push(ripening{at, e.job.ID})
-	}
-	if x.ripening.len() > 4*len(x.pending)+1024 { // mostly what is not so any more
+	ripe := x.ripeAt(e)
+	if e.ripe != 0 && e.ripe != ripe || x.ripening.len() > len(x.pending)*5/4+256 { // it stands wrong, or many are no more and keep their jobs in memory
 		x.ripening.items = x.ripening.items[:0]
 		for _, e := range x.pending { // any order: it is a heap
-			if e.lane != nil && x.kept[e.job.ID] == nil {
-				x.ripening.push(ripening{x.overdueAt(e), e.job.ID})
+			if e.ripe = 0; e.lane != nil && x.kept[e.job.ID] == nil {
+				x.ripen(e)
 			}
 		}
+		return
+	}
+	if e.ripe = ripe; ripe != 0 {
+		x.ripening.push(ripening{e})
 	}
 }
 
-// anyOverdue reports whether a job is overdue for which nothing is kept yet.
+// anyOverdue reports whether a job is overdue, or will be within this second,
+// for which nothing is kept yet.
 func (x *Index) anyOverdue() bool {
 	for x.ripening.len() > 0 {
 		r := x.ripening.top()
-		if r.when > x.now {
+		if cluster.Time(r.ripe)*1e9 > x.now {
 			return false
 		}
-		if e := x.pending[r.job]; e != nil && e.lane != nil && x.kept[r.job] == nil && x.overdueAt(e) == r.when {
+		if x.pending[r.job.ID] == r.entry && r.lane != nil && x.kept[r.job.ID] == nil {
 			return true
 		}
 		x.ripening.remove(r)
