@@ -174,6 +174,11 @@ func prospectRows(p *schedulerv1.Prospects) [][]string {
 	c := p.GetConstraint()
 	if p.GetFit() == nil {
 		row("Place", "%s%d of %d that wait", mark(p.GetAbout(), "about "), p.GetPlace(), p.GetWaiting())
+		if by := time.Duration(p.GetSetbackMs()) * time.Millisecond; by > 0 {
+			row("Fair share", "has had more than the fair part: stands as if submitted %s later", forecast.Brief(by))
+		} else if by < 0 {
+			row("Fair share", "has had less than the fair part: stands as if submitted %s earlier", forecast.Brief(-by))
+		}
 		var held []string
 		for _, h := range c.GetHolders() {
 			held = append(held, h.GetText())

@@ -16,6 +16,7 @@ func prospectsToProto(s *cluster.State, a *forecast.Answer) *schedulerv1.Prospec
 		NowUnixNs: int64(a.Now), Summary: a.Summary(), Constraint: constraintToProto(&a.Why, a.Now),
 		Place: clampCount(a.Place), Waiting: clampCount(a.Of), About: a.About,
 		Fit: fitToProto(s, a.Fit), Victims: victimsToProto(a.Stops), Start: estimateToProto(&a.Start, a.Now),
+		SetbackMs: a.Setback.Milliseconds(),
 	}
 	for i := range a.Changes {
 		c := &a.Changes[i]

@@ -40,8 +40,9 @@ type Answer struct {
 	Why     planner.Explanation // what stands against it now
 	Place   int                 // among all that wait: 1 is the first
 	Of      int
-	About   bool         // Place is not counted exactly
-	Fit     *planner.Fit // where it goes now; nil: it waits
+	About   bool          // Place is not counted exactly
+	Setback time.Duration // by fair share, as if submitted so much later; negative: earlier
+	Fit     *planner.Fit  // where it goes now; nil: it waits
 	// Stops are the jobs that would be stopped for it by its own rights, as
 	// things are, and StopNodes where it would go then. Nothing is stopped yet.
 	Stops     []planner.Evict
@@ -156,6 +157,7 @@ func (f *Forecaster) Look(s *cluster.State, now cluster.Time, q Question) *Case 
 		a.Fit = &fit
 	}
 	a.Place, a.Of, a.About = x.Position(a.Job)
+	a.Setback = x.Setback(a.Job)
 	if q.Spec != nil {
 		a.Warnings = warnings(s, now, a)
 	}

@@ -169,6 +169,9 @@ func (st *story) tell(q Question) string {
 		line("  until: %s", in(a.Now, a.Why.Until))
 	}
 	line("place %d of %d", a.Place, a.Of)
+	if a.Setback != 0 {
+		line("put back by %s", a.Setback)
+	}
 	if a.Fit != nil {
 		line("goes to %s: %v", a.Fit.GPUType, a.Fit.Nodes)
 	}

@@ -1,6 +1,8 @@
 package planner
 
 import (
+	"time"
+
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/planner/fleet"
 )
@@ -39,6 +41,13 @@ func (x *Index) laneKeyOf(j *cluster.Job, fs *fleet.Shape) laneKey {
 		key.array = j.Array
 	}
 	return key
+}
+
+// Setback is by how much fair share puts a job back in the order, as if it had
+// been submitted so much later; forward, if negative. The job may be one that the
+// state does not have. Call it after Plan; it changes nothing.
+func (x *Index) Setback(j *cluster.Job) time.Duration {
+	return time.Duration(x.imagine(j).lane.offset) * time.Millisecond
 }
 
 // Fit is where a job would go now.

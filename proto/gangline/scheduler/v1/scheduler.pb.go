@@ -4692,7 +4692,9 @@ type Prospects struct {
 	// When it is expected to start.
 	Start *StartEstimate `protobuf:"bytes,9,opt,name=start,proto3" json:"start,omitempty"`
 	// What would start it sooner, the soonest first.
-	Alternatives  []*Alternative `protobuf:"bytes,10,rep,name=alternatives,proto3" json:"alternatives,omitempty"`
+	Alternatives []*Alternative `protobuf:"bytes,10,rep,name=alternatives,proto3" json:"alternatives,omitempty"`
+	// By how many milliseconds fair share puts the job back in the order, as if it had been submitted so much later; negative: forward.
+	SetbackMs     int64 `protobuf:"zigzag64,11,opt,name=setback_ms,json=setbackMs,proto3" json:"setback_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4795,6 +4797,13 @@ func (x *Prospects) GetAlternatives() []*Alternative {
 		return x.Alternatives
 	}
 	return nil
+}
+
+func (x *Prospects) GetSetbackMs() int64 {
+	if x != nil {
+		return x.SetbackMs
+	}
+	return 0
 }
 
 // Constraint is what stands between a job and its GPUs.
@@ -5894,7 +5903,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\arefused\x18\x01 \x01(\tR\arefused\x12>\n" +
 	"\tprospects\x18\x02 \x01(\v2 .gangline.scheduler.v1.ProspectsR\tprospects\x12\x1a\n" +
 	"\bwarnings\x18\x03 \x03(\tR\bwarnings\x12\x14\n" +
-	"\x05index\x18\x04 \x01(\x04R\x05index\"\xb9\x03\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\"\xd8\x03\n" +
 	"\tProspects\x12\x1e\n" +
 	"\vnow_unix_ns\x18\x01 \x01(\x03R\tnowUnixNs\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12A\n" +
@@ -5908,7 +5917,9 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\avictims\x18\b \x03(\v2\x1d.gangline.scheduler.v1.VictimR\avictims\x12:\n" +
 	"\x05start\x18\t \x01(\v2$.gangline.scheduler.v1.StartEstimateR\x05start\x12F\n" +
 	"\falternatives\x18\n" +
-	" \x03(\v2\".gangline.scheduler.v1.AlternativeR\falternatives\"\xed\x02\n" +
+	" \x03(\v2\".gangline.scheduler.v1.AlternativeR\falternatives\x12\x1d\n" +
+	"\n" +
+	"setback_ms\x18\v \x01(\x12R\tsetbackMs\"\xed\x02\n" +
 	"\n" +
 	"Constraint\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
