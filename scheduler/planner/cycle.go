@@ -116,7 +116,7 @@ func (x *Index) startInOrder(plan *Plan, kept []cluster.JobID) *lane {
 			continue
 		}
 		if b != nil && (l == nil || b.before(l)) {
-			if !x.moved(b) && !x.barred(b) && !x.fill(b, plan) {
+			if !x.barred(b) && !x.fill(b, plan) {
 				aside = append(aside, x.reserveNext(b, plan))
 			}
 			continue

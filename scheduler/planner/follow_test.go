@@ -154,3 +154,24 @@ func TestKeptStartInTurn(t *testing.T) {
 		t.Errorf("got %+v, want job %d to start, and nothing kept yet beside what is kept for it", p, kept)
 	}
 }
+
+// TestNextBlockedStandsWhereItBelongs: of those that wait for room the first by
+// now has its turn, though what this plan has started put another one behind it:
+// whoever asks after it, for nodes or for whom they are kept, must see the same.
+func TestNextBlockedStandsWhereItBelongs(t *testing.T) {
+	t.Parallel()
+	p := queues("b", "c", "d")
+	p.Queues[0].Quota, p.Queues[2].Quota = []cluster.TypeCount{{GPUs: 2}}, []cluster.TypeCount{{GPUs: 2}}
+	p.Preemption.Off = true
+	w := newWorld(t, p)
+	w.join(machine("n0", 4, "h100", ""))
+	w.run("cid", spec("c", 4))
+	w.submit("bob", prior(50, spec("b", 2)))
+	second := w.submit("dan", prior(10, spec("d", 2)))
+	w.turn()
+	w.x.tree.Take(w.x.tree.Queue("b"), "bob", "h100", 2000) // a start of this plan
+	w.x.left, w.x.looks = 1, 1
+	if l := w.x.nextBlocked(0); l == nil || l.jobs.top().job.ID != second {
+		t.Errorf("got %+v, want the lane of job %d: the other one would borrow now", l, second)
+	}
+}

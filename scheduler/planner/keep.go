@@ -98,7 +98,7 @@ func (x *Index) nextBlocked(had int) *lane {
 	if x.left <= 0 || had >= x.looks {
 		return nil
 	}
-	return x.firstBlocked()
+	return x.firstWaiting()
 }
 
 // reserveNext keeps nodes free for a blocked lane's first job, if it has waited
