@@ -96,6 +96,7 @@ func commonest(s *cluster.State) *cluster.Node {
 func suggestNode(s *cluster.State, name string) string {
 	var names []string
 	s.EachNode(func(n *cluster.Node) bool { names = append(names, n.Name); return true })
+	slices.Sort(names) // of equally near ones the first by name, whatever their ids
 	return yamlfile.Suggest(name, names)
 }
 

@@ -119,7 +119,7 @@ func (a *Answer) writeGroups(w io.Writer, what string, groups map[string]*Group)
 	fmt.Fprintln(t, heading)
 	for _, name := range names[:min(len(names), mostGroups)] {
 		g := groups[name]
-		fmt.Fprintf(t, "%s\t%d\t%s\t", name, g.Jobs, replay.TimeText(g.AsIsWait))
+		fmt.Fprintf(t, "%s\t%d\t%s\t", cmp.Or(name, "(no name)"), g.Jobs, replay.TimeText(g.AsIsWait))
 		if a.Changed != nil {
 			fmt.Fprintf(t, "%s\t%s\t", replay.TimeText(g.Wait), replay.TimeText(g.AsIsEnd-g.End))
 		}
