@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,14 +27,28 @@ type box struct {
 	tune     func(*Config)
 }
 
+// nextPort is below the range from which kernels choose ports for outgoing
+// connections: none of these takes a port while its server is stopped.
+var nextPort atomic.Int64 // shared by parallel tests
+
+// listenForGood listens on a port that stays free for who closes it and comes back.
+func listenForGood(t testing.TB) net.Listener {
+	t.Helper()
+	nextPort.CompareAndSwap(0, int64(10_000+os.Getpid()%8000))
+	for range 1000 {
+		if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", nextPort.Add(1))); err == nil {
+			return ln
+		}
+	}
+	t.Fatal("no free port on loopback")
+	return nil
+}
+
 func newBox(t testing.TB, n int) *box {
 	t.Helper()
 	b := &box{t: t, dir: t.TempDir(), muxes: map[string]*Mux{}, replicas: map[string]*Replica{}}
 	for i := range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		ln := listenForGood(t)
 		id := string(rune('a' + i))
 		b.servers = append(b.servers, Server{ID: id, Address: ln.Addr().String()})
 		b.muxes[id] = NewMux(ln, MuxConfig{Logger: quiet()})
