@@ -26,7 +26,7 @@ type Answer struct {
 	AsIs    *Figures `json:"as_is"`
 	Changed *Figures `json:"changed"` // nil: nothing is to change
 
-	Sooner   int               `json:"sooner"` // jobs that end sooner on average, by more than a second and 1 %
+	Sooner   int               `json:"sooner"` // jobs that end sooner on average, or wait less where no end is foreseen, by more than a second and 1 %
 	Later    int               `json:"later"`
 	Same     int               `json:"same"`
 	PerQueue map[string]*Group `json:"per_queue"`
@@ -132,12 +132,27 @@ func answer(q *Question, c *forecast.Courses, sides []*side, partial bool) *Answ
 // cut leaves out runs that only one side has.
 func (s *side) cut(runs int) { s.courses = s.courses[:min(runs, len(s.courses))] }
 
-// Gained is by how many seconds the job is expected to end sooner; below 0: later.
+// Gained is by how many seconds the job is expected to end sooner; below 0:
+// later. Where its end makes no difference, since none is foreseen, it is by how
+// much less it waits.
 func (j *JobOutlook) Gained() float64 {
-	if j.Changed == nil {
+	switch {
+	case j.Changed == nil:
 		return 0
+	case j.AsIs.end == j.Changed.end: // both are as far as was looked ahead
+		return j.AsIs.Wait - j.Changed.Wait
+	default:
+		return j.AsIs.end - j.Changed.end
 	}
-	return j.AsIs.end - j.Changed.end
+}
+
+// notable is how many seconds a job must gain or lose to count.
+func (j *JobOutlook) notable() float64 {
+	of := j.AsIs.end
+	if of == j.Changed.end {
+		of = j.AsIs.Wait
+	}
+	return math.Max(1, of/100)
 }
 
 // add takes in a job.
@@ -167,7 +182,7 @@ func (a *Answer) add(j *JobOutlook, coming bool) {
 	if a.Changed == nil {
 		return
 	}
-	switch least := math.Max(1, j.AsIs.end/100); {
+	switch least := j.notable(); {
 	case j.Gained() > least:
 		a.Sooner++
 	case j.Gained() < -least:

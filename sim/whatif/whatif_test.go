@@ -90,6 +90,27 @@ func ends(a *Answer) string {
 }
 
 // TestChanges makes each kind of change and holds when the jobs end, and what there is.
+// TestGained: what a job gains is when it ends, or how long it waits if nobody knows when it ends.
+func TestGained(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		asIs, changed  Outlook
+		gained, counts float64
+	}{
+		{Outlook{end: 5000, Wait: 900}, Outlook{end: 4000, Wait: 900}, 1000, 50},
+		{Outlook{end: 50, Wait: 9}, Outlook{end: 70, Wait: 3}, -20, 1},
+		{Outlook{end: 1e6, Wait: 3600}, Outlook{end: 1e6}, 3600, 36},
+	} {
+		j := &JobOutlook{AsIs: &c.asIs, Changed: &c.changed}
+		if j.Gained() != c.gained || j.notable() != c.counts {
+			t.Errorf("%+v and then %+v: gained %g, from %g on it counts; want %g and %g", c.asIs, c.changed, j.Gained(), j.notable(), c.gained, c.counts)
+		}
+	}
+	if (&JobOutlook{AsIs: &Outlook{end: 7}}).Gained() != 0 {
+		t.Error("a job that goes gains something")
+	}
+}
+
 func TestChanges(t *testing.T) {
 	t.Parallel()
 	s := town(t)
