@@ -27,11 +27,7 @@ latest. The exit code is 1 if one is damaged; all of them are looked at.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			d, err := a.openCheckpoints(ctx, t)
-			if err != nil {
-				return err
-			}
-			refs, err := d.pickAll(ctx, args, all)
+			d, refs, err := a.openPicked(ctx, t, args, all)
 			if err != nil {
 				return err
 			}
@@ -53,6 +49,16 @@ latest. The exit code is 1 if one is damaged; all of them are looked at.`,
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "verify all complete checkpoints")
 	return cmd
+}
+
+// openPicked opens the directory and finds in it the checkpoints that are named.
+func (a *app) openPicked(ctx context.Context, t *ckptTarget, names []string, all bool) (*ckptDir, []checkpoint.Ref, error) {
+	d, err := a.openCheckpoints(ctx, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	refs, err := d.pickAll(ctx, names, all)
+	return d, refs, err
 }
 
 // pickAll finds the checkpoints that are named: all, or the latest if no name is given.
@@ -196,11 +202,7 @@ new directory. The default is the latest. PATH must not exist.`,
 			if to == "" {
 				return usage("--to is needed: the file or directory to write")
 			}
-			d, err := a.openCheckpoints(ctx, t)
-			if err != nil {
-				return err
-			}
-			refs, err := d.pickAll(ctx, args, false)
+			d, refs, err := a.openPicked(ctx, t, args, false)
 			if err != nil {
 				return err
 			}

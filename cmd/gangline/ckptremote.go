@@ -33,11 +33,7 @@ leaves nothing that a pull sees.
 			if err != nil {
 				return usage("--to: %w", err)
 			}
-			d, err := a.openCheckpoints(ctx, t)
-			if err != nil {
-				return err
-			}
-			refs, err := d.pickAll(ctx, args, false)
+			d, refs, err := a.openPicked(ctx, t, args, false)
 			if err != nil {
 				return err
 			}

@@ -76,11 +76,7 @@ func (a *app) ckptRemove(t *ckptTarget) *cobra.Command {
 --force, and one that is being read always.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			d, err := a.openCheckpoints(ctx, t)
-			if err != nil {
-				return err
-			}
-			refs, err := d.pickAll(ctx, args, false)
+			d, refs, err := a.openPicked(ctx, t, args, false)
 			if err != nil {
 				return err
 			}
@@ -195,11 +191,7 @@ func (a *app) ckptPin(t *ckptTarget) *cobra.Command {
 		Use: "pin CHECKPOINT...", Short: "Keep checkpoints from being removed, until --off", Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			d, err := a.openCheckpoints(ctx, t)
-			if err != nil {
-				return err
-			}
-			refs, err := d.pickAll(ctx, args, false)
+			d, refs, err := a.openPicked(ctx, t, args, false)
 			if err != nil {
 				return err
 			}

@@ -2,23 +2,13 @@ package cluster
 
 import "time"
 
-// crossing is a job that reaches its next bin.
-type crossing struct {
-	at  Time
-	job JobID
-}
-
-func (c crossing) before(o crossing) bool {
-	return c.at < o.at || (c.at == o.at && c.job < o.job)
-}
-
 // crossings knows when the jobs that hold GPUs reach their next bins: a heap of
 // what was so once. What is not so any more is passed over when its time comes.
 // It belongs to one State alone: a snapshot makes its own from the jobs, should
 // anyone call Apply on it.
 type crossings struct {
 	known bool
-	heap  []crossing
+	heap  DueHeap
 }
 
 // crossing is when a job that holds GPUs reaches its next bin, or 0 for never.
@@ -47,7 +37,7 @@ func (s *State) trackCrossing(old, j *Job) {
 	if at == 0 || (old != nil && old.State.Holding() && s.crossing(old) == at) {
 		return
 	}
-	s.crossings.push(crossing{at, j.ID})
+	s.crossings.heap.Push(Due{at, j.ID})
 	if len(s.crossings.heap) > 4*s.holding.Len()+1024 {
 		s.crossings = crossings{} // mostly what is not so any more
 	}
@@ -58,7 +48,7 @@ func (s *State) findCrossings() {
 	s.crossings = crossings{known: true, heap: s.crossings.heap[:0]}
 	s.holding.Scan(func(_ JobID, j *Job) bool {
 		if at := s.crossing(j); at > 0 {
-			s.crossings.push(crossing{at, j.ID})
+			s.crossings.heap.Push(Due{at, j.ID})
 		}
 		return true
 	})
@@ -79,12 +69,12 @@ func (s *State) cross() {
 	}
 	for moved := 0; moved < maxCrossings && len(s.crossings.heap) > 0; {
 		c := s.crossings.heap[0]
-		if c.at > s.now {
+		if c.At > s.now {
 			return
 		}
-		s.crossings.pop()
-		old := s.Job(c.job)
-		if old == nil || s.crossing(old) != c.at {
+		s.crossings.heap.Pop()
+		old := s.Job(c.Job)
+		if old == nil || s.crossing(old) != c.At {
 			continue
 		}
 		moved++
@@ -92,42 +82,8 @@ func (s *State) cross() {
 		s.attain(&j, max(j.AttainedAt(s.now), binEdges[j.Bin+1]*gpuSecond))
 		s.foresee(&j)
 		s.putJob(&j)
-		if s.crossing(&j) == c.at { // the next bin in the same moment: to putJob nothing has changed
-			s.crossings.push(c)
+		if s.crossing(&j) == c.At { // the next bin in the same moment: to putJob nothing has changed
+			s.crossings.heap.Push(c)
 		}
-	}
-}
-
-func (x *crossings) push(c crossing) {
-	x.heap = append(x.heap, c)
-	h := x.heap
-	i := len(h) - 1
-	for i > 0 && c.before(h[(i-1)/2]) {
-		h[i] = h[(i-1)/2]
-		i = (i - 1) / 2
-	}
-	h[i] = c
-}
-
-// pop drops the next one. There must be one.
-func (x *crossings) pop() {
-	h := x.heap
-	n := len(h) - 1
-	last := h[n]
-	h = h[:n]
-	x.heap = h
-	i := 0
-	for c := 1; c < n; c = 2*i + 1 {
-		if c+1 < n && h[c+1].before(h[c]) {
-			c++
-		}
-		if !h[c].before(last) {
-			break
-		}
-		h[i] = h[c]
-		i = c
-	}
-	if n > 0 {
-		h[i] = last
 	}
 }

@@ -14,18 +14,10 @@ import (
 // at all of them costs what is due.
 type vigil struct {
 	cursor    cluster.Cursor
-	deadlines []deadline       // a heap of what was so once; what is not any more is passed over
+	deadlines cluster.DueHeap  // what was so once; what is not any more is passed over
 	nodes     []cluster.NodeID // sorted
-	late      []deadline       // scratch
+	late      []cluster.Due    // scratch
 }
-
-// deadline is when a job is to be stopped if nothing changes.
-type deadline struct {
-	at  cluster.Time
-	job cluster.JobID
-}
-
-func (d deadline) before(o deadline) bool { return d.at < o.at || (d.at == o.at && d.job < o.job) }
 
 // deadlineOf is when a job is to be stopped if nothing changes, or 0.
 func deadlineOf(j *cluster.Job, cfg *Config) (at cluster.Time) {
@@ -73,7 +65,7 @@ func (v *vigil) rebuild(s *cluster.State, cfg *Config) {
 
 func (v *vigil) watchJob(j *cluster.Job, cfg *Config) {
 	if at := deadlineOf(j, cfg); at != 0 {
-		v.push(deadline{at, j.ID})
+		v.deadlines.Push(cluster.Due{At: at, Job: j.ID})
 	}
 }
 
@@ -97,23 +89,23 @@ func (v *vigil) evictOverdue(s *cluster.State, now cluster.Time, cfg *Config) (c
 	late := v.late[:0]
 	for len(v.deadlines) > 0 {
 		d := v.deadlines[0]
-		if j := s.Job(d.job); j == nil || deadlineOf(j, cfg) != d.at {
-			v.pop()
+		if j := s.Job(d.Job); j == nil || deadlineOf(j, cfg) != d.At {
+			v.deadlines.Pop()
 			continue
 		}
-		next = sooner(next, d.at)
-		if d.at > now {
+		next = sooner(next, d.At)
+		if d.At > now {
 			break
 		}
-		v.pop()
+		v.deadlines.Pop()
 		late = append(late, d)
 	}
 	v.late = late
-	slices.SortFunc(late, func(a, b deadline) int { return cmp.Compare(a.job, b.job) })
+	slices.SortFunc(late, func(a, b cluster.Due) int { return cmp.Compare(a.Job, b.Job) })
 	late = slices.Compact(late)
 	for _, d := range late {
-		v.push(d) // until the state shows that it stops
-		cmds = append(cmds, evictLate(s.Job(d.job), now, cfg))
+		v.deadlines.Push(d) // until the state shows that it stops
+		cmds = append(cmds, evictLate(s.Job(d.Job), now, cfg))
 	}
 	return cmds, next
 }
@@ -167,37 +159,4 @@ func (v *vigil) tendNodes(s *cluster.State, now cluster.Time, cfg *Config, overd
 		}
 	}
 	return cmds, next
-}
-
-func (v *vigil) push(d deadline) {
-	v.deadlines = append(v.deadlines, d)
-	h := v.deadlines
-	i := len(h) - 1
-	for i > 0 && d.before(h[(i-1)/2]) {
-		h[i] = h[(i-1)/2]
-		i = (i - 1) / 2
-	}
-	h[i] = d
-}
-
-// pop drops the next deadline. There must be one.
-func (v *vigil) pop() {
-	n := len(v.deadlines) - 1
-	last := v.deadlines[n]
-	h := v.deadlines[:n]
-	v.deadlines = h
-	i := 0
-	for c := 1; c < n; c = 2*i + 1 {
-		if c+1 < n && h[c+1].before(h[c]) {
-			c++
-		}
-		if !h[c].before(last) {
-			break
-		}
-		h[i] = h[c]
-		i = c
-	}
-	if n > 0 {
-		h[i] = last
-	}
 }
