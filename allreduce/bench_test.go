@@ -17,12 +17,12 @@ import (
 func BenchmarkAllReduce(b *testing.B) {
 	links := []struct {
 		name string
-		join func(b *testing.B, n int) []*allreduce.Group
+		join func(b testing.TB, n int) []*allreduce.Group
 	}{
 		{"grpc", joinLoopback(grpclink.PathGRPC)},
 		{"tcp", joinLoopback(grpclink.PathTCP)},
 		{"unix", joinLoopback(grpclink.PathUnix)},
-		{"memlink", func(b *testing.B, n int) []*allreduce.Group {
+		{"memlink", func(b testing.TB, n int) []*allreduce.Group {
 			b.Helper()
 			groups, _ := newRing(b, n, allreduce.Config{})
 			return groups
@@ -78,8 +78,8 @@ func benchmarkSums(b *testing.B, groups []*allreduce.Group, size int) {
 	b.ReportMetric(rate*2*(n-1)/n, "bus_GB/s")
 }
 
-func joinLoopback(path grpclink.Path) func(b *testing.B, n int) []*allreduce.Group {
-	return func(b *testing.B, n int) []*allreduce.Group {
+func joinLoopback(path grpclink.Path) func(b testing.TB, n int) []*allreduce.Group {
+	return func(b testing.TB, n int) []*allreduce.Group {
 		b.Helper()
 		listeners, peers := make([]net.Listener, n), make([]string, n)
 		for r := range listeners {

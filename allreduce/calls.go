@@ -21,20 +21,20 @@ import (
 //
 // It waits for ranks that live but have not called yet, without a limit but ctx's: a rank may compute for as long as it needs.
 func (g *Group) AllReduce(ctx context.Context, v Vector, op Op) error {
-	return g.move(ctx, callAllReduce, v, op, func(l layout) layout { return l })
+	return g.move(ctx, asked{kind: KindData, call: callAllReduce, vector: v, op: op})
 }
 
 // ReduceScatter leaves the result of op over all ranks in this rank's share of v, elements lo to hi as Share says; the rest of v
 // holds the rank's own input still. Rules and errors are those of AllReduce.
 func (g *Group) ReduceScatter(ctx context.Context, v Vector, op Op) (lo, hi int, err error) {
 	lo, hi = Share(v.Len(), g.cfg.WorldSize, g.cfg.Rank)
-	return lo, hi, g.move(ctx, callReduceScatter, v, op, layout.scatters)
+	return lo, hi, g.move(ctx, asked{kind: KindData, call: callReduceScatter, vector: v, op: op})
 }
 
 // AllGather fills v on every rank with the shares of all ranks: rank r gives elements lo to hi of Share(v.Len(), WorldSize, r).
 // Rules and errors are those of AllReduce.
 func (g *Group) AllGather(ctx context.Context, v Vector) error {
-	return g.move(ctx, callAllGather, v, 0, layout.gathers)
+	return g.move(ctx, asked{kind: KindData, call: callAllGather, vector: v})
 }
 
 // Broadcast replaces v on every rank by that of the root, along the ring. All ranks give the same root, type and length. The root,
@@ -46,29 +46,35 @@ func (g *Group) Broadcast(ctx context.Context, v Vector, root int) error {
 	if v.typ.Size() == 0 {
 		return errNoVector
 	}
-	c := chain{length: v.Len(), world: g.cfg.WorldSize, chunk: g.chunk(v.typ), rank: g.cfg.Rank, root: root}
-	return g.call(ctx, &transfer{kind: KindData, call: callBroadcast, course: c, vector: v, root: root})
+	return g.call(ctx, asked{kind: KindData, call: callBroadcast, vector: v, mark: uint64(root)}) //nolint:gosec // a rank
 }
 
 // Barrier returns nil once every rank has called it. Errors are as in AllReduce.
 func (g *Group) Barrier(ctx context.Context) error {
-	return g.call(ctx, &transfer{kind: KindBarrier, course: round{world: g.cfg.WorldSize}})
+	return g.call(ctx, asked{kind: KindBarrier})
 }
 
 // Share returns which elements of a vector of this length are a rank's own in ReduceScatter and AllGather: parts that differ by one
 // element at most, the longer ones first.
 func Share(length, world, rank int) (lo, hi int) { return evenSplit(length, world, rank) }
 
-// move runs a collective round the ring over those steps of the layout that part keeps.
-func (g *Group) move(ctx context.Context, call Call, v Vector, op Op, part func(layout) layout) error {
-	if v.typ.Size() == 0 {
+// move runs a collective round the ring.
+func (g *Group) move(ctx context.Context, a asked) error {
+	if err := a.check(); err != nil {
+		return err
+	}
+	return g.call(ctx, a)
+}
+
+// check says why no rank could make this call, or nothing.
+func (a *asked) check() error {
+	if a.vector.typ.Size() == 0 {
 		return errNoVector
 	}
-	if call != callAllGather && !kernel.Known(op.combines(), v.typ) {
-		return fmt.Errorf("%v: %v of %v is not known: allowed are sum, product, min, max, mean", call, op, v.typ)
+	if a.call != callAllGather && !kernel.Known(a.op.combines(), a.vector.typ) {
+		return fmt.Errorf("%v: %v of %v is not known: allowed are sum, product, min, max, mean", a.call, a.op, a.vector.typ)
 	}
-	l := part(newLayout(v.Len(), g.cfg.WorldSize, g.chunk(v.typ), g.depth()))
-	return g.call(ctx, &transfer{kind: KindData, call: call, course: circle{layout: l, rank: g.cfg.Rank}, vector: v, op: op})
+	return nil
 }
 
 // chunk returns how many elements a frame holds at most.

@@ -4,7 +4,8 @@
 // Main type: [Group]. Get one from grpclink.Join in the product, or from [New]
 // with links of memlink in a test. Then call [Group.AllReduce],
 // [Group.ReduceScatter], [Group.AllGather], [Group.Broadcast] and [Group.Barrier],
-// each on every rank and in the same order. A [Vector] is the caller's memory,
+// each on every rank and in the same order; [Group.StartAllReduce] begins many at once and gives
+// a [Handle] for each, and a [Fuser] packs small vectors into few calls. A [Vector] is the caller's memory,
 // made by [Of] or [Bits].
 //
 // # Order of sums

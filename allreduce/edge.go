@@ -148,7 +148,7 @@ func (g *Group) beat(e *edge) {
 		}
 		h := Header{Kind: KindHeartbeat, Rank: g.cfg.Rank, Count: e.pinged.Load(), Ack: e.toEcho.Load()}
 		e.beating.Store(max(1, g.now()))
-		err := e.link.Send(&Frame{Header: g.stamp(h)})
+		err := e.link.Send(g.control(h))
 		e.beating.Store(0)
 		if err != nil {
 			return // the reader of the same link learns why
@@ -248,7 +248,7 @@ func (g *Group) closeEdge(e *edge) {
 		said := make(chan struct{})
 		go func() {
 			defer close(said)
-			_ = e.link.Send(&Frame{Header: g.stamp(g.bye)}) // best effort: silence says the same, later
+			_ = e.link.Send(g.control(g.bye)) // best effort: silence says the same, later
 		}()
 		linger := time.NewTimer(g.linger())
 		defer linger.Stop()

@@ -103,7 +103,8 @@ func (c Config) Validate() error {
 }
 
 // Group is one rank's membership of the ring of one (job, epoch). Make one call
-// at a time, on all ranks in the same order. Close may be called at any time.
+// that waits at a time, on all ranks in the same order; calls that are started
+// ([Group.StartAllReduce]) may be many. Close may be called at any time.
 type Group struct {
 	cfg   Config
 	pool  *Pool
@@ -130,6 +131,10 @@ type Group struct {
 	credited uint64
 
 	sequence uint64 // the call under way
+	doing    transfer
+	queue    queue    // calls that were started
+	ctx      attended // the context of the call that waits
+	small    *Pool    // frames without a payload
 
 	team  *shm.Team // memory that all ranks share; nil: they have none
 	stage int       // the large stage that the next block uses
@@ -156,8 +161,11 @@ func New(cfg Config, next, prev Link) (*Group, error) {
 		ended:  make(chan struct{}),
 		credit: make(chan struct{}, 1),
 		inbox:  make(chan *Frame, cfg.Window),
+		small:  NewPool(0),
 	}
+	g.queue.open()
 	if cfg.WorldSize == 1 {
+		g.wait.Go(g.serve)
 		return g, nil
 	}
 	if next == nil || prev == nil {
@@ -172,6 +180,7 @@ func New(cfg Config, next, prev Link) (*Group, error) {
 		g.wait.Go(func() { g.closeEdge(e) })
 	}
 	g.wait.Go(g.watch)
+	g.wait.Go(g.serve)
 	return g, nil
 }
 
@@ -189,6 +198,7 @@ func (g *Group) WorldSize() int { return g.cfg.WorldSize }
 func (g *Group) Close() error {
 	g.end(ErrClosed, Header{Kind: KindLeave, Rank: g.cfg.Rank})
 	g.wait.Wait()
+	g.ctx.forget()
 	g.busy <- struct{}{} // a call under way has seen the end, or will in a moment: its memory must not vanish beneath it
 	defer func() { <-g.busy }()
 	if g.team != nil {
@@ -222,6 +232,7 @@ func (g *Group) end(err error, bye Header) bool {
 		first = true
 		g.err, g.bye = err, bye
 		close(g.ended)
+		g.queue.wakeAll()
 	})
 	return first
 }
@@ -232,6 +243,13 @@ func (g *Group) edges() []*edge { return []*edge{g.next, g.prev} }
 func (g *Group) stamp(h Header) Header {
 	h.Job, h.Epoch = g.cfg.Job, g.cfg.Epoch
 	return h
+}
+
+// control returns a frame without a payload.
+func (g *Group) control(h Header) *Frame {
+	f := g.small.Get(0)
+	f.Header = g.stamp(h)
+	return f
 }
 
 func (g *Group) linger() time.Duration { return min(g.cfg.DetectTimeout/2, maxLinger) }

@@ -235,10 +235,10 @@ func partOf(size, world, rank int) (from, to int) {
 	return min(from*partUnit, size), min(to*partUnit, size)
 }
 
-// A card says what a rank calls: kind, call, type, operation, root, number of the call, length. All ranks' must be equal so far. Then
+// A card says what a rank calls: kind, call, type, operation, number of the call, length, mark. All ranks' must be equal so far. Then
 // comes where the vector lies in the rank's room of shared memory, plus one; 0: elsewhere.
 const (
-	cardUsed = 4 + 4 + 8 + 8
+	cardUsed = 4 + 4 + 8 + 8 + 8
 	cardSeen = cardUsed + 8
 )
 
@@ -255,9 +255,9 @@ func putCard(card []byte, t *transfer, sequence uint64, own int, seen bool) {
 	}
 	binary.NativeEndian.PutUint64(card[cardUsed:cardSeen], place)
 	card[0], card[1], card[2], card[3] = byte(t.kind), byte(t.call), byte(t.vector.typ), byte(t.op)
-	binary.NativeEndian.PutUint32(card[4:], uint32(t.root)) //nolint:gosec // a rank
 	binary.NativeEndian.PutUint64(card[8:], sequence)
 	binary.NativeEndian.PutUint64(card[16:], uint64(t.vector.Len())) //nolint:gosec // not negative
+	binary.NativeEndian.PutUint64(card[24:], t.mark)
 }
 
 // sameCall checks that all ranks make the call of this one, and breaks the group if not. The card is that of the phase just reached.
@@ -272,7 +272,7 @@ func (g *Group) sameCall(t *transfer) bool {
 		want := t.header(g.sequence, 0)
 		got := Header{
 			Kind: Kind(theirs[0]), Call: Call(theirs[1]), Type: Type(theirs[2]), Op: Op(theirs[3]),
-			Count:    uint64(binary.NativeEndian.Uint32(theirs[4:])),
+			Count:    binary.NativeEndian.Uint64(theirs[24:]),
 			Sequence: binary.NativeEndian.Uint64(theirs[8:]), Length: binary.NativeEndian.Uint64(theirs[16:]),
 		}
 		g.fail(m, &MismatchError{Rank: m, Want: describe(&want, len(t.vector.data)), Got: describe(&got, int(got.Length)*got.Type.Size())}) //nolint:gosec // for a text

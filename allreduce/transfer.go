@@ -8,15 +8,24 @@ import (
 	"github.com/gangline/gangline/allreduce/kernel"
 )
 
-// transfer is one call under way: the frames of one layout, sent to the next
-// rank and received from the previous one, both in the order of their index.
-type transfer struct {
+// asked is what a caller wants: all that ranks must agree on.
+type asked struct {
 	kind   Kind
 	call   Call
-	course course
 	vector Vector
 	op     Op
-	root   int // of a broadcast
+	mark   uint64 // of a broadcast the root; of an all-reduce which tag or bundle it is (markOf, Fuser), 0: neither
+}
+
+// transfer is one call under way: the frames of one layout, sent to the next
+// rank and received from the previous one, both in the order of their index.
+// A group has one and uses it again: a call allocates nothing.
+type transfer struct {
+	asked
+	course course // one of the next three
+	circle circle
+	chain  chain
+	round  round
 
 	toSend, toReceive int // frames
 	sent, received    int
@@ -26,39 +35,81 @@ type transfer struct {
 // complete says whether nothing is left to send or to receive.
 func (t *transfer) complete() bool { return t.sent == t.toSend && t.received == t.toReceive }
 
-// call runs one transfer. The parent of all public calls.
-func (g *Group) call(ctx context.Context, t *transfer) error {
-	select {
-	case g.busy <- struct{}{}:
+// prepare sets a transfer up for a call.
+func (g *Group) prepare(t *transfer, a asked) {
+	t.asked = a
+	switch {
+	case a.kind == KindBarrier:
+		t.round = round{world: g.cfg.WorldSize}
+		t.course = &t.round
+	case a.call == callBroadcast:
+		t.chain = chain{
+			length: a.vector.Len(), world: g.cfg.WorldSize, chunk: g.chunk(a.vector.typ),
+			rank: g.cfg.Rank, root: int(a.mark), //nolint:gosec // a rank
+		}
+		t.course = &t.chain
 	default:
-		return ErrBusy
+		l := newLayout(a.vector.Len(), g.cfg.WorldSize, g.chunk(a.vector.typ), g.depth())
+		switch a.call {
+		case callReduceScatter:
+			l = l.scatters()
+		case callAllGather:
+			l = l.gathers()
+		default:
+		}
+		t.circle = circle{layout: l, rank: g.cfg.Rank}
+		t.course = &t.circle
 	}
+	t.toSend, t.toReceive = t.course.frames()
+	t.sent, t.received = 0, 0
+	t.held = t.held[:0]
+}
+
+// call makes one call for its caller, after all that were started before. The parent of all public calls that wait.
+func (g *Group) call(ctx context.Context, a asked) error {
+	if err := g.queue.enter(); err != nil {
+		return err
+	}
+	defer g.queue.leave()
+	g.ctx.enter(ctx, g)
+	err := g.callIn(ctx, a)
+	g.ctx.leave()
+	if err == nil && ctx.Err() != nil && isClosed(g.ended) { // others have heard of the end, and some of no result
+		return g.err
+	}
+	return err
+}
+
+func (g *Group) callIn(ctx context.Context, a asked) error {
+	if err := ctx.Err(); err != nil && !isClosed(g.ended) {
+		return fmt.Errorf("all-reduce of job %d epoch %d: not started: %w", g.cfg.Job, g.cfg.Epoch, err)
+	}
+	if err := g.queue.drain(g.ended); err != nil {
+		return err
+	}
+	return g.perform(a)
+}
+
+// perform makes one call. Who calls it sees to it that calls do not overlap.
+func (g *Group) perform(a asked) error {
+	g.busy <- struct{}{}
 	defer func() { <-g.busy }()
 	if isClosed(g.ended) {
 		return g.err
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("all-reduce of job %d epoch %d: not started: %w", g.cfg.Job, g.cfg.Epoch, err)
 	}
 	g.sequence++
 	if g.cfg.WorldSize == 1 { // the result over one vector is itself
 		return nil
 	}
-	t.toSend, t.toReceive = t.course.frames()
-	cancelled := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(cancelled)
-		g.cancelled(context.Cause(ctx))
-	})
+	t := &g.doing
+	g.prepare(t, a)
 	if g.shares(t) {
 		g.runShared(t)
 	} else {
 		g.run(t)
 	}
-	if !stop() {
-		<-cancelled
-	}
-	if isClosed(g.ended) && (!t.complete() || ctx.Err() != nil) {
+	t.vector = Vector{} // it is the caller's
+	if !t.complete() {
 		return g.err
 	}
 	return nil
@@ -205,7 +256,7 @@ func (g *Group) take(t *transfer, f *Frame) bool {
 	if g.taken-g.credited >= g.creditEvery() {
 		g.credited = g.taken
 		h := Header{Kind: KindCredit, Rank: g.cfg.Rank, Count: g.taken}
-		_ = g.prev.link.Send(&Frame{Header: g.stamp(h)}) // a broken link is the reader's to report
+		_ = g.prev.link.Send(g.control(h)) // a broken link is the reader's to report
 	}
 	return true
 }
@@ -214,7 +265,7 @@ func (g *Group) take(t *transfer, f *Frame) bool {
 func (t *transfer) header(sequence uint64, index int) Header {
 	return Header{
 		Kind: t.kind, Call: t.call, Sequence: sequence, Index: uint64(index), //nolint:gosec // not negative
-		Length: uint64(t.vector.Len()), Type: t.vector.typ, Op: t.op, Count: uint64(t.root), //nolint:gosec // not negative
+		Length: uint64(t.vector.Len()), Type: t.vector.typ, Op: t.op, Count: t.mark,
 	}
 }
 
@@ -238,7 +289,7 @@ func describe(h *Header, size int) string {
 	case callBroadcast:
 		how = fmt.Sprintf(" from rank %d", h.Count)
 	case callAllReduce, callReduceScatter:
-		how = fmt.Sprintf(", %v", h.Op)
+		how = fmt.Sprintf(", %v%s", h.Op, markText(h.Count))
 	default:
 	}
 	return fmt.Sprintf("call %d (%v of %d elements, %v%s), frame %d of %d bytes", h.Sequence, h.Call, h.Length, h.Type, how, h.Index, size)

@@ -35,6 +35,7 @@ type link struct {
 	stream   stream
 	failure  error // the stream will never come
 
+	in        slot       // what Recv receives into
 	sending   sync.Mutex // held during SendMsg: gRPC allows one at a time
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -45,7 +46,7 @@ type link struct {
 
 func newLink(pool *allreduce.Pool, finish func(l *link)) *link {
 	return &link{
-		pool: pool, finish: finish,
+		pool: pool, finish: finish, in: slot{pool: pool},
 		attached: make(chan struct{}), closed: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -124,9 +125,8 @@ func (e *streamError) Unwrap() error { return e.cause }
 func (l *link) Recv() (*allreduce.Frame, error) {
 	s, err := l.connected()
 	if err == nil {
-		in := slot{pool: l.pool}
-		if err = s.RecvMsg(&in); err == nil {
-			return in.frame, nil
+		if err = s.RecvMsg(&l.in); err == nil {
+			return l.in.frame, nil
 		}
 	}
 	l.endOnce.Do(func() { close(l.ended) })
