@@ -55,8 +55,9 @@ type Header struct {
 	Window     int // Hello: frames that may be on their way
 	ChunkBytes int // Hello: largest payload
 
-	Token  string // Hello of a server: what a data connection must show; empty: none is offered
-	Socket string // Hello of a server: a Unix socket for it; Path: the path chosen
+	Token  string // Hello: a nonce of the sender
+	Socket string // Hello of a server: a Unix socket for data; Path: the path chosen
+	Proof  string // Hello of a server, Path: that the sender knows the group's secret
 }
 
 // Frame is what travels on a Link: a header and at most one chunk.

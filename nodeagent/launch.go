@@ -84,7 +84,7 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 	if err := a.sockets.Serve(key); err != nil {
 		return err
 	}
-	a.sockets.SetPeers(key, as.GetPeers())
+	a.sockets.SetPeers(key, as.GetPeers(), as.GetRingSecret())
 	labels := map[string]string{
 		labelSocket: path, labelJob: as.GetJobName(), labelUser: as.GetUser(), labelQueue: as.GetQueue(),
 	}

@@ -72,6 +72,7 @@ func TestRestartedAgentAdopts(t *testing.T) {
 		met <- peers
 	}()
 	s.await("address", func() bool { return s.find("1-1-0").GetRendezvousAddress() == "127.0.0.1:4242" })
+	share := s.find("1-1-0").GetRendezvousShare()
 	c.ReportProgress(workerclient.Progress{Step: 12, TotalSteps: 100, Metrics: map[string]float64{"loss": 0.5}})
 	if err := c.ReportCheckpoint(t.Context(), workerclient.Checkpoint{Step: 10, Path: "/ck/10", Bytes: 99}); err != nil {
 		t.Fatal(err)
@@ -89,7 +90,7 @@ func TestRestartedAgentAdopts(t *testing.T) {
 	second := start(t, cfg)
 	w := s.awaitWorker("1-1-0", isRunning)
 	want := &agentv1.WorkerStatus{
-		Key: w.GetKey(), State: isRunning, GpuUuids: w.GetGpuUuids(), RendezvousAddress: "127.0.0.1:4242",
+		Key: w.GetKey(), State: isRunning, GpuUuids: w.GetGpuUuids(), RendezvousAddress: "127.0.0.1:4242", RendezvousShare: share,
 		Checkpoint: &agentv1.Checkpoint{Step: 10, Path: "/ck/10", Bytes: 99},
 		Progress:   &agentv1.Progress{Step: 12, TotalSteps: 100, Metrics: map[string]float64{"loss": 0.5}},
 	}

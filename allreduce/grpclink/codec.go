@@ -34,6 +34,7 @@ const (
 	fieldCall       = 17
 	fieldToken      = 18
 	fieldSocket     = 19
+	fieldProof      = 20
 
 	fieldFrame = 1 // of LinkRequest and LinkResponse
 )
@@ -41,7 +42,7 @@ const (
 const (
 	maxHeader = 256      // all number fields with their tags
 	maxCause  = 4 << 10  // longer ones are cut: they are read by people
-	maxName   = 256      // of a token or a socket
+	maxName   = 256      // of a token, a socket or a proof
 	readUnit  = 16 << 10 // what gRPC reads at once: the largest HTTP/2 frame it accepts
 )
 
@@ -115,7 +116,7 @@ func appendFields(b []byte, h *allreduce.Header) []byte {
 	for _, t := range []struct {
 		field protowire.Number
 		text  string
-	}{{fieldToken, h.Token}, {fieldSocket, h.Socket}} {
+	}{{fieldToken, h.Token}, {fieldSocket, h.Socket}, {fieldProof, h.Proof}} {
 		if t.text != "" {
 			b = protowire.AppendTag(b, t.field, protowire.BytesType)
 			b = protowire.AppendString(b, t.text)
@@ -269,6 +270,8 @@ func (d *decoder) bytes(field protowire.Number, n int) error {
 		return d.text(&d.frame.Token, n, maxName)
 	case fieldSocket:
 		return d.text(&d.frame.Socket, n, maxName)
+	case fieldProof:
+		return d.text(&d.frame.Proof, n, maxName)
 	default:
 		return d.skip(n)
 	}

@@ -134,7 +134,7 @@ func TestFieldNumbersAreThoseOfTheContract(t *testing.T) {
 		"kind": fieldKind, "job": fieldJob, "epoch": fieldEpoch, "sequence": fieldSequence, "index": fieldIndex,
 		"length": fieldLength, "rank": fieldRank, "count": fieldCount, "ack": fieldAck, "cause": fieldCause,
 		"world_size": fieldWorldSize, "window": fieldWindow, "chunk_bytes": fieldChunkBytes, "data": fieldData,
-		"type": fieldType, "operation": fieldOp, "call": fieldCall, "token": fieldToken, "socket": fieldSocket,
+		"type": fieldType, "operation": fieldOp, "call": fieldCall, "token": fieldToken, "socket": fieldSocket, "proof": fieldProof,
 		"frame": fieldFrame,
 	}
 	if diff := cmp.Diff(want, number(`(?m)^  \w+ ([a-z_]+) = (\d+);`)); diff != "" {

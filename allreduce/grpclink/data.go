@@ -3,11 +3,9 @@ package grpclink
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -57,34 +55,28 @@ func (p Path) wants(own Path) bool { return p == PathAuto || p == PathShared || 
 // a few round trips, and behind an obstacle gRPC still works.
 const dataTimeout = 2 * time.Second
 
-// tokenBytes is what only the rank knows that was told so over the gRPC session.
-const tokenBytes = 16
+// proofBytes is the length of a proof on a data connection.
+const proofBytes = 2 * sha256.Size
 
-// greetingByte is the server's answer to a token.
-const greetingByte = dataMarker
-
-// newToken makes what a data connection must show.
-func newToken() string {
-	b := make([]byte, tokenBytes)
-	_, _ = rand.Read(b) // never fails
-	return hex.EncodeToString(b)
-}
+// noData is what a server that takes no data connections says in the place of a Unix socket.
+const noData = "none"
 
 // offer waits for the previous rank's data connection, if it makes one.
 type offer struct {
-	token  string
+	want   string       // the proof that it must show
+	answer string       // the proof that it gets
 	socket net.Listener // a Unix one; nil where there is none
 	came   chan net.Conn
 }
 
 // newOffer makes an offer; take is given what connects to its Unix socket.
 func newOffer(p Path, take func(net.Conn)) *offer {
-	o := &offer{token: newToken(), came: make(chan net.Conn, 1)}
+	o := &offer{came: make(chan net.Conn, 1)}
 	if !p.wants(PathUnix) {
 		return o
 	}
 	// An abstract name: nothing to remove, and nobody can guess it.
-	socket, err := net.Listen("unix", "@gangline-ring-"+newToken())
+	socket, err := net.Listen("unix", "@gangline-ring-"+newNonce())
 	if err != nil {
 		return o // no Unix sockets here: the other ways are left
 	}
@@ -126,18 +118,20 @@ func (o *offer) address() string {
 	return o.socket.Addr().String()
 }
 
-// admit takes a data connection if it shows the token, in bounded time.
-func (o *offer) admit(conn net.Conn, secure *tls.Config) {
+// shownOn reads the proof that a data connection shows, in bounded time.
+func shownOn(conn net.Conn, secure *tls.Config) (net.Conn, string, error) {
 	_ = conn.SetDeadline(time.Now().Add(dataTimeout)) // what follows says so
 	if secure != nil {
 		conn = tls.Server(conn, secure)
 	}
-	shown := make([]byte, hex.EncodedLen(tokenBytes))
-	if _, err := io.ReadFull(conn, shown); err != nil || subtle.ConstantTimeCompare(shown, []byte(o.token)) != 1 {
-		_ = conn.Close()
-		return
-	}
-	if _, err := conn.Write([]byte{greetingByte}); err != nil {
+	shown := make([]byte, proofBytes)
+	_, err := io.ReadFull(conn, shown)
+	return conn, string(shown), err
+}
+
+// admit answers a data connection that has shown its proof, and hands it over.
+func (o *offer) admit(conn net.Conn) {
+	if _, err := conn.Write([]byte(o.answer)); err != nil {
 		_ = conn.Close()
 		return
 	}
@@ -150,18 +144,18 @@ func (o *offer) admit(conn net.Conn, secure *tls.Config) {
 }
 
 // dialData opens the data connection that the next rank offered, by the first way that the path allows and that works.
-func (d *dialer) dialData(ctx context.Context, offered allreduce.Header) (net.Conn, Path, error) {
+func (d *dialer) dialData(ctx context.Context, met *session) (net.Conn, Path, error) {
 	ctx, cancel := context.WithTimeout(ctx, dataTimeout)
 	defer cancel()
 	var errs []error
 	for _, way := range []struct {
 		path             Path
 		network, address string
-	}{{PathUnix, "unix", offered.Socket}, {PathTCP, "tcp", d.addr}} {
-		if !d.cfg.Path.wants(way.path) || offered.Token == "" || way.address == "" {
+	}{{PathUnix, "unix", met.server.Socket}, {PathTCP, "tcp", d.addr}} {
+		if !d.cfg.Path.wants(way.path) || met.server.Socket == noData || way.address == "" {
 			continue
 		}
-		conn, err := d.dialOne(ctx, way.network, way.address, offered.Token)
+		conn, err := d.dialOne(ctx, way.network, way.address, met)
 		if err == nil {
 			return conn, way.path, nil
 		}
@@ -173,7 +167,7 @@ func (d *dialer) dialData(ctx context.Context, offered allreduce.Header) (net.Co
 	return nil, PathGRPC, errors.Join(errs...)
 }
 
-func (d *dialer) dialOne(ctx context.Context, network, address, token string) (net.Conn, error) {
+func (d *dialer) dialOne(ctx context.Context, network, address string, met *session) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
@@ -185,14 +179,14 @@ func (d *dialer) dialOne(ctx context.Context, network, address, token string) (n
 		conn = tls.Client(conn, named(d.cfg.ClientTLS, d.addr))
 	}
 	if err == nil {
-		_, err = conn.Write([]byte(token))
+		_, err = conn.Write([]byte(met.prove(roleData, "")))
 	}
-	var answer [1]byte
+	answer := make([]byte, proofBytes)
 	if err == nil {
-		_, err = io.ReadFull(conn, answer[:])
+		_, err = io.ReadFull(conn, answer)
 	}
-	if err == nil && answer[0] != greetingByte {
-		err = fmt.Errorf("the answer is %#x", answer[0])
+	if err == nil && !met.proves(roleDataServer, "", string(answer)) {
+		err = errors.New("who answers there does not know the group's secret")
 	}
 	if err != nil {
 		_ = conn.Close()

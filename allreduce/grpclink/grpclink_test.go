@@ -41,7 +41,7 @@ func listeners(t testing.TB, n int) ([]net.Listener, []string) {
 func config(rank int, peers []string, l net.Listener) grpclink.Config {
 	return grpclink.Config{
 		Job: job, Epoch: epoch, Rank: rank, Peers: peers, Listener: l,
-		DetectTimeout: detect, JoinTimeout: 20 * time.Second,
+		DetectTimeout: detect, JoinTimeout: 20 * time.Second, Secret: secret,
 	}
 }
 

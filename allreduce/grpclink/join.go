@@ -25,6 +25,7 @@ const (
 	minFlowWindow = 2 << 20  // smaller ones were measurably slower
 	maxFlowWindow = 64 << 20 // bounds what gRPC may hold for one link
 	maxRedial     = time.Second
+	minSecret     = 16       // bytes
 	messageRoom   = 64 << 10 // largest message beside its payload
 )
 
@@ -37,6 +38,10 @@ type Config struct {
 	// Peers are the addresses (host:port) of all ranks in their order, this
 	// one's included. Its length is the world size.
 	Peers []string
+	// Secret is known to the ranks of this (job, epoch) and to nobody else: each side of a link proves to the other that it knows it before
+	// anything else is said or heard. workerclient.Meet gives it; 16 bytes or more. Without one whoever can reach a rank's address can take
+	// the place of another: a warning says so.
+	Secret []byte
 	// Listener is where the previous rank connects: what Peers[Rank] leads to.
 	// Join owns it from the call on and closes it, also on error. A world of
 	// one needs none.
@@ -83,6 +88,9 @@ func Join(ctx context.Context, cfg Config) (*allreduce.Group, error) {
 	if len(cfg.Peers) == 1 {
 		closeListener(cfg.Listener)
 		return allreduce.New(ring, nil, nil)
+	}
+	if len(cfg.Secret) == 0 {
+		cfg.Logger.Warn("ring without a secret: whoever reaches an address of it can take part", "job", cfg.Job, "epoch", cfg.Epoch, "rank", cfg.Rank)
 	}
 	return connect(ctx, cfg, ring)
 }
@@ -136,6 +144,9 @@ func (c Config) validate() error {
 	}
 	if (c.ServerTLS == nil) != (c.ClientTLS == nil) {
 		return fmt.Errorf("ring of job %d epoch %d: TLS is set for one direction only: set both or none", c.Job, c.Epoch)
+	}
+	if n := len(c.Secret); n > 0 && n < minSecret {
+		return fmt.Errorf("ring of job %d epoch %d: a secret of %d bytes can be guessed: give %d or more", c.Job, c.Epoch, n, minSecret)
 	}
 	if _, err := ParsePath(string(c.Path)); err != nil {
 		return fmt.Errorf("ring of job %d epoch %d: %w", c.Job, c.Epoch, err)

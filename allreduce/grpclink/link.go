@@ -204,19 +204,19 @@ var errNoPath = errors.New("the path that was asked for cannot be had")
 // try opens a stream, exchanges greetings and agrees on what frames travel on.
 func (d *dialer) try() (stream, error) {
 	ctx, cancel := context.WithCancel(d.ctx)
-	s, answer, err := d.greet(ctx)
+	s, met, err := d.greet(ctx)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
 	context.AfterFunc(s.Context(), cancel) // the stream owns ctx from here
-	conn, path, why := d.dialData(ctx, answer)
+	conn, path, why := d.dialData(ctx, met)
 	if path == PathGRPC && d.cfg.Path.own() {
 		cancel()
 		return nil, fmt.Errorf("%w: %w", errNoPath, why)
 	}
 	chosen := d.cfg.hello()
-	chosen.Kind, chosen.Socket = allreduce.KindPath, string(path)
+	chosen.Kind, chosen.Socket, chosen.Proof = allreduce.KindPath, string(path), met.prove(roleClient, string(path))
 	if err := s.SendMsg(&allreduce.Frame{Header: chosen}); err != nil {
 		if conn != nil {
 			_ = conn.Close()
@@ -230,31 +230,42 @@ func (d *dialer) try() (stream, error) {
 	return newDataStream(conn, d.pool), nil
 }
 
-// greet opens a stream and exchanges greetings.
-func (d *dialer) greet(ctx context.Context) (grpc.ClientStream, allreduce.Header, error) {
+// greet opens a stream and exchanges greetings. The next rank has proved that it knows the secret when it returns without an error.
+func (d *dialer) greet(ctx context.Context) (grpc.ClientStream, *session, error) {
+	met := &session{secret: d.cfg.Secret, client: d.cfg.hello()}
+	met.client.Token = newNonce()
 	s, err := d.conn.NewStream(ctx, streamDesc(nil), linkMethod)
 	if err == nil {
-		err = s.SendMsg(&allreduce.Frame{Header: d.cfg.hello()})
+		err = s.SendMsg(&allreduce.Frame{Header: met.client})
 	}
 	answer := slot{pool: d.pool}
 	if err == nil || errors.Is(err, io.EOF) {
 		err = s.RecvMsg(&answer)
 	}
 	if err != nil {
-		return nil, allreduce.Header{}, err
+		return nil, nil, err
 	}
 	h := answer.frame.Header
 	answer.frame.Release()
-	if h.Kind == allreduce.KindHello && h.Job == d.cfg.Job && h.Epoch == d.cfg.Epoch {
-		return s, h, nil
+	switch {
+	case h.Job != d.cfg.Job || h.Epoch != d.cfg.Epoch:
+		return nil, nil, &allreduce.FencedError{
+			Job: h.Job, Epoch: h.Epoch,
+			OtherJob: d.cfg.Job, OtherEpoch: d.cfg.Epoch, OtherRank: d.cfg.Rank,
+		}
+	case h.Kind == allreduce.KindRefuse:
+		return nil, nil, &refusedError{h.Cause}
+	case h.Kind != allreduce.KindHello:
+		return nil, nil, fmt.Errorf("who answers at %s sent a frame of kind %d, want a hello", d.addr, h.Kind)
+	case h.Rank != d.rank:
+		return nil, nil, fmt.Errorf("who answers at %s is rank %d, want rank %d: check the order of peers", d.addr, h.Rank, d.rank)
 	}
-	if h.Kind == allreduce.KindRefuse && h.Job == d.cfg.Job && h.Epoch == d.cfg.Epoch {
-		return nil, h, &refusedError{h.Cause}
+	met.server = h
+	met.server.Proof = ""
+	if !met.proves(roleServer, "", h.Proof) {
+		return nil, nil, fmt.Errorf("who answers at %s as rank %d does not know the group's secret", d.addr, d.rank)
 	}
-	return nil, h, &allreduce.FencedError{
-		Job: h.Job, Epoch: h.Epoch,
-		OtherJob: d.cfg.Job, OtherEpoch: d.cfg.Epoch, OtherRank: d.cfg.Rank,
-	}
+	return s, met, nil
 }
 
 // finish ends the stream to the next rank: in good order if it takes part, by

@@ -67,7 +67,7 @@ func TestDifferentPathsAreExplained(t *testing.T) {
 	}
 }
 
-// TestStrangersOnTheDataPort: connections that say nothing, nonsense or a wrong token get no answer and harm no ring, while it forms
+// TestStrangersOnTheDataPort: connections that say nothing, nonsense or a wrong proof get no answer and harm no ring, while it forms
 // and afterwards.
 func TestStrangersOnTheDataPort(t *testing.T) {
 	t.Parallel()
@@ -83,7 +83,7 @@ func TestStrangersOnTheDataPort(t *testing.T) {
 		}
 		return conn
 	}
-	wrong := append([]byte{0xD1}, []byte(strings.ToLower(rand.Text() + rand.Text())[:32])...)
+	wrong := append([]byte{0xD1}, []byte(strings.ToLower(rand.Text() + rand.Text() + rand.Text())[:64])...)
 	silent := knock(nil)
 	defer silent.Close() //nolint:errcheck // a test's connection
 	early := knock(wrong)
@@ -103,7 +103,7 @@ func TestStrangersOnTheDataPort(t *testing.T) {
 	defer closeAll(groups)
 	for _, conn := range []net.Conn{early, knock(wrong), knock([]byte("GET / HTTP/1.1\r\nHost: nobody\r\n\r\n"))} {
 		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-		if answer, err := io.ReadAll(conn); err == nil && len(answer) == 1 {
+		if answer, err := io.ReadAll(conn); err == nil && len(answer) == 64 {
 			t.Errorf("a stranger was let in: %x", answer)
 		}
 		_ = conn.Close()

@@ -11,6 +11,7 @@ import (
 type relay struct {
 	listener net.Listener
 	target   string
+	heard    func([]byte) // given what clients say, if there is one
 	done     sync.WaitGroup
 
 	hold   chan struct{} // closed by freeze
@@ -49,12 +50,12 @@ func (r *relay) accept() {
 			_, _ = in.Close(), out.Close()
 		}
 		r.mu.Unlock()
-		r.done.Go(func() { r.pump(in, out) })
-		r.done.Go(func() { r.pump(out, in) })
+		r.done.Go(func() { r.pump(in, out, r.heard) })
+		r.done.Go(func() { r.pump(out, in, nil) })
 	}
 }
 
-func (r *relay) pump(from, to net.Conn) {
+func (r *relay) pump(from, to net.Conn, heard func([]byte)) {
 	defer from.Close() //nolint:errcheck // a test's connection
 	defer to.Close()   //nolint:errcheck // a test's connection
 	buf := make([]byte, 32<<10)
@@ -65,6 +66,9 @@ func (r *relay) pump(from, to net.Conn) {
 			<-r.ended
 			return
 		default:
+		}
+		if heard != nil {
+			heard(buf[:n])
 		}
 		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
 			return

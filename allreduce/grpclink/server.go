@@ -1,8 +1,10 @@
 package grpclink
 
 import (
+	"crypto/subtle"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +20,9 @@ const helloTimeout = 5 * time.Second
 
 // maxStreams bounds the streams of one connection: a rank needs one.
 const maxStreams = 8
+
+// maxOffers bounds greetings under way: each holds a socket for a few seconds at most.
+const maxOffers = 16
 
 const (
 	serviceName = "gangline.ring.v1.RingService"
@@ -38,8 +43,8 @@ type server struct {
 	free chan struct{} // holds a token until the previous rank has come
 	done chan struct{}
 
-	mu    sync.Mutex
-	offer *offer // the one under way; nil: none
+	mu     sync.Mutex // guards what follows
+	offers []*offer   // under way, at most maxOffers
 }
 
 func newServer(cfg Config, pool *allreduce.Pool, options []grpc.ServerOption) *server {
@@ -73,22 +78,44 @@ func (s *server) run(listener net.Listener) {
 	_ = p.Close() // gRPC has closed it, or never will
 }
 
-// data takes a data connection: it belongs to the offer made over the gRPC session, or to nobody.
+// data takes a data connection: it belongs to one of the offers made over gRPC sessions, or to nobody.
 func (s *server) data(conn net.Conn) {
-	s.mu.Lock()
-	o := s.offer
-	s.mu.Unlock()
-	if o == nil {
-		_ = conn.Close()
+	conn, shown, err := shownOn(conn, s.cfg.ServerTLS)
+	if o := s.offered(shown); err == nil && o != nil {
+		o.admit(conn)
 		return
 	}
-	o.admit(conn, s.cfg.ServerTLS)
+	_ = conn.Close()
 }
 
-func (s *server) setOffer(o *offer) {
+// offered finds the offer for a proof.
+func (s *server) offered(shown string) *offer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.offer = o
+	for _, o := range s.offers {
+		if subtle.ConstantTimeCompare([]byte(o.want), []byte(shown)) == 1 {
+			return o
+		}
+	}
+	return nil
+}
+
+// addOffer makes room for an offer, and reports whether there was some.
+func (s *server) addOffer(o *offer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.offers) == maxOffers {
+		return false
+	}
+	s.offers = append(s.offers, o)
+	return true
+}
+
+func (s *server) dropOffer(o *offer) {
+	s.mu.Lock()
+	s.offers = slices.DeleteFunc(s.offers, func(other *offer) bool { return other == o })
+	s.mu.Unlock()
+	o.close()
 }
 
 // handle is one stream's life: greet, check, attach, wait for Close.
@@ -100,12 +127,21 @@ func (s *server) handle(stream grpc.ServerStream) error {
 	if cause := s.objection(hello); cause != "" {
 		return s.refuse(stream, hello, cause)
 	}
-	select {
+	o := newOffer(s.cfg.Path, s.data)
+	defer s.dropOffer(o)
+	if !s.addOffer(o) {
+		return s.refuse(stream, hello, fmt.Sprintf("%d others are greeting already", maxOffers))
+	}
+	path, err := s.meet(stream, hello, o)
+	if err != nil {
+		return err
+	}
+	select { // only who has proved itself can be the one
 	case <-s.free:
 	default:
 		return s.refuse(stream, hello, fmt.Sprintf("rank %d is connected already", hello.Rank))
 	}
-	chosen, err := s.agree(stream)
+	chosen, err := s.choose(stream, o, path)
 	if err != nil {
 		s.free <- struct{}{} // it may come again
 		return err
@@ -115,30 +151,42 @@ func (s *server) handle(stream grpc.ServerStream) error {
 	return nil
 }
 
-// agree answers a hello with an offer and returns what the previous rank chose to send frames on.
-func (s *server) agree(stream grpc.ServerStream) (stream, error) {
-	answer := s.cfg.hello()
-	o := newOffer(s.cfg.Path, s.data)
-	defer o.close()
-	if s.cfg.Path != PathGRPC {
-		s.setOffer(o)
-		defer s.setOffer(nil)
-		answer.Token, answer.Socket = o.token, o.address()
+// meet answers a hello with this rank's own and proof, and returns the path that the previous rank chose, once that has proved that it
+// knows the secret too.
+func (s *server) meet(stream grpc.ServerStream, hello allreduce.Header, o *offer) (Path, error) {
+	met := &session{secret: s.cfg.Secret, client: hello, server: s.cfg.hello()}
+	met.server.Token, met.server.Socket = newNonce(), o.address()
+	if s.cfg.Path == PathGRPC {
+		met.server.Socket = noData
+	} else {
+		s.mu.Lock()
+		o.want, o.answer = met.prove(roleData, ""), met.prove(roleDataServer, "")
+		s.mu.Unlock()
 	}
+	answer := met.server
+	answer.Proof = met.prove(roleServer, "")
 	if err := stream.SendMsg(&allreduce.Frame{Header: answer}); err != nil {
-		return nil, err
+		return "", err
 	}
 	chosen, err := s.hear(stream)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	if chosen.Kind != allreduce.KindPath {
-		return nil, status.Errorf(codes.FailedPrecondition, "the second frame is of kind %d, want the choice of a path", chosen.Kind)
+		return "", status.Errorf(codes.FailedPrecondition, "the second frame is of kind %d, want the choice of a path", chosen.Kind)
 	}
-	if Path(chosen.Socket) == PathGRPC {
+	if !met.proves(roleClient, chosen.Socket, chosen.Proof) {
+		return "", s.refuse(stream, hello, fmt.Sprintf("who dialled rank %d as rank %d does not know the group's secret", s.cfg.Rank, hello.Rank))
+	}
+	return Path(chosen.Socket), nil
+}
+
+// choose returns what frames of the previous rank travel on.
+func (s *server) choose(stream grpc.ServerStream, o *offer, path Path) (stream, error) {
+	if path == PathGRPC {
 		if s.cfg.Path.own() {
 			return nil, status.Errorf(codes.FailedPrecondition, "rank %d chose %s, but rank %d was told to use %s: give all ranks the same path",
-				chosen.Rank, chosen.Socket, s.cfg.Rank, s.cfg.Path)
+				s.cfg.previous(), path, s.cfg.Rank, s.cfg.Path)
 		}
 		return stream, nil
 	}
@@ -193,6 +241,8 @@ func (s *server) objection(h allreduce.Header) string {
 	case h.WorldSize != mine.WorldSize || h.Window != mine.Window || h.ChunkBytes != mine.ChunkBytes:
 		return fmt.Sprintf("rank %d has world size %d, window %d, chunk %d bytes, but rank %d has %d, %d, %d: they must be equal",
 			h.Rank, h.WorldSize, h.Window, h.ChunkBytes, mine.Rank, mine.WorldSize, mine.Window, mine.ChunkBytes)
+	case len(h.Token) != 2*nonceBytes:
+		return fmt.Sprintf("rank %d sent no nonce: is it of another release?", h.Rank)
 	case h.Rank != want:
 		return fmt.Sprintf("rank %d dialled rank %d, whose previous rank is %d: check the order of peers", h.Rank, mine.Rank, want)
 	default:

@@ -3,6 +3,7 @@ package grpclink
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ func share(ctx context.Context, cfg Config, g *allreduce.Group) error {
 		}
 		return nil
 	}
-	team, name, why := founded(ctx, g)
+	team, name, why := founded(ctx, cfg, g)
 	if why != nil && !errors.As(why, new(*noMemoryError)) {
 		return why // the ring is broken
 	}
@@ -90,13 +91,21 @@ func placesOf(ctx context.Context, cfg Config, g *allreduce.Group) (apart int, e
 	return -1, nil
 }
 
+// seal is what rank 0 leaves in the memory that it makes, and nobody else can.
+func (c Config) seal(name string) []byte {
+	mac := hmac.New(sha256.New, c.Secret)
+	fmt.Fprintf(mac, "gangline ring memory 1\x00%d\x00%d\x00%s", c.Job, c.Epoch, name)
+	return mac.Sum(nil)
+}
+
 // founded lets rank 0 make the memory and the others join it. An error other than a noMemoryError is the ring's.
-func founded(ctx context.Context, g *allreduce.Group) (team *shm.Team, name string, err error) {
+func founded(ctx context.Context, cfg Config, g *allreduce.Group) (team *shm.Team, name string, err error) {
 	text := make([]byte, nameBytes)
 	var why error
 	if g.Rank() == 0 {
 		if team, name, why = shm.Create(g.WorldSize()); why == nil {
 			copy(text, name)
+			copy(team.Seal(), cfg.seal(name))
 		}
 	}
 	if err := g.Broadcast(ctx, allreduce.Bits(allreduce.Int8, text), 0); err != nil {
@@ -111,6 +120,10 @@ func founded(ctx context.Context, g *allreduce.Group) (team *shm.Team, name stri
 			return nil, "", &noMemoryError{errors.New("rank 0 could make none; its log says why")}
 		}
 		team, why = shm.Join(name, g.Rank(), g.WorldSize())
+		if why == nil && !hmac.Equal(team.Seal()[:sha256.Size], cfg.seal(name)) {
+			_ = team.Close() // nobody uses it
+			team, why = nil, fmt.Errorf("shared memory %s was not made by rank 0 of this ring", name)
+		}
 	}
 	if why != nil {
 		return nil, name, &noMemoryError{why}

@@ -14,6 +14,8 @@ const (
 
 	// CardBytes is the room for what a member says of its call.
 	CardBytes = line
+	// SealBytes is the room for what proves who made the memory.
+	SealBytes = line
 	// SmallBytes is the room for a whole vector that each member combines by itself: beyond it, sharing the work pays for waiting twice.
 	SmallBytes = 32 << 10
 	// StageBytes is the room of one large stage: two of them, and the part of another member's, lie in a core's second cache.
@@ -22,6 +24,7 @@ const (
 	reachedAt  = 0        // uint32: phases that the member has reached
 	sleepersAt = line     // uint32: members that sleep until it reaches the next
 	cardsAt    = 2 * line // two cards, used in turn
+	sealAt     = 8 * line // of member 0
 	headBytes  = pageSize // all of the above
 	smallAt    = headBytes
 	stagesAt   = smallAt + 2*SmallBytes
@@ -73,6 +76,9 @@ func (t *Team) Small(member int, phase uint32) []byte {
 func (t *Team) Stage(member, which int) []byte {
 	return t.part(member, stagesAt+which*StageBytes, StageBytes)
 }
+
+// Seal returns where member 0 says, before it tells others the name, what only it and they know.
+func (t *Team) Seal() []byte { return t.part(0, sealAt, SealBytes) }
 
 func (t *Team) part(member, at, size int) []byte {
 	at += member * memberSize

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -74,6 +75,9 @@ func mapped(file *os.File, me, n, size int) (*Team, error) {
 	}
 	if info.Size() != int64(size) {
 		return nil, fmt.Errorf("shared memory: %s has %d bytes, want %d for %d ranks: are all of one release?", file.Name(), info.Size(), size, n)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() || info.Mode() != 0o600 {
+		return nil, fmt.Errorf("shared memory: %s has mode %v and may be another user's: only this user may be able to open it", file.Name(), info.Mode())
 	}
 	memory, err := unix.Mmap(int(file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
 	if err != nil {

@@ -95,18 +95,18 @@ func join(ctx context.Context, client *workerclient.Client, cfg config, stop *st
 	if err != nil {
 		return nil, fmt.Errorf("listen for the previous rank: %w: choose another -listen", err)
 	}
-	peers, err := rendezvous(ctx, client, listener.Addr(), stop)
+	met, err := rendezvous(ctx, client, listener.Addr(), stop)
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
 	return grpclink.Join(ctx, grpclink.Config{
-		Job: env.JobID, Epoch: env.Epoch, Rank: env.Rank, Peers: peers, Listener: listener,
+		Job: env.JobID, Epoch: env.Epoch, Rank: env.Rank, Peers: met.Peers, Secret: met.Secret, Listener: listener,
 		Logger: slog.New(slog.NewTextHandler(diag, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 }
 
 // rendezvous waits for all ranks' addresses, or for a wish to stop: peers may never come.
-func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr, stop *stopper) ([]string, error) {
+func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr, stop *stopper) (workerclient.Meeting, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wait sync.WaitGroup
@@ -123,11 +123,11 @@ func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr,
 	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		told = fmt.Sprintf(":%d", tcp.Port) // the agent puts in the host at which other nodes reach this one
 	}
-	peers, err := client.Rendezvous(ctx, told)
+	met, err := client.Meet(ctx, told)
 	if reason, asked := stop.why(); err != nil && asked {
-		return nil, fmt.Errorf("asked to stop (%s) before all ranks had come, with nothing to save: %w", reason, err)
+		return met, fmt.Errorf("asked to stop (%s) before all ranks had come, with nothing to save: %w", reason, err)
 	}
-	return peers, err
+	return met, err
 }
 
 // openSaver begins this epoch in the checkpoint directory. It returns nil if there is none.

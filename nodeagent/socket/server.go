@@ -170,7 +170,7 @@ func (s *Server) Forget(key reconcile.Key) {
 	delete(s.endpoints, key)
 }
 
-// Notes returns what a worker said: of the status only the rendezvous address, checkpoint, progress and peer_lost are
+// Notes returns what a worker said: of the status only the rendezvous address and share, checkpoint, progress and peer_lost are
 // set, and message holds what was seen of a lost peer. The receiver may keep and change it. Nil: not tracked.
 func (s *Server) Notes(key reconcile.Key) *agentv1.WorkerStatus {
 	e := s.find(key)
@@ -189,10 +189,10 @@ func (s *Server) Committed(key reconcile.Key, c *agentv1.Checkpoint) {
 	}
 }
 
-// SetPeers tells a worker the addresses of all ranks; its Rendezvous then returns. Empty peers tell nothing.
-func (s *Server) SetPeers(key reconcile.Key, peers []string) {
+// SetPeers tells a worker the addresses of all ranks and their secret; its Rendezvous then returns. Empty peers tell nothing.
+func (s *Server) SetPeers(key reconcile.Key, peers []string, secret []byte) {
 	if e := s.find(key); e != nil {
-		e.setPeers(peers)
+		e.setPeers(peers, secret)
 	}
 }
 

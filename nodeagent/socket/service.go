@@ -1,7 +1,9 @@
 package socket
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,6 +25,8 @@ const (
 	// maxMetrics and maxMetricName bound what a report carries for each worker, since it goes to the leader each second.
 	maxMetrics    = 32
 	maxMetricName = 64
+	// shareBytes is what a rank gives to the secret of its gang.
+	shareBytes = 32
 	// maxText bounds a path, an address and a cause.
 	maxText = 4096
 )
@@ -41,6 +45,7 @@ type endpoint struct {
 	notes   *agentv1.WorkerStatus
 	dirty   bool // notes are newer than the file
 	peers   []string
+	secret  []byte // of peers
 	stop    *Stop
 	changed chan struct{} // closed and replaced when peers or stop change
 }
@@ -54,19 +59,24 @@ func (e *endpoint) Rendezvous(ctx context.Context, req *agentv1.RendezvousReques
 	e.mu.Lock()
 	news := e.notes.GetRendezvousAddress() != address
 	e.notes.RendezvousAddress = address
+	if len(e.notes.GetRendezvousShare()) == 0 {
+		e.notes.RendezvousShare = make([]byte, shareBytes)
+		_, _ = rand.Read(e.notes.RendezvousShare) // never fails
+	}
 	e.dirty = e.dirty || news
 	e.mu.Unlock()
 	if news {
+		e.save(e.server.log, false) // another share after a restart of the agent would make another secret than other ranks have
 		e.server.cfg.Changed()
 	}
 	for {
 		e.mu.Lock()
-		peers, changed := e.peers, e.changed
+		peers, secret, changed := e.peers, e.secret, e.changed
 		e.mu.Unlock()
 		// Peers that hold an older address of this rank are not the answer to this call.
 		if e.key.Rank < len(peers) && peers[e.key.Rank] == address {
 			return &agentv1.RendezvousResponse{
-				JobId: e.key.Job, Epoch: e.key.Epoch, Rank: int32(e.key.Rank), Peers: peers, //nolint:gosec // a rank came as int32
+				JobId: e.key.Job, Epoch: e.key.Epoch, Rank: int32(e.key.Rank), Peers: peers, Secret: secret, //nolint:gosec // a rank came as int32
 			}, nil
 		}
 		select {
@@ -179,13 +189,13 @@ func (e *endpoint) WatchNotices(_ *agentv1.WatchNoticesRequest, stream grpc.Serv
 
 func left(deadline time.Time) int64 { return max(0, time.Until(deadline).Milliseconds()) }
 
-func (e *endpoint) setPeers(peers []string) {
+func (e *endpoint) setPeers(peers []string, secret []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(peers) == 0 || slices.Equal(e.peers, peers) {
+	if len(peers) == 0 || slices.Equal(e.peers, peers) && bytes.Equal(e.secret, secret) {
 		return
 	}
-	e.peers = slices.Clone(peers)
+	e.peers, e.secret = slices.Clone(peers), slices.Clone(secret)
 	e.announce()
 }
 

@@ -1,6 +1,7 @@
 package socket_test
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
 	"math"
@@ -81,16 +82,26 @@ func TestRendezvousWaitsForPeers(t *testing.T) {
 	if got := d.Notes(d.key).GetRendezvousAddress(); got != "node-a:99" {
 		t.Errorf("address %q", got)
 	}
-	d.SetPeers(d.key, nil)
-	d.SetPeers(d.key, []string{"x:1", "node-a:98"}) // of a former call of this rank
+	share := d.Notes(d.key).GetRendezvousShare()
+	if len(share) != 32 {
+		t.Errorf("share of the secret %x", share)
+	}
+	d.SetPeers(d.key, nil, nil)
+	d.SetPeers(d.key, []string{"x:1", "node-a:98"}, []byte("old")) // of a former call of this rank
 	select {
 	case a := <-answered:
 		t.Fatalf("answered too early: %v", a)
 	default:
 	}
-	d.SetPeers(d.key, []string{"x:1", "node-a:99"})
-	if a := <-answered; a.GetJobId() != 5 || a.GetEpoch() != 2 || a.GetRank() != 1 || len(a.GetPeers()) != 2 {
+	d.SetPeers(d.key, []string{"x:1", "node-a:99"}, []byte("new"))
+	if a := <-answered; string(a.GetSecret()) != "new" || a.GetJobId() != 5 || a.GetEpoch() != 2 || a.GetRank() != 1 || len(a.GetPeers()) != 2 {
 		t.Errorf("%v", a)
+	}
+	if _, err := d.Rendezvous(within(t), &agentv1.RendezvousRequest{Address: "node-a:99"}); err != nil {
+		t.Error(err)
+	}
+	if got := d.Notes(d.key).GetRendezvousShare(); !bytes.Equal(got, share) {
+		t.Errorf("the share was %x and is %x: ranks that met before and after would not know each other", share, got)
 	}
 	for _, bad := range []string{"", "host", "host:0", "host:", strings.Repeat("x", 5000) + ":1"} {
 		if _, err := d.Rendezvous(within(t), &agentv1.RendezvousRequest{Address: bad}); status.Code(err) != codes.InvalidArgument {

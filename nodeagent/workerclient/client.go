@@ -127,26 +127,40 @@ func New(env Environment) (*Client, error) {
 // Environment returns what the client was made from.
 func (c *Client) Environment() Environment { return c.env }
 
-// Rendezvous tells address (host:port at which this rank listens; a host of 0.0.0.0 or none means the node's own)
-// and waits until all ranks of this epoch have done so; it returns everybody's addresses by rank. It survives agent
-// restarts and leader changes; only ctx bounds it.
+// Meeting is who the ranks of this epoch are.
+type Meeting struct {
+	// Peers are the addresses of all ranks, by rank.
+	Peers []string
+	// Secret is what only they know: give it to grpclink.Config. Empty outside Gangline, and if a node's agent is of a release that had none.
+	Secret []byte
+}
+
+// Rendezvous is Meet without the secret.
 func (c *Client) Rendezvous(ctx context.Context, address string) ([]string, error) {
+	m, err := c.Meet(ctx, address)
+	return m.Peers, err
+}
+
+// Meet tells address (host:port at which this rank listens; a host of 0.0.0.0 or none means the node's own)
+// and waits until all ranks of this epoch have done so; it returns who they are. It survives agent
+// restarts and leader changes; only ctx bounds it.
+func (c *Client) Meet(ctx context.Context, address string) (Meeting, error) {
 	if c.conn == nil {
-		return []string{address}, nil
+		return Meeting{Peers: []string{address}}, nil
 	}
-	var peers []string
+	var m Meeting
 	err := c.insist(ctx, func(ctx context.Context) error {
 		answer, err := c.agent.Rendezvous(ctx, &agentv1.RendezvousRequest{Address: address}, grpc.WaitForReady(true))
-		peers = answer.GetPeers()
+		m = Meeting{Peers: answer.GetPeers(), Secret: answer.GetSecret()}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("rendezvous of rank %d at %s: %w", c.env.Rank, address, err)
+		return Meeting{}, fmt.Errorf("rendezvous of rank %d at %s: %w", c.env.Rank, address, err)
 	}
-	if len(peers) != c.env.WorldSize {
-		return nil, fmt.Errorf("rendezvous of rank %d: the agent named %d peers in a world of %d", c.env.Rank, len(peers), c.env.WorldSize)
+	if len(m.Peers) != c.env.WorldSize {
+		return Meeting{}, fmt.Errorf("rendezvous of rank %d: the agent named %d peers in a world of %d", c.env.Rank, len(m.Peers), c.env.WorldSize)
 	}
-	return peers, nil
+	return m, nil
 }
 
 // ReportProgress takes the latest progress and returns at once; a goroutine sends it. Only the latest counts.

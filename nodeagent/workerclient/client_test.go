@@ -102,7 +102,7 @@ func TestCallsSurviveAgentRestart(t *testing.T) {
 	if err := <-saved; err != nil {
 		t.Error(err)
 	}
-	a.SetPeers(a.key, []string{"h:9"})
+	a.SetPeers(a.key, []string{"h:9"}, nil)
 	if d := cmp.Diff([]string{"h:9"}, <-met); d != "" {
 		t.Error(d)
 	}

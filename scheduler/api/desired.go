@@ -8,9 +8,9 @@ import (
 	"github.com/gangline/gangline/scheduler/control"
 )
 
-// peersFunc returns the address of each rank of a job's epoch, or nil until
+// peersFunc returns the address of each rank of a job's epoch and their secret, or nil until
 // all ranks have asked for their rendezvous.
-type peersFunc func(cluster.JobID, cluster.Epoch) []string
+type peersFunc func(cluster.JobID, cluster.Epoch) (addresses []string, secret []byte)
 
 // desiredFor is control.OrderFor as an agent is sent it, with what the leader's
 // memory adds: the peers. It is nil while there is nothing to be said.
@@ -22,7 +22,7 @@ func desiredFor(st *cluster.State, id cluster.NodeID, reported []control.WorkerS
 	d := &agentv1.Desired{Fence: &agentv1.Fence{Term: term, Index: st.Index()}}
 	for i := range order.Assignments {
 		a := assignmentToProto(&order.Assignments[i])
-		a.Peers = peers(order.Assignments[i].Job.ID, order.Assignments[i].Job.Epoch)
+		a.Peers, a.RingSecret = peers(order.Assignments[i].Job.ID, order.Assignments[i].Job.Epoch)
 		d.Assignments = append(d.Assignments, a)
 	}
 	for _, k := range order.Acknowledged {

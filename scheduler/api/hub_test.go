@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -187,18 +188,21 @@ func TestAgentLife(t *testing.T) {
 		}
 		before := a.orders()
 		r0 = proto.CloneOf(r0)
-		r0.RendezvousAddress = "host-a:1"
+		r0.RendezvousAddress, r0.RendezvousShare = "host-a:1", []byte("one")
 		a.report(r0)
 		if a.orders() != before || len(a.last().GetAssignments()[0].GetPeers()) != 0 {
 			f.t.Errorf("an incomplete rendezvous made the order %v", a.last())
 		}
 		r1 = proto.CloneOf(r1)
-		r1.RendezvousAddress = "host-b:2"
+		r1.RendezvousAddress, r1.RendezvousShare = "host-b:2", []byte("two")
 		r0.Progress = &agentv1.Progress{Step: 3}
 		b.report(r1)
 		for _, x := range []*testAgent{a, b} {
 			if got := x.last().GetAssignments()[0].GetPeers(); fmt.Sprint(got) != "[host-a:1 host-b:2]" {
 				f.t.Errorf("peers are %v", got)
+			}
+			if got := x.last().GetAssignments()[0].GetRingSecret(); len(got) != 32 || !bytes.Equal(got, a.last().GetAssignments()[0].GetRingSecret()) {
+				f.t.Errorf("the secret is %x", got)
 			}
 		}
 		a.report(r0)

@@ -1,6 +1,9 @@
 package api
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"net"
 	"slices"
 
@@ -15,6 +18,7 @@ import (
 type meeting struct {
 	epoch     cluster.Epoch
 	addresses []string // by rank, "" until known
+	shares    [][]byte // by rank, of the secret
 	missing   int
 	shared    bool // whether addresses was given out
 }
@@ -44,7 +48,7 @@ func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 		if s.GetState() != agentv1.WorkerState_WORKER_STATE_RUNNING || !usableAddress(s.GetRendezvousAddress()) {
 			continue
 		}
-		if h.arrive(j, k.GetRank(), s.GetRendezvousAddress()) {
+		if h.arrive(j, k.GetRank(), s.GetRendezvousAddress(), s.GetRendezvousShare()) {
 			for _, id := range j.NodeRanks {
 				if a := h.agents[id]; a != nil {
 					a.poke()
@@ -54,20 +58,22 @@ func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 	}
 }
 
-// arrive notes one rank's address. It reports whether the gang's addresses are
+// arrive notes one rank's address and its share of the secret. It reports whether the gang's addresses are
 // complete and were not so before, or differently. The caller holds mu.
-func (h *Hub) arrive(j *cluster.Job, rank int32, address string) (complete bool) {
+func (h *Hub) arrive(j *cluster.Job, rank int32, address string, share []byte) (complete bool) {
 	m := h.meetings[j.ID]
 	if m == nil || m.epoch != j.Epoch {
-		m = &meeting{epoch: j.Epoch, addresses: make([]string, len(j.Workers)), missing: len(j.Workers)}
+		m = &meeting{epoch: j.Epoch, addresses: make([]string, len(j.Workers)), shares: make([][]byte, len(j.Workers)), missing: len(j.Workers)}
 		h.meetings[j.ID] = m
 	}
-	switch m.addresses[rank] {
-	case address:
+	share = share[:min(len(share), maxShare)]
+	if m.addresses[rank] == address && bytes.Equal(m.shares[rank], share) {
 		return false
-	case "":
+	}
+	if m.addresses[rank] == "" {
 		m.missing--
 	}
+	m.shares[rank] = share
 	if m.shared { // orders that are being sent hold the list: it must not change under them
 		m.addresses, m.shared = slices.Clone(m.addresses), false
 	}
@@ -75,15 +81,32 @@ func (h *Hub) arrive(j *cluster.Job, rank int32, address string) (complete bool)
 	return m.missing == 0
 }
 
-// peers returns the addresses of an epoch's ranks, nil until all are known.
-func (h *Hub) peers(id cluster.JobID, epoch cluster.Epoch) []string {
+// peers returns the addresses of an epoch's ranks and their secret, nil until all are known.
+func (h *Hub) peers(id cluster.JobID, epoch cluster.Epoch) (addresses []string, secret []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if m := h.meetings[id]; m != nil && m.epoch == epoch && m.missing == 0 {
 		m.shared = true
-		return m.addresses
+		return m.addresses, m.secret(id)
 	}
-	return nil
+	return nil, nil
+}
+
+// maxShare bounds a rank's share of the secret.
+const maxShare = 64
+
+// secret is made of the shares of all ranks alone, so that a new leader, whom the agents tell the same shares, gives out the same one:
+// ranks that heard of it before and after know each other. It is nil if one gave no share.
+func (m *meeting) secret(id cluster.JobID) []byte {
+	sum := sha256.New()
+	fmt.Fprintf(sum, "gangline ring secret 1: job %d epoch %d", id, m.epoch)
+	for rank, share := range m.shares {
+		if len(share) == 0 {
+			return nil
+		}
+		fmt.Fprintf(sum, "; %d: %x", rank, share)
+	}
+	return sum.Sum(nil)
 }
 
 func usableAddress(address string) bool {

@@ -21,6 +21,7 @@ type Task struct {
 	Bytes       int
 	Type        string
 	Path        string
+	Secret      []byte
 	Alloc       bool // let the group allocate the vector
 	Warmup      int  // calls that are not counted
 	Calls       int
@@ -59,7 +60,7 @@ func Rank(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := readLine(lines, &peers); err != nil {
 		return errors.Join(fmt.Errorf("the addresses: %w", err), listener.Close())
 	}
-	group, err := grpclink.Join(ctx, grpclink.Config{Job: 1, Epoch: 1, Rank: task.Rank, Peers: peers, Listener: listener, Path: path})
+	group, err := grpclink.Join(ctx, grpclink.Config{Job: 1, Epoch: 1, Rank: task.Rank, Peers: peers, Secret: task.Secret, Listener: listener, Path: path})
 	if err != nil {
 		return err
 	}

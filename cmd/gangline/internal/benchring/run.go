@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -222,14 +223,14 @@ func (r *runner) ours(ctx context.Context, warmup, calls int) ([]Times, error) {
 			p.end()
 		}
 	}()
-	peers := make([]string, cfg.Ranks)
+	peers, secret := make([]string, cfg.Ranks), []byte(rand.Text())
 	for i := range ranks {
 		p, err := startRank(ctx, cfg.Command)
 		if err != nil {
 			return nil, err
 		}
 		ranks[i] = p
-		task := Task{Rank: i, Ranks: cfg.Ranks, Bytes: cfg.Bytes, Type: cfg.Type, Path: cfg.Path, Alloc: cfg.Alloc, Warmup: warmup, Calls: calls}
+		task := Task{Rank: i, Ranks: cfg.Ranks, Bytes: cfg.Bytes, Type: cfg.Type, Path: cfg.Path, Secret: secret, Alloc: cfg.Alloc, Warmup: warmup, Calls: calls}
 		if err := p.exchange(task, &peers[i]); err != nil {
 			return nil, fmt.Errorf("rank %d: %w", i, err)
 		}

@@ -709,9 +709,11 @@ type WorkerStatus struct {
 	// The worker ended because a peer was lost, as it told its agent.
 	PeerLost bool `protobuf:"varint,12,opt,name=peer_lost,json=peerLost,proto3" json:"peer_lost,omitempty"`
 	// The worker ended after it had been asked to stop.
-	Stopped       bool `protobuf:"varint,13,opt,name=stopped,proto3" json:"stopped,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Stopped bool `protobuf:"varint,13,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// Random bytes of this worker's agent: the secret of the gang is made of those of all ranks.
+	RendezvousShare []byte `protobuf:"bytes,14,opt,name=rendezvous_share,json=rendezvousShare,proto3" json:"rendezvous_share,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *WorkerStatus) Reset() {
@@ -833,6 +835,13 @@ func (x *WorkerStatus) GetStopped() bool {
 		return x.Stopped
 	}
 	return false
+}
+
+func (x *WorkerStatus) GetRendezvousShare() []byte {
+	if x != nil {
+		return x.RendezvousShare
+	}
+	return nil
 }
 
 // Checkpoint is a committed checkpoint.
@@ -1366,7 +1375,9 @@ type Assignment struct {
 	// First member of the array that the job is of; 0: of none.
 	ArrayJobId uint64 `protobuf:"varint,21,opt,name=array_job_id,json=arrayJobId,proto3" json:"array_job_id,omitempty"`
 	// The job's index in its array.
-	ArrayIndex    int32 `protobuf:"varint,22,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"`
+	ArrayIndex int32 `protobuf:"varint,22,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"`
+	// What only the ranks of this epoch know, made of all their shares; set with peers. Empty if an agent of an older release gave no share.
+	RingSecret    []byte `protobuf:"bytes,23,opt,name=ring_secret,json=ringSecret,proto3" json:"ring_secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1553,6 +1564,13 @@ func (x *Assignment) GetArrayIndex() int32 {
 		return x.ArrayIndex
 	}
 	return 0
+}
+
+func (x *Assignment) GetRingSecret() []byte {
+	if x != nil {
+		return x.RingSecret
+	}
+	return nil
 }
 
 // AssignedWorker is one worker of an assignment.
@@ -1930,7 +1948,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xf9\x03\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xa4\x04\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -1947,7 +1965,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"checkpoint\x127\n" +
 	"\bprogress\x18\v \x01(\v2\x1b.gangline.agent.v1.ProgressR\bprogress\x12\x1b\n" +
 	"\tpeer_lost\x18\f \x01(\bR\bpeerLost\x12\x18\n" +
-	"\astopped\x18\r \x01(\bR\astopped\"J\n" +
+	"\astopped\x18\r \x01(\bR\astopped\x12)\n" +
+	"\x10rendezvous_share\x18\x0e \x01(\fR\x0frendezvousShare\"J\n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x12\n" +
@@ -1983,7 +2002,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\aDesired\x12.\n" +
 	"\x05fence\x18\x01 \x01(\v2\x18.gangline.agent.v1.FenceR\x05fence\x12?\n" +
 	"\vassignments\x18\x02 \x03(\v2\x1d.gangline.agent.v1.AssignmentR\vassignments\x12@\n" +
-	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\"\x93\x06\n" +
+	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\"\xb4\x06\n" +
 	"\n" +
 	"Assignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
@@ -2013,7 +2032,9 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\farray_job_id\x18\x15 \x01(\x04R\n" +
 	"arrayJobId\x12\x1f\n" +
 	"\varray_index\x18\x16 \x01(\x05R\n" +
-	"arrayIndex\x1a6\n" +
+	"arrayIndex\x12\x1f\n" +
+	"\vring_secret\x18\x17 \x01(\fR\n" +
+	"ringSecret\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"}\n" +

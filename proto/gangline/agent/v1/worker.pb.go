@@ -80,7 +80,9 @@ type RendezvousResponse struct {
 	// This worker's rank.
 	Rank int32 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`
 	// Addresses by rank.
-	Peers         []string `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"`
+	Peers []string `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"`
+	// What only the ranks of this epoch know, by which they know each other. Empty if a node's agent is of an older release.
+	Secret        []byte `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -139,6 +141,13 @@ func (x *RendezvousResponse) GetRank() int32 {
 func (x *RendezvousResponse) GetPeers() []string {
 	if x != nil {
 		return x.Peers
+	}
+	return nil
+}
+
+func (x *RendezvousResponse) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
 	}
 	return nil
 }
@@ -578,12 +587,13 @@ const file_gangline_agent_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"\x1egangline/agent/v1/worker.proto\x12\x11gangline.agent.v1\x1a\x1dgangline/agent/v1/agent.proto\"-\n" +
 	"\x11RendezvousRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\"k\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x83\x01\n" +
 	"\x12RendezvousResponse\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04rank\x18\x03 \x01(\x05R\x04rank\x12\x14\n" +
-	"\x05peers\x18\x04 \x03(\tR\x05peers\"P\n" +
+	"\x05peers\x18\x04 \x03(\tR\x05peers\x12\x16\n" +
+	"\x06secret\x18\x05 \x01(\fR\x06secret\"P\n" +
 	"\x15ReportProgressRequest\x127\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1b.gangline.agent.v1.ProgressR\bprogress\"\x18\n" +
 	"\x16ReportProgressResponse\"X\n" +

@@ -445,10 +445,12 @@ type Frame struct {
 	Operation Operation `protobuf:"varint,16,opt,name=operation,proto3,enum=gangline.ring.v1.Operation" json:"operation,omitempty"`
 	// DATA: the collective. All ranks must agree.
 	Call Collective `protobuf:"varint,17,opt,name=call,proto3,enum=gangline.ring.v1.Collective" json:"call,omitempty"`
-	// HELLO of the server: what a data connection must show. Absent: the server offers none.
+	// HELLO: a nonce, 32 hexadecimal digits.
 	Token string `protobuf:"bytes,18,opt,name=token,proto3" json:"token,omitempty"`
-	// HELLO of the server: the Unix socket of its data connection, for a client on the same machine. PATH: "grpc", "tcp" or "unix".
-	Socket        string `protobuf:"bytes,19,opt,name=socket,proto3" json:"socket,omitempty"`
+	// HELLO of the server: the Unix socket of its data connection, for a client on the same machine; "none": it takes no data connection. PATH: "grpc", "tcp" or "unix".
+	Socket string `protobuf:"bytes,19,opt,name=socket,proto3" json:"socket,omitempty"`
+	// HELLO of the server and PATH: that the sender knows the group's secret, 64 hexadecimal digits.
+	Proof         string `protobuf:"bytes,20,opt,name=proof,proto3" json:"proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -616,6 +618,13 @@ func (x *Frame) GetSocket() string {
 	return ""
 }
 
+func (x *Frame) GetProof() string {
+	if x != nil {
+		return x.Proof
+	}
+	return ""
+}
+
 var File_gangline_ring_v1_ring_proto protoreflect.FileDescriptor
 
 const file_gangline_ring_v1_ring_proto_rawDesc = "" +
@@ -624,7 +633,7 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\vLinkRequest\x12-\n" +
 	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"=\n" +
 	"\fLinkResponse\x12-\n" +
-	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"\xb6\x04\n" +
+	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"\xcc\x04\n" +
 	"\x05Frame\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.gangline.ring.v1.FrameKindR\x04kind\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\x04R\x03job\x12\x14\n" +
@@ -647,7 +656,8 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\toperation\x18\x10 \x01(\x0e2\x1b.gangline.ring.v1.OperationR\toperation\x120\n" +
 	"\x04call\x18\x11 \x01(\x0e2\x1c.gangline.ring.v1.CollectiveR\x04call\x12\x14\n" +
 	"\x05token\x18\x12 \x01(\tR\x05token\x12\x16\n" +
-	"\x06socket\x18\x13 \x01(\tR\x06socket*\xf3\x01\n" +
+	"\x06socket\x18\x13 \x01(\tR\x06socket\x12\x14\n" +
+	"\x05proof\x18\x14 \x01(\tR\x05proof*\xf3\x01\n" +
 	"\tFrameKind\x12\x1a\n" +
 	"\x16FRAME_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10FRAME_KIND_HELLO\x10\x01\x12\x15\n" +

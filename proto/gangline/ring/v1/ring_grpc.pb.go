@@ -41,8 +41,9 @@ type RingServiceClient interface {
 	// server). The client's first frame is HELLO. The server answers HELLO and
 	// keeps the stream for the life of the ring, or answers REFUSE and ends it
 	// with FAILED_PRECONDITION. A HELLO may offer a data connection: to the same port, or to a Unix socket, begun by the byte 0xD1, inside TLS
-	// if the cluster has it, then the token, which the server answers with 0xD1. The client says in PATH which it will be, the stream or the
-	// connection. From then on both sides send frames at any time;
+	// if the cluster has it, then a proof, which the server answers with another. The client says in PATH which it will be, the stream or the
+	// connection. Each HELLO holds a nonce; the server's HELLO and the client's PATH prove that their senders know the group's secret: they
+	// hold HMAC-SHA256 with that secret over the role of the sender and both HELLOs. From then on both sides send frames at any time;
 	// DATA and BARRIER only from client to server, and no more of them than the
 	// window beyond the last CREDIT. The stream ends after LEAVE or ABORT; an end
 	// without either means that the side is lost.
@@ -80,8 +81,9 @@ type RingServiceServer interface {
 	// server). The client's first frame is HELLO. The server answers HELLO and
 	// keeps the stream for the life of the ring, or answers REFUSE and ends it
 	// with FAILED_PRECONDITION. A HELLO may offer a data connection: to the same port, or to a Unix socket, begun by the byte 0xD1, inside TLS
-	// if the cluster has it, then the token, which the server answers with 0xD1. The client says in PATH which it will be, the stream or the
-	// connection. From then on both sides send frames at any time;
+	// if the cluster has it, then a proof, which the server answers with another. The client says in PATH which it will be, the stream or the
+	// connection. Each HELLO holds a nonce; the server's HELLO and the client's PATH prove that their senders know the group's secret: they
+	// hold HMAC-SHA256 with that secret over the role of the sender and both HELLOs. From then on both sides send frames at any time;
 	// DATA and BARRIER only from client to server, and no more of them than the
 	// window beyond the last CREDIT. The stream ends after LEAVE or ABORT; an end
 	// without either means that the side is lost.
