@@ -31,9 +31,12 @@ func (m *Manifest) check() error {
 		if m.Shards[i].Rank != i {
 			return fmt.Errorf("%w: shard %d is of rank %d", ErrInvalid, i, m.Shards[i].Rank)
 		}
-		if err := m.Shards[i].check(m.WorldSize, m.ChunkBytes); err != nil {
+		if err := m.Shards[i].check(m.Ref(), m.WorldSize, m.ChunkBytes); err != nil {
 			return err
 		}
+	}
+	if err := m.checkBorrowed(); err != nil {
+		return err
 	}
 	return m.checkCover()
 }
@@ -82,7 +85,7 @@ func (c *sidecar) check() error {
 	if err := checkIdentity(c.Job, c.Epoch, c.WorldSize, c.ChunkBytes); err != nil {
 		return err
 	}
-	return c.Shard.check(c.WorldSize, c.ChunkBytes)
+	return c.Shard.check(Ref{Epoch: c.Epoch, Step: c.Step}, c.WorldSize, c.ChunkBytes)
 }
 
 func checkIdentity(job string, epoch uint64, worldSize int, chunkBytes int64) error {
@@ -113,8 +116,26 @@ func checkMeta(meta map[string]string) error {
 	return nil
 }
 
-// check says what is wrong with one shard's description.
-func (i *ShardInfo) check(worldSize int, chunkBytes int64) error {
+// checkBorrowed checks that ranks which refer to the same file say the same of it.
+func (m *Manifest) checkBorrowed() error {
+	seen := map[string]*Borrow{}
+	for i := range m.Shards {
+		for j := range m.Shards[i].Borrowed {
+			b := &m.Shards[i].Borrowed[j]
+			o := seen[b.name()]
+			if o == nil {
+				seen[b.name()] = b
+			} else if o.Bytes != b.Bytes || o.ChunkBytes != b.ChunkBytes {
+				return fmt.Errorf("%w: borrowed file %s has %d bytes in chunks of %d, but for rank %d %d in chunks of %d",
+					ErrInvalid, b.name(), o.Bytes, o.ChunkBytes, i, b.Bytes, b.ChunkBytes)
+			}
+		}
+	}
+	return nil
+}
+
+// check says what is wrong with one shard's description in the checkpoint owner.
+func (i *ShardInfo) check(owner Ref, worldSize int, chunkBytes int64) error {
 	if i.Rank < 0 || i.Rank >= worldSize {
 		return fmt.Errorf("%w: rank %d of %d", ErrInvalid, i.Rank, worldSize)
 	}
@@ -131,6 +152,20 @@ func (i *ShardInfo) check(worldSize int, chunkBytes int64) error {
 	if err := checkMeta(i.Meta); err != nil {
 		return fmt.Errorf("shard %s: %w", i.File, err)
 	}
+	if len(i.Borrowed) > MaxBorrowed {
+		return fmt.Errorf("%w: shard %s refers to %d files, at most %d are allowed", ErrInvalid, i.File, len(i.Borrowed), MaxBorrowed)
+	}
+	files := make(map[string]struct{}, len(i.Borrowed))
+	for j := range i.Borrowed {
+		b := &i.Borrowed[j]
+		if err := b.check(owner); err != nil {
+			return fmt.Errorf("shard %s: %w", i.File, err)
+		}
+		if _, twice := files[b.name()]; twice {
+			return fmt.Errorf("%w: shard %s refers to %s twice", ErrInvalid, i.File, b.name())
+		}
+		files[b.name()] = struct{}{}
+	}
 	return i.checkTensors()
 }
 
@@ -139,16 +174,23 @@ func (i *ShardInfo) checkTensors() error {
 	if len(i.Tensors) > MaxTensors {
 		return fmt.Errorf("%w: shard %s has %d tensors, at most %d are allowed", ErrInvalid, i.File, len(i.Tensors), MaxTensors)
 	}
-	order := make([]*TensorInfo, 0, len(i.Tensors))
+	order := make([]*TensorInfo, 0, len(i.Tensors)) // those in the shard's own file
+	names := make(map[string]struct{}, len(i.Tensors))
 	for j := range i.Tensors {
 		t := &i.Tensors[j]
 		if err := t.check(); err != nil {
 			return fmt.Errorf("shard %s: %w", i.File, err)
 		}
-		if t.FileOffset < Align || t.FileOffset%Align != 0 || t.FileOffset > i.Bytes || t.size() > i.Bytes-t.FileOffset {
-			return fmt.Errorf("%w: shard %s: tensor %q at %d does not fit into %d bytes", ErrInvalid, i.File, t.Name, t.FileOffset, i.Bytes)
+		if err := i.checkPlace(t); err != nil {
+			return err
 		}
-		order = append(order, t)
+		if _, twice := names[t.Name]; twice {
+			return fmt.Errorf("%w: shard %s: tensor %q is there twice: a rank writes one box of a tensor", ErrInvalid, i.File, t.Name)
+		}
+		names[t.Name] = struct{}{}
+		if t.From == 0 {
+			order = append(order, t)
+		}
 	}
 	slices.SortFunc(order, func(a, b *TensorInfo) int {
 		return cmp.Or(cmp.Compare(a.FileOffset, b.FileOffset), cmp.Compare(a.size(), b.size()))
@@ -158,12 +200,20 @@ func (i *ShardInfo) checkTensors() error {
 			return fmt.Errorf("%w: shard %s: tensors %q and %q overlap", ErrInvalid, i.File, a.Name, b.Name)
 		}
 	}
-	names := make(map[string]struct{}, len(order))
-	for _, t := range order {
-		if _, twice := names[t.Name]; twice {
-			return fmt.Errorf("%w: shard %s: tensor %q is there twice: a rank writes one box of a tensor", ErrInvalid, i.File, t.Name)
+	return nil
+}
+
+// checkPlace checks that a tensor's bytes lie where it says.
+func (i *ShardInfo) checkPlace(t *TensorInfo) error {
+	switch {
+	case t.From < 0 || t.From > len(i.Borrowed):
+		return fmt.Errorf("%w: shard %s: tensor %q is in borrowed file %d of %d", ErrInvalid, i.File, t.Name, t.From, len(i.Borrowed))
+	case t.From > 0:
+		if err := i.Borrowed[t.From-1].checkPlace(t.FileOffset, t.size()); err != nil {
+			return fmt.Errorf("shard %s: tensor %q: %w", i.File, t.Name, err)
 		}
-		names[t.Name] = struct{}{}
+	case t.FileOffset < Align || t.FileOffset%Align != 0 || t.FileOffset > i.Bytes || t.size() > i.Bytes-t.FileOffset:
+		return fmt.Errorf("%w: shard %s: tensor %q at %d does not fit into %d bytes", ErrInvalid, i.File, t.Name, t.FileOffset, i.Bytes)
 	}
 	return nil
 }

@@ -36,12 +36,12 @@ type Best struct {
 
 // Collected says what Collect did.
 type Collected struct {
-	Kept    []Ref     // complete checkpoints that stay, the newest first; those in use or pinned among them
+	Kept    []Ref     // complete checkpoints that stay, the newest first; those in use, pinned, or referred to among them
 	Removed []string  // names of the directories removed
 	Skipped []Skipped // complete ones that do not verify
 }
 
-// Collect removes complete checkpoints beyond the newest Keep that verify, unless Every, Best, a pin or a lease keeps them; what is left of half-written ones of older
+// Collect removes complete checkpoints beyond the newest Keep that verify, unless Every, Best, a pin or a lease keeps them, or one that stays refers to them; what is left of half-written ones of older
 // epochs, and half-written steps of this epoch older than its newest complete one (ranks write steps in rising
 // order). Before it removes any complete checkpoint it reads one of those that stay in full, the newest that verifies, unless this
 // Store has done so already; if none verifies, none is removed. A damaged one counts for nothing; it is removed once a newer one
@@ -150,9 +150,14 @@ func (s *Store) collectComplete(ctx context.Context, r CollectRequest, found []f
 	if err != nil {
 		return err
 	}
+	users, err := s.used()
+	if err != nil {
+		return err
+	}
 	keep := retained(good, r)
-	for i, f := range old {
-		if keep[i] || held[f.ref] != "" {
+	for i, f := range old { // the newest first, so that what refers to others goes before them
+		stays := func(user string) bool { return !slices.Contains(out.Removed, user) }
+		if keep[i] || held[f.ref] != "" || slices.ContainsFunc(users[f.ref], stays) {
 			out.Kept = append(out.Kept, f.ref)
 			continue
 		}
@@ -220,8 +225,8 @@ func (s *Store) removeComplete(ctx context.Context, f folder, now time.Time, out
 	}
 	// A reader notes its lease, then looks whether the checkpoint is there; this looks in the other order, so that one of
 	// the two sees the other.
-	held, err := s.held(now)
-	if why := held[f.ref]; err != nil || why != "" {
+	why, err := s.whyHeld(f.ref, now)
+	if err != nil || why != "" {
 		if back := s.fs.Rename(dead, f.name); back != nil {
 			return errors.Join(err, fmt.Errorf("put %s back: %w", f.name, back))
 		}
@@ -234,7 +239,24 @@ func (s *Store) removeComplete(ctx context.Context, f folder, now time.Time, out
 	if err := s.fs.SyncDir("."); err != nil {
 		return err
 	}
-	return s.removeTree(ctx, dead, out)
+	if err := s.deleteTree(ctx, dead, 0); err != nil {
+		return err
+	}
+	out.Removed = append(out.Removed, f.name)
+	return nil
+}
+
+// whyHeld says why a checkpoint can not be removed, "" if it can.
+func (s *Store) whyHeld(ref Ref, now time.Time) (string, error) {
+	held, err := s.held(now)
+	if why := held[ref]; err != nil || why != "" {
+		return why, err
+	}
+	user, err := s.userOf(ref)
+	if err == nil && user != "" {
+		user += " refers to it"
+	}
+	return user, err
 }
 
 // finishRemoval removes what a crash left of a removal, or puts it back if somebody came to hold it just before that: then not one
@@ -242,11 +264,11 @@ func (s *Store) removeComplete(ctx context.Context, f folder, now time.Time, out
 func (s *Store) finishRemoval(ctx context.Context, dead string, now time.Time, out *Collected) error {
 	base := strings.TrimSuffix(strings.TrimSuffix(dead, deadSuffix), sealedSuffix)
 	if ref, err := ParseRef(base); err == nil {
-		held, err := s.held(now)
+		held, err := s.whyHeld(ref, now)
 		if err != nil {
 			return err
 		}
-		if _, err := s.load(dead); held[ref] != "" && !damaged(err) && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := s.load(dead); held != "" && !damaged(err) && !errors.Is(err, fs.ErrNotExist) {
 			return s.fs.Rename(dead, ref.String())
 		}
 	}

@@ -70,7 +70,11 @@ func (s *Store) commit(ctx context.Context, r CommitRequest) (Manifest, error) {
 	if err := s.writeDurably(name, data, fenced); err != nil {
 		return Manifest{}, err
 	}
-	return m, s.fs.SyncDir(dir)
+	if err := s.fs.SyncDir(dir); err != nil {
+		return m, err
+	}
+	s.dropUses(&m)
+	return m, nil
 }
 
 // maxNamedRanks bounds how many missing ranks an error lists.
@@ -111,7 +115,14 @@ func (s *Store) gather(ctx context.Context, dir string, r CommitRequest) (Manife
 		return Manifest{}, fmt.Errorf("%s: %d of %d shards are missing, of ranks %v: write them, then commit again: %w",
 			dir, n, r.WorldSize, missing[:min(n, maxNamedRanks)], ErrIncomplete)
 	}
-	return m, nil
+	for _, ref := range m.Refs() {
+		if _, noted := sizes[usesPrefix+ref.String()]; !noted { // nobody but a person can have taken it away
+			if ok, err := s.use(dir, ref); err != nil || !ok {
+				return Manifest{}, errors.Join(err, fmt.Errorf("%w: %s refers to %s, which can not be used any more: write the shards again", ErrIncomplete, dir, ref))
+			}
+		}
+	}
+	return m, s.checkLent(&m)
 }
 
 // sizes lists a checkpoint's files. A missing directory has none.

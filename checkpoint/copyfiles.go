@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // CopyFiles gives the content of each file of a checkpoint of files, by name, verified chunk by chunk before it is given out. put reads
@@ -22,19 +23,19 @@ func (s *Store) CopyFiles(ctx context.Context, m Manifest, put func(name string,
 }
 
 func (s *Store) copyFile(ctx context.Context, m Manifest, b blob, put func(string, io.Reader) error) error {
-	f, err := s.fs.Open(m.Dir + "/" + b.name)
+	f, path, err := s.open(&m, &b)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return put(b.name, &chunkReader{ctx: ctx, store: s, m: m, b: b, f: f, buf: AlignedBuffer(int(min(m.ChunkBytes, b.bytes)))})
+	return put(b.name, &chunkReader{ctx: ctx, store: s, path: path, b: b, f: f, buf: AlignedBuffer(int(min(m.ChunkBytes, b.bytes)))})
 }
 
 // chunkReader reads a file from its beginning, each chunk verified as a whole first.
 type chunkReader struct {
 	ctx   context.Context //nolint:containedctx // of the one call that reads
 	store *Store
-	m     Manifest
+	path  string
 	b     blob
 	f     ReadFile
 	next  int // chunk
@@ -51,7 +52,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 		if err := r.ctx.Err(); err != nil {
 			return 0, err
 		}
-		data, err := readChunk(r.f, r.m.Dir+"/"+r.b.name, r.m.ChunkBytes, r.b, r.next, r.buf)
+		data, err := readChunk(r.f, r.path, r.b, r.next, r.buf)
 		if err != nil {
 			return 0, err
 		}
@@ -64,7 +65,9 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// FileNames gives the names of a checkpoint's files, without the manifest, and their sizes.
+// FileNames gives the names of a checkpoint's files, without the manifest, and their sizes. Files of earlier checkpoints that it refers to
+// are among them, named with their checkpoint's directory, such as step-0000000100.epoch-3/shard-0002-of-0008.glck: who copies all of them to
+// such names beside the manifest has a checkpoint that needs no other.
 func (m *Manifest) FileNames() []Entry {
 	var out []Entry
 	for _, b := range m.blobs() {
@@ -73,38 +76,47 @@ func (m *Manifest) FileNames() []Entry {
 	return out
 }
 
+// Lent says of a name that FileNames gives whether it is a file of an earlier checkpoint.
+func (m *Manifest) Lent(name string) bool {
+	return m.WorldSize > 0 && strings.Contains(name, "/") // a shard's own file has no slash
+}
+
 // CheckedFile is one file of a checkpoint, of which every chunk is verified as it is read. Several goroutines may read it.
 type CheckedFile struct {
 	store *Store
-	m     Manifest
+	path  string
 	b     blob
 	f     ReadFile
 }
 
-// OpenFile opens a file that the manifest names; another one gives ErrInvalid. Close it.
+// OpenFile opens a file that FileNames names; another one gives ErrInvalid. Close it. Of a file of an earlier checkpoint only those chunks
+// are verified that this one refers to.
 func (s *Store) OpenFile(m Manifest, name string) (*CheckedFile, error) {
 	for _, b := range m.blobs() {
 		if b.name != name {
 			continue
 		}
-		f, err := s.fs.Open(m.Dir + "/" + b.name)
+		f, path, err := s.open(&m, &b)
 		if err != nil {
 			return nil, err
 		}
-		return &CheckedFile{store: s, m: m, b: b, f: f}, nil
+		return &CheckedFile{store: s, path: path, b: b, f: f}, nil
 	}
 	return nil, fmt.Errorf("%w: checkpoint %s has no file %q", ErrInvalid, m.Ref(), name)
 }
 
-// ReadChunks reads chunks from the given one on into buf, whose size is a multiple of the manifest's ChunkBytes, up to the end of the file. It
+// ChunkBytes gives the size of the file's chunks: the manifest's, or that of the earlier checkpoint whose file it is.
+func (c *CheckedFile) ChunkBytes() int64 { return c.b.chunkBytes }
+
+// ReadChunks reads chunks from the given one on into buf, whose size is a multiple of ChunkBytes, up to the end of the file. It
 // gives the part of buf that it filled. Errors: *CorruptError, the context's, the file system's.
 func (c *CheckedFile) ReadChunks(ctx context.Context, first int, buf []byte) ([]byte, error) {
 	n := int64(0)
-	for i := first; i < len(c.b.sums) && n < int64(len(buf)); i++ {
+	for i := first; int64(i) < chunkCount(c.b.bytes, c.b.chunkBytes) && n < int64(len(buf)); i++ {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		data, err := readChunk(c.f, c.m.Dir+"/"+c.b.name, c.m.ChunkBytes, c.b, i, buf[n:])
+		data, err := readChunk(c.f, c.path, c.b, i, buf[n:])
 		if err != nil {
 			return nil, err
 		}

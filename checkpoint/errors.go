@@ -23,7 +23,7 @@ var (
 	ErrCommitted = errors.New("checkpoint is already committed")
 	// ErrInvalid says that the caller's request breaks a rule of the format.
 	ErrInvalid = errors.New("invalid request")
-	// ErrInUse says that a checkpoint is pinned, or that somebody reads it.
+	// ErrInUse says that a checkpoint is pinned, that somebody reads it, or that another one refers to it.
 	ErrInUse = errors.New("checkpoint is in use")
 	// ErrNewest says that removing a checkpoint would leave nothing newer that verifies.
 	ErrNewest = errors.New("it is the newest checkpoint")

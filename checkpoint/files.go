@@ -273,7 +273,7 @@ func (s *Store) HalfFiles(ctx context.Context, epoch uint64) ([]uint64, error) {
 // ownName says whether a file in a checkpoint's directory is of this package's own making.
 func ownName(name string) bool {
 	name = strings.TrimSuffix(name, tempSuffix)
-	if name == manifestName {
+	if name == manifestName || name == damagedName || strings.HasPrefix(name, usesPrefix) {
 		return true
 	}
 	var rank, world int

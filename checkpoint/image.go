@@ -77,7 +77,8 @@ func (i *Image) clearGaps() {
 	clear(i.mem[at:i.info.Bytes])
 }
 
-// Write makes the filled image a durable shard, with its sidecar, as WriteShard does, with the same errors. Beside small things it allocates nothing.
+// Write makes the filled image a durable shard, with its sidecar, as WriteShard does, with the same errors. Tensors that have not changed are
+// referred to as there. It allocates nothing that is as large as the tensors.
 func (i *Image) Write(ctx context.Context) (ShardInfo, error) {
 	w := i.write
 	if i.info.Bytes == 0 {
@@ -92,10 +93,32 @@ func (i *Image) Write(ctx context.Context) (ShardInfo, error) {
 	}
 	info := i.info
 	info.Chunks = slices.Clone(info.Chunks) // the caller keeps them
-	if err := i.store.writeBoth(ctx, w, &info, inMemory{i.mem[:info.Bytes], i.store.chunkBytes}); err != nil {
+	w.Tensors = i.tensors()
+	sv, err := i.store.refer(ctx, &w, &info)
+	if err == nil {
+		var src content = inMemory{i.mem[:info.Bytes], i.store.chunkBytes}
+		if sv.refers { // the file is not as the image any more
+			src = i.store.compact(w, &info)
+		}
+		err = i.store.writeBoth(ctx, w, &info, src, sv)
+	}
+	if err != nil {
 		return ShardInfo{}, i.store.blameFence(ctx, w.Epoch, fmt.Errorf("%s: %w", what, err))
 	}
 	return info, nil
+}
+
+// tensors gives the tensors as they lie in the image.
+func (i *Image) tensors() []Tensor {
+	out := make([]Tensor, len(i.info.Tensors))
+	for j := range out {
+		t := &i.info.Tensors[j]
+		out[j] = Tensor{
+			Name: t.Name, DType: t.DType, Global: t.Global, Offset: t.Offset, Shape: t.Shape,
+			Data: i.mem[t.FileOffset:][:t.size()],
+		}
+	}
+	return out
 }
 
 // inMemory is the content of a file that lies in memory as it is.

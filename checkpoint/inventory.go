@@ -15,10 +15,11 @@ import (
 type Found struct {
 	Ref      Ref
 	Dir      string
-	Complete bool   // committed; Err says whether its manifest can be used
-	Sealed   bool   // of an epoch that is over; nobody can complete it
-	Pinned   bool   // Store.Pin
-	Reader   string // somebody reads it, and who; empty: nobody
+	Complete bool     // committed; Err says whether its manifest can be used
+	Sealed   bool     // of an epoch that is over; nobody can complete it
+	Pinned   bool     // Store.Pin
+	Reader   string   // somebody reads it, and who; empty: nobody
+	Users    []string // directories of later checkpoints that refer to it, and keep it
 	// Manifest is set if Complete and Err is nil. The bytes of the files have not been read.
 	Manifest *Manifest
 	Err      error
@@ -38,12 +39,16 @@ func (s *Store) Inventory(ctx context.Context, now time.Time) ([]Found, error) {
 	if err != nil {
 		return nil, err
 	}
+	users, err := s.used()
+	if err != nil {
+		return nil, err
+	}
 	out := make([]Found, 0, len(found))
 	for _, f := range found {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		one := Found{Ref: f.ref, Dir: f.name, Complete: f.complete, Sealed: f.sealed, Pinned: slices.Contains(pins, f.ref.String())}
+		one := Found{Ref: f.ref, Dir: f.name, Complete: f.complete, Sealed: f.sealed, Pinned: slices.Contains(pins, f.ref.String()), Users: users[f.ref]}
 		if why, ok := strings.CutPrefix(held[f.ref], "it is being read by "); ok {
 			one.Reader = why
 		}
@@ -62,14 +67,14 @@ func (s *Store) Inventory(ctx context.Context, now time.Time) ([]Found, error) {
 // RemoveRequest names a checkpoint to remove.
 type RemoveRequest struct {
 	Ref Ref
-	// Force removes it though nothing newer is there, or though it is pinned. What is being read stays all the same.
+	// Force removes it though nothing newer is there, or though it is pinned. What is being read, or referred to, stays all the same.
 	Force bool
 	// Now is the time by which leases have run out; the zero time lets none run out.
 	Now time.Time
 }
 
 // Remove removes one checkpoint, or what is left of one of an epoch that is over. Without Force it refuses the newest complete
-// checkpoint of all (ErrNewest) and pinned ones (ErrInUse); it always refuses one that is being read (ErrInUse), and a half-written
+// checkpoint of all (ErrNewest) and pinned ones (ErrInUse); it always refuses one that is being read, or that another one refers to (ErrInUse), and a half-written
 // one of the current epoch (ErrIncomplete), which ranks may be writing. A missing one gives ErrNone.
 func (s *Store) Remove(ctx context.Context, r RemoveRequest) error {
 	what := fmt.Sprintf("remove %s", r.Ref)
@@ -96,6 +101,10 @@ func (s *Store) Remove(ctx context.Context, r RemoveRequest) error {
 		case newest && !r.Force:
 			return fmt.Errorf("%s: %w: the job would start from an older one, or from nothing: say that you mean it", what, ErrNewest)
 		default:
+			// Looked at first, so that a refusal does not take it out of sight for a moment.
+			if user, err := s.userOf(f.ref); err != nil || user != "" {
+				return errors.Join(err, fmt.Errorf("%s: %s refers to it: remove that first: %w", what, user, ErrInUse))
+			}
 			if r.Force {
 				if err := s.Unpin(ctx, r.Ref); err != nil {
 					return err

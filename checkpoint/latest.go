@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Skipped is a complete checkpoint that can not be used, and why.
@@ -37,6 +34,7 @@ func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 			err = s.Verify(ctx, m)
 		}
 		if err == nil {
+			s.resumeFrom(m)
 			return m, skipped, nil
 		}
 		if ctx.Err() != nil {
@@ -61,6 +59,9 @@ func (s *Store) Load(ctx context.Context, ref Ref) (Manifest, error) {
 		m, err := s.load(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
+		}
+		if err == nil {
+			s.resumeFrom(m)
 		}
 		return m, err
 	}
@@ -111,114 +112,20 @@ func (s *Store) load(dir string) (Manifest, error) {
 		return Manifest{}, err
 	}
 	for _, b := range m.blobs() {
-		size, ok := sizes[b.name]
-		if !ok {
-			return Manifest{}, corrupt(dir+"/"+b.name, -1, fmt.Sprintf("%d bytes", b.bytes), "no such file")
+		if b.from != nil {
+			continue
 		}
-		if size != b.bytes {
-			return Manifest{}, corrupt(dir+"/"+b.name, -1, fmt.Sprintf("%d bytes", b.bytes), fmt.Sprintf("%d bytes", size))
+		if size, ok := sizes[b.name]; !ok || size != b.bytes {
+			return Manifest{}, wrongSize(dir+"/"+b.name, b.bytes, size, ok)
 		}
 	}
-	return m, nil
+	return m, s.checkLent(&m)
 }
 
-// blob is one file of a checkpoint, whatever it holds.
-type blob struct {
-	name  string // below the checkpoint's directory
-	bytes int64
-	sums  []Sum
-	shard *ShardInfo // nil for a program's own file
-}
-
-// blobs lists the files of a checkpoint.
-func (m *Manifest) blobs() []blob {
-	all := make([]blob, 0, len(m.Shards)+len(m.Files))
-	for i := range m.Shards {
-		sh := &m.Shards[i]
-		all = append(all, blob{name: sh.File, bytes: sh.Bytes, sums: sh.Chunks, shard: sh})
+// wrongSize says that a file is not there, or not as long as it should be.
+func wrongSize(path string, want, got int64, isThere bool) error {
+	if !isThere {
+		return corrupt(path, -1, fmt.Sprintf("%d bytes", want), "no such file")
 	}
-	for i := range m.Files {
-		f := &m.Files[i]
-		all = append(all, blob{name: f.Name, bytes: f.Bytes, sums: f.Chunks})
-	}
-	return all
-}
-
-// verifySpan is how many chunks one worker checks in a row: 128 MiB at the default size, long enough for read-ahead.
-const verifySpan = 32
-
-// Verify reads every byte of a checkpoint and compares the checksums; it stops at the first damage, a *CorruptError.
-func (s *Store) Verify(ctx context.Context, m Manifest) error {
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(s.verifyWorkers)
-	for _, b := range m.blobs() {
-		for first := 0; first < len(b.sums) && gctx.Err() == nil; first += verifySpan {
-			group.Go(func() error { return s.verifyChunks(gctx, m, b, first, min(first+verifySpan, len(b.sums))) })
-		}
-	}
-	err := errors.Join(group.Wait(), ctx.Err())
-	s.setVerified(m.Dir, err == nil)
-	return err
-}
-
-// verifyChunks checks the chunks [first, end) of one file, and a shard's header with the first.
-func (s *Store) verifyChunks(ctx context.Context, m Manifest, b blob, first, end int) error {
-	name := m.Dir + "/" + b.name
-	f, err := s.fs.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	buf := AlignedBuffer(int(min(m.ChunkBytes, b.bytes)))
-	for i := first; i < end; i++ {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if i+1 < end {
-			prefetch(f, int64(i+1)*m.ChunkBytes, m.ChunkBytes)
-		}
-		data, err := readChunk(f, name, m.ChunkBytes, b, i, buf)
-		if err != nil {
-			return err
-		}
-		if i == 0 && b.shard != nil {
-			if err := checkHeader(data[:Align], name, m, b.shard); err != nil {
-				return err
-			}
-		}
-		s.progress(int64(len(data)))
-	}
-	return nil
-}
-
-// checkHeader checks that a shard file says of itself what the manifest says of it.
-func checkHeader(page []byte, name string, m Manifest, sh *ShardInfo) error {
-	got, err := parseShardHeader(page)
-	if err != nil {
-		return corrupt(name, 0, "a shard header", err.Error())
-	}
-	want := shardHeader{
-		job: m.Job, epoch: m.Epoch, step: m.Step, rank: sh.Rank, worldSize: m.WorldSize,
-		bytes: sh.Bytes, chunkBytes: m.ChunkBytes,
-	}
-	if got != want {
-		return corrupt(name, 0, fmt.Sprintf("header %+v", want), fmt.Sprintf("header %+v", got))
-	}
-	return nil
-}
-
-// readChunk reads one chunk into buf and checks its sum.
-func readChunk(f ReadFile, name string, chunkBytes int64, b blob, chunk int, buf []byte) ([]byte, error) {
-	start := int64(chunk) * chunkBytes
-	data := buf[:min(chunkBytes, b.bytes-start)]
-	if n, err := f.ReadAt(data, start); n != len(data) {
-		if err == nil || errors.Is(err, io.EOF) {
-			return nil, corrupt(name, chunk, fmt.Sprintf("%d bytes", len(data)), fmt.Sprintf("%d bytes", n))
-		}
-		return nil, fmt.Errorf("read %s chunk %d: %w", name, chunk, err)
-	}
-	if got := sumOf(data); got != b.sums[chunk] {
-		return nil, corrupt(name, chunk, "xxh3-128 "+b.sums[chunk].String(), got.String())
-	}
-	return data, nil
+	return corrupt(path, -1, fmt.Sprintf("%d bytes", want), fmt.Sprintf("%d bytes", got))
 }

@@ -19,6 +19,11 @@ const (
 	// deadSuffix marks a complete checkpoint that is being removed.
 	deadSuffix = ".dead"
 
+	// usesPrefix begins the names of empty files in a checkpoint's directory, each of which tells of an earlier checkpoint that it refers to.
+	usesPrefix = "uses-"
+	// damagedName is an empty file in the directory of a checkpoint in which somebody has found damage: nothing new may refer to it.
+	damagedName = "damaged"
+
 	fenceDir    = "fence"
 	fencePrefix = "epoch-"
 

@@ -34,8 +34,8 @@ const (
 )
 
 // FormatVersion is the version of the manifest and sidecar that this package writes. It reads all from 1 on: version 2 added files,
-// metrics, the time of the commit, and element types.
-const FormatVersion = 2
+// metrics, the time of the commit, and element types; version 3 references to earlier checkpoints' files.
+const FormatVersion = 3
 
 // Sum is an XXH3-128 checksum. It finds damage, not malice.
 type Sum [16]byte
@@ -83,10 +83,12 @@ type ShardInfo struct {
 	Chunks  []Sum             `json:"xxh3_128"` // of each chunk of the file, the last one possibly shorter
 	Tensors []TensorInfo      `json:"tensors,omitempty"`
 	Meta    map[string]string `json:"meta,omitempty"` // this rank's own, such as its data position
+	// Borrowed are files of earlier checkpoints that hold some of the tensors.
+	Borrowed []Borrow `json:"borrowed,omitempty"`
 }
 
 // TensorInfo says where one rank's box of a tensor lies. Offset and Shape are in elements of the tensor
-// of shape Global; FileOffset is in bytes from the start of the shard file.
+// of shape Global; FileOffset is in bytes from the start of the file: the shard's own, or, with From, Borrowed[From-1].
 type TensorInfo struct {
 	Name       string  `json:"name"`
 	DType      DType   `json:"dtype"`
@@ -94,12 +96,15 @@ type TensorInfo struct {
 	Offset     []int64 `json:"offset"`
 	Shape      []int64 `json:"shape"`
 	FileOffset int64   `json:"file_offset"`
+	From       int     `json:"from,omitempty"`
+	// Sum is of the box's bytes, nil where it was not made: by it a later process sees that the tensor has not changed.
+	Sum *Sum `json:"xxh3_128,omitempty"`
 }
 
 // Ref gives the checkpoint's epoch and step.
 func (m *Manifest) Ref() Ref { return Ref{Epoch: m.Epoch, Step: m.Step} }
 
-// Bytes gives the size of all its files together, without the manifest.
+// Bytes gives the size of all its own files together, without the manifest; see BorrowedBytes for what it refers to.
 func (m *Manifest) Bytes() int64 {
 	n := int64(0)
 	for i := range m.Shards {

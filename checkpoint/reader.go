@@ -16,9 +16,16 @@ type Reader struct {
 	store *Store
 	m     Manifest
 	parts map[string][]part
-	files []ReadFile // by rank, opened on first use
+	files []*shardFile // its own by rank, then those of earlier checkpoints
 	slots [readerSlots]slot
 	next  int // the slot to be replaced next
+}
+
+// shardFile is a file that holds tensors, opened on first use.
+type shardFile struct {
+	blob
+	f    ReadFile
+	path string // where it was found
 }
 
 // readerSlots is how many verified chunks a Reader keeps, so that small tensors which share a chunk do not each read
@@ -26,24 +33,38 @@ type Reader struct {
 const readerSlots = 4
 
 type slot struct {
-	shard, chunk int
-	data         []byte // nil: empty
-	buf          []byte
+	file  *shardFile
+	chunk int
+	data  []byte // nil: empty
+	buf   []byte
 }
 
 // part is one rank's box of a tensor.
 type part struct {
-	shard int
-	info  *TensorInfo
+	file *shardFile
+	info *TensorInfo
 }
 
 // NewReader gives a reader of a checkpoint that Latest, Load or Commit gave.
 func (s *Store) NewReader(m Manifest) *Reader {
-	r := &Reader{store: s, m: m, parts: map[string][]part{}, files: make([]ReadFile, len(m.Shards))}
+	r := &Reader{store: s, m: m, parts: map[string][]part{}}
+	lent := map[string]*shardFile{}
+	for _, b := range m.blobs() {
+		f := &shardFile{blob: b}
+		r.files = append(r.files, f)
+		if b.from != nil {
+			lent[b.name] = f
+		}
+	}
 	for i := range m.Shards {
-		for j := range m.Shards[i].Tensors {
-			t := &m.Shards[i].Tensors[j]
-			r.parts[t.Name] = append(r.parts[t.Name], part{shard: i, info: t})
+		sh := &m.Shards[i]
+		for j := range sh.Tensors {
+			t := &sh.Tensors[j]
+			f := r.files[i]
+			if t.From > 0 {
+				f = lent[sh.Borrowed[t.From-1].name()]
+			}
+			r.parts[t.Name] = append(r.parts[t.Name], part{file: f, info: t})
 		}
 	}
 	return r
@@ -52,10 +73,10 @@ func (s *Store) NewReader(m Manifest) *Reader {
 // Close closes the files. The Reader can not be used after it.
 func (r *Reader) Close() error {
 	var errs []error
-	for i, f := range r.files {
-		if f != nil {
-			errs = append(errs, f.Close())
-			r.files[i] = nil
+	for _, f := range r.files {
+		if f.f != nil {
+			errs = append(errs, f.f.Close())
+			f.f = nil
 		}
 	}
 	return errors.Join(errs...)
@@ -120,7 +141,7 @@ func (r *Reader) read(ctx context.Context, name string, dtype DType, offset, sha
 	for _, p := range parts {
 		from := box{offset: p.info.Offset, shape: p.info.Shape}
 		err := runs(from, to, func(src, at, n int64) error {
-			return r.copyRun(ctx, p.shard, p.info.FileOffset+src*elem, dst[at*elem:(at+n)*elem])
+			return r.copyRun(ctx, p.file, p.info.FileOffset+src*elem, dst[at*elem:(at+n)*elem])
 		})
 		if err != nil {
 			return err
@@ -130,45 +151,43 @@ func (r *Reader) read(ctx context.Context, name string, dtype DType, offset, sha
 }
 
 // copyRun fills dst from one place of a shard file, chunk by chunk.
-func (r *Reader) copyRun(ctx context.Context, shard int, at int64, dst []byte) error {
+func (r *Reader) copyRun(ctx context.Context, f *shardFile, at int64, dst []byte) error {
+	if err := r.open(f); err != nil {
+		return err
+	}
 	for len(dst) > 0 {
-		if whole := r.wholeChunks(shard, at, int64(len(dst))); whole > 0 {
-			n := whole * r.m.ChunkBytes
-			if err := r.readWhole(ctx, shard, at, dst[:n]); err != nil {
+		if whole := f.wholeChunks(at, int64(len(dst))); whole > 0 {
+			n := whole * f.chunkBytes
+			if err := r.readWhole(ctx, f, at, dst[:n]); err != nil {
 				return err
 			}
 			dst, at = dst[n:], at+n
 			continue
 		}
-		data, err := r.chunk(ctx, shard, int(at/r.m.ChunkBytes))
+		data, err := r.chunk(ctx, f, int(at/f.chunkBytes))
 		if err != nil {
 			return err
 		}
-		n := copy(dst, data[at%r.m.ChunkBytes:])
+		n := copy(dst, data[at%f.chunkBytes:])
 		dst, at = dst[n:], at+int64(n)
 	}
 	return nil
 }
 
 // wholeChunks gives how many whole chunks begin at a place of a shard file, within n bytes.
-func (r *Reader) wholeChunks(shard int, at, n int64) int64 {
-	if at%r.m.ChunkBytes != 0 {
+func (f *shardFile) wholeChunks(at, n int64) int64 {
+	if at%f.chunkBytes != 0 {
 		return 0
 	}
-	return min(n, r.m.Shards[shard].Bytes-at) / r.m.ChunkBytes
+	return min(n, f.bytes-at) / f.chunkBytes
 }
 
 // readAtOnce is how many chunks are read at the same time where a tensor covers many: one is summed while another comes from the storage.
 const readAtOnce = 3
 
 // readWhole reads whole chunks from a place on to where they are wanted, and verifies them there.
-func (r *Reader) readWhole(ctx context.Context, shard int, at int64, dst []byte) error {
-	f, err := r.file(shard)
-	if err != nil {
-		return err
-	}
-	sh := &r.m.Shards[shard]
-	name, size := r.m.Dir+"/"+sh.File, r.m.ChunkBytes
+func (r *Reader) readWhole(ctx context.Context, f *shardFile, at int64, dst []byte) error {
+	size := f.chunkBytes
 	first, count := at/size, int64(len(dst))/size
 	var next atomic.Int64
 	group, gctx := errgroup.WithContext(ctx)
@@ -182,9 +201,8 @@ func (r *Reader) readWhole(ctx context.Context, shard int, at int64, dst []byte)
 				if err := gctx.Err(); err != nil {
 					return err
 				}
-				prefetch(f, (first+i+readAtOnce)*size, size)
-				_, err := readChunk(f, name, size, blob{bytes: sh.Bytes, sums: sh.Chunks}, int(first+i), dst[i*size:(i+1)*size])
-				if err != nil {
+				prefetch(f.f, (first+i+readAtOnce)*size, size)
+				if _, err := readChunk(f.f, f.path, f.blob, int(first+i), dst[i*size:(i+1)*size]); err != nil {
 					return err
 				}
 				r.store.progress(size)
@@ -203,45 +221,35 @@ func prefetch(f ReadFile, at, n int64) {
 	}
 }
 
-// file opens a shard on first use.
-func (r *Reader) file(shard int) (ReadFile, error) {
-	if r.files[shard] == nil {
-		f, err := r.store.fs.Open(r.m.Dir + "/" + r.m.Shards[shard].File)
-		if err != nil {
-			return nil, err
-		}
-		r.files[shard] = f
+// open opens a shard file on first use.
+func (r *Reader) open(f *shardFile) (err error) {
+	if f.f == nil {
+		f.f, f.path, err = r.store.open(&r.m, &f.blob)
 	}
-	return r.files[shard], nil
+	return err
 }
 
 // chunk gives a verified chunk, from a slot or from the file.
-func (r *Reader) chunk(ctx context.Context, shard, chunk int) ([]byte, error) {
+func (r *Reader) chunk(ctx context.Context, f *shardFile, chunk int) ([]byte, error) {
 	for i := range r.slots {
-		if s := &r.slots[i]; s.data != nil && s.shard == shard && s.chunk == chunk {
+		if s := &r.slots[i]; s.data != nil && s.file == f && s.chunk == chunk {
 			return s.data, nil
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	sh := &r.m.Shards[shard]
-	name := r.m.Dir + "/" + sh.File
-	f, err := r.file(shard)
-	if err != nil {
-		return nil, err
-	}
-	prefetch(f, int64(chunk+1)*r.m.ChunkBytes, r.m.ChunkBytes)
+	prefetch(f.f, int64(chunk+1)*f.chunkBytes, f.chunkBytes)
 	s := &r.slots[r.next]
 	r.next = (r.next + 1) % readerSlots
 	s.data = nil
-	size := int(min(r.m.ChunkBytes, sh.Bytes))
+	size := int(min(f.chunkBytes, f.bytes))
 	s.buf = slices.Grow(s.buf[:0], size)[:size]
-	data, err := readChunk(f, name, r.m.ChunkBytes, blob{bytes: sh.Bytes, sums: sh.Chunks}, chunk, s.buf)
+	data, err := readChunk(f.f, f.path, f.blob, chunk, s.buf)
 	if err != nil {
 		return nil, err
 	}
 	r.store.progress(int64(len(data)))
-	s.shard, s.chunk, s.data = shard, chunk, data
+	s.file, s.chunk, s.data = f, chunk, data
 	return data, nil
 }

@@ -16,7 +16,8 @@ const receiveAhead = 4
 // Receive makes a complete checkpoint of one that lies elsewhere: manifest is its manifest's file as it is there, and fetch fills dst with
 // bytes of one of its files from a place on; several goroutines call it. Every chunk is verified before it is written, and
 // the manifest comes last, so that a Receive that was cut short leaves no checkpoint; the next one begins it anew. One that is here
-// already is given back untouched. Errors: ErrInvalid (of another job), *CorruptError (what was fetched is not what the manifest says),
+// already is given back untouched. A file of an earlier checkpoint that it refers to has a name as FileNames gives it: where that checkpoint is
+// here, it is referred to; otherwise its file is fetched whole and lies in the one received, of which the parts that belong to it are verified. Errors: ErrInvalid (of another job), *CorruptError (what was fetched is not what the manifest says),
 // fetch's, the context's, the file system's.
 func (s *Store) Receive(ctx context.Context, manifest []byte, fetch func(ctx context.Context, name string, at int64, dst []byte) error) (Manifest, error) {
 	m, err := ParseManifest(manifest)
@@ -40,13 +41,17 @@ func (s *Store) receive(ctx context.Context, m Manifest, manifest []byte, fetch 
 	if err := s.deleteTree(ctx, m.Dir, 0); err != nil {
 		return err
 	}
-	dirs, err := s.makeDirs(&m)
+	wanted, err := s.wanted(&m)
+	if err != nil {
+		return err
+	}
+	dirs, err := s.makeDirs(&m, wanted)
 	if err != nil {
 		return err
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(s.verifyWorkers)
-	for _, b := range m.blobs() {
+	for _, b := range wanted {
 		group.Go(func() error {
 			if err := s.receiveFile(gctx, m, b, fetch); err != nil {
 				return wrapWrite(m.Dir+"/"+b.name, b.bytes, err)
@@ -71,8 +76,46 @@ func (s *Store) receive(ctx context.Context, m Manifest, manifest []byte, fetch 
 	return s.fs.SyncDir(".")
 }
 
-// makeDirs makes the checkpoint's directory and those below it, and lists them, outer ones first.
-func (s *Store) makeDirs(m *Manifest) ([]string, error) {
+// wanted lists the files that have to be fetched: all but those of earlier checkpoints that are here and can be referred to.
+func (s *Store) wanted(m *Manifest) ([]blob, error) {
+	if len(m.Refs()) == 0 {
+		return m.blobs(), nil
+	}
+	if err := s.fs.Mkdir(m.Dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, wrapWrite(m.Dir, 0, err)
+	}
+	here := map[Ref]bool{}
+	for _, ref := range m.Refs() {
+		ok, err := s.use(m.Dir, ref)
+		if err != nil {
+			return nil, err
+		}
+		here[ref] = ok
+		if !ok { // nobody else shares this note
+			if err := s.fs.Remove(m.Dir + "/" + usesPrefix + ref.String()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var out []blob
+	for _, b := range m.blobs() {
+		if b.from != nil && here[b.from.Ref()] {
+			one := Manifest{Dir: m.Dir, Shards: []ShardInfo{{Borrowed: []Borrow{*b.from}}}}
+			err := s.checkLent(&one)
+			if err == nil {
+				continue
+			}
+			if !damaged(err) {
+				return nil, err
+			}
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// makeDirs makes the checkpoint's directory and those below it that files lie in, and lists them, outer ones first.
+func (s *Store) makeDirs(m *Manifest, files []blob) ([]string, error) {
 	made := map[string]bool{}
 	var dirs []string
 	var mk func(dir string) error
@@ -90,7 +133,7 @@ func (s *Store) makeDirs(m *Manifest) ([]string, error) {
 		}
 		return nil
 	}
-	for _, b := range m.blobs() {
+	for _, b := range files {
 		if err := mk(path.Dir(m.Dir + "/" + b.name)); err != nil {
 			return nil, err
 		}
@@ -116,9 +159,9 @@ func (s *Store) receiveFile(ctx context.Context, m Manifest, b blob, fetch func(
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(inFlight)
-		for i := range b.sums {
-			start := int64(i) * m.ChunkBytes
-			buf := AlignedBuffer(int(min(m.ChunkBytes, b.bytes-start)))
+		for i := range int(chunkCount(b.bytes, b.chunkBytes)) {
+			start := int64(i) * b.chunkBytes
+			buf := AlignedBuffer(int(min(b.chunkBytes, b.bytes-start)))
 			got := make(chan received, 1)
 			select {
 			case inFlight <- got: // waits while enough are under way
@@ -127,8 +170,10 @@ func (s *Store) receiveFile(ctx context.Context, m Manifest, b blob, fetch func(
 			}
 			group.Go(func() error {
 				err := fetch(gctx, b.name, start, buf)
-				if sum := sumOf(buf); err == nil && sum != b.sums[i] {
-					err = corrupt(m.Dir+"/"+b.name, i, "xxh3-128 "+b.sums[i].String(), sum.String())
+				if want, ok := b.sum(i); ok && err == nil {
+					if sum := sumOf(buf); sum != want {
+						err = corrupt(m.Dir+"/"+b.name, i, "xxh3-128 "+want.String(), sum.String())
+					}
 				}
 				got <- received{buf, err}
 				return nil

@@ -24,7 +24,8 @@ type ShardWrite struct {
 // writeBuffers is how many chunks a writer has in flight: one filled and summed while one is written, one waiting.
 const writeBuffers = 3
 
-// WriteShard writes one rank's shard and makes it durable, with a sidecar file for the commit. All ranks may do so at the
+// WriteShard writes one rank's shard and makes it durable, with a sidecar file for the commit. Tensors that have not changed since an
+// earlier complete checkpoint are referred to there, where that saves enough (Config.ReferenceShare). All ranks may do so at the
 // same time. The checkpoint is not visible to Latest before Store.Commit. A rank that repeats a step replaces
 // its shard; a rank writes its steps in rising order. After any error nothing of the shard is left, unless
 // the removal failed too, which the error then says. Errors: ErrFenced, ErrNotBegun, ErrCommitted, ErrInvalid, *NoSpaceError,
@@ -42,11 +43,21 @@ func (s *Store) WriteShard(ctx context.Context, w ShardWrite) (ShardInfo, error)
 	if err := s.prepare(ref); err != nil {
 		return ShardInfo{}, fmt.Errorf("%s: %w", what, err)
 	}
-	header := s.header(w, &info)
-	if err := s.writeBoth(ctx, w, &info, newSource(header.page(), w.Tensors, info.Tensors)); err != nil {
+	sv, err := s.refer(ctx, &w, &info)
+	if err == nil {
+		err = s.writeBoth(ctx, w, &info, s.compact(w, &info), sv)
+	}
+	if err != nil {
 		return ShardInfo{}, s.blameFence(ctx, w.Epoch, fmt.Errorf("%s: %w", what, err))
 	}
 	return info, nil
+}
+
+// compact gives the content of the file that holds the tensors which info does not refer elsewhere for.
+func (s *Store) compact(w ShardWrite, info *ShardInfo) *source {
+	info.Chunks = make([]Sum, chunkCount(info.Bytes, s.chunkBytes))
+	header := s.header(w, info)
+	return newSource(header.page(), w.Tensors, info.Tensors)
 }
 
 // header gives what a shard's file says of itself.
@@ -80,7 +91,7 @@ func (s *Store) plan(w ShardWrite) (ShardInfo, error) {
 	}
 	info.Bytes = at
 	info.Chunks = make([]Sum, chunkCount(at, s.chunkBytes))
-	return info, info.check(w.WorldSize, s.chunkBytes)
+	return info, info.check(Ref{Epoch: w.Epoch, Step: w.Step}, w.WorldSize, s.chunkBytes)
 }
 
 // prepare makes the step's directory and refuses one that is committed.
@@ -104,7 +115,7 @@ func (s *Store) prepare(ref Ref) error {
 }
 
 // writeBoth writes the shard, then its sidecar, and syncs the directory that names both.
-func (s *Store) writeBoth(ctx context.Context, w ShardWrite, info *ShardInfo, src content) error {
+func (s *Store) writeBoth(ctx context.Context, w ShardWrite, info *ShardInfo, src content, sv *saving) error {
 	ref := Ref{Epoch: w.Epoch, Step: w.Step}
 	dir := ref.String() + "/"
 	side := dir + sidecarName(w.Rank, w.WorldSize)
@@ -113,12 +124,16 @@ func (s *Store) writeBoth(ctx context.Context, w ShardWrite, info *ShardInfo, sr
 		return err
 	}
 	file := dir + info.File
-	if err := s.writeFile(ctx, file+tempSuffix, info, src); err != nil {
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.writeFile(gctx, file+tempSuffix, info, src) })
+	group.Go(func() error { return sv.sumRest(gctx) })
+	if err := group.Wait(); err != nil {
 		return s.discard(file+tempSuffix, wrapWrite(file, info.Bytes, err))
 	}
 	if err := s.fs.Rename(file+tempSuffix, file); err != nil {
 		return s.discard(file+tempSuffix, err)
 	}
+	sv.note(info)
 	data, err := seal(sidecarFormat, sidecar{
 		Job: s.job, Epoch: w.Epoch, Step: w.Step, WorldSize: w.WorldSize, ChunkBytes: s.chunkBytes, Shard: *info,
 	})
@@ -130,6 +145,9 @@ func (s *Store) writeBoth(ctx context.Context, w ShardWrite, info *ShardInfo, sr
 	}
 	if err := s.fs.SyncDir(ref.String()); err != nil {
 		return s.discard(side, s.discard(file, err))
+	}
+	if sv.memos != nil {
+		s.setSaved(w.Rank, w.WorldSize, sv.learn(ref, w.WorldSize, s.chunkBytes, info))
 	}
 	return nil
 }
@@ -227,7 +245,9 @@ func newSource(header []byte, tensors []Tensor, infos []TensorInfo) *source {
 	src := &source{pieces: make([]piece, 0, len(tensors)+1)}
 	src.pieces = append(src.pieces, piece{data: header})
 	for i, t := range tensors {
-		src.pieces = append(src.pieces, piece{at: infos[i].FileOffset, data: t.Data})
+		if infos[i].From == 0 {
+			src.pieces = append(src.pieces, piece{at: infos[i].FileOffset, data: t.Data})
+		}
 	}
 	return src
 }

@@ -17,7 +17,7 @@ func BenchmarkSaveSmall(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			s, err := checkpoint.Open(checkpoint.Config{FS: fsys, Job: testJob})
+			s, err := checkpoint.Open(checkpoint.Config{FS: fsys, Job: testJob, ReferenceShare: -1})
 			if err != nil {
 				b.Fatal(err)
 			}

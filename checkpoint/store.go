@@ -20,6 +20,11 @@ type Config struct {
 	// MaxChunkBytes. Too small costs disk rate and manifest size, too large costs memory (a writer
 	// holds three chunks, a reader four) and makes reading a small tensor slow. A reader goes by the manifest.
 	ChunkBytes int
+	// ReferenceShare says when a save refers to an earlier complete checkpoint for tensors that have not changed, instead of writing
+	// them again: when they are at least this share of the rank's bytes. 0 means DefaultReferenceShare; below 0: never. Small
+	// values keep earlier checkpoints on the storage for little gain; and what many checkpoints refer to is there once: damage
+	// there is damage to all of them.
+	ReferenceShare float64
 	// VerifyWorkers is how many files are checked at once; 0 means 2, which fills a disk or a network link
 	// while one of them waits. Each holds one chunk in memory.
 	VerifyWorkers int
@@ -37,6 +42,9 @@ type Store struct {
 	chunkBytes    int64
 	verifyWorkers int
 	progress      func(int64)
+
+	referenceShare float64
+	recall         recall
 
 	mu       sync.Mutex
 	verified map[string]struct{} // directories whose bytes this Store has checked in full
@@ -59,6 +67,9 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.VerifyWorkers == 0 {
 		cfg.VerifyWorkers = 2
 	}
+	if cfg.ReferenceShare == 0 {
+		cfg.ReferenceShare = DefaultReferenceShare
+	}
 	if cfg.Progress == nil {
 		cfg.Progress = func(int64) {}
 	}
@@ -70,7 +81,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	return &Store{
 		fs: cfg.FS, job: cfg.Job, chunkBytes: int64(cfg.ChunkBytes), verifyWorkers: cfg.VerifyWorkers,
-		progress: cfg.Progress, verified: map[string]struct{}{},
+		progress: cfg.Progress, referenceShare: cfg.ReferenceShare, verified: map[string]struct{}{},
 	}, nil
 }
 

@@ -18,6 +18,8 @@ const (
 	// Some keeps, by chance, for each directory the first few of its unsynced changes, and for each file a part of its unsynced bytes,
 	// possibly with a hole of zeros.
 	Some
+	// Killed loses nothing: only the process died. All that it wrote counts as durable from then on.
+	Killed
 )
 
 // Crash cuts the power and starts again: open files are dead, and what was not synced fares as mode says. Whatever is left is durable. The
@@ -33,8 +35,12 @@ func (f *FS) Crash(mode CrashMode, rng *rand.Rand) {
 func (n *node) crash(mode CrashMode, rng *rand.Rand) {
 	if !n.dir {
 		data := n.durable
-		if mode == Some {
+		switch mode {
+		case Some:
 			data = someBytes(n.durable, n.data, rng)
+		case Killed:
+			data = n.data
+		case DropAll, KeepNames:
 		}
 		n.data, n.durable = data, data
 		return
@@ -42,7 +48,7 @@ func (n *node) crash(mode CrashMode, rng *rand.Rand) {
 	keep := 0
 	switch mode {
 	case DropAll:
-	case KeepNames:
+	case KeepNames, Killed:
 		keep = len(n.change)
 	case Some:
 		keep = rng.IntN(len(n.change) + 1)

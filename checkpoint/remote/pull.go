@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -46,26 +47,78 @@ func Pull(ctx context.Context, b Bucket, s *checkpoint.Store, job string, ref ch
 		return checkpoint.Manifest{}, fmt.Errorf("pull %s: %w", ref, err)
 	}
 	return s.Receive(ctx, manifest, func(ctx context.Context, name string, at int64, dst []byte) error {
+		if m.Lent(name) {
+			return b.Read(ctx, job+"/"+name, at, dst)
+		}
 		return b.Read(ctx, prefix+name, at, dst)
 	})
 }
 
-// Remove removes a checkpoint from the bucket: its manifest first, so that no Pull sees half of it. A missing one is no error.
+// Remove removes a checkpoint from the bucket: its manifest first, so that no Pull sees half of it. A missing one is no error. Files that
+// other checkpoints there refer to stay, until the last of those is removed. No Push of the job may run meanwhile: what it is about
+// to refer to can not be seen.
 func Remove(ctx context.Context, b Bucket, job string, ref checkpoint.Ref) error {
-	prefix := prefixOf(job, ref)
-	if err := b.Remove(ctx, []string{prefix + manifestName}); err != nil {
-		return fmt.Errorf("remove %s: %w", ref, err)
-	}
-	objects, err := b.List(ctx, prefix)
-	if err != nil {
-		return fmt.Errorf("remove %s: %w", ref, err)
-	}
-	names := make([]string, 0, len(objects))
-	for _, o := range objects {
-		names = append(names, o.Name)
-	}
-	if err := b.Remove(ctx, names); err != nil {
-		return fmt.Errorf("remove %s: %w", ref, err)
+	if err := remove(ctx, b, job, ref); err != nil {
+		return fmt.Errorf("remove %s of %s: %w", ref, job, err)
 	}
 	return nil
+}
+
+func remove(ctx context.Context, b Bucket, job string, ref checkpoint.Ref) error {
+	name := prefixOf(job, ref) + manifestName
+	gone := map[string]bool{prefixOf(job, ref): true} // prefixes whose files may go
+	if data, err := readAll(ctx, b, name); err == nil {
+		if m, err := checkpoint.ParseManifest(data); err == nil {
+			for _, r := range m.Refs() {
+				gone[prefixOf(job, r)] = true
+			}
+		}
+	} else if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if err := b.Remove(ctx, []string{name}); err != nil {
+		return err
+	}
+	objects, err := b.List(ctx, job+"/")
+	if err != nil {
+		return err
+	}
+	needed := map[string]bool{}
+	for _, o := range objects {
+		dir, base := path.Split(o.Name)
+		if base != manifestName {
+			continue
+		}
+		delete(gone, dir)
+		data, err := readAll(ctx, b, o.Name)
+		if err != nil {
+			return err
+		}
+		m, err := checkpoint.ParseManifest(data)
+		if err != nil {
+			return fmt.Errorf("what %s refers to can not be known, so no file is removed: %w", o.Name, err)
+		}
+		for _, f := range m.FileNames() {
+			if m.Lent(f.Name) {
+				needed[job+"/"+f.Name] = true
+			}
+		}
+	}
+	var names []string
+	for _, o := range objects {
+		if below(o.Name, gone) && !needed[o.Name] {
+			names = append(names, o.Name)
+		}
+	}
+	return b.Remove(ctx, names)
+}
+
+// below says whether an object lies below one of the prefixes.
+func below(name string, prefixes map[string]bool) bool {
+	for p := range prefixes {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
 }

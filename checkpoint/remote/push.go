@@ -25,7 +25,8 @@ const (
 // prefixOf is where a checkpoint's objects lie.
 func prefixOf(job string, ref checkpoint.Ref) string { return job + "/" + ref.String() + "/" }
 
-// Push copies a complete checkpoint to the bucket, verified on the way. The manifest comes last: a Push that was cut short leaves objects that
+// Push copies a complete checkpoint to the bucket, verified on the way. Files of earlier checkpoints that it refers to go where those have
+// them, JOB/EARLIER/FILE, once for all that refer to them. The manifest comes last: a Push that was cut short leaves objects that
 // no Pull sees, and the next one replaces them. One that is there already, with the same manifest, is no error; with
 // another, ErrExists: a checkpoint never changes. Other errors: *checkpoint.CorruptError, the bucket's, the context's.
 func Push(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest) error {
@@ -42,7 +43,11 @@ func Push(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manif
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(filesAtOnce)
 	for _, f := range m.FileNames() {
-		group.Go(func() error { return pushFile(gctx, b, s, m, f, prefix) })
+		if m.Lent(f.Name) {
+			group.Go(func() error { return pushLent(gctx, b, s, m, f) })
+			continue
+		}
+		group.Go(func() error { return pushFile(gctx, b, s, m, f, prefix+f.Name) })
 	}
 	if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
 		return fmt.Errorf("push %s: %w", m.Ref(), err)
@@ -75,20 +80,43 @@ func same(there, here []byte, prefix string) error {
 	return fmt.Errorf("%s%s is there with other content: %w: give each job a prefix of its own", prefix, manifestName, ErrExists)
 }
 
+// pushLent uploads a file of an earlier checkpoint, unless it is there. If that checkpoint is here, all of the file is verified, not only
+// what this one refers to.
+func pushLent(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest, f checkpoint.Entry) error {
+	object := m.Job + "/" + f.Name
+	there, err := b.List(ctx, object)
+	if err != nil {
+		return err
+	}
+	for _, o := range there {
+		if o.Name == object && o.Bytes == f.Size {
+			return nil
+		}
+	}
+	dir, base := path.Split(f.Name)
+	if ref, err := checkpoint.ParseRef(path.Clean(dir)); err == nil {
+		if lender, err := s.Load(ctx, ref); err == nil {
+			return pushFile(ctx, b, s, lender, checkpoint.Entry{Name: base, Size: f.Size}, object)
+		}
+	}
+	return pushFile(ctx, b, s, m, f, object)
+}
+
 // pushFile uploads one file in parts of whole chunks.
-func pushFile(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest, f checkpoint.Entry, prefix string) (err error) {
+func pushFile(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest, f checkpoint.Entry, object string) (err error) {
 	file, err := s.OpenFile(m, f.Name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	chunks := max(1, (minPart+m.ChunkBytes-1)/m.ChunkBytes)
-	for (f.Size+chunks*m.ChunkBytes-1)/(chunks*m.ChunkBytes) > maxParts {
+	chunk := file.ChunkBytes()
+	chunks := max(1, (minPart+chunk-1)/chunk)
+	for (f.Size+chunks*chunk-1)/(chunks*chunk) > maxParts {
 		chunks *= 2
 	}
-	partBytes := chunks * m.ChunkBytes
+	partBytes := chunks * chunk
 	parts := int(max(1, (f.Size+partBytes-1)/partBytes)) // an empty file is one empty part
-	return b.Upload(ctx, prefix+f.Name, parts, partBytes, func(ctx context.Context, i int, buf []byte) ([]byte, error) {
+	return b.Upload(ctx, object, parts, partBytes, func(ctx context.Context, i int, buf []byte) ([]byte, error) {
 		return file.ReadChunks(ctx, i*int(chunks), buf)
 	})
 }

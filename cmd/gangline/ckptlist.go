@@ -25,7 +25,10 @@ type ckptView struct {
 	Ranks    int                `json:"ranks,omitempty"`
 	Files    int                `json:"files,omitempty"`
 	Tensors  int                `json:"tensors,omitempty"`
-	Bytes    int64              `json:"bytes"`
+	Bytes    int64              `json:"bytes"`          // of its own files
+	Borrowed int64              `json:"borrowed_bytes"` // of earlier checkpoints' files that it refers to
+	RefersTo []string           `json:"refers_to,omitempty"`
+	UsedBy   []string           `json:"used_by,omitempty"` // later checkpoints that refer to it
 	SavedMS  int64              `json:"saved_unix_ms,omitempty"`
 	Metrics  map[string]float64 `json:"metrics,omitempty"`
 	Meta     map[string]string  `json:"meta,omitempty"`
@@ -36,7 +39,7 @@ type ckptView struct {
 
 func (d *ckptDir) view(f checkpoint.Found) ckptView {
 	v := ckptView{
-		Name: f.Ref.String(), Path: d.path + "/" + f.Dir, Step: f.Ref.Step, Epoch: f.Ref.Epoch, Pinned: f.Pinned, ReadBy: f.Reader,
+		Name: f.Ref.String(), Path: d.path + "/" + f.Dir, Step: f.Ref.Step, Epoch: f.Ref.Epoch, Pinned: f.Pinned, ReadBy: f.Reader, UsedBy: f.Users,
 	}
 	switch {
 	case f.Err != nil:
@@ -54,6 +57,10 @@ func (d *ckptDir) view(f checkpoint.Found) ckptView {
 	}
 	v.manifest = m
 	v.Job, v.Bytes, v.SavedMS, v.Metrics, v.Meta = m.Job, m.Bytes(), m.SavedMS, m.Metrics, m.Meta
+	v.Borrowed = m.BorrowedBytes()
+	for _, ref := range m.Refs() {
+		v.RefersTo = append(v.RefersTo, ref.String())
+	}
 	v.Kind, v.Ranks, v.Tensors = "shards", m.WorldSize, len(m.TensorNames())
 	if m.WorldSize == 0 {
 		v.Kind, v.Files = "files", len(m.Files)
@@ -142,6 +149,12 @@ func (v *ckptView) notes() string {
 	}
 	if v.ReadBy != "" {
 		notes = append(notes, "being read by "+v.ReadBy)
+	}
+	if len(v.RefersTo) > 0 {
+		notes = append(notes, byteSize(v.Borrowed)+" in "+strings.Join(v.RefersTo, ", "))
+	}
+	if len(v.UsedBy) > 0 {
+		notes = append(notes, "kept for "+plural(len(v.UsedBy), "later one"))
 	}
 	if v.Problem != "" {
 		notes = append(notes, clip(v.Problem, 80))

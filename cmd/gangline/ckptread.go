@@ -92,7 +92,7 @@ func (a *app) verifyOne(ctx context.Context, d *ckptDir, ref checkpoint.Ref) (bo
 	m, done, err := a.reading(ctx, d, ref)
 	if err == nil {
 		defer done()
-		err = a.watch(d, ref.String(), m.Bytes(), func() error { return d.store.Verify(ctx, m) })
+		err = a.watch(d, ref.String(), m.ReadBytes(), func() error { return d.store.Verify(ctx, m) })
 	}
 	if ctx.Err() != nil {
 		return false, ctx.Err()
@@ -105,7 +105,7 @@ func (a *app) verifyOne(ctx context.Context, d *ckptDir, ref checkpoint.Ref) (bo
 			Problem  string  `json:"problem,omitempty"`
 			Bytes    int64   `json:"bytes"`
 			Seconds  float64 `json:"seconds"`
-		}{ref.String(), err == nil, "", m.Bytes(), passed}
+		}{ref.String(), err == nil, "", m.ReadBytes(), passed}
 		if err != nil {
 			out.Problem = err.Error()
 		}
@@ -115,7 +115,7 @@ func (a *app) verifyOne(ctx context.Context, d *ckptDir, ref checkpoint.Ref) (bo
 		fmt.Fprintf(a.out, "%s: %v\n", ref, err)
 		return false, nil
 	}
-	fmt.Fprintf(a.out, "%s: good, %s in %.1f s, %s/s\n", ref, byteSize(m.Bytes()), passed, byteSize(int64(float64(m.Bytes())/max(passed, 1e-9))))
+	fmt.Fprintf(a.out, "%s: good, %s in %.1f s, %s/s\n", ref, byteSize(m.ReadBytes()), passed, byteSize(int64(float64(m.ReadBytes())/max(passed, 1e-9))))
 	return true, nil
 }
 
@@ -146,7 +146,7 @@ whether they differ or not.`,
 			}
 			var diffs []checkpoint.Difference
 			var same int
-			err = a.watch(d, "compare", ms[0].Bytes()+ms[1].Bytes(), func() (err error) {
+			err = a.watch(d, "compare", ms[0].ReadBytes()+ms[1].ReadBytes(), func() (err error) {
 				diffs, same, err = checkpoint.Compare(ctx, d.store, ms[0], ms[1])
 				return err
 			})
@@ -214,7 +214,7 @@ new directory. The default is the latest. PATH must not exist.`,
 			if _, err := os.Lstat(to); err == nil {
 				return usage("--to: %s exists: remove it, or name another", to)
 			}
-			err = a.watch(d, "export", m.Bytes(), func() error {
+			err = a.watch(d, "export", m.ReadBytes(), func() error {
 				if m.WorldSize == 0 {
 					return exportFiles(ctx, d, &m, to)
 				}
@@ -223,7 +223,7 @@ new directory. The default is the latest. PATH must not exist.`,
 			if err != nil {
 				return fmt.Errorf("export %s to %s: %w", m.Ref(), to, err)
 			}
-			a.statef("%s: %s of %s", to, byteSize(m.Bytes()), m.Ref())
+			a.statef("%s: %s of %s", to, byteSize(m.ReadBytes()), m.Ref())
 			return nil
 		},
 	}

@@ -25,7 +25,8 @@ func (a *app) ckptPush(t *ckptTarget) *cobra.Command {
 		Use: "push [CHECKPOINT...] --to s3://BUCKET/PREFIX", Short: "Copy checkpoints to an object store, verified on the way", Args: cobra.ArbitraryArgs,
 		Long: `Copy complete checkpoints to an object store, verified on the way. Without a name:
 the latest. One that is there already is left as it is; one that was cut short
-leaves nothing that a pull sees.
+leaves nothing that a pull sees. What it refers to of earlier checkpoints goes with
+it, once for all that refer to it.
 ` + remoteHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -57,7 +58,7 @@ func (a *app) pushOne(ctx context.Context, d *ckptDir, b remote.Bucket, ref chec
 		return err
 	}
 	defer done()
-	return a.watch(d, "push", m.Bytes(), func() error { return remote.Push(ctx, b, d.store, m) })
+	return a.watch(d, "push", m.ReadBytes(), func() error { return remote.Push(ctx, b, d.store, m) })
 }
 
 func (a *app) ckptPull(t *ckptTarget) *cobra.Command {

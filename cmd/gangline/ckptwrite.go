@@ -73,7 +73,7 @@ func (a *app) ckptRemove(t *ckptTarget) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rm CHECKPOINT...", Short: "Remove checkpoints", Args: cobra.MinimumNArgs(1),
 		Long: `Remove complete checkpoints. The newest one and pinned ones are refused without
---force, and one that is being read always.`,
+--force, and one that is being read, or to which another one refers, always.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			d, refs, err := a.openPicked(ctx, t, args, false)
@@ -104,7 +104,8 @@ func (a *app) ckptCollect(t *ckptTarget) *cobra.Command {
 		Use: "gc [JOB] --keep N", Short: "Remove all checkpoints but those to keep, and what half-written ones left", Args: cobra.MaximumNArgs(1),
 		Long: `Remove complete checkpoints beyond the newest N, once one of those that stay has been
 read and verified; and what half-written ones of epochs that are over left. What is
-pinned or being read stays, and the newest that verifies always does.`,
+pinned or being read stays, also what one that stays refers to, and the newest that
+verifies always does.`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx := cmd.Context()
 			d, err := a.openCheckpoints(ctx, t.orJob(args))

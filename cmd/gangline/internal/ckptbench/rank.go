@@ -221,7 +221,8 @@ func (r *rank) start(o order) error {
 	if err != nil {
 		return err
 	}
-	if r.store, err = checkpoint.Open(checkpoint.Config{FS: dir, Job: jobName}); err != nil {
+	// The state is the same at each save, which stands for one that is new each time: nothing may be left out.
+	if r.store, err = checkpoint.Open(checkpoint.Config{FS: dir, Job: jobName, ReferenceShare: -1}); err != nil {
 		return err
 	}
 	r.lo, r.hi = checkpoint.ShareRange(o.Bytes/4, o.Rank, o.Ranks)
