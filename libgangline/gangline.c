@@ -1,0 +1,116 @@
+// The calls of gangline.h. Each looks whether this process is a fork first, where no Go code can run, and then enters Go.
+//
+// An error is kept for each thread: Go sets it while it still runs on the thread that called.
+
+#include "gangline.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "_cgo_export.h"
+
+// The room for thread-local variables of a library that is loaded late is small, so a thread's error lies elsewhere; made at its first
+// error, freed with the thread.
+static pthread_key_t last_error;
+static const gangline_error none = {0, -1, ""};
+static volatile int forked;
+
+__attribute__((visibility("hidden"))) void gangline_set_error(int32_t code, int32_t rank, const char *text, int64_t length) {
+	gangline_error *e = pthread_getspecific(last_error);
+	if (!e) {
+		e = malloc(sizeof *e);
+		if (!e || pthread_setspecific(last_error, e)) {
+			free(e); // the code is all that the caller gets
+			return;
+		}
+	}
+	if (length > (int64_t)sizeof e->text - 1) length = sizeof e->text - 1;
+	e->code = code;
+	e->rank = rank;
+	memcpy(e->text, text, length);
+	e->text[length] = 0;
+}
+
+static void in_child(void) { forked = 1; }
+
+// A vfork or a spawn does not come here; neither could make a call before its exec.
+__attribute__((constructor)) static void begin(void) {
+	pthread_key_create(&last_error, free);
+	pthread_atfork(0, 0, in_child);
+}
+
+static int32_t refused(void) {
+	static const char why[] =
+		"this process is a fork of the one that loaded libgangline, and Go's threads are not in it: "
+		"make calls in the parent, or start processes with spawn instead of fork";
+	gangline_set_error(GANGLINE_FORKED, -1, why, sizeof why - 1);
+	return GANGLINE_FORKED;
+}
+
+#define ENTER(call) (forked ? refused() : (call))
+
+const gangline_error *gangline_last_error(void) {
+	const gangline_error *e = pthread_getspecific(last_error);
+	return e ? e : &none;
+}
+
+int32_t gangline_api_version(void) { return GANGLINE_API_VERSION; }
+
+int32_t gangline_join(const gangline_join_options *options, int64_t *group) {
+	return ENTER(goJoin((gangline_join_options *)options, group));
+}
+
+int32_t gangline_listen(const char *address, int64_t *listener, char *told, int32_t room) {
+	return ENTER(goListen((char *)address, listener, told, room));
+}
+
+int32_t gangline_close(int64_t group) { return ENTER(goClose(group)); }
+
+int32_t gangline_place(int64_t group, int32_t *rank, int32_t *world_size) { return ENTER(goPlace(group, rank, world_size)); }
+
+int32_t gangline_all_reduce(int64_t group, void *data, int64_t count, int32_t type, int32_t op) {
+	return ENTER(goRun(group, GANGLINE_ALL_REDUCE, data, count, type, op, 0));
+}
+
+int32_t gangline_reduce_scatter(int64_t group, void *data, int64_t count, int32_t type, int32_t op) {
+	return ENTER(goRun(group, GANGLINE_REDUCE_SCATTER, data, count, type, op, 0));
+}
+
+int32_t gangline_all_gather(int64_t group, void *data, int64_t count, int32_t type) {
+	return ENTER(goRun(group, GANGLINE_ALL_GATHER, data, count, type, 0, 0));
+}
+
+int32_t gangline_broadcast(int64_t group, void *data, int64_t count, int32_t type, int32_t root) {
+	return ENTER(goRun(group, GANGLINE_BROADCAST, data, count, type, 0, root));
+}
+
+int32_t gangline_barrier(int64_t group) { return ENTER(goRun(group, GANGLINE_BARRIER, 0, 0, 0, 0, 0)); }
+
+int32_t gangline_share(int64_t group, int64_t count, int64_t *from, int64_t *to) { return ENTER(goShare(group, count, from, to)); }
+
+int32_t gangline_alloc(int64_t group, int64_t bytes, void **data) { return ENTER(goAlloc(group, bytes, data)); }
+
+int32_t gangline_free(int64_t group, void *data) { return ENTER(goFree(group, data)); }
+
+int32_t gangline_start(int64_t group, int32_t call, void *data, int64_t count, int32_t type, int32_t op, int32_t root, int64_t *work) {
+	return ENTER(goStart(group, call, data, count, type, op, root, work));
+}
+
+int32_t gangline_wait(int64_t work, int64_t timeout_ms) { return ENTER(goWait(work, timeout_ms)); }
+
+int32_t gangline_test(int64_t work, int32_t *done) { return ENTER(goTest(work, done)); }
+
+int32_t gangline_cancel(int64_t work) { return ENTER(goCancel(work)); }
+
+int32_t gangline_report_step(int64_t step, int64_t total_steps, double data_epoch, int32_t metrics, const char *const *names, const double *values) {
+	return ENTER(goReportStep(step, total_steps, data_epoch, metrics, (char **)names, (double *)values));
+}
+
+int32_t gangline_stop_requested(int32_t *asked, char *reason, int32_t room, int64_t *terminate_ms, int64_t *kill_ms) {
+	return ENTER(goStopRequested(asked, reason, room, terminate_ms, kill_ms));
+}
+
+int32_t gangline_report_peer_lost(int32_t rank, const char *cause) { return ENTER(goReportPeerLost(rank, (char *)cause)); }
+
+int32_t gangline_agent_close(void) { return ENTER(goAgentClose()); }

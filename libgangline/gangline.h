@@ -1,0 +1,182 @@
+/* gangline.h: the C interface of libgangline, version 1.
+ *
+ * For training programs of any language: collectives over the ranks of a job, its agent, and its checkpoints. Python programs use
+ * python/gangline, which is made of these calls; Go programs use the packages themselves.
+ *
+ * Rules
+ *
+ * - A call returns GANGLINE_OK, or a code that says what kind of error it was; gangline_last_error then tells the rest, for the calling thread.
+ *   No call ends the process. Every call may be made by any thread at any time, unless it says otherwise.
+ * - Groups, works and the like are handles: numbers above 0, never used twice. Calls on one that was closed return GANGLINE_CLOSED.
+ * - Memory stays the caller's, and must stay in place until the call that was given it has returned, or gangline_wait has.
+ * - The library loads a Go runtime into the process. It installs signal handlers for SIGSEGV, SIGBUS, SIGFPE, SIGPIPE and SIGURG, which pass
+ *   on to the program's own what does not come from Go code, and leaves all others alone. Handlers that a program installs later
+ *   need SA_ONSTACK, as Python's have.
+ * - After fork the library works on in the parent. In the child every call returns GANGLINE_FORKED. Programs that a child execs
+ *   are not concerned.
+ *
+ * Within a version, calls and codes may be added and fields may be added at the end of structures that begin with their size; nothing else
+ * changes. A program checks gangline_api_version() >= GANGLINE_API_VERSION.
+ */
+#ifndef GANGLINE_H
+#define GANGLINE_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GANGLINE_API_VERSION 1
+
+/* What a call returns. */
+enum {
+	GANGLINE_OK = 0,
+	GANGLINE_INVALID = 1,    /* an argument breaks a rule; nothing happened */
+	GANGLINE_RANK_LOST = 2,  /* a rank was lost: gangline_last_error()->rank. The group is broken; join again at the next epoch */
+	GANGLINE_CLOSED = 3,     /* what the handle names was closed */
+	GANGLINE_TIMEOUT = 4,    /* the time for waiting is over; what was waited for goes on */
+	GANGLINE_FENCED = 5,     /* a newer epoch of the job has begun: this process is late and must end */
+	GANGLINE_NONE = 6,       /* there is no checkpoint, or no such tensor */
+	GANGLINE_DAMAGED = 7,    /* bytes on storage are not those that were written */
+	GANGLINE_NO_SPACE = 8,   /* the storage is full */
+	GANGLINE_INCOMPLETE = 9, /* not all ranks have written their part of the checkpoint */
+	GANGLINE_BUSY = 10,      /* it is in use */
+	GANGLINE_FORKED = 11,    /* this process is a fork of the one that loaded the library */
+	GANGLINE_FAILED = 12,    /* anything else; the text says what */
+	GANGLINE_PANICKED = 13   /* a bug in the library; the text says where */
+};
+
+/* What an element is. Calls on groups take the first seven, checkpoints all. */
+enum {
+	GANGLINE_FLOAT32 = 1,
+	GANGLINE_FLOAT64 = 2,
+	GANGLINE_FLOAT16 = 3,
+	GANGLINE_BFLOAT16 = 4,
+	GANGLINE_INT8 = 5,
+	GANGLINE_INT32 = 6,
+	GANGLINE_INT64 = 7,
+	GANGLINE_INT16 = 8,
+	GANGLINE_UINT8 = 9,
+	GANGLINE_UINT16 = 10,
+	GANGLINE_UINT32 = 11,
+	GANGLINE_UINT64 = 12,
+	GANGLINE_BOOL = 13, /* one byte each, 0 or 1 */
+	GANGLINE_FLOAT8_E4M3FN = 14,
+	GANGLINE_FLOAT8_E5M2 = 15
+};
+
+/* How the elements of all ranks become one. */
+enum {
+	GANGLINE_SUM = 1,
+	GANGLINE_PRODUCT = 2,
+	GANGLINE_MIN = 3,
+	GANGLINE_MAX = 4,
+	GANGLINE_MEAN = 5 /* the sum, divided once by the number of ranks */
+};
+
+/* Calls for gangline_start. */
+enum {
+	GANGLINE_ALL_REDUCE = 1,
+	GANGLINE_REDUCE_SCATTER = 2,
+	GANGLINE_ALL_GATHER = 3,
+	GANGLINE_BROADCAST = 4,
+	GANGLINE_BARRIER = 5
+};
+
+typedef struct gangline_error {
+	int32_t code;
+	int32_t rank; /* the rank that was lost, or -1 */
+	char text[2040];
+} gangline_error;
+
+/* The error of the calling thread's last call that failed, or a code of 0 before the first. It never fails, also not after fork. */
+const gangline_error *gangline_last_error(void);
+
+/* The version of this interface that the library has. It never fails. */
+int32_t gangline_api_version(void);
+
+/* ---- Groups ---- */
+
+typedef struct gangline_join_options {
+	uint32_t size;             /* sizeof(gangline_join_options) */
+	int32_t rank;              /* with peers: this process's number */
+	const char *listen;        /* where the previous rank connects; NULL: any port of any interface */
+	const char *path;          /* what data travels on: auto, shm, unix, tcp, grpc; NULL: auto. The same on all ranks */
+	int64_t join_timeout_ms;   /* how long the others may take to come; 0: 5 minutes */
+	int64_t detect_timeout_ms; /* how long a rank may be silent before it is lost; 0: 2 seconds */
+	const char *const *peers;  /* addresses (host:port) of all ranks, by rank; NULL: those that the agent tells */
+	int32_t peer_count;
+	int32_t reserved;
+	int64_t listener;     /* with peers: of gangline_listen, whose address the others were told */
+	uint64_t job, epoch;  /* with peers: which group this is; others are refused */
+} gangline_join_options;
+
+/* Joins the group of this process's job and waits until all ranks have. Without an agent (GANGLINE_AGENT_SOCKET) or peers it is a group of one.
+ * options may be NULL. */
+int32_t gangline_join(const gangline_join_options *options, int64_t *group);
+
+/* Opens a port for gangline_join_options.listener, and tells its address, host:port, in room bytes. For programs that tell each other their
+ * addresses by themselves. */
+int32_t gangline_listen(const char *address, int64_t *listener, char *told, int32_t room);
+
+/* Leaves the group. Calls under way end with GANGLINE_CLOSED. Memory of gangline_alloc stays until it is freed. */
+int32_t gangline_close(int64_t group);
+
+int32_t gangline_place(int64_t group, int32_t *rank, int32_t *world_size);
+
+/* Collectives. All ranks make the same calls on a group in the same order, with the same count and type. They work in place, on data itself, and
+ * wait for ranks that live and have not called yet, without a limit. After an error of GANGLINE_RANK_LOST data is neither input nor result.
+ * Calls of several threads on one group are made in the order in which they began. */
+int32_t gangline_all_reduce(int64_t group, void *data, int64_t count, int32_t type, int32_t op);
+
+/* The result is elements from..to (to not included) of data, as gangline_share gives them; the rest is this rank's input still. */
+int32_t gangline_reduce_scatter(int64_t group, void *data, int64_t count, int32_t type, int32_t op);
+
+/* Each rank gives its elements from..to of data, and gets those of all others. */
+int32_t gangline_all_gather(int64_t group, void *data, int64_t count, int32_t type);
+int32_t gangline_broadcast(int64_t group, void *data, int64_t count, int32_t type, int32_t root);
+int32_t gangline_barrier(int64_t group);
+
+/* Which of count elements are this rank's own in gangline_reduce_scatter and gangline_all_gather. */
+int32_t gangline_share(int64_t group, int64_t count, int64_t *from, int64_t *to);
+
+/* Zeroed memory for data, in pages that all ranks share if they are on one machine: an all-reduce of long data that lies so on all ranks copies
+ * nothing. Freeing it when a call on it is under way, on any rank, is an error that nobody can see. */
+int32_t gangline_alloc(int64_t group, int64_t bytes, void **data);
+int32_t gangline_free(int64_t group, void *data);
+
+/* Begins a collective, which goes on while the caller does other things; call is GANGLINE_ALL_REDUCE or the like, op and root are 0 where
+ * they mean nothing. Several may be under way; they are made in the order in which they began. Every work must be waited for. */
+int32_t gangline_start(int64_t group, int32_t call, void *data, int64_t count, int32_t type, int32_t op, int32_t root, int64_t *work);
+
+/* Waits, at most for the time given unless it is negative, and returns the result of the collective. After any code but GANGLINE_TIMEOUT
+ * the handle is gone. */
+int32_t gangline_wait(int64_t work, int64_t timeout_ms);
+
+/* Says whether a work is done, so that gangline_wait returns at once. */
+int32_t gangline_test(int64_t work, int32_t *done);
+
+/* Gives a work up, which breaks the group for all ranks unless it is done or has not begun. gangline_wait must still be called, and returns soon. */
+int32_t gangline_cancel(int64_t work);
+
+/* ---- The agent of this node ----
+ * Outside Gangline reports go nowhere, and nobody asks to stop. */
+
+/* Tells how far the training is; returns at once, and only the latest counts. total_steps 0: unknown. At most 32 metrics. */
+int32_t gangline_report_step(int64_t step, int64_t total_steps, double data_epoch, int32_t metrics, const char *const *names, const double *values);
+
+/* Says whether the agent wants this process to save and end; then why, in room bytes, and in how many milliseconds SIGTERM and SIGKILL
+ * come. reason, terminate_ms and kill_ms may be NULL. */
+int32_t gangline_stop_requested(int32_t *asked, char *reason, int32_t room, int64_t *terminate_ms, int64_t *kill_ms);
+
+/* Tells the agent that this process is about to end because it lost a rank, so that the job starts again without blame for it. */
+int32_t gangline_report_peer_lost(int32_t rank, const char *cause);
+
+/* Ends the connection to the agent once it has the last report. A later call opens it again. */
+int32_t gangline_agent_close(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
