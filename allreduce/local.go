@@ -62,8 +62,6 @@ func (g *Group) meet(t *transfer) bool {
 	return team.Await(g.hasEnded) && g.sameCall(t)
 }
 
-func (g *Group) hasEnded() bool { return isClosed(g.ended) }
-
 // sumSmall lets each rank combine all vectors by itself: one wait, and the same order on all.
 func (g *Group) sumSmall(t *transfer) bool {
 	team, data := g.team, t.vector.data

@@ -138,7 +138,11 @@ func goStart(group C.int64_t, kind C.int32_t, data unsafe.Pointer, count C.int64
 		if err != nil {
 			return err
 		}
-		*work = C.int64_t(process.Start(g.Start(c)))
+		w, err := g.Start(c)
+		if err != nil {
+			return err
+		}
+		*work = C.int64_t(process.Start(w))
 		return nil
 	})
 }

@@ -61,10 +61,31 @@ const (
 )
 
 // Run makes a call and returns its result.
-func (g *Group) Run(c Call) error { return g.lane.run(g.ctx, g.making(c)) }
+func (g *Group) Run(c Call) error {
+	if err := g.check(c); err != nil {
+		return err
+	}
+	return g.lane.run(g.ctx, g.making(c))
+}
 
 // Start begins a call. What it works on must stay until Wait has returned the result.
-func (g *Group) Start(c Call) *Work { return g.lane.start(g.ctx, g.making(c)) }
+func (g *Group) Start(c Call) (*Work, error) {
+	if err := g.check(c); err != nil {
+		return nil, err
+	}
+	return g.lane.start(g.ctx, g.making(c)), nil
+}
+
+// check says why no rank could make a call.
+func (g *Group) check(c Call) error {
+	if c.Kind < AllReduce || c.Kind > Barrier {
+		return invalid("call %d is none", c.Kind)
+	}
+	if c.Kind == Broadcast && (c.Root < 0 || c.Root >= g.WorldSize()) {
+		return invalid("broadcast from rank %d: ranks are 0..%d", c.Root, g.WorldSize()-1)
+	}
+	return nil
+}
 
 // making gives the call as a function.
 func (g *Group) making(c Call) func(context.Context) error {
@@ -93,10 +114,8 @@ func (g *Group) make(ctx context.Context, c Call) error {
 		return g.ring.AllGather(ctx, c.Data)
 	case Broadcast:
 		return g.ring.Broadcast(ctx, c.Data, c.Root)
-	case Barrier:
-		return g.ring.Barrier(ctx)
 	default:
-		return invalid("call %d is none", c.Kind)
+		return g.ring.Barrier(ctx)
 	}
 }
 

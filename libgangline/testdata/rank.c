@@ -75,7 +75,10 @@ static void collectives(int64_t group) {
 	int64_t work;
 	CHECK(gangline_alloc(group, 4 << 16, &memory) == GANGLINE_OK);
 	shared = memory;
-	for (int i = 0; i < 1 << 16; i++) CHECK(shared[i] == 0), shared[i] = i;
+	for (int i = 0; i < 1 << 16; i++) {
+		CHECK(shared[i] == 0);
+		shared[i] = i;
+	}
 	CHECK(gangline_start(group, GANGLINE_ALL_REDUCE, shared, 1 << 16, GANGLINE_INT32, GANGLINE_SUM, 0, &work) == GANGLINE_OK);
 	CHECK(gangline_test(work, &done) == GANGLINE_OK && (done == 0 || done == 1));
 	CHECK(gangline_wait(work, -1) == GANGLINE_OK);

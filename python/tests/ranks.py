@@ -300,3 +300,21 @@ def bad_memory(group, path):
     error = _lib.last_error()
     equal(error.code, code, "the code")
     tell([type(error).__name__, error.rank])
+
+
+def leave_early(group, call):
+    """Rank 0 leaves while the others need it: they must not wait for it."""
+    import numpy
+
+    a = numpy.ones(100_000, numpy.float32)
+    group.all_reduce(a)
+    if group.rank == 0:
+        group.close()
+        tell({"lost": 0})
+        hear()  # the process stays
+        return
+    try:
+        group.barrier() if call == "barrier" else group.all_reduce(a)
+        raise AssertionError("a rank that left was not missed")
+    except gangline.RankLostError as e:
+        tell({"lost": e.rank})
