@@ -24,7 +24,7 @@ type CommitRequest struct {
 // Commit makes a step's checkpoint visible, all of it at once. One rank calls it, after all ranks' WriteShard have returned
 // without error (a barrier, such as an all-reduce of a success flag, tells it so). It reads the ranks' sidecars, so nothing else
 // needs to travel. The commit is the rename of the manifest; when Commit returns without error it is durable. Repeating a
-// commit gives the same manifest again. It checks names, sizes and coverage, not the shards' bytes:
+// commit gives the same manifest again, and so does another rank's at the same time. It checks names, sizes and coverage, not the shards' bytes:
 // Latest and Verify read those. Errors: ErrIncomplete (with the ranks that lack), ErrFenced, ErrNotBegun, ErrInvalid, *CorruptError, *NoSpaceError, the
 // context's, the file system's. After an error the commit has not happened, unless it is the last directory sync that
 // failed: then it may have, and it is safe to repeat.
@@ -51,11 +51,7 @@ func (s *Store) commit(ctx context.Context, r CommitRequest) (Manifest, error) {
 		return Manifest{}, err
 	}
 	if done { // an earlier try came through, perhaps all but its last sync
-		m, err := s.load(dir)
-		if err != nil {
-			return Manifest{}, err
-		}
-		return m, s.fs.SyncDir(dir)
+		return s.committed(dir)
 	}
 	m, err := s.gather(ctx, dir, r)
 	if err != nil {
@@ -65,16 +61,33 @@ func (s *Store) commit(ctx context.Context, r CommitRequest) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
-	// The fence is looked at once more with everything written, immediately before the rename.
-	fenced := func() error { return s.current(ctx, r.Epoch, "commit") }
-	if err := s.writeDurably(name, data, fenced); err != nil {
+	return s.finishCommit(ctx, &m, data)
+}
+
+// committed gives a checkpoint that is complete already, and makes sure that it stays so.
+func (s *Store) committed(dir string) (Manifest, error) {
+	m, err := s.load(dir)
+	if err != nil {
 		return Manifest{}, err
 	}
-	if err := s.fs.SyncDir(dir); err != nil {
-		return m, err
+	return m, s.fs.SyncDir(dir)
+}
+
+// finishCommit puts the manifest, whose file's bytes are data. The fence is looked at once more with everything written, immediately before the
+// rename. If somebody else has committed it meanwhile, it gives that.
+func (s *Store) finishCommit(ctx context.Context, m *Manifest, data []byte) (Manifest, error) {
+	done, err := s.publish(m.Dir, data, func() error { return s.current(ctx, m.Epoch, "commit") })
+	if err != nil {
+		return Manifest{}, err
 	}
-	s.dropUses(&m)
-	return m, nil
+	if done {
+		return s.committed(m.Dir)
+	}
+	if err := s.fs.SyncDir(m.Dir); err != nil {
+		return Manifest{}, err
+	}
+	s.tidy(m)
+	return *m, nil
 }
 
 // maxNamedRanks bounds how many missing ranks an error lists.

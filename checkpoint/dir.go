@@ -59,6 +59,9 @@ func (d *Dir) Open(name string) (ReadFile, error) {
 // Rename replaces a file or moves a directory.
 func (d *Dir) Rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
 
+// RenameNew renames a file to a name that must be free: else fs.ErrExist. errors.ErrUnsupported: this file system can not tell in one step.
+func (d *Dir) RenameNew(from, to string) error { return renameNew(d.path(from), d.path(to)) }
+
 // Remove deletes a file or an empty directory.
 func (d *Dir) Remove(name string) error { return os.Remove(d.path(name)) }
 

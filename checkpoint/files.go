@@ -44,7 +44,8 @@ type FilesCommit struct {
 // CommitFiles makes a checkpoint of a directory that a program has written in a format of its own: it moves the directory to
 // its place, makes each file durable, sums its bytes, and puts the manifest, whose rename is the commit as in Commit. Nothing may write
 // there any more. What a failed or killed call left is taken up by the next call with the same step, whether From is still there
-// or not. Errors: ErrFenced, ErrNotBegun, ErrCommitted, ErrIncomplete (there is nothing to commit), ErrInvalid (a name, a
+// or not. Several processes may call it for the same step at the same time: all get the one checkpoint, with the Meta, Metrics and SavedAt
+// of the one that came first. Errors: ErrFenced, ErrNotBegun, ErrCommitted, ErrIncomplete (there is nothing to commit), ErrInvalid (a name, a
 // link, a file that changed meanwhile), the context's, the file system's; then it has not happened, unless it is the last directory sync that failed.
 func (s *Store) CommitFiles(ctx context.Context, r FilesCommit) (Manifest, error) {
 	what := fmt.Sprintf("commit files of step %d", r.Step)
@@ -69,11 +70,7 @@ func (s *Store) commitFiles(ctx context.Context, r FilesCommit) (Manifest, error
 		return Manifest{}, err
 	}
 	if done {
-		m, err := s.load(dir)
-		if err != nil {
-			return Manifest{}, err
-		}
-		return m, s.fs.SyncDir(dir)
+		return s.committed(dir)
 	}
 	m := Manifest{
 		Job: s.job, Epoch: r.Epoch, Step: r.Step, ChunkBytes: s.chunkBytes, Meta: r.Meta, Metrics: r.Metrics,
@@ -95,57 +92,7 @@ func (s *Store) commitFiles(ctx context.Context, r FilesCommit) (Manifest, error
 			return Manifest{}, fmt.Errorf("%w: files in %s, such as %q, changed while they were summed: commit once the program has closed them", ErrInvalid, dir, f.Name)
 		}
 	}
-	fenced := func() error { return s.current(ctx, r.Epoch, "commit") }
-	if err := s.writeDurably(dir+"/"+manifestName, data, fenced); err != nil {
-		return Manifest{}, err
-	}
-	return m, s.fs.SyncDir(dir)
-}
-
-// place moves the directory to the checkpoint's name, and says whether that is committed already.
-func (s *Store) place(ctx context.Context, from, dir string) (done bool, err error) {
-	if err := checkFrom(from); err != nil {
-		return false, err
-	}
-	files, err := s.fs.ReadDir(from)
-	isThere := err == nil
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("list %s: %w", from, err)
-	}
-	if done, err = s.exists(dir + "/" + manifestName); err != nil {
-		return false, err
-	}
-	switch {
-	case done && isThere:
-		return false, fmt.Errorf("%s: %w: commit %s as a later step", dir, ErrCommitted, from)
-	case done:
-		return true, nil
-	case !isThere:
-		_, err := s.fs.ReadDir(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, fmt.Errorf("neither %s nor a begun %s is there: %w", from, dir, ErrIncomplete)
-		}
-		return false, err
-	case len(files) == 0:
-		return false, fmt.Errorf("%s is empty: %w", from, ErrIncomplete)
-	}
-	// A try of the same step that was cut short gives way to the newer files.
-	if err := s.deleteTree(ctx, dir, 0); err != nil {
-		return false, err
-	}
-	if err := s.fs.Rename(from, dir); err != nil {
-		return false, fmt.Errorf("move %s to %s: %w", from, dir, err)
-	}
-	return false, s.fs.SyncDir(".")
-}
-
-// checkFrom refuses directories that are not the program's own.
-func checkFrom(from string) error {
-	_, err := ParseRef(strings.TrimSuffix(strings.TrimSuffix(from, deadSuffix), sealedSuffix))
-	if !fs.ValidPath(from) || from == "." || strings.Contains(from, "/") || from == fenceDir || from == pinDir || from == leaseDir || err == nil {
-		return fmt.Errorf("%w: %q is not the name of a directory in the job's checkpoint directory that a program may have written, such as tmp-500", ErrInvalid, from)
-	}
-	return nil
+	return s.finishCommit(ctx, &m, data)
 }
 
 // sumTree makes all files below dir durable, with their names, and sums them.
@@ -219,7 +166,7 @@ func (s *Store) tree(dir string) (files []FileInfo, dirs []string, err error) {
 				}
 			case e.Special:
 				return fmt.Errorf("%w: %s is a link or a special file: a checkpoint holds plain files: copy what it leads to", ErrInvalid, path.Join(dir, name))
-			case name == manifestName || name == manifestName+tempSuffix:
+			case ofManifest(name):
 			default:
 				files = append(files, FileInfo{Name: name, Bytes: e.Size})
 			}
@@ -272,8 +219,11 @@ func (s *Store) HalfFiles(ctx context.Context, epoch uint64) ([]uint64, error) {
 
 // ownName says whether a file in a checkpoint's directory is of this package's own making.
 func ownName(name string) bool {
+	if ofManifest(name) {
+		return true
+	}
 	name = strings.TrimSuffix(name, tempSuffix)
-	if name == manifestName || name == damagedName || strings.HasPrefix(name, usesPrefix) {
+	if name == damagedName || strings.HasPrefix(name, usesPrefix) {
 		return true
 	}
 	var rank, world int

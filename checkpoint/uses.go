@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
 )
 
@@ -33,22 +32,6 @@ func (s *Store) use(user string, source Ref) (bool, error) {
 	}
 	bad, err := s.exists(dir + "/" + damagedName)
 	return !bad, err
-}
-
-// dropUses takes away the notes of a complete checkpoint which turned out to be of no use. One that stays holds an earlier
-// checkpoint for longer than needed, and does no other harm.
-func (s *Store) dropUses(m *Manifest) {
-	names, err := s.names(m.Dir)
-	if err != nil {
-		return
-	}
-	refs := m.Refs()
-	for _, name := range names {
-		of, ok := strings.CutPrefix(name, usesPrefix)
-		if ref, err := ParseRef(of); ok && err == nil && !slices.Contains(refs, ref) {
-			_ = s.fs.Remove(m.Dir + "/" + name)
-		}
-	}
 }
 
 // touch makes an empty file, durably.

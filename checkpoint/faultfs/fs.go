@@ -236,7 +236,12 @@ func (f *FS) Open(name string) (checkpoint.ReadFile, error) {
 }
 
 // Rename replaces a file or moves a directory, within one directory.
-func (f *FS) Rename(from, to string) error {
+func (f *FS) Rename(from, to string) error { return f.rename(from, to, false) }
+
+// RenameNew is Rename to a name that must be free.
+func (f *FS) RenameNew(from, to string) error { return f.rename(from, to, true) }
+
+func (f *FS) rename(from, to string, free bool) error {
 	if _, err := f.begin("rename", from); err != nil {
 		return err
 	}
@@ -255,7 +260,7 @@ func (f *FS) Rename(from, to string) error {
 		return &fs.PathError{Op: "rename", Path: from, Err: syscall.EXDEV}
 	case n == nil:
 		return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrNotExist}
-	case dir.names[newBase] != nil && (n.dir || dir.names[newBase].dir):
+	case dir.names[newBase] != nil && (free || n.dir || dir.names[newBase].dir):
 		return &fs.PathError{Op: "rename", Path: to, Err: fs.ErrExist}
 	}
 	dir.do(change{name: newBase, to: n, from: oldBase})
