@@ -46,7 +46,11 @@ func (g *Group) Broadcast(ctx context.Context, v Vector, root int) error {
 	if v.typ.Size() == 0 {
 		return errNoVector
 	}
-	return g.call(ctx, asked{kind: KindData, call: callBroadcast, vector: v, mark: uint64(root)}) //nolint:gosec // a rank
+	a := asked{kind: KindData, call: callBroadcast, vector: v, mark: uint64(root)} //nolint:gosec // a rank
+	if _, err := g.form(&a); err != nil {
+		return err
+	}
+	return g.call(ctx, a)
 }
 
 // Barrier returns nil once every rank has called it. Errors are as in AllReduce.
@@ -61,6 +65,10 @@ func Share(length, world, rank int) (lo, hi int) { return evenSplit(length, worl
 // move runs a collective round the ring.
 func (g *Group) move(ctx context.Context, a asked) error {
 	if err := a.check(); err != nil {
+		return err
+	}
+	var err error
+	if a.wire, err = g.form(&a); err != nil {
 		return err
 	}
 	return g.call(ctx, a)

@@ -23,6 +23,8 @@
 // instead, for every element: other bits than the ring's, and again equal on all
 // ranks and in every run.
 //
+// Sums and means of float32 can travel in fewer bytes, and lose something within a bound: [Wire].
+//
 // # What it must not do
 //
 // It must not know how a link carries a frame, who decides on ranks and epochs,

@@ -46,6 +46,7 @@ type Header struct {
 	Call     Call   // Data: the collective
 	Type     Type   // Data: what an element is
 	Op       Op     // Data: how elements are combined; 0 where they are only copied
+	Wire     Wire   // Data: the form of its elements; 0: as they are
 	Rank     int    // the sender; in Abort the lost rank
 	Count    uint64 // Credit: frames taken so far; Heartbeat: its number, from 1; Data of a broadcast: the root
 	Ack      uint64 // Heartbeat: the number of the last heartbeat heard; 0: none
@@ -84,6 +85,9 @@ func (f *Frame) SwapToWire() {
 		return
 	}
 	size := f.Type.Size()
+	if f.Wire.narrow() {
+		return // is little-endian by itself
+	}
 	for b := f.Data; size > 1 && len(b) >= size; b = b[size:] {
 		slices.Reverse(b[:size])
 	}

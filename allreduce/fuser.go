@@ -17,6 +17,9 @@ const bundlesInUse = 3
 type FuserConfig struct {
 	Type Type
 	Op   Op
+	// Wire is the form in which elements travel; see Wire. With one that loses some of the value the fuser keeps a Feedback for each bundle,
+	// as long as bundles are as long as after the last Flush.
+	Wire Wire
 	// Bytes is the size of a bundle. Zero means DefaultBundleBytes. Too small, and each of many calls waits for a round of the ring;
 	// too large, and the first call starts late. A vector of at least half of it travels by itself, without being copied.
 	Bytes int
@@ -41,8 +44,9 @@ type Fuser struct {
 	early   map[int]Vector
 	place   int // the next to pack
 	open    *bundle
-	flying  []*Handle // since the last Flush
-	made    int       // bundles
+	flying  []*Handle   // since the last Flush
+	made    int         // bundles
+	past    []*Feedback // of the bundles and vectors sent, in their order
 	failure error
 }
 
@@ -60,6 +64,10 @@ func NewFuser(g *Group, cfg FuserConfig) (*Fuser, error) {
 		cfg.Bytes = DefaultBundleBytes
 	}
 	probe := asked{call: callAllReduce, vector: Vector{typ: cfg.Type}, op: cfg.Op}
+	probe.vector.wire = cfg.Wire
+	if _, err := g.form(&probe); err != nil {
+		return nil, err
+	}
 	if err := probe.check(); err != nil {
 		return nil, err
 	}
@@ -105,7 +113,7 @@ func (f *Fuser) pack(v Vector) error {
 		if err := f.send(); err != nil {
 			return err
 		}
-		h, err := f.group.StartAllReduce(f.group.NextTag(), v, f.cfg.Op)
+		h, err := f.group.StartAllReduce(f.group.NextTag(), f.over(v), f.cfg.Op)
 		if err == nil {
 			f.flying = append(f.flying, h)
 		}
@@ -164,7 +172,7 @@ func (f *Fuser) send() error {
 		return nil
 	}
 	h := &Handle{tag: f.group.NextTag(), asked: asked{
-		kind: KindData, call: callAllReduce, vector: Vector{typ: f.cfg.Type, data: b.memory[:b.used]}, op: f.cfg.Op, mark: b.sum | bundleMark,
+		kind: KindData, call: callAllReduce, vector: f.over(Vector{typ: f.cfg.Type, data: b.memory[:b.used]}), op: f.cfg.Op, mark: b.sum | bundleMark,
 	}}
 	h.after = func() { f.unpack(b) }
 	h, err := f.group.begin(h)
@@ -173,6 +181,21 @@ func (f *Fuser) send() error {
 	}
 	f.flying = append(f.flying, h)
 	return nil
+}
+
+// over gives the next vector that is sent its form, and the feedback that the one at its place had.
+func (f *Fuser) over(v Vector) Vector {
+	if !f.cfg.Wire.narrow() {
+		return v.Over(f.cfg.Wire)
+	}
+	i := len(f.flying)
+	if i == len(f.past) {
+		f.past = append(f.past, nil)
+	}
+	if f.past[i] == nil || len(f.past[i].lost) != len(v.data) {
+		f.past[i] = NewFeedback(v.Len())
+	}
+	return v.Over(f.cfg.Wire).With(f.past[i])
 }
 
 // unpack gives the result to the vectors.

@@ -56,6 +56,8 @@ type Config struct {
 	// taken them: 2..1024. Zero means DefaultWindow. Each costs ChunkBytes of
 	// memory at the receiver.
 	Window int
+	// Wire is the form in which float32 travels in sums and means whose vectors name none; the zero value is WireExact. All ranks give the same.
+	Wire Wire
 	// Logger receives one line when the ring breaks. Nil means none.
 	Logger *slog.Logger
 }
@@ -96,6 +98,7 @@ func (c Config) Validate() error {
 	add(c.ChunkBytes < wordBytes || c.ChunkBytes%wordBytes != 0 || c.ChunkBytes > maxChunkBytes,
 		"chunk is %d bytes, must be a multiple of %d in %d..%d", c.ChunkBytes, wordBytes, wordBytes, maxChunkBytes)
 	add(c.Window < 2 || c.Window > maxWindow, "window is %d frames, must be 2..%d", c.Window, maxWindow)
+	add(c.Wire > WireInt8, "form on the wire is %d, must be WireExact, WireBFloat16 or WireInt8", c.Wire)
 	if len(problems) == 0 {
 		return nil
 	}
@@ -141,6 +144,7 @@ type Group struct {
 
 	seen    [][]byte // the vectors of the call under way that lie in shared memory themselves
 	scratch []byte   // for their results; made when needed
+	wide    []byte   // for a chunk of what comes in a narrow form; made when needed
 }
 
 // New makes a group from links to the next and the previous rank, and starts to

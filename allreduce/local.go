@@ -233,7 +233,7 @@ func partOf(size, world, rank int) (from, to int) {
 	return min(from*partUnit, size), min(to*partUnit, size)
 }
 
-// A card says what a rank calls: kind, call, type, operation, number of the call, length, mark. All ranks' must be equal so far. Then
+// A card says what a rank calls: kind, call, type, operation, form on the wire, number of the call, length, mark. All ranks' must be equal so far. Then
 // comes where the vector lies in the rank's room of shared memory, plus one; 0: elsewhere.
 const (
 	cardUsed = 4 + 4 + 8 + 8 + 8
@@ -253,6 +253,7 @@ func putCard(card []byte, t *transfer, sequence uint64, own int, seen bool) {
 	}
 	binary.NativeEndian.PutUint64(card[cardUsed:cardSeen], place)
 	card[0], card[1], card[2], card[3] = byte(t.kind), byte(t.call), byte(t.vector.typ), byte(t.op)
+	binary.NativeEndian.PutUint32(card[4:], uint32(t.wire))
 	binary.NativeEndian.PutUint64(card[8:], sequence)
 	binary.NativeEndian.PutUint64(card[16:], uint64(t.vector.Len())) //nolint:gosec // not negative
 	binary.NativeEndian.PutUint64(card[24:], t.mark)
@@ -269,7 +270,7 @@ func (g *Group) sameCall(t *transfer) bool {
 		}
 		want := t.header(g.sequence, 0)
 		got := Header{
-			Kind: Kind(theirs[0]), Call: Call(theirs[1]), Type: Type(theirs[2]), Op: Op(theirs[3]),
+			Kind: Kind(theirs[0]), Call: Call(theirs[1]), Type: Type(theirs[2]), Op: Op(theirs[3]), Wire: Wire(theirs[4]),
 			Count:    binary.NativeEndian.Uint64(theirs[24:]),
 			Sequence: binary.NativeEndian.Uint64(theirs[8:]), Length: binary.NativeEndian.Uint64(theirs[16:]),
 		}

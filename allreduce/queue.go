@@ -153,6 +153,10 @@ func (g *Group) begin(h *Handle) (*Handle, error) {
 	if err := h.check(); err != nil {
 		return nil, err
 	}
+	var err error
+	if h.wire, err = g.form(&h.asked); err != nil {
+		return nil, err
+	}
 	h.group, h.done = g, make(chan struct{})
 	q := &g.queue
 	q.mu.Lock()

@@ -14,6 +14,7 @@ type asked struct {
 	call   Call
 	vector Vector
 	op     Op
+	wire   Wire   // WireGroup: as they are
 	mark   uint64 // of a broadcast the root; of an all-reduce which tag or bundle it is (markOf, Fuser), 0: neither
 }
 
@@ -106,6 +107,9 @@ func (g *Group) perform(a asked) error {
 	if g.shares(t) {
 		g.runShared(t)
 	} else {
+		if t.wire.narrow() {
+			g.makeUp(t)
+		}
 		g.run(t)
 	}
 	t.vector = Vector{} // it is the caller's
@@ -161,8 +165,12 @@ func (g *Group) sendOne(t *transfer) bool {
 	var f *Frame
 	if lo, hi, own := t.course.outgoing(t.sent); own {
 		mine := t.vector.slice(lo, hi)
-		f = g.pool.Get(len(mine))
-		copy(f.Data, mine)
+		f = g.pool.Get(t.wire.size(len(mine)))
+		if t.wire.narrow() {
+			kernel.Narrow(t.wire).Encode(f.Data, mine, t.lost(lo, hi))
+		} else {
+			copy(f.Data, mine)
+		}
 	} else {
 		f = t.held[0]
 		t.held = append(t.held[:0], t.held[1:]...)
@@ -232,19 +240,15 @@ func (g *Group) step(t *transfer) bool {
 func (g *Group) take(t *transfer, f *Frame) bool {
 	lo, hi, work := t.course.incoming(t.received)
 	mine := t.vector.slice(lo, hi)
-	if err := g.mismatch(t, f, len(mine)); err != nil {
+	if err := g.mismatch(t, f, t.wire.size(len(mine))); err != nil {
 		f.Release()
 		g.fail(g.prev.peer, err)
 		return false
 	}
-	if work.reduce {
-		kernel.Reduce(t.op.combines(), t.vector.typ, f.Data, mine)
-	}
-	if work.complete && t.op == Mean {
-		kernel.Divide(t.vector.typ, f.Data, g.cfg.WorldSize)
-	}
-	if work.keep {
-		copy(mine, f.Data)
+	if t.wire.narrow() {
+		g.takeNarrow(t, f, lo, hi, work)
+	} else {
+		g.takeExact(t, f, mine, work)
 	}
 	if work.forward {
 		t.held = append(t.held, f)
@@ -261,11 +265,24 @@ func (g *Group) take(t *transfer, f *Frame) bool {
 	return true
 }
 
+// takeExact works a received frame in, and leaves in it what travels on.
+func (g *Group) takeExact(t *transfer, f *Frame, mine []byte, w work) {
+	if w.reduce {
+		kernel.Reduce(t.op.combines(), t.vector.typ, f.Data, mine)
+	}
+	if w.complete && t.op == Mean {
+		kernel.Divide(t.vector.typ, f.Data, g.cfg.WorldSize)
+	}
+	if w.keep {
+		copy(mine, f.Data)
+	}
+}
+
 // header is what the frame with this index says of its call.
 func (t *transfer) header(sequence uint64, index int) Header {
 	return Header{
 		Kind: t.kind, Call: t.call, Sequence: sequence, Index: uint64(index), //nolint:gosec // not negative
-		Length: uint64(t.vector.Len()), Type: t.vector.typ, Op: t.op, Count: t.mark,
+		Length: uint64(t.vector.Len()), Type: t.vector.typ, Op: t.op, Wire: t.wire, Count: t.mark,
 	}
 }
 
@@ -290,6 +307,9 @@ func describe(h *Header, size int) string {
 		how = fmt.Sprintf(" from rank %d", h.Count)
 	case callAllReduce, callReduceScatter:
 		how = fmt.Sprintf(", %v%s", h.Op, markText(h.Count))
+		if h.Wire.narrow() {
+			how += fmt.Sprintf(", %v on the wire", h.Wire)
+		}
 	default:
 	}
 	return fmt.Sprintf("call %d (%v of %d elements, %v%s), frame %d of %d bytes", h.Sequence, h.Call, h.Length, h.Type, how, h.Index, size)

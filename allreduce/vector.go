@@ -73,6 +73,9 @@ type Element interface {
 type Vector struct {
 	typ  Type
 	data []byte // in the machine's order of bytes
+
+	wire     Wire
+	feedback *Feedback
 }
 
 // Of makes a vector of a slice, without a copy.

@@ -35,6 +35,7 @@ const (
 	fieldToken      = 18
 	fieldSocket     = 19
 	fieldProof      = 20
+	fieldWire       = 21
 
 	fieldFrame = 1 // of LinkRequest and LinkResponse
 )
@@ -103,6 +104,7 @@ func appendFields(b []byte, h *allreduce.Header) []byte {
 	number(fieldType, uint64(h.Type))
 	number(fieldOp, uint64(h.Op))
 	number(fieldCall, uint64(h.Call))
+	number(fieldWire, uint64(h.Wire))
 	number(fieldRank, uint64(uint32(h.Rank))) //nolint:gosec // ranks are 0..65535
 	number(fieldCount, h.Count)
 	number(fieldAck, h.Ack)
@@ -225,6 +227,8 @@ func (d *decoder) number(field protowire.Number, v uint64) error {
 		h.Op = allreduce.Op(min(v, 255)) //nolint:gosec // bounded
 	case fieldCall:
 		h.Call = allreduce.Call(min(v, 255)) //nolint:gosec // bounded
+	case fieldWire:
+		h.Wire = allreduce.Wire(min(v, 255)) //nolint:gosec // bounded
 	case fieldJob:
 		h.Job = v
 	case fieldEpoch:

@@ -205,8 +205,8 @@ func named(c *tls.Config, address string) *tls.Config {
 	return c
 }
 
-// headBytes is the length of a frame's head on a data connection: four bytes, then numbers of 8, 4 and 4 bytes.
-const headBytes = 4 + 7*8 + 3*4
+// headBytes is the length of a frame's head on a data connection: five bytes and three that are zero, then numbers of 8, 4 and 4 bytes.
+const headBytes = 8 + 7*8 + 3*4
 
 // headRoom is what a reader takes at once beside payloads: a few heads.
 const headRoom = 512
@@ -289,23 +289,23 @@ func (s *dataStream) closeSend() {
 func cutCause(cause string) string { return cause[:min(len(cause), maxCause)] }
 
 func putHead(b *[headBytes]byte, f *allreduce.Frame) {
-	b[0], b[1], b[2], b[3] = byte(f.Kind), byte(f.Call), byte(f.Type), byte(f.Op)
+	b[0], b[1], b[2], b[3], b[4] = byte(f.Kind), byte(f.Call), byte(f.Type), byte(f.Op), byte(f.Wire)
 	for i, v := range [...]uint64{f.Job, f.Epoch, f.Sequence, f.Index, f.Length, f.Count, f.Ack} {
-		binary.LittleEndian.PutUint64(b[4+8*i:], v)
+		binary.LittleEndian.PutUint64(b[8+8*i:], v)
 	}
 	for i, v := range [...]int{f.Rank, len(cutCause(f.Cause)), len(f.Data)} {
-		binary.LittleEndian.PutUint32(b[4+7*8+4*i:], uint32(v)) //nolint:gosec // all are small and not negative
+		binary.LittleEndian.PutUint32(b[8+7*8+4*i:], uint32(v)) //nolint:gosec // all are small and not negative
 	}
 }
 
 // head reads a frame's head: its numbers, and the lengths of cause and payload.
 func head(b *[headBytes]byte) (h allreduce.Header, cause, size int) {
-	h.Kind, h.Call, h.Type, h.Op = allreduce.Kind(b[0]), allreduce.Call(b[1]), allreduce.Type(b[2]), allreduce.Op(b[3])
+	h.Kind, h.Call, h.Type, h.Op, h.Wire = allreduce.Kind(b[0]), allreduce.Call(b[1]), allreduce.Type(b[2]), allreduce.Op(b[3]), allreduce.Wire(b[4])
 	for i, to := range [...]*uint64{&h.Job, &h.Epoch, &h.Sequence, &h.Index, &h.Length, &h.Count, &h.Ack} {
-		*to = binary.LittleEndian.Uint64(b[4+8*i:])
+		*to = binary.LittleEndian.Uint64(b[8+8*i:])
 	}
 	for i, to := range [...]*int{&h.Rank, &cause, &size} {
-		*to = int(binary.LittleEndian.Uint32(b[4+7*8+4*i:]))
+		*to = int(binary.LittleEndian.Uint32(b[8+7*8+4*i:]))
 	}
 	return h, cause, size
 }

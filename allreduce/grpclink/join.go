@@ -52,6 +52,8 @@ type Config struct {
 	ChunkBytes, Window int
 	// Path is what frames travel on. All ranks must be given the same; the zero value is PathAuto.
 	Path Path
+	// Wire is that of allreduce.Config.
+	Wire allreduce.Wire
 	// JoinTimeout bounds how long the others may take to come; ctx may end it
 	// sooner. Zero means DefaultJoinTimeout.
 	JoinTimeout time.Duration
@@ -74,7 +76,7 @@ func Join(ctx context.Context, cfg Config) (*allreduce.Group, error) {
 	ring := allreduce.Config{
 		Job: cfg.Job, Epoch: cfg.Epoch, Rank: cfg.Rank, WorldSize: len(cfg.Peers),
 		DetectTimeout: cfg.DetectTimeout, JoinTimeout: cfg.JoinTimeout,
-		ChunkBytes: cfg.ChunkBytes, Window: cfg.Window, Logger: cfg.Logger,
+		ChunkBytes: cfg.ChunkBytes, Window: cfg.Window, Wire: cfg.Wire, Logger: cfg.Logger,
 	}
 	if ring.JoinTimeout == 0 {
 		ring.JoinTimeout = DefaultJoinTimeout

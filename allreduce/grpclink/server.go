@@ -127,28 +127,36 @@ func (s *server) handle(stream grpc.ServerStream) error {
 	if cause := s.objection(hello); cause != "" {
 		return s.refuse(stream, hello, cause)
 	}
-	o := newOffer(s.cfg.Path, s.data)
-	defer s.dropOffer(o)
-	if !s.addOffer(o) {
-		return s.refuse(stream, hello, fmt.Sprintf("%d others are greeting already", maxOffers))
-	}
-	path, err := s.meet(stream, hello, o)
+	chosen, err := s.admit(stream, hello)
 	if err != nil {
-		return err
-	}
-	select { // only who has proved itself can be the one
-	case <-s.free:
-	default:
-		return s.refuse(stream, hello, fmt.Sprintf("rank %d is connected already", hello.Rank))
-	}
-	chosen, err := s.choose(stream, o, path)
-	if err != nil {
-		s.free <- struct{}{} // it may come again
 		return err
 	}
 	s.prev.attach(chosen, nil)
 	<-s.prev.closed
 	return nil
+}
+
+// admit gives the previous rank's place away, to who has proved that it is a member, and returns what its frames travel on.
+func (s *server) admit(stream grpc.ServerStream, hello allreduce.Header) (stream, error) {
+	o := newOffer(s.cfg.Path, s.data)
+	defer s.dropOffer(o)
+	if !s.addOffer(o) {
+		return nil, s.refuse(stream, hello, fmt.Sprintf("%d others are greeting already", maxOffers))
+	}
+	path, err := s.meet(stream, hello, o)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.free:
+	default:
+		return nil, s.refuse(stream, hello, fmt.Sprintf("rank %d is connected already", hello.Rank))
+	}
+	chosen, err := s.choose(stream, o, path)
+	if err != nil {
+		s.free <- struct{}{} // it may come again
+	}
+	return chosen, err
 }
 
 // meet answers a hello with this rank's own and proof, and returns the path that the previous rank chose, once that has proved that it

@@ -17,7 +17,8 @@ type pattern struct {
 	data   []byte
 	input  []byte // a stretch of the pattern
 	sum    []byte
-	size   int // of an element
+	size   int     // of an element
+	within float32 // how far each element may be off, where some of it is lost on the wire
 }
 
 // stretch is how many elements are compared and filled at once.
@@ -67,6 +68,21 @@ func numbers(typ allreduce.Type, to []byte, rank int) {
 	}
 }
 
+// over has the vector travel in a form that loses some of each element: up to what that form's documentation says.
+func (p *pattern) over(w allreduce.Wire, ranks int) {
+	p.vector = p.vector.Over(w)
+	largest := float32(3+period-1) * float32(ranks)
+	switch w {
+	case allreduce.WireBFloat16:
+		p.within = float32(ranks) / 256 * largest
+	case allreduce.WireInt8:
+		p.within = float32(ranks) / 254 * largest
+	default:
+		return
+	}
+	p.within *= float32(math.Pow(1.01, float64(ranks)))
+}
+
 // fill writes this rank's input.
 func (p *pattern) fill() {
 	for rest := p.data; len(rest) > 0; {
@@ -81,10 +97,27 @@ func (p *pattern) wrong() int {
 		if string(got) == string(p.sum[:len(got)]) {
 			continue
 		}
+		if p.within > 0 {
+			if at := p.apart(got); at >= 0 {
+				return lo/p.size + at
+			}
+			continue
+		}
 		for i := range got {
 			if got[i] != p.sum[i] {
 				return (lo + i) / p.size
 			}
+		}
+	}
+	return -1
+}
+
+// apart returns an element of float32 that is too far from the sum, or -1.
+func (p *pattern) apart(got []byte) int {
+	for i := 0; i < len(got); i += p.size {
+		a, b := math.Float32frombits(binary.NativeEndian.Uint32(got[i:])), math.Float32frombits(binary.NativeEndian.Uint32(p.sum[i:]))
+		if !(max(a-b, b-a) <= p.within) {
+			return i / p.size
 		}
 	}
 	return -1

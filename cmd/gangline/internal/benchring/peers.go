@@ -52,8 +52,9 @@ func (r *runner) gloo(context.Context) (contender, error) {
 			return nil, err
 		}
 		return all(r.cfg.Ranks, func(rank int) (t Times, err error) {
-			cmd := exec.CommandContext(ctx, python, append([]string{script}, numbersText(rank, r.cfg.Ranks, port, r.cfg.Bytes, warmup, calls)...)...) //nolint:gosec // our own script
-			cmd.Env = append(os.Environ(), "GLOO_SOCKET_IFNAME=lo", "OMP_NUM_THREADS=1")
+			words := r.net.within(rank, append([]string{python, script, r.net.address(0)}, numbersText(rank, r.cfg.Ranks, port, r.cfg.Bytes, warmup, calls)...)...)
+			cmd := exec.CommandContext(ctx, words[0], words[1:]...) //nolint:gosec // our own script
+			cmd.Env = append(os.Environ(), "GLOO_SOCKET_IFNAME="+r.net.device(), "OMP_NUM_THREADS=1")
 			return t, decode(cmd, &t)
 		})
 	}, nil

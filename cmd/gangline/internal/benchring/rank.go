@@ -22,8 +22,10 @@ type Task struct {
 	Type        string
 	Path        string
 	Secret      []byte
-	Alloc       bool // let the group allocate the vector
-	Warmup      int  // calls that are not counted
+	Host        string // to listen at
+	Wire        string // form of the elements
+	Alloc       bool   // let the group allocate the vector
+	Warmup      int    // calls that are not counted
 	Calls       int
 }
 
@@ -45,11 +47,15 @@ func Rank(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	wire, err := allreduce.ParseWire(task.Wire)
+	if err != nil {
+		return err
+	}
 	path, err := grpclink.ParsePath(task.Path)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", net.JoinHostPort(task.Host, "0"))
 	if err != nil {
 		return err
 	}
@@ -65,7 +71,7 @@ func Rank(ctx context.Context, in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer group.Close() //nolint:errcheck // returns nil
-	times, err := measure(ctx, group, &task, typ)
+	times, err := measure(ctx, group, &task, typ, wire)
 	if err != nil {
 		return err
 	}
@@ -73,7 +79,7 @@ func Rank(ctx context.Context, in io.Reader, out io.Writer) error {
 }
 
 // measure makes the calls and checks each result.
-func measure(ctx context.Context, g *allreduce.Group, task *Task, typ allreduce.Type) (*Times, error) {
+func measure(ctx context.Context, g *allreduce.Group, task *Task, typ allreduce.Type, wire allreduce.Wire) (*Times, error) {
 	memory := make([]byte, task.Bytes)
 	if task.Alloc {
 		var err error
@@ -83,6 +89,7 @@ func measure(ctx context.Context, g *allreduce.Group, task *Task, typ allreduce.
 		defer g.Free(memory)
 	}
 	p := newPattern(typ, memory, g.Rank(), g.WorldSize())
+	p.over(wire, g.WorldSize())
 	t := &Times{}
 	for call := range task.Warmup + task.Calls {
 		p.fill()

@@ -24,6 +24,8 @@ type Config struct {
 	Bytes  int      // of the vector, a multiple of the element's size
 	Type   string   // of an element; peers are measured with float32
 	Path   string   // auto, shm, unix, tcp or grpc
+	Wire   string   // form in which our elements travel: exact, bf16 or int8
+	Rate   string   // of each rank's link, such as 1gbit; empty: all ranks are on this machine's loopback
 	Alloc  bool     // our vectors lie in memory of Group.Alloc
 	Peers  []string // gloo, ompi
 	Rounds int      // how often each contender runs, in turn, in new processes; at least 1
@@ -39,6 +41,8 @@ type Report struct {
 	Bytes  int    `json:"bytes"`
 	Path   string `json:"path"`
 	Type   string `json:"dtype"`
+	Wire   string `json:"wire"`
+	Rate   string `json:"rate,omitempty"`
 	Alloc  bool   `json:"alloc"`
 	Rounds int    `json:"rounds"`
 	Calls  int    `json:"calls"`
@@ -74,6 +78,14 @@ func (c *Config) Validate() error {
 	if _, err := grpclink.ParsePath(c.Path); err != nil {
 		errs = append(errs, fmt.Errorf("--path: %w", err))
 	}
+	wire, err := allreduce.ParseWire(c.Wire)
+	errs = append(errs, err)
+	if err == nil && wire != allreduce.WireExact && c.Type != "float32" {
+		errs = append(errs, fmt.Errorf("--wire %s: only float32 travels in another form, not %s", c.Wire, c.Type))
+	}
+	if c.Rate != "" && (!rates.MatchString(c.Rate) || (c.Path != "tcp" && c.Path != "grpc")) {
+		errs = append(errs, fmt.Errorf("--rate %q with --path %s: must be such as 1gbit or 500mbit, and the path tcp or grpc", c.Rate, c.Path))
+	}
 	if c.Rounds < 1 || c.Calls < 0 {
 		errs = append(errs, errors.New("--rounds must be 1 or more, --calls 0 or more"))
 	}
@@ -88,7 +100,8 @@ func (c *Config) Validate() error {
 // runner is one measurement.
 type runner struct {
 	cfg Config
-	dir string // for what peers need
+	dir string     // for what peers need
+	net *shapedNet // nil: loopback
 }
 
 // entry is one contender and what it has measured.
@@ -110,7 +123,16 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // what is left is small, and in the system's folder for such things
 	r := &runner{cfg: cfg, dir: dir}
-	report := &Report{Ranks: cfg.Ranks, Bytes: cfg.Bytes, Path: cmp.Or(cfg.Path, "auto"), Type: cfg.Type, Alloc: cfg.Alloc, Rounds: cfg.Rounds, Peers: map[string]Peer{}}
+	if cfg.Rate != "" {
+		if r.net, err = newShapedNet(ctx, cfg.Ranks, cfg.Rate); err != nil {
+			return nil, fmt.Errorf("--rate: %w", err)
+		}
+		defer r.net.remove()
+	}
+	report := &Report{
+		Ranks: cfg.Ranks, Bytes: cfg.Bytes, Path: cmp.Or(cfg.Path, "auto"), Type: cfg.Type, Wire: cfg.Wire, Rate: cfg.Rate,
+		Alloc: cfg.Alloc, Rounds: cfg.Rounds, Peers: map[string]Peer{},
+	}
 	entries, err := r.entries(ctx, report)
 	if err != nil {
 		return nil, err
@@ -131,7 +153,10 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 
 // entries returns us and the peers that are installed.
 func (r *runner) entries(ctx context.Context, report *Report) ([]*entry, error) {
-	list := []*entry{{name: "gangline", run: r.ours}}
+	list := []*entry{{name: "gangline", run: r.ours(r.cfg.Wire)}}
+	if r.cfg.Wire != allreduce.WireExact.String() {
+		list = append(list, &entry{name: "gangline-exact", run: r.ours(allreduce.WireExact.String())})
+	}
 	makers := map[string][]struct {
 		name string
 		make func(context.Context) (contender, error)
@@ -144,6 +169,10 @@ func (r *runner) entries(ctx context.Context, report *Report) ([]*entry, error) 
 	}
 	for _, peer := range r.cfg.Peers {
 		for _, m := range makers[peer] {
+			if r.net != nil && peer == "ompi" {
+				report.Missing = append(report.Missing, m.name+": not measured with --rate: its launcher would have to reach into each rank's namespace")
+				continue
+			}
 			run, err := m.make(ctx)
 			if missing := (*missingError)(nil); errors.As(err, &missing) {
 				report.Missing = append(report.Missing, m.name+": "+err.Error())
@@ -215,32 +244,37 @@ func median(v []float64) float64 {
 }
 
 // ours starts one process for each rank and lets them find each other.
-func (r *runner) ours(ctx context.Context, warmup, calls int) ([]Times, error) {
-	cfg := &r.cfg
-	ranks := make([]*process, cfg.Ranks)
-	defer func() {
-		for _, p := range ranks {
-			p.end()
+func (r *runner) ours(wire string) contender {
+	return func(ctx context.Context, warmup, calls int) ([]Times, error) {
+		cfg := &r.cfg
+		ranks := make([]*process, cfg.Ranks)
+		defer func() {
+			for _, p := range ranks {
+				p.end()
+			}
+		}()
+		peers, secret := make([]string, cfg.Ranks), []byte(rand.Text())
+		for i := range ranks {
+			p, err := startRank(ctx, r.net.within(i, cfg.Command...))
+			if err != nil {
+				return nil, err
+			}
+			ranks[i] = p
+			task := Task{
+				Rank: i, Ranks: cfg.Ranks, Bytes: cfg.Bytes, Type: cfg.Type, Path: cfg.Path, Secret: secret, Host: r.net.address(i), Wire: wire,
+				Alloc: cfg.Alloc, Warmup: warmup, Calls: calls,
+			}
+			if err := p.exchange(task, &peers[i]); err != nil {
+				return nil, fmt.Errorf("rank %d: %w", i, err)
+			}
 		}
-	}()
-	peers, secret := make([]string, cfg.Ranks), []byte(rand.Text())
-	for i := range ranks {
-		p, err := startRank(ctx, cfg.Command)
-		if err != nil {
-			return nil, err
-		}
-		ranks[i] = p
-		task := Task{Rank: i, Ranks: cfg.Ranks, Bytes: cfg.Bytes, Type: cfg.Type, Path: cfg.Path, Secret: secret, Alloc: cfg.Alloc, Warmup: warmup, Calls: calls}
-		if err := p.exchange(task, &peers[i]); err != nil {
-			return nil, fmt.Errorf("rank %d: %w", i, err)
-		}
+		return all(cfg.Ranks, func(rank int) (t Times, err error) {
+			if err := ranks[rank].exchange(peers, &t); err != nil {
+				return t, fmt.Errorf("rank %d: %w", rank, err)
+			}
+			return t, nil
+		})
 	}
-	return all(cfg.Ranks, func(rank int) (t Times, err error) {
-		if err := ranks[rank].exchange(peers, &t); err != nil {
-			return t, fmt.Errorf("rank %d: %w", rank, err)
-		}
-		return t, nil
-	})
 }
 
 // process is one of our ranks.

@@ -33,7 +33,7 @@ func TestBesidePeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, err := Run(t.Context(), Config{
-		Ranks: 2, Bytes: 4 * 5000, Type: "float32", Path: "auto", Peers: []string{"gloo", "ompi"}, Rounds: 1, Calls: 3, Alloc: true,
+		Ranks: 2, Bytes: 4 * 5000, Type: "float32", Path: "auto", Wire: "exact", Peers: []string{"gloo", "ompi"}, Rounds: 1, Calls: 3, Alloc: true,
 		Command: []string{self, "rank"}, Log: io.Discard,
 	})
 	if err != nil {
@@ -91,15 +91,43 @@ func TestPatternFindsOneWrongElement(t *testing.T) {
 // TestFailuresAreTold: a rank that cannot run says why, and all that is wrong with a config is told at once.
 func TestFailuresAreTold(t *testing.T) {
 	t.Parallel()
-	cfg := Config{Ranks: 2, Bytes: 64, Type: "float32", Rounds: 1, Calls: 1, Log: io.Discard, Command: []string{"sh", "-c", "echo no such thing >&2; exit 3"}}
+	cfg := Config{Ranks: 2, Bytes: 64, Type: "float32", Wire: "exact", Rounds: 1, Calls: 1, Log: io.Discard, Command: []string{"sh", "-c", "echo no such thing >&2; exit 3"}}
 	if _, err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "no such thing") {
 		t.Errorf("Run says %v", err)
 	}
-	cfg = Config{Ranks: 100, Bytes: 7, Type: "float64", Path: "x", Peers: []string{"y"}}
+	cfg = Config{Ranks: 100, Bytes: 7, Type: "float64", Path: "x", Wire: "int8", Rate: "fast", Peers: []string{"y"}}
 	err := cfg.Validate()
-	for _, part := range []string{"--ranks 100", "--bytes 7", "--path", "--rounds", `--peer "y"`} {
+	for _, part := range []string{"--ranks 100", "--bytes 7", "--path", "--rounds", `--peer "y"`, "--wire int8", `--rate "fast"`} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("Validate says %v, not %q", err, part)
 		}
+	}
+}
+
+// TestNarrowFormsAreChecked: sums that lost something on the wire are right within its bound, and others are found out.
+func TestNarrowFormsAreChecked(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := Run(t.Context(), Config{
+		Ranks: 3, Bytes: 4 * 5000, Type: "float32", Path: "tcp", Wire: "int8", Rounds: 1, Calls: 3, Command: []string{self, "rank"}, Log: io.Discard,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exact := report.Peers["gangline-exact"]; !report.Checked || exact.Median <= 0 {
+		t.Errorf("%+v", report)
+	}
+	p := newPattern(allreduce.Float32, make([]byte, 4*3000), 0, 1)
+	p.over(allreduce.WireInt8, 1)
+	p.fill()
+	if at := p.wrong(); at >= 0 {
+		t.Errorf("element %d of the exact sum is said to be wrong", at)
+	}
+	p.data[4*2500+3] ^= 0x40 // of the exponent
+	if at := p.wrong(); at != 2500 {
+		t.Errorf("element 2500 is wrong, found was %d", at)
 	}
 }

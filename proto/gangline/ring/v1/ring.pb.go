@@ -187,6 +187,63 @@ func (ElementType) EnumDescriptor() ([]byte, []int) {
 	return file_gangline_ring_v1_ring_proto_rawDescGZIP(), []int{1}
 }
 
+// WireForm says in which form float32 elements travel.
+type WireForm int32
+
+const (
+	// As they are.
+	WireForm_WIRE_FORM_UNSPECIFIED WireForm = 0
+	// As they are, said aloud; ranks say it never.
+	WireForm_WIRE_FORM_EXACT WireForm = 1
+	// The nearest bfloat16, 2 bytes.
+	WireForm_WIRE_FORM_BFLOAT16 WireForm = 2
+	// For each 256 elements, and the rest: a float32 that is the scale, then a byte in two's complement for each element, which is that times the scale.
+	WireForm_WIRE_FORM_INT8 WireForm = 3
+)
+
+// Enum value maps for WireForm.
+var (
+	WireForm_name = map[int32]string{
+		0: "WIRE_FORM_UNSPECIFIED",
+		1: "WIRE_FORM_EXACT",
+		2: "WIRE_FORM_BFLOAT16",
+		3: "WIRE_FORM_INT8",
+	}
+	WireForm_value = map[string]int32{
+		"WIRE_FORM_UNSPECIFIED": 0,
+		"WIRE_FORM_EXACT":       1,
+		"WIRE_FORM_BFLOAT16":    2,
+		"WIRE_FORM_INT8":        3,
+	}
+)
+
+func (x WireForm) Enum() *WireForm {
+	p := new(WireForm)
+	*p = x
+	return p
+}
+
+func (x WireForm) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WireForm) Descriptor() protoreflect.EnumDescriptor {
+	return file_gangline_ring_v1_ring_proto_enumTypes[2].Descriptor()
+}
+
+func (WireForm) Type() protoreflect.EnumType {
+	return &file_gangline_ring_v1_ring_proto_enumTypes[2]
+}
+
+func (x WireForm) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WireForm.Descriptor instead.
+func (WireForm) EnumDescriptor() ([]byte, []int) {
+	return file_gangline_ring_v1_ring_proto_rawDescGZIP(), []int{2}
+}
+
 // Operation says how two elements become one.
 type Operation int32
 
@@ -236,11 +293,11 @@ func (x Operation) String() string {
 }
 
 func (Operation) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_ring_v1_ring_proto_enumTypes[2].Descriptor()
+	return file_gangline_ring_v1_ring_proto_enumTypes[3].Descriptor()
 }
 
 func (Operation) Type() protoreflect.EnumType {
-	return &file_gangline_ring_v1_ring_proto_enumTypes[2]
+	return &file_gangline_ring_v1_ring_proto_enumTypes[3]
 }
 
 func (x Operation) Number() protoreflect.EnumNumber {
@@ -249,7 +306,7 @@ func (x Operation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operation.Descriptor instead.
 func (Operation) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_ring_v1_ring_proto_rawDescGZIP(), []int{2}
+	return file_gangline_ring_v1_ring_proto_rawDescGZIP(), []int{3}
 }
 
 // Collective says which call a chunk belongs to.
@@ -297,11 +354,11 @@ func (x Collective) String() string {
 }
 
 func (Collective) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_ring_v1_ring_proto_enumTypes[3].Descriptor()
+	return file_gangline_ring_v1_ring_proto_enumTypes[4].Descriptor()
 }
 
 func (Collective) Type() protoreflect.EnumType {
-	return &file_gangline_ring_v1_ring_proto_enumTypes[3]
+	return &file_gangline_ring_v1_ring_proto_enumTypes[4]
 }
 
 func (x Collective) Number() protoreflect.EnumNumber {
@@ -310,7 +367,7 @@ func (x Collective) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Collective.Descriptor instead.
 func (Collective) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_ring_v1_ring_proto_rawDescGZIP(), []int{3}
+	return file_gangline_ring_v1_ring_proto_rawDescGZIP(), []int{4}
 }
 
 // LinkRequest carries one frame from a rank to its next rank.
@@ -450,7 +507,9 @@ type Frame struct {
 	// HELLO of the server: the Unix socket of its data connection, for a client on the same machine; "none": it takes no data connection. PATH: "grpc", "tcp" or "unix".
 	Socket string `protobuf:"bytes,19,opt,name=socket,proto3" json:"socket,omitempty"`
 	// HELLO of the server and PATH: that the sender knows the group's secret, 64 hexadecimal digits.
-	Proof         string `protobuf:"bytes,20,opt,name=proof,proto3" json:"proof,omitempty"`
+	Proof string `protobuf:"bytes,20,opt,name=proof,proto3" json:"proof,omitempty"`
+	// DATA: the form of the elements in data; absent: as type says. All ranks must agree.
+	Wire          WireForm `protobuf:"varint,21,opt,name=wire,proto3,enum=gangline.ring.v1.WireForm" json:"wire,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -625,6 +684,13 @@ func (x *Frame) GetProof() string {
 	return ""
 }
 
+func (x *Frame) GetWire() WireForm {
+	if x != nil {
+		return x.Wire
+	}
+	return WireForm_WIRE_FORM_UNSPECIFIED
+}
+
 var File_gangline_ring_v1_ring_proto protoreflect.FileDescriptor
 
 const file_gangline_ring_v1_ring_proto_rawDesc = "" +
@@ -633,7 +699,7 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\vLinkRequest\x12-\n" +
 	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"=\n" +
 	"\fLinkResponse\x12-\n" +
-	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"\xcc\x04\n" +
+	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"\xfc\x04\n" +
 	"\x05Frame\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.gangline.ring.v1.FrameKindR\x04kind\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\x04R\x03job\x12\x14\n" +
@@ -657,7 +723,8 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\x04call\x18\x11 \x01(\x0e2\x1c.gangline.ring.v1.CollectiveR\x04call\x12\x14\n" +
 	"\x05token\x18\x12 \x01(\tR\x05token\x12\x16\n" +
 	"\x06socket\x18\x13 \x01(\tR\x06socket\x12\x14\n" +
-	"\x05proof\x18\x14 \x01(\tR\x05proof*\xf3\x01\n" +
+	"\x05proof\x18\x14 \x01(\tR\x05proof\x12.\n" +
+	"\x04wire\x18\x15 \x01(\x0e2\x1a.gangline.ring.v1.WireFormR\x04wire*\xf3\x01\n" +
 	"\tFrameKind\x12\x1a\n" +
 	"\x16FRAME_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10FRAME_KIND_HELLO\x10\x01\x12\x15\n" +
@@ -677,7 +744,12 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\x15ELEMENT_TYPE_BFLOAT16\x10\x04\x12\x15\n" +
 	"\x11ELEMENT_TYPE_INT8\x10\x05\x12\x16\n" +
 	"\x12ELEMENT_TYPE_INT32\x10\x06\x12\x16\n" +
-	"\x12ELEMENT_TYPE_INT64\x10\a*\x8a\x01\n" +
+	"\x12ELEMENT_TYPE_INT64\x10\a*f\n" +
+	"\bWireForm\x12\x19\n" +
+	"\x15WIRE_FORM_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fWIRE_FORM_EXACT\x10\x01\x12\x16\n" +
+	"\x12WIRE_FORM_BFLOAT16\x10\x02\x12\x12\n" +
+	"\x0eWIRE_FORM_INT8\x10\x03*\x8a\x01\n" +
 	"\tOperation\x12\x19\n" +
 	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rOPERATION_SUM\x10\x01\x12\x15\n" +
@@ -707,31 +779,33 @@ func file_gangline_ring_v1_ring_proto_rawDescGZIP() []byte {
 	return file_gangline_ring_v1_ring_proto_rawDescData
 }
 
-var file_gangline_ring_v1_ring_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_gangline_ring_v1_ring_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_gangline_ring_v1_ring_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_gangline_ring_v1_ring_proto_goTypes = []any{
 	(FrameKind)(0),       // 0: gangline.ring.v1.FrameKind
 	(ElementType)(0),     // 1: gangline.ring.v1.ElementType
-	(Operation)(0),       // 2: gangline.ring.v1.Operation
-	(Collective)(0),      // 3: gangline.ring.v1.Collective
-	(*LinkRequest)(nil),  // 4: gangline.ring.v1.LinkRequest
-	(*LinkResponse)(nil), // 5: gangline.ring.v1.LinkResponse
-	(*Frame)(nil),        // 6: gangline.ring.v1.Frame
+	(WireForm)(0),        // 2: gangline.ring.v1.WireForm
+	(Operation)(0),       // 3: gangline.ring.v1.Operation
+	(Collective)(0),      // 4: gangline.ring.v1.Collective
+	(*LinkRequest)(nil),  // 5: gangline.ring.v1.LinkRequest
+	(*LinkResponse)(nil), // 6: gangline.ring.v1.LinkResponse
+	(*Frame)(nil),        // 7: gangline.ring.v1.Frame
 }
 var file_gangline_ring_v1_ring_proto_depIdxs = []int32{
-	6, // 0: gangline.ring.v1.LinkRequest.frame:type_name -> gangline.ring.v1.Frame
-	6, // 1: gangline.ring.v1.LinkResponse.frame:type_name -> gangline.ring.v1.Frame
+	7, // 0: gangline.ring.v1.LinkRequest.frame:type_name -> gangline.ring.v1.Frame
+	7, // 1: gangline.ring.v1.LinkResponse.frame:type_name -> gangline.ring.v1.Frame
 	0, // 2: gangline.ring.v1.Frame.kind:type_name -> gangline.ring.v1.FrameKind
 	1, // 3: gangline.ring.v1.Frame.type:type_name -> gangline.ring.v1.ElementType
-	2, // 4: gangline.ring.v1.Frame.operation:type_name -> gangline.ring.v1.Operation
-	3, // 5: gangline.ring.v1.Frame.call:type_name -> gangline.ring.v1.Collective
-	4, // 6: gangline.ring.v1.RingService.Link:input_type -> gangline.ring.v1.LinkRequest
-	5, // 7: gangline.ring.v1.RingService.Link:output_type -> gangline.ring.v1.LinkResponse
-	7, // [7:8] is the sub-list for method output_type
-	6, // [6:7] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	3, // 4: gangline.ring.v1.Frame.operation:type_name -> gangline.ring.v1.Operation
+	4, // 5: gangline.ring.v1.Frame.call:type_name -> gangline.ring.v1.Collective
+	2, // 6: gangline.ring.v1.Frame.wire:type_name -> gangline.ring.v1.WireForm
+	5, // 7: gangline.ring.v1.RingService.Link:input_type -> gangline.ring.v1.LinkRequest
+	6, // 8: gangline.ring.v1.RingService.Link:output_type -> gangline.ring.v1.LinkResponse
+	8, // [8:9] is the sub-list for method output_type
+	7, // [7:8] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_gangline_ring_v1_ring_proto_init() }
@@ -744,7 +818,7 @@ func file_gangline_ring_v1_ring_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_ring_v1_ring_proto_rawDesc), len(file_gangline_ring_v1_ring_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -1,4 +1,4 @@
-"""One rank of PyTorch's Gloo all-reduce: RANK RANKS PORT BYTES WARMUP CALLS. Prints its times as JSON."""
+"""One rank of PyTorch's Gloo all-reduce: HOST RANK RANKS PORT BYTES WARMUP CALLS. Prints its times as JSON."""
 
 import json
 import sys
@@ -7,9 +7,9 @@ import time
 import torch
 import torch.distributed as dist
 
-rank, ranks, port, size, warmup, calls = (int(a) for a in sys.argv[1:])
+rank, ranks, port, size, warmup, calls = (int(a) for a in sys.argv[2:])
 torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks)
+dist.init_process_group("gloo", init_method=f"tcp://{sys.argv[1]}:{port}", rank=rank, world_size=ranks)
 base = torch.arange(size // 4, dtype=torch.float32) % 4
 own, want = base + rank % 4, base * ranks + sum(r % 4 for r in range(ranks))
 data = own.clone()
