@@ -27,13 +27,6 @@ type CollectRequest struct {
 	DryRun bool
 }
 
-// Best says by which metric how many checkpoints stay.
-type Best struct {
-	Metric string
-	Lowest bool // the lowest values are the best ones, as of a loss; otherwise the highest
-	Count  int  // at least 1
-}
-
 // Collected says what Collect did.
 type Collected struct {
 	Kept    []Ref     // complete checkpoints that stay, the newest first; those in use, pinned, or referred to among them

@@ -18,6 +18,20 @@ func TimeBetweenFailures(gpus int, gpuHours float64) time.Duration {
 	return saturate(gpuHours / float64(max(gpus, 1)) * float64(time.Hour))
 }
 
+// Experience is what GPUs have shown: the failures that ended work on them, and the GPU-hours of that work.
+type Experience struct {
+	GPUHours, Failures float64
+}
+
+// FailuresPerGPUHour estimates how often GPUs fail, from all of a cluster's experience and from that of the nodes in question. Both are
+// means of a Gamma prior and what was seen: for the cluster the prior is one failure in GPUHoursPerFailure, for the nodes one failure at the
+// cluster's rate. So a new cluster fails as published, an old one as it does, and nodes that fail more than others count as such once they have
+// shown it more than once.
+func FailuresPerGPUHour(cluster, nodes Experience) float64 {
+	all := (1 + max(cluster.Failures, 0)) / (GPUHoursPerFailure + max(cluster.GPUHours, 0))
+	return (1 + max(nodes.Failures, 0)) / (1/all + max(nodes.GPUHours, 0))
+}
+
 // Interval gives the time between the starts of two saves that loses the least to saves and failures together: long intervals repeat more work
 // after a failure, short ones stop the training more often. cost is how long a save holds up the training, its stall: measure it. between is the mean
 // time between failures. It is Daly's formula (J. Daly, "A higher order estimate of the optimum checkpoint interval", 2006), whose first term,

@@ -55,3 +55,22 @@ func TestIntervalAtTheEdges(t *testing.T) {
 		t.Errorf("no GPUs, no failures: %v", got)
 	}
 }
+
+// TestExperienceMovesTheEstimate: from what was published to what was seen, of all and then of these nodes.
+func TestExperienceMovesTheEstimate(t *testing.T) {
+	t.Parallel()
+	none := checkpoint.Experience{}
+	published := checkpoint.FailuresPerGPUHour(none, none)
+	if hours := 1 / published; math.Abs(hours-checkpoint.GPUHoursPerFailure) > 1 {
+		t.Errorf("of a new cluster: a failure in %.0f GPU-hours", hours)
+	}
+	steady := checkpoint.FailuresPerGPUHour(checkpoint.Experience{GPUHours: 1e9, Failures: 1e4}, none)
+	if math.Abs(steady*1e5-1) > 0.01 {
+		t.Errorf("10,000 failures in 10^9 GPU-hours: %g an hour", steady)
+	}
+	bad := checkpoint.FailuresPerGPUHour(checkpoint.Experience{GPUHours: 1e9, Failures: 1e4}, checkpoint.Experience{GPUHours: 1000, Failures: 9})
+	good := checkpoint.FailuresPerGPUHour(checkpoint.Experience{GPUHours: 1e9, Failures: 1e4}, checkpoint.Experience{GPUHours: 1e6})
+	if math.Abs(bad/1e-4-1) > 0.02 || good > steady/10 {
+		t.Errorf("nodes that failed often: %g, that never did: %g, as all do: %g", bad, good, steady)
+	}
+}

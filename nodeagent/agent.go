@@ -143,9 +143,9 @@ func (a *Agent) open(ctx context.Context) error {
 	if a.machine, err = readMachine(cfg); err != nil {
 		return err
 	}
-	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Logger: a.log})
+	a.keeper = keeper.New(keeper.Config{Committed: a.committed, Changed: a.look, Metrics: a.metricsOf, Clock: cfg.Clock, Log: a.log})
+	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Reported: a.keeper.Reported, Clock: cfg.Clock, Logger: a.log})
 	a.recallNotes()
-	a.keeper = keeper.New(keeper.Config{Committed: a.committed, Changed: a.look, Clock: cfg.Clock, Log: a.log})
 	alive := slices.ContainsFunc(a.workers.Workers(), func(st worker.Status) bool { return st.State != worker.Exited })
 	a.gpus, err = open.Prober(ctx, cfg.GPUs, open.Config{
 		Node: cfg.Name, Busy: a.holds, Now: cfg.Clock, NVML: nvml.Config{Command: cfg.GPUProbe}, Log: a.log,

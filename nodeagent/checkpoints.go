@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -21,9 +20,9 @@ import (
 const verifyWithin = 4 * time.Minute
 
 // keptJob is a job as the keeper knows it.
-func (a *Agent) keptJob(key reconcile.Key, keep int) keeper.Job {
+func (a *Agent) keptJob(key reconcile.Key, stay keeper.Retention) keeper.Job {
 	dir := checkpointDir(a.cfg.CheckpointRoot, key.Job)
-	return keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Keep: keep, Images: a.imageDir(key)}
+	return keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Stay: stay, Images: a.imageDir(key)}
 }
 
 // sharedMemory is where Linux has its tmpfs for memory that processes share.
@@ -59,11 +58,7 @@ func (a *Agent) keepCheckpoints() {
 			continue
 		}
 		present[key] = true
-		keep, err := strconv.Atoi(st.Labels[labelKeep])
-		if err != nil {
-			keep = 0 // the job says none
-		}
-		a.keeper.Watch(a.keptJob(key, keep), st.State == worker.Exited)
+		a.keeper.Watch(a.keptJob(key, retention(savingOf(st))), st.State == worker.Exited)
 	}
 	a.keeper.Forget(func(key reconcile.Key) bool { return present[key] })
 }
@@ -85,6 +80,11 @@ func (a *Agent) committed(c keeper.Commit) {
 	a.sockets.Committed(c.Key, &agentv1.Checkpoint{Step: int64(c.Step), Path: c.Path, Bytes: c.Bytes}) //nolint:gosec // at most 63 bits
 }
 
+// metricsOf are what a worker last said of its training.
+func (a *Agent) metricsOf(key reconcile.Key) map[string]float64 {
+	return a.sockets.Notes(key).GetProgress().GetMetrics()
+}
+
 // look has the loop look again.
 func (a *Agent) look() {
 	poke(a.wake)
@@ -95,7 +95,7 @@ func (a *Agent) look() {
 func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.Assignment) (string, error) {
 	vctx, cancel := context.WithTimeout(ctx, verifyWithin)
 	defer cancel()
-	found, err := keeper.Resume(vctx, a.keptJob(key, 0), as.GetNodeRank() == 0)
+	found, err := keeper.Resume(vctx, a.keptJob(key, keeper.Retention{}), as.GetNodeRank() == 0)
 	for _, s := range found.Skipped {
 		a.log.Error("a checkpoint is damaged, an older one is taken: the work since then is repeated",
 			keyArgs(key, "checkpoint", s.Ref, "dir", s.Dir, "err", s.Err)...)

@@ -122,6 +122,7 @@ func ganglineEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchP
 	if keep := a.GetCheckpointKeep(); keep > 0 {
 		env["GANGLINE_CHECKPOINT_KEEP"] = number(keep)
 	}
+	maps.Copy(env, savingEnv(a.GetCheckpoints()))
 	if first := a.GetArrayJobId(); first != 0 {
 		env["GANGLINE_ARRAY_JOB_ID"] = strconv.FormatUint(first, 10)
 		env["GANGLINE_ARRAY_INDEX"] = number(a.GetArrayIndex())

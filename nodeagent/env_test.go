@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
 
@@ -111,6 +113,27 @@ func TestUserEnvironment(t *testing.T) {
 	for _, name := range []string{"GANGLINE_FUTURE", "GANGLINE_ARRAY_INDEX", "GANGLINE_GPU_SHARE"} {
 		if _, ok := env[name]; ok {
 			t.Errorf("a user can set %s, a name of the contract", name)
+		}
+	}
+}
+
+// TestEnvironmentOfACheckpointPolicy: what the job's file says of saving, as programs read it.
+func TestEnvironmentOfACheckpointPolicy(t *testing.T) {
+	t.Parallel()
+	for want, p := range map[string]*agentv1.CheckpointPolicy{
+		"auto": {IntervalAuto: true}, "500 steps": {IntervalSteps: 500}, "1m30s": {IntervalMs: 90_000}, "": {KeepEvery: 7},
+	} {
+		p.KeepBest = []*agentv1.KeepBest{{Metric: "loss", Lowest: true, Count: 1}, {Metric: "acc", Count: 2}}
+		a := testAssignment()
+		a.Checkpoints = p
+		env := envOf(t, a, 0)
+		if env["GANGLINE_CHECKPOINT_INTERVAL"] != want || env["GANGLINE_CHECKPOINT_BEST"] != "loss:min,acc:max:2" || (env["GANGLINE_CHECKPOINT_EVERY"] == "7") != (want == "") {
+			t.Errorf("of %v: %v", p, env)
+		}
+		labels := map[string]string{}
+		setSaving(labels, a)
+		if keep, got := savingOf(worker.Status{Labels: labels}); keep != 3 || !proto.Equal(got, p) {
+			t.Errorf("the labels of a worker keep %d, %v", keep, got)
 		}
 	}
 }

@@ -85,6 +85,7 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 		return err
 	}
 	a.sockets.SetPeers(key, as.GetPeers(), as.GetRingSecret())
+	a.sockets.SetPolicy(key, pacePolicy(as.GetCheckpoints()))
 	labels := map[string]string{
 		labelSocket: path, labelJob: as.GetJobName(), labelUser: as.GetUser(), labelQueue: as.GetQueue(),
 	}
@@ -94,9 +95,7 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 	if as.GetMasterPort() == 0 {
 		labels[labelPort] = number(port)
 	}
-	if keep := as.GetCheckpointKeep(); keep > 0 {
-		labels[labelKeep] = number(keep)
-	}
+	setSaving(labels, as)
 	return a.workers.Launch(worker.Spec{
 		Key: worker.Key(key), Command: as.GetCommand(), Env: env, Dir: work, GPUs: ordered.worker.GetGpuUuids(),
 		Labels: labels, MaxLogBytes: a.cfg.MaxLogBytes,

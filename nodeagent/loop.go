@@ -204,6 +204,7 @@ func (r *reconciler) openSockets(statuses []worker.Status) {
 			r.log.Error("a worker has no agent socket", "job", key.Job, "epoch", key.Epoch, "rank", key.Rank, "err", err)
 			r.retry.Reset(retryAfter)
 		}
+		r.paceOf(st)
 		if r.order != nil {
 			if w, ok := r.order.by[key]; ok {
 				r.sockets.SetPeers(key, w.assignment.GetPeers(), w.assignment.GetRingSecret())

@@ -31,8 +31,8 @@ is one rename, and the scheduler learns of it: the next start finds its path in
 GANGLINE_RESUME_FROM. Prints that path.
 
 One process of the job calls it. After it was killed, or failed, call it again
-with the same arguments. With GANGLINE_CHECKPOINT_KEEP (checkpoint.keep of the
-job) it removes older checkpoints. Outside of jobs, --dir names the directory.`,
+with the same arguments. With checkpoint.keep of the job its agent then removes
+older checkpoints. Outside of jobs, --dir names the directory.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if step < 0 || !cmd.Flags().Changed("step") {
 				return usage("--step is needed: the training step that the files hold")
@@ -86,7 +86,7 @@ func (a *app) commitFiles(ctx context.Context, t *ckptTarget, from string, r che
 	}
 	path := filepath.Join(d.path, m.Dir)
 	if inJob {
-		a.afterCommit(ctx, d, env, &m)
+		a.afterCommit(ctx, d, &m)
 	}
 	if a.json {
 		return json.NewEncoder(a.out).Encode(map[string]any{"path": path, "step": m.Step, "epoch": m.Epoch, "bytes": m.Bytes(), "files": len(m.Files)})
@@ -95,23 +95,13 @@ func (a *app) commitFiles(ctx context.Context, t *ckptTarget, from string, r che
 	return err
 }
 
-// afterCommit tells the scheduler and makes room. The checkpoint is safe whatever becomes of these.
-func (a *app) afterCommit(ctx context.Context, d *ckptDir, env workerclient.Environment, m *checkpoint.Manifest) {
+// afterCommit tells the agent, which tells the scheduler and removes what need not stay. The checkpoint is safe whatever becomes of that.
+func (a *app) afterCommit(ctx context.Context, d *ckptDir, m *checkpoint.Manifest) {
 	err := a.withAgent(ctx, func(ctx context.Context, c *workerclient.Client) error {
 		return c.ReportCheckpoint(ctx, workerclient.Checkpoint{Step: int64(m.Step), Path: filepath.Join(d.path, m.Dir), Bytes: m.Bytes()}) //nolint:gosec // came from an int64
 	})
 	if err != nil {
 		fmt.Fprintf(a.err, "gangline: the checkpoint is committed, but the agent does not know: %v\n", err)
-	}
-	if env.CheckpointKeep < 1 {
-		return
-	}
-	out, err := d.store.Collect(ctx, checkpoint.CollectRequest{Epoch: env.Epoch, Keep: env.CheckpointKeep, Now: time.Now()})
-	if err != nil {
-		fmt.Fprintf(a.err, "gangline: older checkpoints are not removed: %v\n", err)
-	}
-	for _, s := range out.Skipped {
-		fmt.Fprintf(a.err, "gangline: checkpoint %s is damaged: %v\n", s.Ref, s.Err)
 	}
 }
 

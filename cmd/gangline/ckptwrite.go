@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -137,23 +136,13 @@ verifies always does.`,
 	return cmd
 }
 
-// parseBest reads NAME:min or NAME:max, with :COUNT perhaps.
+// parseBest reads what --best names.
 func parseBest(list []string) ([]checkpoint.Best, error) {
 	var out []checkpoint.Best
 	for _, s := range list {
-		parts := strings.Split(s, ":")
-		b := checkpoint.Best{Metric: parts[0], Count: 1}
-		ok := len(parts) >= 2 && len(parts) <= 3 && parts[0] != "" && (parts[1] == "min" || parts[1] == "max")
-		if ok {
-			b.Lowest = parts[1] == "min"
-		}
-		if ok && len(parts) == 3 {
-			var err error
-			b.Count, err = strconv.Atoi(parts[2])
-			ok = err == nil && b.Count > 0
-		}
-		if !ok {
-			return nil, usage("--best: %q is not like loss:min, accuracy:max or loss:min:3", s)
+		b, err := checkpoint.ParseBest(s)
+		if err != nil {
+			return nil, usage("--best: %w", err)
 		}
 		out = append(out, b)
 	}

@@ -56,9 +56,7 @@ func (a *app) printJob(j *schedulerv1.Job) error {
 		{"Epoch", fmt.Sprintf("%d (failures %d of %d retries, %d restarts not its fault)", j.GetEpoch(), j.GetFailures(), spec.GetRetries(), j.GetRequeues())},
 	}
 	rows = append(rows, placementRows(j)...)
-	if c := j.GetCheckpoint(); c != nil {
-		rows = append(rows, []string{"Checkpoint", fmt.Sprintf("step %d, %s ago, %s", c.GetStep(), age(c.GetRecordedUnixNs()), c.GetPath())})
-	}
+	rows = append(rows, savingRows(j)...)
 	if p := progressText(j.GetProgress()); p != "" {
 		rows = append(rows, []string{"Progress", p})
 	}

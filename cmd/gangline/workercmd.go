@@ -22,7 +22,7 @@ a job, where GANGLINE_AGENT_SOCKET names the agent's socket. Programs in Go use
 the package nodeagent/workerclient.`,
 	}
 	onlyVerbs(cmd)
-	cmd.AddCommand(a.workerProgress(), a.workerCheckpoint(), a.workerRendezvous(), a.workerNotices())
+	cmd.AddCommand(a.workerProgress(), a.workerCheckpoint(), a.workerSaveDue(), a.workerRendezvous(), a.workerNotices())
 	return cmd
 }
 
@@ -96,6 +96,39 @@ func (a *app) workerCheckpoint() *cobra.Command {
 	cmd.Flags().Int64Var(&cp.Step, "step", 0, "training step that it holds")
 	cmd.Flags().StringVar(&cp.Path, "path", "", "where it is")
 	cmd.Flags().Int64Var(&cp.Bytes, "bytes", 0, "its size")
+	cmd.Flags().DurationVar(&cp.Cost, "cost", 0, "how long the save held up the training (default: the time since save-due said so)")
+	return cmd
+}
+
+func (a *app) workerSaveDue() *cobra.Command {
+	var step int64
+	cmd := &cobra.Command{
+		Use: "save-due --step N", Short: "Tell by the exit code whether to save now, by the job's checkpoint.interval", Args: noArgs,
+		Long: `Tell whether to save now, by checkpoint.interval of the job: exit code 0 says yes,
+1 no. A save that is due is told once. A job that says no interval gets no, and a
+sentence.`,
+		Example: `  if gangline worker save-due --step "$step"; then save "$step"; fi`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if step < 0 {
+				return usage("--step %d is negative", step)
+			}
+			var due, known bool
+			err := a.withAgent(cmd.Context(), func(ctx context.Context, c *workerclient.Client) error {
+				due, known = c.SaveDue(ctx, step)
+				return nil
+			})
+			switch {
+			case err != nil:
+				return err
+			case !known:
+				return &exitError{exitFailure, fmt.Errorf("the job says no checkpoint.interval: when it saves is up to the program")}
+			case !due:
+				return &exitError{exitFailure, nil}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().Int64Var(&step, "step", 0, "training steps done since the start of the job")
 	return cmd
 }
 

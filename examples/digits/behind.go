@@ -43,7 +43,7 @@ func (t *trainer) saveBehind(ctx context.Context) error {
 		return fmt.Errorf("checkpoint of step %d: a newer epoch of this job has begun, this worker is late: %w", t.step, checkpoint.ErrFenced)
 	}
 	stall, err := t.behind.saver.Save(ctx, async.SaveRequest{
-		Step: uint64(t.step), Tensors: t.tensors(), Commit: checkpoint.CommitRequest{Meta: t.meta()}, //nolint:gosec // a step is not negative
+		Step: uint64(t.step), Tensors: t.tensors(), Commit: checkpoint.CommitRequest{Meta: t.meta(), Metrics: t.metrics()}, //nolint:gosec // a step is not negative
 	})
 	if err != nil {
 		t.warnf("rank %d can not copy the state for the checkpoint of step %d: %v", rank, t.step, err)
@@ -62,7 +62,7 @@ func (t *trainer) endedBehind(ctx context.Context, b *behind, r async.Result) {
 		t.warnf("the checkpoint of step %d is not committed: %v", r.Step, r.Err)
 	case r.Manifest != nil:
 		b.saved.Store(int64(r.Step)) //nolint:gosec // steps come from an int
-		t.announce(ctx, r.Manifest)
+		t.announce(ctx, r.Manifest, r.Stall.Total(), r.Stall.Total()+r.Persist)
 	}
 }
 

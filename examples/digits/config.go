@@ -42,7 +42,7 @@ func parseFlags(args []string, out io.Writer) (config, error) {
 	f.Uint64Var(&c.seed, "seed", 1, "seed of the first weights and of the order of the samples")
 	f.Float64Var(&c.rate, "lr", 0.1, "learning rate")
 	f.Float64Var(&c.momentum, "momentum", 0.9, "share of the last step's direction that is kept, 0 to below 1")
-	f.IntVar(&c.checkpointEvery, "checkpoint-every", 50, "steps between two checkpoints")
+	f.IntVar(&c.checkpointEvery, "checkpoint-every", 0, "steps between two checkpoints; 0: what the job says, or 50")
 	f.BoolVar(&c.async, "checkpoint-async", false, "save while the training goes on: a checkpoint holds it up for one copy in memory")
 	f.IntVar(&c.keep, "checkpoint-keep", 0, "checkpoints to keep; 0: what the job says, or 3")
 	f.DurationVar(&c.stepDelay, "step-delay", 0, "pause after each step: only slows the training down, so that a person can watch it")
@@ -69,7 +69,7 @@ func (c config) validate() error {
 	in("batch", c.batch, 1, maxEpochs)
 	in("hidden", c.hidden, 1, maxHidden)
 	in("slices", c.slices, 1, maxSlices)
-	in("checkpoint-every", c.checkpointEvery, 1, maxEpochs)
+	in("checkpoint-every", c.checkpointEvery, 0, maxEpochs)
 	in("checkpoint-keep", c.keep, 0, maxKeep)
 	if !(c.rate > 0 && c.rate <= 100) {
 		problems = append(problems, fmt.Errorf("-lr is %v, must be above 0 and at most 100", c.rate))

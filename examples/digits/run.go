@@ -141,7 +141,8 @@ func openSaver(ctx context.Context, env workerclient.Environment, cfg config) (*
 		return nil, nil //nolint:nilnil // no directory, no checkpoints
 	}
 	if s.keep == 0 {
-		s.keep = env.CheckpointKeep
+		s.keep, s.every, s.best = env.CheckpointKeep, env.CheckpointEvery, env.CheckpointBest
+		s.agent = env.Socket != "" && s.keep > 0
 	}
 	if s.keep == 0 {
 		s.keep = defaultKeep

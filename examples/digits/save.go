@@ -13,7 +13,10 @@ import (
 	"github.com/gangline/gangline/nodeagent/workerclient"
 )
 
-const defaultKeep = 3
+const (
+	defaultKeep  = 3
+	defaultEvery = 50 // steps
+)
 
 // Names of what a checkpoint holds.
 const (
@@ -30,6 +33,9 @@ type saver struct {
 	epoch  uint64
 	keep   int
 	recipe string
+	agent  bool // the agent removes old checkpoints, by the job's policy
+	every  uint64
+	best   []checkpoint.Best
 }
 
 // Answers of rank 0 to "what do we resume from?".
@@ -147,19 +153,19 @@ func (t *trainer) save(ctx context.Context) (bool, error) {
 	if t.saver == nil {
 		return false, nil
 	}
-	rank, world := t.group.Rank(), t.group.WorldSize()
+	rank, world, began := t.group.Rank(), t.group.WorldSize(), time.Now()
 	_, mine := t.saver.store.WriteShard(ctx, checkpoint.ShardWrite{
 		Epoch: t.saver.epoch, Step: uint64(t.step), Rank: rank, WorldSize: world, //nolint:gosec // a step is not negative
 		Tensors: t.tensors(),
 	})
 	if failed, err := t.agree(ctx, "write its shard", mine); failed > 0 || err != nil {
 		if rank == 0 && err == nil {
-			t.collect(ctx) // perhaps the disk is full
+			t.makeRoom(ctx) // perhaps the disk is full
 		}
 		return false, err
 	}
 	if rank == 0 {
-		mine = t.commit(ctx)
+		mine = t.commit(ctx, began)
 	}
 	if failed, err := t.agree(ctx, "commit", mine); failed > 0 || err != nil {
 		return false, err
@@ -192,16 +198,17 @@ func (t *trainer) agree(ctx context.Context, what string, mine error) (failed in
 	return failed, nil
 }
 
-// commit makes the checkpoint count, reports it and removes old ones. Rank 0 calls it.
-func (t *trainer) commit(ctx context.Context) error {
+// commit makes the checkpoint count, reports it and removes old ones. Rank 0 calls it. The save began, and the training has stood still, since then.
+func (t *trainer) commit(ctx context.Context, began time.Time) error {
 	m, err := t.saver.store.Commit(ctx, checkpoint.CommitRequest{
 		Epoch: t.saver.epoch, Step: uint64(t.step), WorldSize: t.group.WorldSize(), //nolint:gosec // a step is not negative
-		Meta: t.meta(), SavedAt: time.Now(),
+		Meta: t.meta(), Metrics: t.metrics(), SavedAt: time.Now(),
 	})
 	if err != nil {
 		return err
 	}
-	t.announce(ctx, &m)
+	took := time.Since(began)
+	t.announce(ctx, &m, took, took)
 	return nil
 }
 
@@ -219,11 +226,24 @@ func (t *trainer) meta() map[string]string {
 	return map[string]string{metaRecipe: t.saver.recipe, metaLossSum: strconv.FormatFloat(t.lossSum, 'g', -1, 64)}
 }
 
-// announce reports a committed checkpoint and removes old ones. Rank 0 calls it.
-func (t *trainer) announce(ctx context.Context, m *checkpoint.Manifest) {
+// metrics are what the best checkpoints may be kept by: of the last pass over the data.
+func (t *trainer) metrics() map[string]float64 {
+	out := map[string]float64{}
+	for _, name := range []string{"loss", "test_accuracy"} {
+		if v, ok := t.lastMetric[name]; ok {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// announce reports a committed checkpoint, how long the save held up the training and how long it took in all, and removes old ones. Rank 0 calls it.
+func (t *trainer) announce(ctx context.Context, m *checkpoint.Manifest, cost, took time.Duration) {
 	reportCtx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	report := workerclient.Checkpoint{Step: int64(m.Step), Path: filepath.Join(t.saver.path, m.Dir), Bytes: m.Bytes()} //nolint:gosec // came from an int
+	report := workerclient.Checkpoint{
+		Step: int64(m.Step), Path: filepath.Join(t.saver.path, m.Dir), Bytes: m.Bytes(), Cost: cost, Took: took, //nolint:gosec // came from an int
+	}
 	if err := t.client.ReportCheckpoint(reportCtx, report); err != nil {
 		t.warnf("the checkpoint is committed, but the agent does not know: %v", err)
 	}
@@ -231,11 +251,20 @@ func (t *trainer) announce(ctx context.Context, m *checkpoint.Manifest) {
 }
 
 // collect removes checkpoints beyond those to keep, and what earlier epochs
-// left half-written. Rank 0 calls it: after a commit; when the training
-// begins, all ranks having read what they resume from; and when a disk was
-// full, since nothing else would ever make room again.
+// left half-written, where the agent does not. Rank 0 calls it: after a commit;
+// and when the training begins, all ranks having read what they resume from.
 func (t *trainer) collect(ctx context.Context) {
-	collected, err := t.saver.store.Collect(ctx, checkpoint.CollectRequest{Epoch: t.saver.epoch, Keep: t.saver.keep, Now: time.Now()})
+	if !t.saver.agent {
+		t.makeRoom(ctx)
+	}
+}
+
+// makeRoom does that whoever else does: when a disk is full nothing is
+// committed, so that the agent would never look again.
+func (t *trainer) makeRoom(ctx context.Context) {
+	collected, err := t.saver.store.Collect(ctx, checkpoint.CollectRequest{
+		Epoch: t.saver.epoch, Keep: t.saver.keep, Every: t.saver.every, Best: t.saver.best, Now: time.Now(),
+	})
 	if err != nil {
 		t.warnf("remove old checkpoints from %s: %v", t.saver.path, err)
 	}

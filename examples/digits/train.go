@@ -51,7 +51,7 @@ func newTrainer(cfg config, data *model.Dataset, group *allreduce.Group, saver *
 		cfg: cfg, plan: plan, total: cfg.epochs * plan.StepsPerEpoch(),
 		data: data, group: group, saver: saver, client: client, stop: stop, out: out, diag: diag,
 		net: model.NewNetwork(cfg.hidden, cfg.seed), velocity: make([]float32, params),
-		orderOf: -1, vector: make([]float32, cfg.slices*params+cfg.slices+1),
+		orderOf: -1, vector: make([]float32, cfg.slices*params+cfg.slices+numFlags),
 		lastMetric: map[string]float64{},
 	}
 }
@@ -61,7 +61,7 @@ func (t *trainer) train(ctx context.Context) error {
 	t.begin()
 	defer t.leaveBehind()
 	for first := t.step; t.step < t.total; {
-		stopping, err := t.doStep(ctx)
+		stopping, due, err := t.doStep(ctx)
 		if err != nil {
 			return err
 		}
@@ -72,7 +72,7 @@ func (t *trainer) train(ctx context.Context) error {
 			t.endDataEpoch()
 		}
 		last := t.step == t.total
-		if due := t.step%t.cfg.checkpointEvery == 0; due && t.cfg.async && !stopping && !last {
+		if due && t.cfg.async && !stopping && !last {
 			if err := t.saveBehind(ctx); err != nil {
 				return err
 			}
@@ -103,15 +103,34 @@ func (t *trainer) train(ctx context.Context) error {
 	return nil
 }
 
-// doStep makes one step. It tells whether any rank was asked to stop; all ranks get the same answer.
+// Flags at the end of the vector that the ring adds up.
+const (
+	flagStop = iota // some rank was asked to stop
+	flagSave        // rank 0 says that a checkpoint of this step is due
+	numFlags
+)
+
+// saveDue says whether a checkpoint is due after so many steps: by the flag, by the job's policy, or by our own default. Rank 0 asks.
+func (t *trainer) saveDue(ctx context.Context, step int) bool {
+	every := t.cfg.checkpointEvery
+	if every == 0 {
+		if due, known := t.client.SaveDue(ctx, int64(step)); known {
+			return due
+		}
+		every = defaultEvery
+	}
+	return step%every == 0
+}
+
+// doStep makes one step. It tells whether any rank was asked to stop, and whether a checkpoint is due; all ranks get the same answers.
 //
 // The vector has a row for each slice of the batch, and each row is filled by exactly one rank; the others leave it
 // zero. x + 0 is x, so the ring's sum is each row as its maker computed it, whatever the order of the ring's additions;
 // then every rank adds the rows in the order of slices. So neither the number of ranks nor who did what changes a bit.
 // The plain way, one row that the ring sums, is slices times less to send, but rounds differently for each world size.
-func (t *trainer) doStep(ctx context.Context) (stopping bool, err error) {
+func (t *trainer) doStep(ctx context.Context) (stopping, due bool, err error) {
 	size, slices := len(t.net.Params), t.plan.Slices
-	rows, losses, flag := t.vector[:slices*size], t.vector[slices*size:slices*size+slices], &t.vector[slices*(size+1)]
+	rows, losses, flags := t.vector[:slices*size], t.vector[slices*size:slices*size+slices], t.vector[slices*(size+1):]
 	clear(t.vector)
 	if epoch := t.plan.Epoch(t.step); epoch != t.orderOf {
 		t.order, t.orderOf = model.Order(t.plan.Seed, uint64(epoch), t.plan.Samples), epoch //nolint:gosec // not negative
@@ -123,22 +142,25 @@ func (t *trainer) doStep(ctx context.Context) (stopping bool, err error) {
 		losses[s] = float32(t.net.AddGradient(t.data.Train, t.plan.Slice(batch, s), row))
 	}
 	if _, asked := t.stop.why(); asked {
-		*flag = 1
+		flags[flagStop] = 1
+	}
+	if t.group.Rank() == 0 && t.saveDue(ctx, t.step+1) {
+		flags[flagSave] = 1
 	}
 	if err := t.allReduce(ctx, t.vector); err != nil {
-		return false, err
+		return false, false, err
 	}
 	if err := t.net.Descend(rows, t.velocity, len(batch), float32(t.cfg.rate), float32(t.cfg.momentum)); err != nil {
-		return false, err
+		return false, false, err
 	}
 	for _, loss := range losses {
 		t.lossSum += float64(loss)
 	}
 	if math.IsNaN(t.lossSum) || math.IsInf(t.lossSum, 0) {
-		return false, fmt.Errorf("step %d: the loss is %v: the training has diverged, lower -lr", t.step+1, t.lossSum)
+		return false, false, fmt.Errorf("step %d: the loss is %v: the training has diverged, lower -lr", t.step+1, t.lossSum)
 	}
 	t.step++
-	return *flag > 0, nil
+	return flags[flagStop] > 0, flags[flagSave] > 0, nil
 }
 
 // allReduce adds up a vector over all ranks, in bounded time.

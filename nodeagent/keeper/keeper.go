@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 )
 
@@ -23,10 +24,17 @@ const (
 // Job is one worker's job whose checkpoints are looked after, in one epoch. The job's directory is looked at for rank 0 alone.
 type Job struct {
 	Key    reconcile.Key
-	Dir    string // the job's checkpoint directory
-	Name   string // by which its checkpoints know it
-	Keep   int    // how many to keep; 0: all
-	Images string // this worker's directory of images in shared memory, which goes with it; "": none
+	Dir    string    // the job's checkpoint directory
+	Name   string    // by which its checkpoints know it
+	Stay   Retention // which stay
+	Images string    // this worker's directory of images in shared memory, which goes with it; "": none
+}
+
+// Retention is which of a job's checkpoints stay, as checkpoint.CollectRequest has it.
+type Retention struct {
+	Keep  int    // the newest; 0: all
+	Every uint64 // those whose step is a multiple of it; 0: none for that
+	Best  []checkpoint.Best
 }
 
 // Commit is a checkpoint that was committed.
@@ -43,6 +51,8 @@ type Config struct {
 	Committed func(Commit)
 	// Changed is called when an answer of Settled may have changed.
 	Changed func()
+	// Metrics gives what a worker last said of its training, for checkpoints that the keeper commits; nil: nothing is known.
+	Metrics func(reconcile.Key) map[string]float64
 	// Clock stamps commits.
 	Clock func() time.Time
 	Log   *slog.Logger
@@ -61,6 +71,9 @@ type Keeper struct {
 
 // New gives a keeper that watches nothing. Close ends it.
 func New(cfg Config) *Keeper {
+	if cfg.Metrics == nil {
+		cfg.Metrics = func(reconcile.Key) map[string]float64 { return nil }
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -81,7 +94,7 @@ func (k *Keeper) Watch(job Job, ended bool) {
 	defer k.mu.Unlock()
 	w := k.watches[job.Key]
 	if w == nil {
-		w = &watch{keeper: k, job: job, ended: make(chan struct{}), failed: map[string]time.Time{}}
+		w = &watch{keeper: k, job: job, ended: make(chan struct{}), reported: make(chan struct{}, 1), failed: map[string]time.Time{}}
 		k.watches[job.Key] = w
 		k.wg.Add(1)
 		go w.run(k.ctx)
@@ -90,6 +103,18 @@ func (k *Keeper) Watch(job Job, ended bool) {
 		w.over, w.endedAt = true, time.Now()
 		close(w.ended)
 		w.late = time.AfterFunc(lastLook+time.Second, func() { k.ask(w) })
+	}
+}
+
+// Reported says that a worker has committed a checkpoint by itself: older ones are removed then. It does not block. A worker that is not watched is left out.
+func (k *Keeper) Reported(key reconcile.Key) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if w := k.watches[key]; w != nil {
+		select {
+		case w.reported <- struct{}{}:
+		default: // it has not got to the last one yet
+		}
 	}
 }
 

@@ -2,6 +2,8 @@ package keeper
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,7 +71,7 @@ func (k *kept) next(t *testing.T) Commit {
 }
 
 func job(dir string, epoch uint64, keep int) Job {
-	return Job{Key: reconcile.Key{Job: 7, Epoch: epoch}, Dir: dir, Name: "job-7", Keep: keep}
+	return Job{Key: reconcile.Key{Job: 7, Epoch: epoch}, Dir: dir, Name: "job-7", Stay: Retention{Keep: keep}}
 }
 
 func TestARenameIsCommitted(t *testing.T) {
@@ -274,5 +276,65 @@ func TestACopyOfADeadWorkerIsFinished(t *testing.T) {
 	}
 	if _, err := os.Stat(images); err == nil {
 		t.Error("the shared memory is not given back")
+	}
+}
+
+// TestAReportIsCollected: what a worker has committed by itself is kept by the job's policy, and what the keeper commits has the worker's metrics.
+func TestAReportIsCollected(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	k := New(Config{
+		Committed: func(Commit) {}, Changed: func() {}, Clock: time.Now,
+		Metrics: func(reconcile.Key) map[string]float64 { return map[string]float64{"loss": 0.5, "bad": math.NaN()} },
+	})
+	t.Cleanup(k.Close)
+	j := job(dir, 1, 1)
+	j.Stay.Every, j.Stay.Best = 40, []checkpoint.Best{{Metric: "loss", Lowest: true, Count: 1}}
+	s, err := j.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Fence(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	for step, loss := range map[uint64]float64{10: 3, 20: 1, 30: 2, 40: 5, 50: 4} {
+		write(t, dir+"/tmp/model.pt", "x")
+		if _, err := s.CommitFiles(t.Context(), checkpoint.FilesCommit{Epoch: 1, Step: step, From: "tmp", Metrics: map[string]float64{"loss": loss}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.Watch(j, false)
+	k.Reported(j.Key)
+	steps := func() string {
+		refs, err := s.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, r := range refs {
+			out = append(out, fmt.Sprint(r.Step))
+		}
+		return strings.Join(out, " ")
+	}
+	await(t, func() bool { return steps() == "50 40 20" })
+	write(t, dir+"/tmp/model.pt", "y")
+	if err := os.Rename(dir+"/tmp", dir+"/step-60"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return steps() == "60 40 20" })
+	m, err := s.Load(t.Context(), checkpoint.Ref{Epoch: 1, Step: 60})
+	if err != nil || m.Metrics["loss"] != 0.5 || len(m.Metrics) != 1 {
+		t.Errorf("metrics %v, %v", m.Metrics, err)
+	}
+}
+
+func await(t *testing.T, ok func() bool) {
+	t.Helper()
+	for limit := time.After(patience); !ok(); {
+		select {
+		case <-limit:
+			t.Fatal("it does not come to it")
+		case <-time.After(time.Millisecond):
+		}
 	}
 }

@@ -16,9 +16,10 @@ import (
 
 // watch is the watch over one job.
 type watch struct {
-	keeper *Keeper
-	job    Job
-	ended  chan struct{} // closed when the job's processes are gone
+	keeper   *Keeper
+	job      Job
+	ended    chan struct{} // closed when the job's processes are gone
+	reported chan struct{} // the worker has committed a checkpoint by itself
 
 	// Guarded by Keeper.mu.
 	over    bool // ended is closed
@@ -47,6 +48,8 @@ func (w *watch) run(ctx context.Context) {
 			return
 		case <-looks:
 			w.look(ctx, false)
+		case <-w.reported:
+			w.collect(ctx)
 		case <-w.ended:
 			w.finish(ctx)
 			if w.job.Key.Rank == 0 {
@@ -63,6 +66,11 @@ func (w *watch) run(ctx context.Context) {
 				}
 			})
 			w.keeper.cfg.Changed()
+			select {
+			case <-w.reported:
+				w.collect(ctx) // nobody waits for it any more
+			default:
+			}
 			return
 		}
 	}
@@ -153,7 +161,7 @@ func (w *watch) commit(ctx context.Context, from string, step uint64, last bool)
 	}
 	var m checkpoint.Manifest
 	if err == nil {
-		m, err = store.CommitFiles(ctx, checkpoint.FilesCommit{Epoch: w.job.Key.Epoch, Step: step, From: from, SavedAt: w.keeper.cfg.Clock()})
+		m, err = store.CommitFiles(ctx, checkpoint.FilesCommit{Epoch: w.job.Key.Epoch, Step: step, From: from, SavedAt: w.keeper.cfg.Clock(), Metrics: w.metrics()})
 	}
 	if ctx.Err() != nil {
 		return
@@ -166,16 +174,7 @@ func (w *watch) commit(ctx context.Context, from string, step uint64, last bool)
 	path := filepath.Join(w.job.Dir, m.Dir)
 	w.keeper.cfg.Log.Info("checkpoint committed", w.args("step", step, "path", path, "bytes", m.Bytes(), "files", len(m.Files))...)
 	w.keeper.cfg.Committed(Commit{Key: w.job.Key, Step: step, Path: path, Bytes: m.Bytes()})
-	if w.job.Keep < 1 {
-		return
-	}
-	out, err := store.Collect(ctx, checkpoint.CollectRequest{Epoch: w.job.Key.Epoch, Keep: w.job.Keep, Now: w.keeper.cfg.Clock()})
-	if err != nil {
-		w.warn("older checkpoints are not removed", "err", err)
-	}
-	for _, s := range out.Skipped {
-		w.warn("a checkpoint is damaged", "checkpoint", s.Ref, "err", s.Err)
-	}
+	w.collect(ctx)
 }
 
 func (w *watch) warn(msg string, args ...any) { w.keeper.cfg.Log.Warn(msg, w.args(args...)...) }

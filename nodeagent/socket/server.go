@@ -34,6 +34,10 @@ type Config struct {
 	// Changed is called, without a lock held, after a worker said something that its leader should hear soon. It must
 	// not block. Progress does not call it: progress is picked up with the next report. Nil: nobody is told.
 	Changed func()
+	// Reported is called, without a lock held, after a worker has reported a checkpoint of its own. It must not block. Nil: nobody is told.
+	Reported func(reconcile.Key)
+	// Clock gives the wall clock, by which saves are due across restarts of the agent. Nil: time.Now.
+	Clock func() time.Time
 	// Logger takes what goes wrong; nil discards it.
 	Logger *slog.Logger
 }
@@ -75,6 +79,12 @@ func New(cfg Config) *Server {
 	if s.cfg.Changed == nil {
 		s.cfg.Changed = func() {}
 	}
+	if s.cfg.Reported == nil {
+		s.cfg.Reported = func(reconcile.Key) {}
+	}
+	if s.cfg.Clock == nil {
+		s.cfg.Clock = time.Now
+	}
 	s.wg.Add(1)
 	go s.flushLoop()
 	return s
@@ -92,7 +102,7 @@ func (s *Server) Track(key reconcile.Key, files Files) {
 	if err != nil {
 		s.log.Warn("what a worker said before is lost", "job", key.Job, "epoch", key.Epoch, "rank", key.Rank, "err", err)
 	}
-	e := &endpoint{server: s, key: key, files: files, notes: notes, changed: make(chan struct{})}
+	e := &endpoint{server: s, key: key, files: files, notes: notes, pace: newPace(notes, s.cfg.Clock()), changed: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.endpoints[key] == nil {

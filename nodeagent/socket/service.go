@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/gangline/gangline/nodeagent/interval"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
@@ -29,6 +30,8 @@ const (
 	shareBytes = 32
 	// maxText bounds a path, an address and a cause.
 	maxText = 4096
+	// maxSave is longer than any save takes.
+	maxSave = 30 * 24 * time.Hour
 )
 
 // endpoint is one worker's socket and what the worker said on it.
@@ -43,6 +46,7 @@ type endpoint struct {
 
 	mu      sync.Mutex
 	notes   *agentv1.WorkerStatus
+	pace    *interval.Pace
 	dirty   bool // notes are newer than the file
 	peers   []string
 	secret  []byte // of peers
@@ -130,14 +134,27 @@ func (e *endpoint) ReportCheckpoint(_ context.Context, req *agentv1.ReportCheckp
 		return nil, status.Errorf(codes.InvalidArgument, "report checkpoint: a step >= 0 and a path of at most %d bytes are needed, got step %d and %q", maxText, c.GetStep(), c.GetPath())
 	}
 	e.committed(c)
+	e.server.cfg.Reported(e.key)
 	return &agentv1.ReportCheckpointResponse{}, nil
 }
 
-// committed keeps a checkpoint if it is the newest.
+// committed keeps a checkpoint if it is the newest, with what is known of copies.
 func (e *endpoint) committed(c *agentv1.Checkpoint) {
+	c = proto.CloneOf(c)
 	e.mu.Lock()
-	if old := e.notes.GetCheckpoint(); old == nil || c.GetStep() >= old.GetStep() {
-		e.notes.Checkpoint = proto.CloneOf(c)
+	old := e.notes.GetCheckpoint()
+	if old == nil || c.GetStep() > old.GetStep() {
+		cost, took := e.pace.Saved(fromMillis(c.GetCostMs()), fromMillis(c.GetTookMs()), e.server.cfg.Clock())
+		c.CostMs, c.TookMs = ceilMillis(cost), ceilMillis(took)
+	}
+	if old == nil || c.GetStep() >= old.GetStep() {
+		if c.GetRemote() == "" {
+			c.Remote, c.RemoteStep = old.GetRemote(), old.GetRemoteStep()
+		}
+		if old.GetStep() == c.GetStep() && c.GetCostMs() == 0 {
+			c.CostMs, c.TookMs = old.GetCostMs(), old.GetTookMs()
+		}
+		e.notes.Checkpoint = c
 		e.dirty = true
 	}
 	e.mu.Unlock()
@@ -185,6 +202,14 @@ func (e *endpoint) WatchNotices(_ *agentv1.WatchNoticesRequest, stream grpc.Serv
 			return status.FromContextError(stream.Context().Err()).Err()
 		}
 	}
+}
+
+// fromMillis converts what a worker said; what cannot be is left out.
+func fromMillis(ms int64) time.Duration {
+	if ms <= 0 || ms > int64(maxSave/time.Millisecond) {
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
 }
 
 func left(deadline time.Time) int64 { return max(0, time.Until(deadline).Milliseconds()) }

@@ -56,6 +56,9 @@ type Checkpoint struct {
 	Path string
 	// Bytes is the size of all shards.
 	Bytes int64
+	// Cost is how long the save held up the training, Took how long it was until it was durable; 0: not known. The interval that a job
+	// with interval auto saves by is worked out from them.
+	Cost, Took time.Duration
 }
 
 // Notice asks the program to commit a checkpoint and exit. A later notice replaces an earlier one.
@@ -81,6 +84,7 @@ type Client struct {
 	mu       sync.Mutex
 	closed   bool
 	progress *agentv1.Progress // not yet sent, or nil
+	save     saveDue
 }
 
 // Dial returns a client for this process's environment; see FromEnv. It does not wait for the agent, which may be
@@ -187,7 +191,9 @@ func (c *Client) ReportCheckpoint(ctx context.Context, cp Checkpoint) error {
 	if c.conn == nil {
 		return nil
 	}
-	req := &agentv1.ReportCheckpointRequest{Checkpoint: &agentv1.Checkpoint{Step: cp.Step, Path: cp.Path, Bytes: cp.Bytes}}
+	req := &agentv1.ReportCheckpointRequest{Checkpoint: &agentv1.Checkpoint{
+		Step: cp.Step, Path: cp.Path, Bytes: cp.Bytes, CostMs: cp.Cost.Milliseconds(), TookMs: cp.Took.Milliseconds(),
+	}}
 	err := c.insist(ctx, func(ctx context.Context) error {
 		_, err := c.agent.ReportCheckpoint(ctx, req, grpc.WaitForReady(true))
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/socket"
 )
@@ -215,14 +216,17 @@ func TestFromEnv(t *testing.T) {
 	vars := map[string]string{
 		"GANGLINE_JOB_ID": "42", "GANGLINE_JOB_NAME": "digits", "GANGLINE_EPOCH": "3", "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8",
 		"GANGLINE_NODE_RANK": "2", "GANGLINE_NUM_NODES": "4", "GANGLINE_GPU_UUIDS": "GPU-a,GPU-b", "GANGLINE_CHECKPOINT_DIR": "/ck",
-		"GANGLINE_RESUME_FROM": "/ck/7", "GANGLINE_CHECKPOINT_KEEP": "3", "GANGLINE_AGENT_SOCKET": "/s", "GANGLINE_ARRAY_INDEX": "9",
+		"GANGLINE_RESUME_FROM": "/ck/7", "GANGLINE_CHECKPOINT_KEEP": "3", "GANGLINE_CHECKPOINT_INTERVAL": "500 steps",
+		"GANGLINE_CHECKPOINT_EVERY": "1000", "GANGLINE_CHECKPOINT_BEST": "loss:min,acc:max:2", "GANGLINE_AGENT_SOCKET": "/s", "GANGLINE_ARRAY_INDEX": "9",
 		"GANGLINE_ARRAY_JOB_ID": "33", "GANGLINE_GPU_SHARE": "0.25",
 	}
 	get := func(name string) string { return vars[name] }
 	env, err := fromEnv(get)
 	want := Environment{
 		JobID: 42, JobName: "digits", Epoch: 3, Rank: 5, LocalRank: 1, WorldSize: 8, NodeRank: 2, NumNodes: 4, GPUs: []string{"GPU-a", "GPU-b"},
-		CheckpointDir: "/ck", ResumeFrom: "/ck/7", CheckpointKeep: 3, Socket: "/s", ArrayIndex: 9,
+		CheckpointDir: "/ck", ResumeFrom: "/ck/7", CheckpointKeep: 3,
+		CheckpointInterval: "500 steps", CheckpointEvery: 1000, CheckpointBest: []checkpoint.Best{{Metric: "loss", Lowest: true, Count: 1}, {Metric: "acc", Count: 2}},
+		Socket: "/s", ArrayIndex: 9,
 		ArrayJobID: 33, GPUShare: 0.25,
 	}
 	if d := cmp.Diff(want, env); d != "" || err != nil {

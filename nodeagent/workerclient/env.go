@@ -6,6 +6,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/gangline/gangline/checkpoint"
 )
 
 // Environment is the place of this process in its job, as the agent put it into the environment. Outside Gangline it
@@ -30,6 +32,13 @@ type Environment struct {
 	ResumeFrom string
 	// CheckpointKeep is how many checkpoints to keep; 0: the program's default.
 	CheckpointKeep int
+	// CheckpointInterval is when the job is to save, as its file says: auto, a time such as 10m0s, or a number of steps such as 500 steps; "": as the
+	// program does. Client.SaveDue goes by it.
+	CheckpointInterval string
+	// CheckpointEvery keeps each checkpoint whose step is a multiple of it, beside the newest CheckpointKeep; 0: none for that.
+	CheckpointEvery uint64
+	// CheckpointBest keeps the best by these.
+	CheckpointBest []checkpoint.Best
 	// SnapshotDir is this worker's directory in shared memory, where package checkpoint/async puts copies that the agent
 	// can finish saving; "": there is none.
 	SnapshotDir string
@@ -57,11 +66,15 @@ func fromEnv(get func(string) string) (Environment, error) {
 		CheckpointDir:  get("GANGLINE_CHECKPOINT_DIR"),
 		ResumeFrom:     get("GANGLINE_RESUME_FROM"),
 		CheckpointKeep: r.integer("GANGLINE_CHECKPOINT_KEEP", 0),
-		SnapshotDir:    get("GANGLINE_SNAPSHOT_DIR"),
-		Socket:         get("GANGLINE_AGENT_SOCKET"),
-		ArrayIndex:     r.integer("GANGLINE_ARRAY_INDEX", -1),
-		ArrayJobID:     r.number("GANGLINE_ARRAY_JOB_ID", 0),
-		GPUShare:       r.share("GANGLINE_GPU_SHARE"),
+
+		CheckpointInterval: get("GANGLINE_CHECKPOINT_INTERVAL"),
+		CheckpointEvery:    r.number("GANGLINE_CHECKPOINT_EVERY", 0),
+		CheckpointBest:     r.best("GANGLINE_CHECKPOINT_BEST"),
+		SnapshotDir:        get("GANGLINE_SNAPSHOT_DIR"),
+		Socket:             get("GANGLINE_AGENT_SOCKET"),
+		ArrayIndex:         r.integer("GANGLINE_ARRAY_INDEX", -1),
+		ArrayJobID:         r.number("GANGLINE_ARRAY_JOB_ID", 0),
+		GPUShare:           r.share("GANGLINE_GPU_SHARE"),
 	}
 	if uuids := get("GANGLINE_GPU_UUIDS"); uuids != "" {
 		env.GPUs = strings.Split(uuids, ",")
@@ -99,6 +112,24 @@ func (r *reader) number(name string, missing uint64) uint64 {
 		r.errs = append(r.errs, fmt.Errorf("%s=%q is not a number >= 0", name, text))
 	}
 	return n
+}
+
+// best reads a list such as loss:min,accuracy:max:2.
+func (r *reader) best(name string) []checkpoint.Best {
+	text := r.get(name)
+	if text == "" {
+		return nil
+	}
+	var out []checkpoint.Best
+	for part := range strings.SplitSeq(text, ",") {
+		b, err := checkpoint.ParseBest(part)
+		if err != nil {
+			r.errs = append(r.errs, fmt.Errorf("%s: %w", name, err))
+			continue
+		}
+		out = append(out, b)
+	}
+	return out
 }
 
 // share reads a part of a GPU; all of it if nothing is said.

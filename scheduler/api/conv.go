@@ -34,6 +34,7 @@ func specFromProto(p *schedulerv1.JobSpec) *cluster.JobSpec {
 	for _, d := range p.GetAfter() {
 		s.After.All = append(s.After.All, dependencyFromProto(d))
 	}
+	s.Checkpoints = savingFromProto(p.GetCheckpoints())
 	for _, k := range slices.Sorted(maps.Keys(p.GetNodeSelector())) {
 		s.Selector = append(s.Selector, cluster.Label{Key: k, Value: p.GetNodeSelector()[k]})
 	}
@@ -116,6 +117,7 @@ func specToProto(s *cluster.JobSpec) *schedulerv1.JobSpec {
 	for _, e := range s.Env {
 		p.Env = append(p.Env, &schedulerv1.EnvVar{Name: e.Name, Value: e.Value})
 	}
+	p.Checkpoints = savingToProto(s.Checkpoints)
 	return p
 }
 
@@ -138,7 +140,8 @@ func jobToProto(j *cluster.Job, now cluster.Time) *schedulerv1.Job {
 	}
 	if c := j.Checkpoint; c != nil {
 		p.Checkpoint = &schedulerv1.Checkpoint{
-			Step: c.Step, Epoch: uint64(c.Epoch), Path: c.Path, RecordedUnixNs: int64(c.RecordedAt),
+			Step: c.Step, Epoch: uint64(c.Epoch), Path: c.Path, RecordedUnixNs: int64(c.RecordedAt), Bytes: c.Bytes, CostMs: c.Cost.Milliseconds(),
+			Remote: c.Remote, RemoteStep: c.RemoteStep, CoveredGpuSeconds: float64(c.Covers) / 1e6,
 		}
 	}
 	return p

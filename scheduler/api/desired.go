@@ -41,6 +41,7 @@ func assignmentToProto(in *control.Assignment) *agentv1.Assignment {
 		MasterPort: clamp32(in.MasterPort),
 		Restarts:   clamp32(in.Restarts), MaxRestarts: j.Spec.Retries,
 		CheckpointKeep: j.Spec.KeepCkpts,
+		Checkpoints:    savingFor(in),
 		ArrayJobId:     uint64(j.Array), ArrayIndex: j.ArrayIndex,
 	}
 	if in.Resume != nil {

@@ -136,6 +136,9 @@ func TestSpecRoundTrip(t *testing.T) {
 		MinGPUs: 4, GPUMilli: 500, Topology: cluster.TopologyWish{Level: "rack", Required: true},
 		Selector: []cluster.Label{{Key: "a", Value: "1"}, {Key: "b", Value: "2"}}, Tolerations: []string{"k", "k=v"},
 		Array: cluster.ArraySpec{First: 2, Last: 9, Step: 3, Parallel: 2},
+		Checkpoints: &cluster.CheckpointPolicy{
+			Interval: time.Minute, Steps: 2, Auto: true, KeepEvery: 3, KeepBest: []cluster.KeepBest{{Metric: "loss", Lowest: true, Count: 4}}, PushNth: 5,
+		},
 	}
 	if diff := cmp.Diff(want, specFromProto(specToProto(want))); diff != "" {
 		t.Errorf("spec changed on its way (-want +got):\n%s", diff)

@@ -32,7 +32,12 @@ func statusesFromProto(in []*agentv1.WorkerStatus) []control.WorkerStatus {
 			w.Progress = progressFromProto(s.GetProgress())
 		}
 		if c := s.GetCheckpoint(); c != nil && checkText("path", c.GetPath(), maxCheckpointPath) == nil {
-			w.Checkpoint = &cluster.Checkpoint{Step: c.GetStep(), Path: c.GetPath(), Bytes: c.GetBytes()}
+			w.Checkpoint = &cluster.Checkpoint{
+				Step: c.GetStep(), Path: c.GetPath(), Bytes: c.GetBytes(), Cost: atLeast0(c.GetCostMs()), Took: atLeast0(c.GetTookMs()),
+			}
+			if checkText("remote", c.GetRemote(), maxCheckpointPath) == nil {
+				w.Checkpoint.Remote, w.Checkpoint.RemoteStep = c.GetRemote(), c.GetRemoteStep()
+			}
 		}
 		out = append(out, w)
 	}

@@ -298,11 +298,24 @@ func (s *State) applyCheckpoint(c *RecordCheckpoint) Result {
 		return refuse(NotFound, "job %d does not exist", c.Job)
 	case c.Epoch != old.Epoch || old.State == Pending || old.State.Final():
 		return refuse(StaleCheckpoint, "job %d is %s in epoch %d: a checkpoint of epoch %d is not taken", c.Job, old.State, old.Epoch, c.Epoch)
-	case old.Checkpoint != nil && old.Checkpoint.Epoch == c.Epoch && old.Checkpoint.Step >= c.Step:
+	}
+	next := Checkpoint{Step: c.Step, Epoch: c.Epoch, Path: c.Path, Bytes: c.Bytes, RecordedAt: s.now, Cost: c.Cost, Took: c.Took, Covers: old.AttainedAt(s.now)}
+	if k := old.Checkpoint; k != nil {
+		if k.Epoch == c.Epoch && k.Step >= c.Step {
+			next = *k
+		} else if c.Cost == 0 {
+			next.Cost, next.Took = k.Cost, k.Took
+		}
+		next.Remote, next.RemoteStep = k.Remote, k.RemoteStep
+	}
+	if c.Remote != "" {
+		next.Remote, next.RemoteStep = c.Remote, c.RemoteStep
+	}
+	if old.Checkpoint != nil && next == *old.Checkpoint {
 		return Result{Job: old.ID}
 	}
 	j := *old
-	j.Checkpoint = &Checkpoint{Step: c.Step, Epoch: c.Epoch, Path: c.Path, Bytes: c.Bytes, RecordedAt: s.now}
+	j.Checkpoint = &next
 	return s.put(&j)
 }
 

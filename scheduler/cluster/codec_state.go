@@ -94,6 +94,9 @@ func (s *State) codeHeader(c *coder) sizes {
 	if c.version >= 3 {
 		s.codeArrays(c)
 	}
+	if c.version >= 5 {
+		s.experience.code(c)
+	}
 	return n
 }
 

@@ -36,6 +36,9 @@ func (s *JobSpec) code(c *coder) {
 		return
 	}
 	codePtr(c, &s.After, func(c *coder, a *Conditions) { codeList(c, &a.All, codeDependency) })
+	if c.version >= 5 {
+		codePtr(c, &s.Checkpoints, func(c *coder, p *CheckpointPolicy) { p.code(c) })
+	}
 }
 
 func codeDependency(c *coder, d *Dependency) {
@@ -75,6 +78,14 @@ func (k *Checkpoint) code(c *coder) {
 	c.str(&k.Path)
 	c.i64(&k.Bytes)
 	codeInt(c, &k.RecordedAt)
+	if c.version < 5 {
+		return
+	}
+	c.dur(&k.Cost)
+	c.dur(&k.Took)
+	c.str(&k.Remote)
+	c.i64(&k.RemoteStep)
+	c.i64(&k.Covers)
 }
 
 func (p *Progress) code(c *coder) {
@@ -217,6 +228,9 @@ func (n *Node) code(c *coder) {
 		codeInt(c, &d.Since)
 		codeInt(c, &d.Deadline)
 	})
+	if c.version >= 5 {
+		n.Experience.code(c)
+	}
 }
 
 func (r *Request) code(c *coder) {
@@ -309,6 +323,13 @@ func (m *RecordCheckpoint) code(c *coder) {
 	c.i64(&m.Step)
 	c.str(&m.Path)
 	c.i64(&m.Bytes)
+	if c.version < 5 {
+		return
+	}
+	c.dur(&m.Cost)
+	c.dur(&m.Took)
+	c.str(&m.Remote)
+	c.i64(&m.RemoteStep)
 }
 
 func (m *ForgetJobs) code(c *coder) {

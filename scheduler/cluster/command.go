@@ -126,6 +126,10 @@ type RecordCheckpoint struct {
 	Step  int64
 	Path  string
 	Bytes int64
+
+	Cost, Took time.Duration // see Checkpoint
+	Remote     string
+	RemoteStep int64
 }
 
 // ForgetJobs drops final jobs from the state, oldest first (history is bounded).

@@ -102,6 +102,11 @@ type Checkpoint struct {
 	Path       string
 	Bytes      int64
 	RecordedAt Time
+	Cost       time.Duration // how long the save held up the training, as measured; 0: not known
+	Took       time.Duration // from its start until it was durable; 0: not known
+	Remote     string        // newest copy in the object store, an address; empty: none
+	RemoteStep int64         // of that copy
+	Covers     int64         // what the job had attained when it was recorded, milli-GPU-milliseconds
 }
 
 // Metric is one named number that a worker reported.

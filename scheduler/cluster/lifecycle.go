@@ -102,12 +102,15 @@ func (s *State) release(j *Job) []Change {
 			continue
 		}
 		n = s.ownNode(n)
+		held := 0
 		for i := range n.GPUs {
 			if g := &n.GPUs[i]; g.letGo(j.ID) {
 				n.CPUUsed -= j.Spec.CPUPerGPU
 				n.MemUsed -= j.Spec.MemPerGPU
+				held++
 			}
 		}
+		s.learn(j, n, held)
 		if slices.ContainsFunc(n.GPUs, missing) {
 			next := *n // its GPUs are others now: to be seen as a new version
 			next.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), missing)

@@ -164,6 +164,7 @@ type Node struct {
 	Stale        []WorkerRef
 	RegisteredAt Time
 	ChangedAt    Time
+	Experience   Experience // since it registered first
 
 	by *owner // who may edit who holds its GPUs
 }

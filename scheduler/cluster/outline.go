@@ -54,7 +54,7 @@ func (j *Job) outline(spec *JobSpec) *Job {
 	o.Reason, o.StopReason = outlined, ""
 	if c := j.Checkpoint; c != nil {
 		bare := *c
-		bare.Path = ""
+		bare.Path, bare.Remote = "", ""
 		o.Checkpoint = &bare
 	}
 	o.Workers = append([]Worker(nil), j.Workers...)

@@ -79,7 +79,8 @@ type JobSpec struct {
 	Selector    []Label  // labels that each node must have
 	Tolerations []string // taints that it bears, each "key" or "key=value"
 	Array       ArraySpec
-	After       *Conditions // nil: it need not wait for other jobs. A pointer: few jobs have any, and a hundred thousand may wait
+	After       *Conditions       // nil: it need not wait for other jobs. A pointer: few jobs have any, and a hundred thousand may wait
+	Checkpoints *CheckpointPolicy // nil: the program decides when it saves, and only KeepCkpts holds
 }
 
 // TopologyWish asks for a gang within one domain of a level, such as one rack.
@@ -257,6 +258,9 @@ func (s *JobSpec) validateResources() error {
 	}
 	if s.KeepCkpts < 0 {
 		bad("checkpoint.keep: %d is negative", s.KeepCkpts)
+	}
+	if err := s.Checkpoints.validate(s.KeepCkpts); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -6,7 +6,7 @@ import (
 
 // Version is the newest encoding of commands and state that this release
 // knows. A server proposes only what the cluster's version allows.
-const Version uint32 = 4
+const Version uint32 = 5
 
 // State is everything that the servers agree on. The zero State is empty and
 // ready. One goroutine owns a State and calls Apply and Snapshot; the
@@ -28,6 +28,8 @@ type State struct {
 	moves     []Time                      // when jobs were last asked to move elsewhere, the latest hour
 	policy    *Policy                     // nil: DefaultPolicy
 	policyAt  uint64                      // index of the command that set it
+
+	experience Experience // of all nodes
 
 	// Derived from the above by putJob, putNode and putRequest; never encoded.
 	pending   btree.Map[JobID, *Job]

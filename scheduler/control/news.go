@@ -118,11 +118,13 @@ func newCheckpoints(s *cluster.State, node cluster.NodeID, workers []WorkerStatu
 			continue
 		}
 		j := s.Job(k.Job)
-		if old := j.Checkpoint; old != nil && old.Epoch == j.Epoch && old.Step >= c.Step {
+		if old := j.Checkpoint; old != nil && old.Epoch == j.Epoch && old.Step >= c.Step && (c.Remote == "" || c.Remote == old.Remote) {
 			continue
 		}
 		if have := newest[j.ID]; have == nil || have.Step < c.Step {
-			newest[j.ID] = &cluster.RecordCheckpoint{Job: j.ID, Epoch: j.Epoch, Step: c.Step, Path: c.Path, Bytes: c.Bytes}
+			newest[j.ID] = &cluster.RecordCheckpoint{
+				Job: j.ID, Epoch: j.Epoch, Step: c.Step, Path: c.Path, Bytes: c.Bytes, Cost: c.Cost, Took: c.Took, Remote: c.Remote, RemoteStep: c.RemoteStep,
+			}
 		}
 	}
 	var cmds []cluster.Command

@@ -30,6 +30,7 @@ type Assignment struct {
 	Restarts   int                 // launches before this one
 	Resume     *cluster.Checkpoint // to go on from, nil: none; not to be edited
 	Stop       *Stop               // how the workers are to stop, nil: they are not
+	All, Gang  cluster.Experience  // of all nodes, and of the gang's: for jobs that save by it, else zero
 }
 
 // AssignedWorker is one worker of an assignment.
@@ -123,6 +124,9 @@ func assignment(s *cluster.State, j *cluster.Job, node cluster.NodeID) Assignmen
 	for i, id := range j.NodeRanks {
 		a.Nodes[i].Host = hostOf(s, id)
 		places[id] = &a.Nodes[i]
+	}
+	if p := j.Spec.Checkpoints; p != nil && p.Auto {
+		a.All, a.Gang = s.Experience(), s.ExperienceOf(j)
 	}
 	local := 0
 	for i := range j.Workers {

@@ -48,7 +48,7 @@ func Fields() []Field {
 		{"preemptible", "whether the scheduler may evict it so that another can start (default false)", scalar(setPreemptible), true},
 		{"warn", "time from the warning signal (SIGUSR1) to SIGTERM when it is stopped (default 30s)", duration(func(s *schedulerv1.JobSpec, ms int64) { s.WarnMs = &ms }), true},
 		{"grace", "time from SIGTERM to SIGKILL when it is stopped (default 10s)", duration(func(s *schedulerv1.JobSpec, ms int64) { s.GraceMs = &ms }), true},
-		{"checkpoint", "checkpoints: {keep: N}, how many to keep (default 3)", setCheckpoint, false},
+		{"checkpoint", "when to save and what to keep, such as interval=auto,keep=3,every=1000,best=loss:min,push=all (default: as the program does)", setCheckpoint, true},
 	}
 }
 
@@ -216,20 +216,4 @@ func SetEnv(s *schedulerv1.JobSpec, pair string) error {
 func setVar(s *schedulerv1.JobSpec, name, value string) {
 	s.Env = slices.DeleteFunc(s.Env, func(e *schedulerv1.EnvVar) bool { return e.GetName() == name })
 	s.Env = append(s.Env, &schedulerv1.EnvVar{Name: name, Value: value})
-}
-
-func setCheckpoint(s *schedulerv1.JobSpec, n *yaml.Node) error {
-	if n.Kind != yaml.MappingNode {
-		return yamlfile.At(n, "expected {keep: N}, not a %s", yamlfile.Kind(n))
-	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], n.Content[i+1]
-		if k.Value != "keep" {
-			return yamlfile.At(k, "unknown field %q of checkpoint: allowed is keep", k.Value)
-		}
-		if err := integer(func(s *schedulerv1.JobSpec) *int32 { return &s.CheckpointKeep })(s, v); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -103,6 +103,14 @@ func TestShortForms(t *testing.T) {
 		"after: notok:7, each:9": {After: []*schedulerv1.Dependency{
 			{Job: 7, Condition: schedulerv1.Condition_CONDITION_NOT_OK}, {Job: 9, Condition: schedulerv1.Condition_CONDITION_OK, Each: true},
 		}},
+		"checkpoint: {interval: auto}":                  {Checkpoints: &schedulerv1.CheckpointPolicy{IntervalAuto: true}},
+		"checkpoint: {interval: 10m, keep: 2, push: 5}": {CheckpointKeep: 2, Checkpoints: &schedulerv1.CheckpointPolicy{IntervalMs: 600_000, PushNth: 5}},
+		"checkpoint: {keep: 2, every: 1000, best: [loss:min, acc:max:2]}": {CheckpointKeep: 2, Checkpoints: &schedulerv1.CheckpointPolicy{
+			KeepEvery: 1000, KeepBest: []*schedulerv1.KeepBest{{Metric: "loss", Lowest: true, Count: 1}, {Metric: "acc", Count: 2}},
+		}},
+		"checkpoint: interval=500 steps,keep=2,best=loss:min,best=acc:max,push=all": {CheckpointKeep: 2, Checkpoints: &schedulerv1.CheckpointPolicy{
+			IntervalSteps: 500, PushNth: 1, KeepBest: []*schedulerv1.KeepBest{{Metric: "loss", Lowest: true, Count: 1}, {Metric: "acc", Count: 1}},
+		}},
 		"array: 0-3":   {Array: &schedulerv1.ArraySpec{Last: 3, Step: 1}},
 		"array: 7":     {Array: &schedulerv1.ArraySpec{First: 7, Last: 7, Step: 1}},
 		"array: 1-9%2": {Array: &schedulerv1.ArraySpec{First: 1, Last: 9, Step: 1, Parallel: 2}},
@@ -163,7 +171,14 @@ func TestErrors(t *testing.T) {
 		"launch: both\n":                      `allowed are per-gpu and per-node`,
 		"gpus: 1\ngpus: 2\n":                  `gangline`, // replaced below: YAML itself may refuse duplicate keys
 		"priority: 101\n":                     `"101" is not a whole number in 0..100`,
-		"checkpoint: {every: 5}\n":            `unknown field "every" of checkpoint: allowed is keep`,
+		"checkpoint: {evry: 5}\n":             `unknown field "evry"`,
+		"checkpoint: {keep: 1, keep: 2}\n":    `"keep" is given twice`,
+		"checkpoint: {interval: often}\n":     `checkpoint: interval: "often" is neither auto, nor a time such as 10m`,
+		"checkpoint: {interval: 0 steps}\n":   `interval: "0 steps" is not a number of steps`,
+		"checkpoint: {best: loss}\n":          `best: "loss" is not like loss:min`,
+		"checkpoint: {push: 0}\n":             `push: "0" is neither all`,
+		"checkpoint: {every: [1]}\n":          `expected one value, not a list`,
+		"checkpoint: 3\n":                     `"3" is not of the form NAME=VALUE`,
 		"- a\n":                               `not a job file`,
 		"gpus: [1\n":                          `not valid YAML`,
 		"command: [a]\nscript: b\n":           `either command or script`,

@@ -712,8 +712,12 @@ type WorkerStatus struct {
 	Stopped bool `protobuf:"varint,13,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	// Random bytes of this worker's agent: the secret of the gang is made of those of all ranks.
 	RendezvousShare []byte `protobuf:"bytes,14,opt,name=rendezvous_share,json=rendezvousShare,proto3" json:"rendezvous_share,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// When the agent last told the worker that a save is due, by the agent's clock, Unix milliseconds; 0: never. In notes only.
+	SaveDueUnixMs int64 `protobuf:"varint,15,opt,name=save_due_unix_ms,json=saveDueUnixMs,proto3" json:"save_due_unix_ms,omitempty"`
+	// Training step for which it told so. In notes only.
+	SaveDueStep   int64 `protobuf:"varint,16,opt,name=save_due_step,json=saveDueStep,proto3" json:"save_due_step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerStatus) Reset() {
@@ -844,6 +848,20 @@ func (x *WorkerStatus) GetRendezvousShare() []byte {
 	return nil
 }
 
+func (x *WorkerStatus) GetSaveDueUnixMs() int64 {
+	if x != nil {
+		return x.SaveDueUnixMs
+	}
+	return 0
+}
+
+func (x *WorkerStatus) GetSaveDueStep() int64 {
+	if x != nil {
+		return x.SaveDueStep
+	}
+	return 0
+}
+
 // Checkpoint is a committed checkpoint.
 type Checkpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -852,7 +870,15 @@ type Checkpoint struct {
 	// Directory on the shared storage.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// Size of all shards in bytes.
-	Bytes         int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// How long the save held up the training, milliseconds; 0: not known.
+	CostMs int64 `protobuf:"varint,4,opt,name=cost_ms,json=costMs,proto3" json:"cost_ms,omitempty"`
+	// From the start of the save until it was durable, milliseconds; 0: not known.
+	TookMs int64 `protobuf:"varint,5,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	// Newest copy in the object store, as an address; empty: none.
+	Remote string `protobuf:"bytes,6,opt,name=remote,proto3" json:"remote,omitempty"`
+	// Training step of that copy.
+	RemoteStep    int64 `protobuf:"varint,7,opt,name=remote_step,json=remoteStep,proto3" json:"remote_step,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -904,6 +930,34 @@ func (x *Checkpoint) GetPath() string {
 func (x *Checkpoint) GetBytes() int64 {
 	if x != nil {
 		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetCostMs() int64 {
+	if x != nil {
+		return x.CostMs
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
+}
+
+func (x *Checkpoint) GetRemoteStep() int64 {
+	if x != nil {
+		return x.RemoteStep
 	}
 	return 0
 }
@@ -1377,7 +1431,9 @@ type Assignment struct {
 	// The job's index in its array.
 	ArrayIndex int32 `protobuf:"varint,22,opt,name=array_index,json=arrayIndex,proto3" json:"array_index,omitempty"`
 	// What only the ranks of this epoch know, made of all their shares; set with peers. Empty if an agent of an older release gave no share.
-	RingSecret    []byte `protobuf:"bytes,23,opt,name=ring_secret,json=ringSecret,proto3" json:"ring_secret,omitempty"`
+	RingSecret []byte `protobuf:"bytes,23,opt,name=ring_secret,json=ringSecret,proto3" json:"ring_secret,omitempty"`
+	// When the job saves and which checkpoints stay, beside checkpoint_keep; unset: the program decides.
+	Checkpoints   *CheckpointPolicy `protobuf:"bytes,24,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1573,6 +1629,187 @@ func (x *Assignment) GetRingSecret() []byte {
 	return nil
 }
 
+func (x *Assignment) GetCheckpoints() *CheckpointPolicy {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+// CheckpointPolicy is when a job saves, which of its checkpoints stay, and what the scheduler knows for it. At most one of the
+// three intervals is set.
+type CheckpointPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Time between the starts of two saves, milliseconds; 0: not by time.
+	IntervalMs int64 `protobuf:"varint,1,opt,name=interval_ms,json=intervalMs,proto3" json:"interval_ms,omitempty"`
+	// Training steps between two saves; 0: not by steps.
+	IntervalSteps int64 `protobuf:"varint,2,opt,name=interval_steps,json=intervalSteps,proto3" json:"interval_steps,omitempty"`
+	// By what a save costs and how often the job's nodes fail.
+	IntervalAuto bool `protobuf:"varint,3,opt,name=interval_auto,json=intervalAuto,proto3" json:"interval_auto,omitempty"`
+	// Checkpoints whose step is a multiple of this stay; 0: none for that.
+	KeepEvery int64 `protobuf:"varint,4,opt,name=keep_every,json=keepEvery,proto3" json:"keep_every,omitempty"`
+	// The best by these metrics stay.
+	KeepBest []*KeepBest `protobuf:"bytes,5,rep,name=keep_best,json=keepBest,proto3" json:"keep_best,omitempty"`
+	// Agents copy each n-th to the object store; 0: none, 1: each.
+	PushNth int32 `protobuf:"varint,6,opt,name=push_nth,json=pushNth,proto3" json:"push_nth,omitempty"`
+	// How long the gang runs on average until a failure stops it, milliseconds; in steps of a few percent.
+	BetweenFailuresMs int64 `protobuf:"varint,7,opt,name=between_failures_ms,json=betweenFailuresMs,proto3" json:"between_failures_ms,omitempty"`
+	// How long the job's last known save held up the training, milliseconds; 0: not known.
+	CostMs        int64 `protobuf:"varint,8,opt,name=cost_ms,json=costMs,proto3" json:"cost_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointPolicy) Reset() {
+	*x = CheckpointPolicy{}
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointPolicy) ProtoMessage() {}
+
+func (x *CheckpointPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointPolicy.ProtoReflect.Descriptor instead.
+func (*CheckpointPolicy) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CheckpointPolicy) GetIntervalMs() int64 {
+	if x != nil {
+		return x.IntervalMs
+	}
+	return 0
+}
+
+func (x *CheckpointPolicy) GetIntervalSteps() int64 {
+	if x != nil {
+		return x.IntervalSteps
+	}
+	return 0
+}
+
+func (x *CheckpointPolicy) GetIntervalAuto() bool {
+	if x != nil {
+		return x.IntervalAuto
+	}
+	return false
+}
+
+func (x *CheckpointPolicy) GetKeepEvery() int64 {
+	if x != nil {
+		return x.KeepEvery
+	}
+	return 0
+}
+
+func (x *CheckpointPolicy) GetKeepBest() []*KeepBest {
+	if x != nil {
+		return x.KeepBest
+	}
+	return nil
+}
+
+func (x *CheckpointPolicy) GetPushNth() int32 {
+	if x != nil {
+		return x.PushNth
+	}
+	return 0
+}
+
+func (x *CheckpointPolicy) GetBetweenFailuresMs() int64 {
+	if x != nil {
+		return x.BetweenFailuresMs
+	}
+	return 0
+}
+
+func (x *CheckpointPolicy) GetCostMs() int64 {
+	if x != nil {
+		return x.CostMs
+	}
+	return 0
+}
+
+// KeepBest says by which metric how many checkpoints stay.
+type KeepBest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the metric.
+	Metric string `protobuf:"bytes,1,opt,name=metric,proto3" json:"metric,omitempty"`
+	// The lowest values are the best ones, as of a loss.
+	Lowest bool `protobuf:"varint,2,opt,name=lowest,proto3" json:"lowest,omitempty"`
+	// How many stay, at least 1.
+	Count         int32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepBest) Reset() {
+	*x = KeepBest{}
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepBest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepBest) ProtoMessage() {}
+
+func (x *KeepBest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepBest.ProtoReflect.Descriptor instead.
+func (*KeepBest) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *KeepBest) GetMetric() string {
+	if x != nil {
+		return x.Metric
+	}
+	return ""
+}
+
+func (x *KeepBest) GetLowest() bool {
+	if x != nil {
+		return x.Lowest
+	}
+	return false
+}
+
+func (x *KeepBest) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // AssignedWorker is one worker of an assignment.
 type AssignedWorker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1590,7 +1827,7 @@ type AssignedWorker struct {
 
 func (x *AssignedWorker) Reset() {
 	*x = AssignedWorker{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1839,7 @@ func (x *AssignedWorker) String() string {
 func (*AssignedWorker) ProtoMessage() {}
 
 func (x *AssignedWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1852,7 @@ func (x *AssignedWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedWorker.ProtoReflect.Descriptor instead.
 func (*AssignedWorker) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AssignedWorker) GetRank() int32 {
@@ -1661,7 +1898,7 @@ type GangNode struct {
 
 func (x *GangNode) Reset() {
 	*x = GangNode{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1910,7 @@ func (x *GangNode) String() string {
 func (*GangNode) ProtoMessage() {}
 
 func (x *GangNode) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1923,7 @@ func (x *GangNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GangNode.ProtoReflect.Descriptor instead.
 func (*GangNode) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GangNode) GetHost() string {
@@ -1725,7 +1962,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1974,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1987,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Stop) GetReason() string {
@@ -1791,7 +2028,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +2040,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +2053,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadLogsRequest) GetKey() *WorkerKey {
@@ -1858,7 +2095,7 @@ type ReadLogsResponse struct {
 
 func (x *ReadLogsResponse) Reset() {
 	*x = ReadLogsResponse{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +2107,7 @@ func (x *ReadLogsResponse) String() string {
 func (*ReadLogsResponse) ProtoMessage() {}
 
 func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +2120,7 @@ func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReadLogsResponse) GetData() []byte {
@@ -1948,7 +2185,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xa4\x04\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xf1\x04\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -1966,12 +2203,19 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\bprogress\x18\v \x01(\v2\x1b.gangline.agent.v1.ProgressR\bprogress\x12\x1b\n" +
 	"\tpeer_lost\x18\f \x01(\bR\bpeerLost\x12\x18\n" +
 	"\astopped\x18\r \x01(\bR\astopped\x12)\n" +
-	"\x10rendezvous_share\x18\x0e \x01(\fR\x0frendezvousShare\"J\n" +
+	"\x10rendezvous_share\x18\x0e \x01(\fR\x0frendezvousShare\x12'\n" +
+	"\x10save_due_unix_ms\x18\x0f \x01(\x03R\rsaveDueUnixMs\x12\"\n" +
+	"\rsave_due_step\x18\x10 \x01(\x03R\vsaveDueStep\"\xb5\x01\n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\"\xde\x01\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x17\n" +
+	"\acost_ms\x18\x04 \x01(\x03R\x06costMs\x12\x17\n" +
+	"\atook_ms\x18\x05 \x01(\x03R\x06tookMs\x12\x16\n" +
+	"\x06remote\x18\x06 \x01(\tR\x06remote\x12\x1f\n" +
+	"\vremote_step\x18\a \x01(\x03R\n" +
+	"remoteStep\"\xde\x01\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x1f\n" +
 	"\vtotal_steps\x18\x02 \x01(\x03R\n" +
@@ -2002,7 +2246,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\aDesired\x12.\n" +
 	"\x05fence\x18\x01 \x01(\v2\x18.gangline.agent.v1.FenceR\x05fence\x12?\n" +
 	"\vassignments\x18\x02 \x03(\v2\x1d.gangline.agent.v1.AssignmentR\vassignments\x12@\n" +
-	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\"\xb4\x06\n" +
+	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\"\xfb\x06\n" +
 	"\n" +
 	"Assignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
@@ -2034,10 +2278,26 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\varray_index\x18\x16 \x01(\x05R\n" +
 	"arrayIndex\x12\x1f\n" +
 	"\vring_secret\x18\x17 \x01(\fR\n" +
-	"ringSecret\x1a6\n" +
+	"ringSecret\x12E\n" +
+	"\vcheckpoints\x18\x18 \x01(\v2#.gangline.agent.v1.CheckpointPolicyR\vcheckpoints\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"}\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbc\x02\n" +
+	"\x10CheckpointPolicy\x12\x1f\n" +
+	"\vinterval_ms\x18\x01 \x01(\x03R\n" +
+	"intervalMs\x12%\n" +
+	"\x0einterval_steps\x18\x02 \x01(\x03R\rintervalSteps\x12#\n" +
+	"\rinterval_auto\x18\x03 \x01(\bR\fintervalAuto\x12\x1d\n" +
+	"\n" +
+	"keep_every\x18\x04 \x01(\x03R\tkeepEvery\x128\n" +
+	"\tkeep_best\x18\x05 \x03(\v2\x1b.gangline.agent.v1.KeepBestR\bkeepBest\x12\x19\n" +
+	"\bpush_nth\x18\x06 \x01(\x05R\apushNth\x12.\n" +
+	"\x13between_failures_ms\x18\a \x01(\x03R\x11betweenFailuresMs\x12\x17\n" +
+	"\acost_ms\x18\b \x01(\x03R\x06costMs\"P\n" +
+	"\bKeepBest\x12\x16\n" +
+	"\x06metric\x18\x01 \x01(\tR\x06metric\x12\x16\n" +
+	"\x06lowest\x18\x02 \x01(\bR\x06lowest\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x05R\x05count\"}\n" +
 	"\x0eAssignedWorker\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x1d\n" +
 	"\n" +
@@ -2083,7 +2343,7 @@ func file_gangline_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_gangline_agent_v1_agent_proto_goTypes = []any{
 	(WorkerState)(0),         // 0: gangline.agent.v1.WorkerState
 	(*ConnectRequest)(nil),   // 1: gangline.agent.v1.ConnectRequest
@@ -2102,15 +2362,17 @@ var file_gangline_agent_v1_agent_proto_goTypes = []any{
 	(*Redirect)(nil),         // 14: gangline.agent.v1.Redirect
 	(*Desired)(nil),          // 15: gangline.agent.v1.Desired
 	(*Assignment)(nil),       // 16: gangline.agent.v1.Assignment
-	(*AssignedWorker)(nil),   // 17: gangline.agent.v1.AssignedWorker
-	(*GangNode)(nil),         // 18: gangline.agent.v1.GangNode
-	(*Stop)(nil),             // 19: gangline.agent.v1.Stop
-	(*ReadLogsRequest)(nil),  // 20: gangline.agent.v1.ReadLogsRequest
-	(*ReadLogsResponse)(nil), // 21: gangline.agent.v1.ReadLogsResponse
-	nil,                      // 22: gangline.agent.v1.Hello.LabelsEntry
-	nil,                      // 23: gangline.agent.v1.Hello.TaintsEntry
-	nil,                      // 24: gangline.agent.v1.Progress.MetricsEntry
-	nil,                      // 25: gangline.agent.v1.Assignment.EnvEntry
+	(*CheckpointPolicy)(nil), // 17: gangline.agent.v1.CheckpointPolicy
+	(*KeepBest)(nil),         // 18: gangline.agent.v1.KeepBest
+	(*AssignedWorker)(nil),   // 19: gangline.agent.v1.AssignedWorker
+	(*GangNode)(nil),         // 20: gangline.agent.v1.GangNode
+	(*Stop)(nil),             // 21: gangline.agent.v1.Stop
+	(*ReadLogsRequest)(nil),  // 22: gangline.agent.v1.ReadLogsRequest
+	(*ReadLogsResponse)(nil), // 23: gangline.agent.v1.ReadLogsResponse
+	nil,                      // 24: gangline.agent.v1.Hello.LabelsEntry
+	nil,                      // 25: gangline.agent.v1.Hello.TaintsEntry
+	nil,                      // 26: gangline.agent.v1.Progress.MetricsEntry
+	nil,                      // 27: gangline.agent.v1.Assignment.EnvEntry
 }
 var file_gangline_agent_v1_agent_proto_depIdxs = []int32{
 	4,  // 0: gangline.agent.v1.ConnectRequest.hello:type_name -> gangline.agent.v1.Hello
@@ -2120,34 +2382,36 @@ var file_gangline_agent_v1_agent_proto_depIdxs = []int32{
 	15, // 4: gangline.agent.v1.ConnectResponse.desired:type_name -> gangline.agent.v1.Desired
 	14, // 5: gangline.agent.v1.ConnectResponse.redirect:type_name -> gangline.agent.v1.Redirect
 	3,  // 6: gangline.agent.v1.Hello.gpus:type_name -> gangline.agent.v1.GPU
-	22, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
+	24, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
 	5,  // 8: gangline.agent.v1.Hello.fence:type_name -> gangline.agent.v1.Fence
 	7,  // 9: gangline.agent.v1.Hello.workers:type_name -> gangline.agent.v1.WorkerStatus
-	23, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
+	25, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
 	6,  // 11: gangline.agent.v1.WorkerStatus.key:type_name -> gangline.agent.v1.WorkerKey
 	0,  // 12: gangline.agent.v1.WorkerStatus.state:type_name -> gangline.agent.v1.WorkerState
 	8,  // 13: gangline.agent.v1.WorkerStatus.checkpoint:type_name -> gangline.agent.v1.Checkpoint
 	9,  // 14: gangline.agent.v1.WorkerStatus.progress:type_name -> gangline.agent.v1.Progress
-	24, // 15: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
+	26, // 15: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
 	11, // 16: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
 	7,  // 17: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
 	5,  // 18: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
 	16, // 19: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
 	6,  // 20: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
-	17, // 21: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
-	18, // 22: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
-	25, // 23: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
-	19, // 24: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
-	6,  // 25: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
-	1,  // 26: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
-	20, // 27: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
-	2,  // 28: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
-	21, // 29: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
-	28, // [28:30] is the sub-list for method output_type
-	26, // [26:28] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	19, // 21: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
+	20, // 22: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
+	27, // 23: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
+	21, // 24: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
+	17, // 25: gangline.agent.v1.Assignment.checkpoints:type_name -> gangline.agent.v1.CheckpointPolicy
+	18, // 26: gangline.agent.v1.CheckpointPolicy.keep_best:type_name -> gangline.agent.v1.KeepBest
+	6,  // 27: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
+	1,  // 28: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
+	22, // 29: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
+	2,  // 30: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
+	23, // 31: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
+	30, // [30:32] is the sub-list for method output_type
+	28, // [28:30] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_gangline_agent_v1_agent_proto_init() }
@@ -2172,7 +2436,7 @@ func file_gangline_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_agent_v1_agent_proto_rawDesc), len(file_gangline_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

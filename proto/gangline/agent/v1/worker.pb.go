@@ -318,6 +318,143 @@ func (*ReportCheckpointResponse) Descriptor() ([]byte, []int) {
 	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{5}
 }
 
+// SaveDueRequest says where the training is.
+type SaveDueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Training steps done, counted from the start of the job.
+	Step          int64 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveDueRequest) Reset() {
+	*x = SaveDueRequest{}
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveDueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveDueRequest) ProtoMessage() {}
+
+func (x *SaveDueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveDueRequest.ProtoReflect.Descriptor instead.
+func (*SaveDueRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SaveDueRequest) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+// SaveDueResponse is the answer.
+type SaveDueResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Save now. Told once: the next save is due an interval later, whether this one succeeds or not.
+	Due bool `protobuf:"varint,1,opt,name=due,proto3" json:"due,omitempty"`
+	// Before so many milliseconds have passed no save is due by time; 0: do not reckon with it.
+	WaitMs int64 `protobuf:"varint,2,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	// Before this step no save is due by steps; 0: do not reckon with it.
+	WaitStep int64 `protobuf:"varint,3,opt,name=wait_step,json=waitStep,proto3" json:"wait_step,omitempty"`
+	// The interval in force, milliseconds; 0: not by time.
+	IntervalMs int64 `protobuf:"varint,4,opt,name=interval_ms,json=intervalMs,proto3" json:"interval_ms,omitempty"`
+	// The interval in force, steps; 0: not by steps. With neither the job leaves it to the program.
+	IntervalSteps int64 `protobuf:"varint,5,opt,name=interval_steps,json=intervalSteps,proto3" json:"interval_steps,omitempty"`
+	// Why the interval is what it is, a sentence for people.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveDueResponse) Reset() {
+	*x = SaveDueResponse{}
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveDueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveDueResponse) ProtoMessage() {}
+
+func (x *SaveDueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveDueResponse.ProtoReflect.Descriptor instead.
+func (*SaveDueResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SaveDueResponse) GetDue() bool {
+	if x != nil {
+		return x.Due
+	}
+	return false
+}
+
+func (x *SaveDueResponse) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+func (x *SaveDueResponse) GetWaitStep() int64 {
+	if x != nil {
+		return x.WaitStep
+	}
+	return 0
+}
+
+func (x *SaveDueResponse) GetIntervalMs() int64 {
+	if x != nil {
+		return x.IntervalMs
+	}
+	return 0
+}
+
+func (x *SaveDueResponse) GetIntervalSteps() int64 {
+	if x != nil {
+		return x.IntervalSteps
+	}
+	return 0
+}
+
+func (x *SaveDueResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // ReportPeerLostRequest names the lost rank.
 type ReportPeerLostRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -331,7 +468,7 @@ type ReportPeerLostRequest struct {
 
 func (x *ReportPeerLostRequest) Reset() {
 	*x = ReportPeerLostRequest{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[6]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -343,7 +480,7 @@ func (x *ReportPeerLostRequest) String() string {
 func (*ReportPeerLostRequest) ProtoMessage() {}
 
 func (x *ReportPeerLostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[6]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -356,7 +493,7 @@ func (x *ReportPeerLostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportPeerLostRequest.ProtoReflect.Descriptor instead.
 func (*ReportPeerLostRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{6}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReportPeerLostRequest) GetRank() int32 {
@@ -382,7 +519,7 @@ type ReportPeerLostResponse struct {
 
 func (x *ReportPeerLostResponse) Reset() {
 	*x = ReportPeerLostResponse{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[7]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +531,7 @@ func (x *ReportPeerLostResponse) String() string {
 func (*ReportPeerLostResponse) ProtoMessage() {}
 
 func (x *ReportPeerLostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[7]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +544,7 @@ func (x *ReportPeerLostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportPeerLostResponse.ProtoReflect.Descriptor instead.
 func (*ReportPeerLostResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{7}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{9}
 }
 
 // WatchNoticesRequest is empty.
@@ -419,7 +556,7 @@ type WatchNoticesRequest struct {
 
 func (x *WatchNoticesRequest) Reset() {
 	*x = WatchNoticesRequest{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +568,7 @@ func (x *WatchNoticesRequest) String() string {
 func (*WatchNoticesRequest) ProtoMessage() {}
 
 func (x *WatchNoticesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +581,7 @@ func (x *WatchNoticesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchNoticesRequest.ProtoReflect.Descriptor instead.
 func (*WatchNoticesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{8}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{10}
 }
 
 // WatchNoticesResponse is one notice.
@@ -462,7 +599,7 @@ type WatchNoticesResponse struct {
 
 func (x *WatchNoticesResponse) Reset() {
 	*x = WatchNoticesResponse{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +611,7 @@ func (x *WatchNoticesResponse) String() string {
 func (*WatchNoticesResponse) ProtoMessage() {}
 
 func (x *WatchNoticesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +624,7 @@ func (x *WatchNoticesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchNoticesResponse.ProtoReflect.Descriptor instead.
 func (*WatchNoticesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{9}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchNoticesResponse) GetNotice() isWatchNoticesResponse_Notice {
@@ -532,7 +669,7 @@ type StopNotice struct {
 
 func (x *StopNotice) Reset() {
 	*x = StopNotice{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +681,7 @@ func (x *StopNotice) String() string {
 func (*StopNotice) ProtoMessage() {}
 
 func (x *StopNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +694,7 @@ func (x *StopNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopNotice.ProtoReflect.Descriptor instead.
 func (*StopNotice) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StopNotice) GetReason() string {
@@ -601,7 +738,17 @@ const file_gangline_agent_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\v2\x1d.gangline.agent.v1.CheckpointR\n" +
 	"checkpoint\"\x1a\n" +
-	"\x18ReportCheckpointResponse\"A\n" +
+	"\x18ReportCheckpointResponse\"$\n" +
+	"\x0eSaveDueRequest\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\x03R\x04step\"\xb9\x01\n" +
+	"\x0fSaveDueResponse\x12\x10\n" +
+	"\x03due\x18\x01 \x01(\bR\x03due\x12\x17\n" +
+	"\await_ms\x18\x02 \x01(\x03R\x06waitMs\x12\x1b\n" +
+	"\twait_step\x18\x03 \x01(\x03R\bwaitStep\x12\x1f\n" +
+	"\vinterval_ms\x18\x04 \x01(\x03R\n" +
+	"intervalMs\x12%\n" +
+	"\x0einterval_steps\x18\x05 \x01(\x03R\rintervalSteps\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"A\n" +
 	"\x15ReportPeerLostRequest\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\"\x18\n" +
@@ -615,12 +762,13 @@ const file_gangline_agent_v1_worker_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12&\n" +
 	"\x0fterminate_in_ms\x18\x02 \x01(\x03R\rterminateInMs\x12\x1c\n" +
 	"\n" +
-	"kill_in_ms\x18\x03 \x01(\x03R\bkillInMs2\x88\x04\n" +
+	"kill_in_ms\x18\x03 \x01(\x03R\bkillInMs2\xda\x04\n" +
 	"\rWorkerService\x12Y\n" +
 	"\n" +
 	"Rendezvous\x12$.gangline.agent.v1.RendezvousRequest\x1a%.gangline.agent.v1.RendezvousResponse\x12e\n" +
 	"\x0eReportProgress\x12(.gangline.agent.v1.ReportProgressRequest\x1a).gangline.agent.v1.ReportProgressResponse\x12k\n" +
-	"\x10ReportCheckpoint\x12*.gangline.agent.v1.ReportCheckpointRequest\x1a+.gangline.agent.v1.ReportCheckpointResponse\x12e\n" +
+	"\x10ReportCheckpoint\x12*.gangline.agent.v1.ReportCheckpointRequest\x1a+.gangline.agent.v1.ReportCheckpointResponse\x12P\n" +
+	"\aSaveDue\x12!.gangline.agent.v1.SaveDueRequest\x1a\".gangline.agent.v1.SaveDueResponse\x12e\n" +
 	"\x0eReportPeerLost\x12(.gangline.agent.v1.ReportPeerLostRequest\x1a).gangline.agent.v1.ReportPeerLostResponse\x12a\n" +
 	"\fWatchNotices\x12&.gangline.agent.v1.WatchNoticesRequest\x1a'.gangline.agent.v1.WatchNoticesResponse0\x01B>Z<github.com/gangline/gangline/proto/gangline/agent/v1;agentv1b\x06proto3"
 
@@ -636,7 +784,7 @@ func file_gangline_agent_v1_worker_proto_rawDescGZIP() []byte {
 	return file_gangline_agent_v1_worker_proto_rawDescData
 }
 
-var file_gangline_agent_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_gangline_agent_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_gangline_agent_v1_worker_proto_goTypes = []any{
 	(*RendezvousRequest)(nil),        // 0: gangline.agent.v1.RendezvousRequest
 	(*RendezvousResponse)(nil),       // 1: gangline.agent.v1.RendezvousResponse
@@ -644,30 +792,34 @@ var file_gangline_agent_v1_worker_proto_goTypes = []any{
 	(*ReportProgressResponse)(nil),   // 3: gangline.agent.v1.ReportProgressResponse
 	(*ReportCheckpointRequest)(nil),  // 4: gangline.agent.v1.ReportCheckpointRequest
 	(*ReportCheckpointResponse)(nil), // 5: gangline.agent.v1.ReportCheckpointResponse
-	(*ReportPeerLostRequest)(nil),    // 6: gangline.agent.v1.ReportPeerLostRequest
-	(*ReportPeerLostResponse)(nil),   // 7: gangline.agent.v1.ReportPeerLostResponse
-	(*WatchNoticesRequest)(nil),      // 8: gangline.agent.v1.WatchNoticesRequest
-	(*WatchNoticesResponse)(nil),     // 9: gangline.agent.v1.WatchNoticesResponse
-	(*StopNotice)(nil),               // 10: gangline.agent.v1.StopNotice
-	(*Progress)(nil),                 // 11: gangline.agent.v1.Progress
-	(*Checkpoint)(nil),               // 12: gangline.agent.v1.Checkpoint
+	(*SaveDueRequest)(nil),           // 6: gangline.agent.v1.SaveDueRequest
+	(*SaveDueResponse)(nil),          // 7: gangline.agent.v1.SaveDueResponse
+	(*ReportPeerLostRequest)(nil),    // 8: gangline.agent.v1.ReportPeerLostRequest
+	(*ReportPeerLostResponse)(nil),   // 9: gangline.agent.v1.ReportPeerLostResponse
+	(*WatchNoticesRequest)(nil),      // 10: gangline.agent.v1.WatchNoticesRequest
+	(*WatchNoticesResponse)(nil),     // 11: gangline.agent.v1.WatchNoticesResponse
+	(*StopNotice)(nil),               // 12: gangline.agent.v1.StopNotice
+	(*Progress)(nil),                 // 13: gangline.agent.v1.Progress
+	(*Checkpoint)(nil),               // 14: gangline.agent.v1.Checkpoint
 }
 var file_gangline_agent_v1_worker_proto_depIdxs = []int32{
-	11, // 0: gangline.agent.v1.ReportProgressRequest.progress:type_name -> gangline.agent.v1.Progress
-	12, // 1: gangline.agent.v1.ReportCheckpointRequest.checkpoint:type_name -> gangline.agent.v1.Checkpoint
-	10, // 2: gangline.agent.v1.WatchNoticesResponse.stop:type_name -> gangline.agent.v1.StopNotice
+	13, // 0: gangline.agent.v1.ReportProgressRequest.progress:type_name -> gangline.agent.v1.Progress
+	14, // 1: gangline.agent.v1.ReportCheckpointRequest.checkpoint:type_name -> gangline.agent.v1.Checkpoint
+	12, // 2: gangline.agent.v1.WatchNoticesResponse.stop:type_name -> gangline.agent.v1.StopNotice
 	0,  // 3: gangline.agent.v1.WorkerService.Rendezvous:input_type -> gangline.agent.v1.RendezvousRequest
 	2,  // 4: gangline.agent.v1.WorkerService.ReportProgress:input_type -> gangline.agent.v1.ReportProgressRequest
 	4,  // 5: gangline.agent.v1.WorkerService.ReportCheckpoint:input_type -> gangline.agent.v1.ReportCheckpointRequest
-	6,  // 6: gangline.agent.v1.WorkerService.ReportPeerLost:input_type -> gangline.agent.v1.ReportPeerLostRequest
-	8,  // 7: gangline.agent.v1.WorkerService.WatchNotices:input_type -> gangline.agent.v1.WatchNoticesRequest
-	1,  // 8: gangline.agent.v1.WorkerService.Rendezvous:output_type -> gangline.agent.v1.RendezvousResponse
-	3,  // 9: gangline.agent.v1.WorkerService.ReportProgress:output_type -> gangline.agent.v1.ReportProgressResponse
-	5,  // 10: gangline.agent.v1.WorkerService.ReportCheckpoint:output_type -> gangline.agent.v1.ReportCheckpointResponse
-	7,  // 11: gangline.agent.v1.WorkerService.ReportPeerLost:output_type -> gangline.agent.v1.ReportPeerLostResponse
-	9,  // 12: gangline.agent.v1.WorkerService.WatchNotices:output_type -> gangline.agent.v1.WatchNoticesResponse
-	8,  // [8:13] is the sub-list for method output_type
-	3,  // [3:8] is the sub-list for method input_type
+	6,  // 6: gangline.agent.v1.WorkerService.SaveDue:input_type -> gangline.agent.v1.SaveDueRequest
+	8,  // 7: gangline.agent.v1.WorkerService.ReportPeerLost:input_type -> gangline.agent.v1.ReportPeerLostRequest
+	10, // 8: gangline.agent.v1.WorkerService.WatchNotices:input_type -> gangline.agent.v1.WatchNoticesRequest
+	1,  // 9: gangline.agent.v1.WorkerService.Rendezvous:output_type -> gangline.agent.v1.RendezvousResponse
+	3,  // 10: gangline.agent.v1.WorkerService.ReportProgress:output_type -> gangline.agent.v1.ReportProgressResponse
+	5,  // 11: gangline.agent.v1.WorkerService.ReportCheckpoint:output_type -> gangline.agent.v1.ReportCheckpointResponse
+	7,  // 12: gangline.agent.v1.WorkerService.SaveDue:output_type -> gangline.agent.v1.SaveDueResponse
+	9,  // 13: gangline.agent.v1.WorkerService.ReportPeerLost:output_type -> gangline.agent.v1.ReportPeerLostResponse
+	11, // 14: gangline.agent.v1.WorkerService.WatchNotices:output_type -> gangline.agent.v1.WatchNoticesResponse
+	9,  // [9:15] is the sub-list for method output_type
+	3,  // [3:9] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -679,7 +831,7 @@ func file_gangline_agent_v1_worker_proto_init() {
 		return
 	}
 	file_gangline_agent_v1_agent_proto_init()
-	file_gangline_agent_v1_worker_proto_msgTypes[9].OneofWrappers = []any{
+	file_gangline_agent_v1_worker_proto_msgTypes[11].OneofWrappers = []any{
 		(*WatchNoticesResponse_Stop)(nil),
 	}
 	type x struct{}
@@ -688,7 +840,7 @@ func file_gangline_agent_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_agent_v1_worker_proto_rawDesc), len(file_gangline_agent_v1_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	WorkerService_Rendezvous_FullMethodName       = "/gangline.agent.v1.WorkerService/Rendezvous"
 	WorkerService_ReportProgress_FullMethodName   = "/gangline.agent.v1.WorkerService/ReportProgress"
 	WorkerService_ReportCheckpoint_FullMethodName = "/gangline.agent.v1.WorkerService/ReportCheckpoint"
+	WorkerService_SaveDue_FullMethodName          = "/gangline.agent.v1.WorkerService/SaveDue"
 	WorkerService_ReportPeerLost_FullMethodName   = "/gangline.agent.v1.WorkerService/ReportPeerLost"
 	WorkerService_WatchNotices_FullMethodName     = "/gangline.agent.v1.WorkerService/WatchNotices"
 )
@@ -41,6 +42,8 @@ type WorkerServiceClient interface {
 	ReportProgress(ctx context.Context, in *ReportProgressRequest, opts ...grpc.CallOption) (*ReportProgressResponse, error)
 	// ReportCheckpoint tells that a checkpoint was committed on the shared storage.
 	ReportCheckpoint(ctx context.Context, in *ReportCheckpointRequest, opts ...grpc.CallOption) (*ReportCheckpointResponse, error)
+	// SaveDue asks whether to save now, by the job's checkpoint policy. One rank asks and tells the others, so that all save the same step.
+	SaveDue(ctx context.Context, in *SaveDueRequest, opts ...grpc.CallOption) (*SaveDueResponse, error)
 	// ReportPeerLost tells that the worker is about to exit because a peer was lost.
 	ReportPeerLost(ctx context.Context, in *ReportPeerLostRequest, opts ...grpc.CallOption) (*ReportPeerLostResponse, error)
 	// WatchNotices streams what the worker should know: first the notices in force.
@@ -79,6 +82,16 @@ func (c *workerServiceClient) ReportCheckpoint(ctx context.Context, in *ReportCh
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReportCheckpointResponse)
 	err := c.cc.Invoke(ctx, WorkerService_ReportCheckpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) SaveDue(ctx context.Context, in *SaveDueRequest, opts ...grpc.CallOption) (*SaveDueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SaveDueResponse)
+	err := c.cc.Invoke(ctx, WorkerService_SaveDue_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +139,8 @@ type WorkerServiceServer interface {
 	ReportProgress(context.Context, *ReportProgressRequest) (*ReportProgressResponse, error)
 	// ReportCheckpoint tells that a checkpoint was committed on the shared storage.
 	ReportCheckpoint(context.Context, *ReportCheckpointRequest) (*ReportCheckpointResponse, error)
+	// SaveDue asks whether to save now, by the job's checkpoint policy. One rank asks and tells the others, so that all save the same step.
+	SaveDue(context.Context, *SaveDueRequest) (*SaveDueResponse, error)
 	// ReportPeerLost tells that the worker is about to exit because a peer was lost.
 	ReportPeerLost(context.Context, *ReportPeerLostRequest) (*ReportPeerLostResponse, error)
 	// WatchNotices streams what the worker should know: first the notices in force.
@@ -148,6 +163,9 @@ func (UnimplementedWorkerServiceServer) ReportProgress(context.Context, *ReportP
 }
 func (UnimplementedWorkerServiceServer) ReportCheckpoint(context.Context, *ReportCheckpointRequest) (*ReportCheckpointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportCheckpoint not implemented")
+}
+func (UnimplementedWorkerServiceServer) SaveDue(context.Context, *SaveDueRequest) (*SaveDueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SaveDue not implemented")
 }
 func (UnimplementedWorkerServiceServer) ReportPeerLost(context.Context, *ReportPeerLostRequest) (*ReportPeerLostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportPeerLost not implemented")
@@ -230,6 +248,24 @@ func _WorkerService_ReportCheckpoint_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkerService_SaveDue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SaveDueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).SaveDue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_SaveDue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).SaveDue(ctx, req.(*SaveDueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkerService_ReportPeerLost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReportPeerLostRequest)
 	if err := dec(in); err != nil {
@@ -277,6 +313,10 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReportCheckpoint",
 			Handler:    _WorkerService_ReportCheckpoint_Handler,
+		},
+		{
+			MethodName: "SaveDue",
+			Handler:    _WorkerService_SaveDue_Handler,
 		},
 		{
 			MethodName: "ReportPeerLost",

@@ -538,7 +538,9 @@ type JobSpec struct {
 	// Makes one job for each index; unset: a single job.
 	Array *ArraySpec `protobuf:"bytes,24,opt,name=array,proto3" json:"array,omitempty"`
 	// Jobs that must have ended before it may start; at most 32.
-	After         []*Dependency `protobuf:"bytes,25,rep,name=after,proto3" json:"after,omitempty"`
+	After []*Dependency `protobuf:"bytes,25,rep,name=after,proto3" json:"after,omitempty"`
+	// When it saves and which checkpoints stay, beside checkpoint_keep; unset: the program decides.
+	Checkpoints   *CheckpointPolicy `protobuf:"bytes,26,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -748,6 +750,168 @@ func (x *JobSpec) GetAfter() []*Dependency {
 	return nil
 }
 
+func (x *JobSpec) GetCheckpoints() *CheckpointPolicy {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+// CheckpointPolicy is when a job saves and which of its checkpoints stay. At most one of the three intervals is set.
+type CheckpointPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Time between the starts of two saves, milliseconds; 0: not by time.
+	IntervalMs int64 `protobuf:"varint,1,opt,name=interval_ms,json=intervalMs,proto3" json:"interval_ms,omitempty"`
+	// Training steps between two saves; 0: not by steps.
+	IntervalSteps int64 `protobuf:"varint,2,opt,name=interval_steps,json=intervalSteps,proto3" json:"interval_steps,omitempty"`
+	// By what a save costs and how often the job's nodes fail.
+	IntervalAuto bool `protobuf:"varint,3,opt,name=interval_auto,json=intervalAuto,proto3" json:"interval_auto,omitempty"`
+	// Checkpoints whose step is a multiple of this stay; 0: none for that.
+	KeepEvery int64 `protobuf:"varint,4,opt,name=keep_every,json=keepEvery,proto3" json:"keep_every,omitempty"`
+	// The best by these metrics stay; at most 8.
+	KeepBest []*KeepBest `protobuf:"bytes,5,rep,name=keep_best,json=keepBest,proto3" json:"keep_best,omitempty"`
+	// Agents copy each n-th to the object store; 0: none, 1: each.
+	PushNth       int32 `protobuf:"varint,6,opt,name=push_nth,json=pushNth,proto3" json:"push_nth,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointPolicy) Reset() {
+	*x = CheckpointPolicy{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointPolicy) ProtoMessage() {}
+
+func (x *CheckpointPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointPolicy.ProtoReflect.Descriptor instead.
+func (*CheckpointPolicy) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CheckpointPolicy) GetIntervalMs() int64 {
+	if x != nil {
+		return x.IntervalMs
+	}
+	return 0
+}
+
+func (x *CheckpointPolicy) GetIntervalSteps() int64 {
+	if x != nil {
+		return x.IntervalSteps
+	}
+	return 0
+}
+
+func (x *CheckpointPolicy) GetIntervalAuto() bool {
+	if x != nil {
+		return x.IntervalAuto
+	}
+	return false
+}
+
+func (x *CheckpointPolicy) GetKeepEvery() int64 {
+	if x != nil {
+		return x.KeepEvery
+	}
+	return 0
+}
+
+func (x *CheckpointPolicy) GetKeepBest() []*KeepBest {
+	if x != nil {
+		return x.KeepBest
+	}
+	return nil
+}
+
+func (x *CheckpointPolicy) GetPushNth() int32 {
+	if x != nil {
+		return x.PushNth
+	}
+	return 0
+}
+
+// KeepBest says by which metric how many checkpoints stay.
+type KeepBest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the metric.
+	Metric string `protobuf:"bytes,1,opt,name=metric,proto3" json:"metric,omitempty"`
+	// The lowest values are the best ones, as of a loss.
+	Lowest bool `protobuf:"varint,2,opt,name=lowest,proto3" json:"lowest,omitempty"`
+	// How many stay, at least 1.
+	Count         int32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepBest) Reset() {
+	*x = KeepBest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepBest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepBest) ProtoMessage() {}
+
+func (x *KeepBest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepBest.ProtoReflect.Descriptor instead.
+func (*KeepBest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *KeepBest) GetMetric() string {
+	if x != nil {
+		return x.Metric
+	}
+	return ""
+}
+
+func (x *KeepBest) GetLowest() bool {
+	if x != nil {
+		return x.Lowest
+	}
+	return false
+}
+
+func (x *KeepBest) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // Dependency is a job that must have ended before another one may start.
 type Dependency struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -765,7 +929,7 @@ type Dependency struct {
 
 func (x *Dependency) Reset() {
 	*x = Dependency{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +941,7 @@ func (x *Dependency) String() string {
 func (*Dependency) ProtoMessage() {}
 
 func (x *Dependency) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[2]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +954,7 @@ func (x *Dependency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
 func (*Dependency) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Dependency) GetJob() uint64 {
@@ -834,7 +998,7 @@ type TopologyWish struct {
 
 func (x *TopologyWish) Reset() {
 	*x = TopologyWish{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +1010,7 @@ func (x *TopologyWish) String() string {
 func (*TopologyWish) ProtoMessage() {}
 
 func (x *TopologyWish) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[3]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1023,7 @@ func (x *TopologyWish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopologyWish.ProtoReflect.Descriptor instead.
 func (*TopologyWish) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TopologyWish) GetLevel() string {
@@ -893,7 +1057,7 @@ type ArraySpec struct {
 
 func (x *ArraySpec) Reset() {
 	*x = ArraySpec{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1069,7 @@ func (x *ArraySpec) String() string {
 func (*ArraySpec) ProtoMessage() {}
 
 func (x *ArraySpec) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[4]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1082,7 @@ func (x *ArraySpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArraySpec.ProtoReflect.Descriptor instead.
 func (*ArraySpec) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ArraySpec) GetFirst() int32 {
@@ -976,7 +1140,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1152,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[5]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1165,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Worker) GetRank() int32 {
@@ -1078,13 +1242,23 @@ type Checkpoint struct {
 	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
 	// When the scheduler recorded it, Unix nanoseconds.
 	RecordedUnixNs int64 `protobuf:"varint,4,opt,name=recorded_unix_ns,json=recordedUnixNs,proto3" json:"recorded_unix_ns,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Size of all its files in bytes.
+	Bytes int64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// How long a save holds up the training, as measured, milliseconds; 0: not known.
+	CostMs int64 `protobuf:"varint,6,opt,name=cost_ms,json=costMs,proto3" json:"cost_ms,omitempty"`
+	// Newest copy in the object store, as an address; empty: none.
+	Remote string `protobuf:"bytes,7,opt,name=remote,proto3" json:"remote,omitempty"`
+	// Training step of that copy.
+	RemoteStep int64 `protobuf:"varint,8,opt,name=remote_step,json=remoteStep,proto3" json:"remote_step,omitempty"`
+	// GPU-seconds that the job had had when it was recorded: what would be repeated without any.
+	CoveredGpuSeconds float64 `protobuf:"fixed64,9,opt,name=covered_gpu_seconds,json=coveredGpuSeconds,proto3" json:"covered_gpu_seconds,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1270,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[6]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1283,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Checkpoint) GetStep() int64 {
@@ -1140,6 +1314,41 @@ func (x *Checkpoint) GetRecordedUnixNs() int64 {
 	return 0
 }
 
+func (x *Checkpoint) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetCostMs() int64 {
+	if x != nil {
+		return x.CostMs
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
+}
+
+func (x *Checkpoint) GetRemoteStep() int64 {
+	if x != nil {
+		return x.RemoteStep
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetCoveredGpuSeconds() float64 {
+	if x != nil {
+		return x.CoveredGpuSeconds
+	}
+	return 0
+}
+
 // Progress is what a job's rank 0 last said about itself.
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1157,7 +1366,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1378,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[7]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1391,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{7}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Progress) GetStep() int64 {
@@ -1276,7 +1485,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1497,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[8]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1510,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{8}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Job) GetId() uint64 {
@@ -1508,7 +1717,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1729,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[9]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1742,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{9}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Kept) GetNodes() []string {
@@ -1576,7 +1785,7 @@ type Launch struct {
 
 func (x *Launch) Reset() {
 	*x = Launch{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1797,7 @@ func (x *Launch) String() string {
 func (*Launch) ProtoMessage() {}
 
 func (x *Launch) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[10]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1810,7 @@ func (x *Launch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Launch.ProtoReflect.Descriptor instead.
 func (*Launch) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{10}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Launch) GetEpoch() uint64 {
@@ -1654,7 +1863,7 @@ type SubmitJobRequest struct {
 
 func (x *SubmitJobRequest) Reset() {
 	*x = SubmitJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1875,7 @@ func (x *SubmitJobRequest) String() string {
 func (*SubmitJobRequest) ProtoMessage() {}
 
 func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +1888,7 @@ func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubmitJobRequest) GetRequestId() string {
@@ -1718,7 +1927,7 @@ type SubmitJobResponse struct {
 
 func (x *SubmitJobResponse) Reset() {
 	*x = SubmitJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1939,7 @@ func (x *SubmitJobResponse) String() string {
 func (*SubmitJobResponse) ProtoMessage() {}
 
 func (x *SubmitJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1952,7 @@ func (x *SubmitJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobResponse.ProtoReflect.Descriptor instead.
 func (*SubmitJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SubmitJobResponse) GetJob() *Job {
@@ -1780,7 +1989,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +2001,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +2014,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetJobRequest) GetId() uint64 {
@@ -1835,7 +2044,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2056,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2069,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -1902,7 +2111,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +2123,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2136,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListJobsRequest) GetStates() []JobState {
@@ -2001,7 +2210,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2222,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2235,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -2063,7 +2272,7 @@ type WatchJobsRequest struct {
 
 func (x *WatchJobsRequest) Reset() {
 	*x = WatchJobsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2284,7 @@ func (x *WatchJobsRequest) String() string {
 func (*WatchJobsRequest) ProtoMessage() {}
 
 func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2297,7 @@ func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchJobsRequest) GetFromIndex() uint64 {
@@ -2123,7 +2332,7 @@ type WatchJobsResponse struct {
 
 func (x *WatchJobsResponse) Reset() {
 	*x = WatchJobsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2135,7 +2344,7 @@ func (x *WatchJobsResponse) String() string {
 func (*WatchJobsResponse) ProtoMessage() {}
 
 func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2148,7 +2357,7 @@ func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsResponse.ProtoReflect.Descriptor instead.
 func (*WatchJobsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchJobsResponse) GetIndex() uint64 {
@@ -2194,7 +2403,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2415,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2428,7 @@ func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CancelJobRequest) GetId() uint64 {
@@ -2254,7 +2463,7 @@ type CancelJobResponse struct {
 
 func (x *CancelJobResponse) Reset() {
 	*x = CancelJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2475,7 @@ func (x *CancelJobResponse) String() string {
 func (*CancelJobResponse) ProtoMessage() {}
 
 func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2488,7 @@ func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobResponse.ProtoReflect.Descriptor instead.
 func (*CancelJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CancelJobResponse) GetJob() *Job {
@@ -2310,7 +2519,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2531,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2544,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StreamLogsRequest) GetJobId() uint64 {
@@ -2399,7 +2608,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2620,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2633,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StreamLogsResponse) GetRank() int32 {
@@ -2493,7 +2702,7 @@ type GPU struct {
 
 func (x *GPU) Reset() {
 	*x = GPU{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2714,7 @@ func (x *GPU) String() string {
 func (*GPU) ProtoMessage() {}
 
 func (x *GPU) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2727,7 @@ func (x *GPU) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPU.ProtoReflect.Descriptor instead.
 func (*GPU) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GPU) GetUuid() string {
@@ -2613,7 +2822,7 @@ type GPUShare struct {
 
 func (x *GPUShare) Reset() {
 	*x = GPUShare{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2834,7 @@ func (x *GPUShare) String() string {
 func (*GPUShare) ProtoMessage() {}
 
 func (x *GPUShare) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2847,7 @@ func (x *GPUShare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUShare.ProtoReflect.Descriptor instead.
 func (*GPUShare) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GPUShare) GetJobId() uint64 {
@@ -2679,7 +2888,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2900,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2913,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Drain) GetReason() string {
@@ -2772,7 +2981,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2784,7 +2993,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2797,7 +3006,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{26}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Node) GetId() string {
@@ -2909,7 +3118,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2921,7 +3130,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2934,7 +3143,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{27}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -2957,7 +3166,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2969,7 +3178,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2982,7 +3191,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{28}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -3014,7 +3223,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3026,7 +3235,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3039,7 +3248,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{29}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Server) GetId() string {
@@ -3072,7 +3281,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3084,7 +3293,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3097,7 +3306,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{30}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{32}
 }
 
 // GetClusterResponse is the cluster's summary.
@@ -3125,7 +3334,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3137,7 +3346,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3150,7 +3359,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{31}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetClusterResponse) GetClusterId() string {
@@ -3226,7 +3435,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3238,7 +3447,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3251,7 +3460,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{32}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListQueuesRequest) GetQueue() string {
@@ -3299,7 +3508,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3311,7 +3520,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3324,7 +3533,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{33}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListQueuesResponse) GetQueues() []*Queue {
@@ -3368,7 +3577,7 @@ type GPUCount struct {
 
 func (x *GPUCount) Reset() {
 	*x = GPUCount{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3380,7 +3589,7 @@ func (x *GPUCount) String() string {
 func (*GPUCount) ProtoMessage() {}
 
 func (x *GPUCount) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3393,7 +3602,7 @@ func (x *GPUCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUCount.ProtoReflect.Descriptor instead.
 func (*GPUCount) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{34}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GPUCount) GetType() string {
@@ -3445,7 +3654,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3666,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3679,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{35}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Queue) GetPath() string {
@@ -3579,7 +3788,7 @@ type QueueUser struct {
 
 func (x *QueueUser) Reset() {
 	*x = QueueUser{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3591,7 +3800,7 @@ func (x *QueueUser) String() string {
 func (*QueueUser) ProtoMessage() {}
 
 func (x *QueueUser) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3604,7 +3813,7 @@ func (x *QueueUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueUser.ProtoReflect.Descriptor instead.
 func (*QueueUser) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{36}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *QueueUser) GetUser() string {
@@ -3645,7 +3854,7 @@ type PendingReason struct {
 
 func (x *PendingReason) Reset() {
 	*x = PendingReason{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3657,7 +3866,7 @@ func (x *PendingReason) String() string {
 func (*PendingReason) ProtoMessage() {}
 
 func (x *PendingReason) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3670,7 +3879,7 @@ func (x *PendingReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingReason.ProtoReflect.Descriptor instead.
 func (*PendingReason) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{37}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PendingReason) GetReason() string {
@@ -3716,7 +3925,7 @@ type ListPredictionsRequest struct {
 
 func (x *ListPredictionsRequest) Reset() {
 	*x = ListPredictionsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3728,7 +3937,7 @@ func (x *ListPredictionsRequest) String() string {
 func (*ListPredictionsRequest) ProtoMessage() {}
 
 func (x *ListPredictionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3741,7 +3950,7 @@ func (x *ListPredictionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPredictionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPredictionsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListPredictionsRequest) GetQueue() string {
@@ -3778,7 +3987,7 @@ type ListPredictionsResponse struct {
 
 func (x *ListPredictionsResponse) Reset() {
 	*x = ListPredictionsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3790,7 +3999,7 @@ func (x *ListPredictionsResponse) String() string {
 func (*ListPredictionsResponse) ProtoMessage() {}
 
 func (x *ListPredictionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3803,7 +4012,7 @@ func (x *ListPredictionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPredictionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPredictionsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListPredictionsResponse) GetPredictions() []*Prediction {
@@ -3843,7 +4052,7 @@ type Prediction struct {
 
 func (x *Prediction) Reset() {
 	*x = Prediction{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3855,7 +4064,7 @@ func (x *Prediction) String() string {
 func (*Prediction) ProtoMessage() {}
 
 func (x *Prediction) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3868,7 +4077,7 @@ func (x *Prediction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prediction.ProtoReflect.Descriptor instead.
 func (*Prediction) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Prediction) GetQueue() string {
@@ -3931,7 +4140,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3943,7 +4152,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3956,7 +4165,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -3983,7 +4192,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3995,7 +4204,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4008,7 +4217,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetPolicyResponse) GetYaml() string {
@@ -4056,7 +4265,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4068,7 +4277,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4081,7 +4290,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetPolicyRequest) GetYaml() []byte {
@@ -4127,7 +4336,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +4348,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +4361,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetPolicyResponse) GetChanged() bool {
@@ -4193,7 +4402,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4205,7 +4414,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4218,7 +4427,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -4260,7 +4469,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4272,7 +4481,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4285,7 +4494,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DrainNodeResponse) GetNode() *Node {
@@ -4308,7 +4517,7 @@ type UndrainNodeRequest struct {
 
 func (x *UndrainNodeRequest) Reset() {
 	*x = UndrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4320,7 +4529,7 @@ func (x *UndrainNodeRequest) String() string {
 func (*UndrainNodeRequest) ProtoMessage() {}
 
 func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4333,7 +4542,7 @@ func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*UndrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UndrainNodeRequest) GetNode() string {
@@ -4361,7 +4570,7 @@ type UndrainNodeResponse struct {
 
 func (x *UndrainNodeResponse) Reset() {
 	*x = UndrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4373,7 +4582,7 @@ func (x *UndrainNodeResponse) String() string {
 func (*UndrainNodeResponse) ProtoMessage() {}
 
 func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4386,7 +4595,7 @@ func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*UndrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UndrainNodeResponse) GetNode() *Node {
@@ -4411,7 +4620,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4423,7 +4632,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4436,7 +4645,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WhyRequest) GetId() uint64 {
@@ -4475,7 +4684,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4487,7 +4696,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4500,7 +4709,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WhyResponse) GetJob() *Job {
@@ -4541,7 +4750,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4553,7 +4762,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4566,7 +4775,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *PlanRequest) GetSpec() *JobSpec {
@@ -4614,7 +4823,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4626,7 +4835,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4639,7 +4848,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PlanResponse) GetRefused() string {
@@ -4701,7 +4910,7 @@ type Prospects struct {
 
 func (x *Prospects) Reset() {
 	*x = Prospects{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4713,7 +4922,7 @@ func (x *Prospects) String() string {
 func (*Prospects) ProtoMessage() {}
 
 func (x *Prospects) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4726,7 +4935,7 @@ func (x *Prospects) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prospects.ProtoReflect.Descriptor instead.
 func (*Prospects) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Prospects) GetNowUnixNs() int64 {
@@ -4840,7 +5049,7 @@ type Constraint struct {
 
 func (x *Constraint) Reset() {
 	*x = Constraint{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4852,7 +5061,7 @@ func (x *Constraint) String() string {
 func (*Constraint) ProtoMessage() {}
 
 func (x *Constraint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4865,7 +5074,7 @@ func (x *Constraint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Constraint.ProtoReflect.Descriptor instead.
 func (*Constraint) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Constraint) GetKind() string {
@@ -4975,7 +5184,7 @@ type Holder struct {
 
 func (x *Holder) Reset() {
 	*x = Holder{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4987,7 +5196,7 @@ func (x *Holder) String() string {
 func (*Holder) ProtoMessage() {}
 
 func (x *Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5000,7 +5209,7 @@ func (x *Holder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holder.ProtoReflect.Descriptor instead.
 func (*Holder) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Holder) GetJob() uint64 {
@@ -5065,7 +5274,7 @@ type Fit struct {
 
 func (x *Fit) Reset() {
 	*x = Fit{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5077,7 +5286,7 @@ func (x *Fit) String() string {
 func (*Fit) ProtoMessage() {}
 
 func (x *Fit) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5090,7 +5299,7 @@ func (x *Fit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fit.ProtoReflect.Descriptor instead.
 func (*Fit) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Fit) GetGpuType() string {
@@ -5120,7 +5329,7 @@ type FitNode struct {
 
 func (x *FitNode) Reset() {
 	*x = FitNode{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5132,7 +5341,7 @@ func (x *FitNode) String() string {
 func (*FitNode) ProtoMessage() {}
 
 func (x *FitNode) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5145,7 +5354,7 @@ func (x *FitNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FitNode.ProtoReflect.Descriptor instead.
 func (*FitNode) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *FitNode) GetNode() string {
@@ -5177,7 +5386,7 @@ type Victim struct {
 
 func (x *Victim) Reset() {
 	*x = Victim{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5189,7 +5398,7 @@ func (x *Victim) String() string {
 func (*Victim) ProtoMessage() {}
 
 func (x *Victim) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5202,7 +5411,7 @@ func (x *Victim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Victim.ProtoReflect.Descriptor instead.
 func (*Victim) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{58}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Victim) GetJob() uint64 {
@@ -5251,7 +5460,7 @@ type StartEstimate struct {
 
 func (x *StartEstimate) Reset() {
 	*x = StartEstimate{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5263,7 +5472,7 @@ func (x *StartEstimate) String() string {
 func (*StartEstimate) ProtoMessage() {}
 
 func (x *StartEstimate) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5276,7 +5485,7 @@ func (x *StartEstimate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartEstimate.ProtoReflect.Descriptor instead.
 func (*StartEstimate) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{59}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *StartEstimate) GetBasis() EstimateBasis {
@@ -5354,7 +5563,7 @@ type Alternative struct {
 
 func (x *Alternative) Reset() {
 	*x = Alternative{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5366,7 +5575,7 @@ func (x *Alternative) String() string {
 func (*Alternative) ProtoMessage() {}
 
 func (x *Alternative) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5379,7 +5588,7 @@ func (x *Alternative) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
 func (*Alternative) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{60}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Alternative) GetChange() string {
@@ -5428,7 +5637,7 @@ type GetSnapshotRequest struct {
 
 func (x *GetSnapshotRequest) Reset() {
 	*x = GetSnapshotRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5440,7 +5649,7 @@ func (x *GetSnapshotRequest) String() string {
 func (*GetSnapshotRequest) ProtoMessage() {}
 
 func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5453,7 +5662,7 @@ func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{61}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GetSnapshotRequest) GetStale() bool {
@@ -5482,7 +5691,7 @@ type GetSnapshotResponse struct {
 
 func (x *GetSnapshotResponse) Reset() {
 	*x = GetSnapshotResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5494,7 +5703,7 @@ func (x *GetSnapshotResponse) String() string {
 func (*GetSnapshotResponse) ProtoMessage() {}
 
 func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5507,7 +5716,7 @@ func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*GetSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{62}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetSnapshotResponse) GetState() []byte {
@@ -5552,7 +5761,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"%gangline/scheduler/v1/scheduler.proto\x12\x15gangline.scheduler.v1\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xae\b\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xf9\b\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1f\n" +
@@ -5579,14 +5788,28 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\rnode_selector\x18\x16 \x03(\v20.gangline.scheduler.v1.JobSpec.NodeSelectorEntryR\fnodeSelector\x12 \n" +
 	"\vtolerations\x18\x17 \x03(\tR\vtolerations\x126\n" +
 	"\x05array\x18\x18 \x01(\v2 .gangline.scheduler.v1.ArraySpecR\x05array\x127\n" +
-	"\x05after\x18\x19 \x03(\v2!.gangline.scheduler.v1.DependencyR\x05after\x1a?\n" +
+	"\x05after\x18\x19 \x03(\v2!.gangline.scheduler.v1.DependencyR\x05after\x12I\n" +
+	"\vcheckpoints\x18\x1a \x01(\v2'.gangline.scheduler.v1.CheckpointPolicyR\vcheckpoints\x1a?\n" +
 	"\x11NodeSelectorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
 	"\t_priorityB\n" +
 	"\n" +
 	"\b_warn_msB\v\n" +
-	"\t_grace_ms\"\x97\x01\n" +
+	"\t_grace_ms\"\xf7\x01\n" +
+	"\x10CheckpointPolicy\x12\x1f\n" +
+	"\vinterval_ms\x18\x01 \x01(\x03R\n" +
+	"intervalMs\x12%\n" +
+	"\x0einterval_steps\x18\x02 \x01(\x03R\rintervalSteps\x12#\n" +
+	"\rinterval_auto\x18\x03 \x01(\bR\fintervalAuto\x12\x1d\n" +
+	"\n" +
+	"keep_every\x18\x04 \x01(\x03R\tkeepEvery\x12<\n" +
+	"\tkeep_best\x18\x05 \x03(\v2\x1f.gangline.scheduler.v1.KeepBestR\bkeepBest\x12\x19\n" +
+	"\bpush_nth\x18\x06 \x01(\x05R\apushNth\"P\n" +
+	"\bKeepBest\x12\x16\n" +
+	"\x06metric\x18\x01 \x01(\tR\x06metric\x12\x16\n" +
+	"\x06lowest\x18\x02 \x01(\bR\x06lowest\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x05R\x05count\"\x97\x01\n" +
 	"\n" +
 	"Dependency\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12>\n" +
@@ -5611,13 +5834,19 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x06signal\x18\x06 \x01(\x05R\x06signal\x12\x18\n" +
 	"\amessage\x18\a \x01(\tR\amessage\x12\x1b\n" +
 	"\tnode_name\x18\b \x01(\tR\bnodeName\x12\x16\n" +
-	"\x06blamed\x18\t \x01(\bR\x06blamed\"t\n" +
+	"\x06blamed\x18\t \x01(\bR\x06blamed\"\x8c\x02\n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12(\n" +
-	"\x10recorded_unix_ns\x18\x04 \x01(\x03R\x0erecordedUnixNs\"\xe2\x01\n" +
+	"\x10recorded_unix_ns\x18\x04 \x01(\x03R\x0erecordedUnixNs\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12\x17\n" +
+	"\acost_ms\x18\x06 \x01(\x03R\x06costMs\x12\x16\n" +
+	"\x06remote\x18\a \x01(\tR\x06remote\x12\x1f\n" +
+	"\vremote_step\x18\b \x01(\x03R\n" +
+	"remoteStep\x12.\n" +
+	"\x13covered_gpu_seconds\x18\t \x01(\x01R\x11coveredGpuSeconds\"\xe2\x01\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x1f\n" +
 	"\vtotal_steps\x18\x02 \x01(\x03R\n" +
@@ -6054,7 +6283,7 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(JobState)(0),                   // 0: gangline.scheduler.v1.JobState
 	(LaunchMode)(0),                 // 1: gangline.scheduler.v1.LaunchMode
@@ -6065,170 +6294,174 @@ var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(EstimateBasis)(0),              // 6: gangline.scheduler.v1.EstimateBasis
 	(*EnvVar)(nil),                  // 7: gangline.scheduler.v1.EnvVar
 	(*JobSpec)(nil),                 // 8: gangline.scheduler.v1.JobSpec
-	(*Dependency)(nil),              // 9: gangline.scheduler.v1.Dependency
-	(*TopologyWish)(nil),            // 10: gangline.scheduler.v1.TopologyWish
-	(*ArraySpec)(nil),               // 11: gangline.scheduler.v1.ArraySpec
-	(*Worker)(nil),                  // 12: gangline.scheduler.v1.Worker
-	(*Checkpoint)(nil),              // 13: gangline.scheduler.v1.Checkpoint
-	(*Progress)(nil),                // 14: gangline.scheduler.v1.Progress
-	(*Job)(nil),                     // 15: gangline.scheduler.v1.Job
-	(*Kept)(nil),                    // 16: gangline.scheduler.v1.Kept
-	(*Launch)(nil),                  // 17: gangline.scheduler.v1.Launch
-	(*SubmitJobRequest)(nil),        // 18: gangline.scheduler.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),       // 19: gangline.scheduler.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),           // 20: gangline.scheduler.v1.GetJobRequest
-	(*GetJobResponse)(nil),          // 21: gangline.scheduler.v1.GetJobResponse
-	(*ListJobsRequest)(nil),         // 22: gangline.scheduler.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),        // 23: gangline.scheduler.v1.ListJobsResponse
-	(*WatchJobsRequest)(nil),        // 24: gangline.scheduler.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),       // 25: gangline.scheduler.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),        // 26: gangline.scheduler.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),       // 27: gangline.scheduler.v1.CancelJobResponse
-	(*StreamLogsRequest)(nil),       // 28: gangline.scheduler.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),      // 29: gangline.scheduler.v1.StreamLogsResponse
-	(*GPU)(nil),                     // 30: gangline.scheduler.v1.GPU
-	(*GPUShare)(nil),                // 31: gangline.scheduler.v1.GPUShare
-	(*Drain)(nil),                   // 32: gangline.scheduler.v1.Drain
-	(*Node)(nil),                    // 33: gangline.scheduler.v1.Node
-	(*ListNodesRequest)(nil),        // 34: gangline.scheduler.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),       // 35: gangline.scheduler.v1.ListNodesResponse
-	(*Server)(nil),                  // 36: gangline.scheduler.v1.Server
-	(*GetClusterRequest)(nil),       // 37: gangline.scheduler.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),      // 38: gangline.scheduler.v1.GetClusterResponse
-	(*ListQueuesRequest)(nil),       // 39: gangline.scheduler.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),      // 40: gangline.scheduler.v1.ListQueuesResponse
-	(*GPUCount)(nil),                // 41: gangline.scheduler.v1.GPUCount
-	(*Queue)(nil),                   // 42: gangline.scheduler.v1.Queue
-	(*QueueUser)(nil),               // 43: gangline.scheduler.v1.QueueUser
-	(*PendingReason)(nil),           // 44: gangline.scheduler.v1.PendingReason
-	(*ListPredictionsRequest)(nil),  // 45: gangline.scheduler.v1.ListPredictionsRequest
-	(*ListPredictionsResponse)(nil), // 46: gangline.scheduler.v1.ListPredictionsResponse
-	(*Prediction)(nil),              // 47: gangline.scheduler.v1.Prediction
-	(*GetPolicyRequest)(nil),        // 48: gangline.scheduler.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),       // 49: gangline.scheduler.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),        // 50: gangline.scheduler.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),       // 51: gangline.scheduler.v1.SetPolicyResponse
-	(*DrainNodeRequest)(nil),        // 52: gangline.scheduler.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),       // 53: gangline.scheduler.v1.DrainNodeResponse
-	(*UndrainNodeRequest)(nil),      // 54: gangline.scheduler.v1.UndrainNodeRequest
-	(*UndrainNodeResponse)(nil),     // 55: gangline.scheduler.v1.UndrainNodeResponse
-	(*WhyRequest)(nil),              // 56: gangline.scheduler.v1.WhyRequest
-	(*WhyResponse)(nil),             // 57: gangline.scheduler.v1.WhyResponse
-	(*PlanRequest)(nil),             // 58: gangline.scheduler.v1.PlanRequest
-	(*PlanResponse)(nil),            // 59: gangline.scheduler.v1.PlanResponse
-	(*Prospects)(nil),               // 60: gangline.scheduler.v1.Prospects
-	(*Constraint)(nil),              // 61: gangline.scheduler.v1.Constraint
-	(*Holder)(nil),                  // 62: gangline.scheduler.v1.Holder
-	(*Fit)(nil),                     // 63: gangline.scheduler.v1.Fit
-	(*FitNode)(nil),                 // 64: gangline.scheduler.v1.FitNode
-	(*Victim)(nil),                  // 65: gangline.scheduler.v1.Victim
-	(*StartEstimate)(nil),           // 66: gangline.scheduler.v1.StartEstimate
-	(*Alternative)(nil),             // 67: gangline.scheduler.v1.Alternative
-	(*GetSnapshotRequest)(nil),      // 68: gangline.scheduler.v1.GetSnapshotRequest
-	(*GetSnapshotResponse)(nil),     // 69: gangline.scheduler.v1.GetSnapshotResponse
-	nil,                             // 70: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	nil,                             // 71: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                             // 72: gangline.scheduler.v1.Node.LabelsEntry
-	nil,                             // 73: gangline.scheduler.v1.Node.TaintsEntry
+	(*CheckpointPolicy)(nil),        // 9: gangline.scheduler.v1.CheckpointPolicy
+	(*KeepBest)(nil),                // 10: gangline.scheduler.v1.KeepBest
+	(*Dependency)(nil),              // 11: gangline.scheduler.v1.Dependency
+	(*TopologyWish)(nil),            // 12: gangline.scheduler.v1.TopologyWish
+	(*ArraySpec)(nil),               // 13: gangline.scheduler.v1.ArraySpec
+	(*Worker)(nil),                  // 14: gangline.scheduler.v1.Worker
+	(*Checkpoint)(nil),              // 15: gangline.scheduler.v1.Checkpoint
+	(*Progress)(nil),                // 16: gangline.scheduler.v1.Progress
+	(*Job)(nil),                     // 17: gangline.scheduler.v1.Job
+	(*Kept)(nil),                    // 18: gangline.scheduler.v1.Kept
+	(*Launch)(nil),                  // 19: gangline.scheduler.v1.Launch
+	(*SubmitJobRequest)(nil),        // 20: gangline.scheduler.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),       // 21: gangline.scheduler.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),           // 22: gangline.scheduler.v1.GetJobRequest
+	(*GetJobResponse)(nil),          // 23: gangline.scheduler.v1.GetJobResponse
+	(*ListJobsRequest)(nil),         // 24: gangline.scheduler.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),        // 25: gangline.scheduler.v1.ListJobsResponse
+	(*WatchJobsRequest)(nil),        // 26: gangline.scheduler.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),       // 27: gangline.scheduler.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),        // 28: gangline.scheduler.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),       // 29: gangline.scheduler.v1.CancelJobResponse
+	(*StreamLogsRequest)(nil),       // 30: gangline.scheduler.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),      // 31: gangline.scheduler.v1.StreamLogsResponse
+	(*GPU)(nil),                     // 32: gangline.scheduler.v1.GPU
+	(*GPUShare)(nil),                // 33: gangline.scheduler.v1.GPUShare
+	(*Drain)(nil),                   // 34: gangline.scheduler.v1.Drain
+	(*Node)(nil),                    // 35: gangline.scheduler.v1.Node
+	(*ListNodesRequest)(nil),        // 36: gangline.scheduler.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),       // 37: gangline.scheduler.v1.ListNodesResponse
+	(*Server)(nil),                  // 38: gangline.scheduler.v1.Server
+	(*GetClusterRequest)(nil),       // 39: gangline.scheduler.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),      // 40: gangline.scheduler.v1.GetClusterResponse
+	(*ListQueuesRequest)(nil),       // 41: gangline.scheduler.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),      // 42: gangline.scheduler.v1.ListQueuesResponse
+	(*GPUCount)(nil),                // 43: gangline.scheduler.v1.GPUCount
+	(*Queue)(nil),                   // 44: gangline.scheduler.v1.Queue
+	(*QueueUser)(nil),               // 45: gangline.scheduler.v1.QueueUser
+	(*PendingReason)(nil),           // 46: gangline.scheduler.v1.PendingReason
+	(*ListPredictionsRequest)(nil),  // 47: gangline.scheduler.v1.ListPredictionsRequest
+	(*ListPredictionsResponse)(nil), // 48: gangline.scheduler.v1.ListPredictionsResponse
+	(*Prediction)(nil),              // 49: gangline.scheduler.v1.Prediction
+	(*GetPolicyRequest)(nil),        // 50: gangline.scheduler.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),       // 51: gangline.scheduler.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),        // 52: gangline.scheduler.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),       // 53: gangline.scheduler.v1.SetPolicyResponse
+	(*DrainNodeRequest)(nil),        // 54: gangline.scheduler.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),       // 55: gangline.scheduler.v1.DrainNodeResponse
+	(*UndrainNodeRequest)(nil),      // 56: gangline.scheduler.v1.UndrainNodeRequest
+	(*UndrainNodeResponse)(nil),     // 57: gangline.scheduler.v1.UndrainNodeResponse
+	(*WhyRequest)(nil),              // 58: gangline.scheduler.v1.WhyRequest
+	(*WhyResponse)(nil),             // 59: gangline.scheduler.v1.WhyResponse
+	(*PlanRequest)(nil),             // 60: gangline.scheduler.v1.PlanRequest
+	(*PlanResponse)(nil),            // 61: gangline.scheduler.v1.PlanResponse
+	(*Prospects)(nil),               // 62: gangline.scheduler.v1.Prospects
+	(*Constraint)(nil),              // 63: gangline.scheduler.v1.Constraint
+	(*Holder)(nil),                  // 64: gangline.scheduler.v1.Holder
+	(*Fit)(nil),                     // 65: gangline.scheduler.v1.Fit
+	(*FitNode)(nil),                 // 66: gangline.scheduler.v1.FitNode
+	(*Victim)(nil),                  // 67: gangline.scheduler.v1.Victim
+	(*StartEstimate)(nil),           // 68: gangline.scheduler.v1.StartEstimate
+	(*Alternative)(nil),             // 69: gangline.scheduler.v1.Alternative
+	(*GetSnapshotRequest)(nil),      // 70: gangline.scheduler.v1.GetSnapshotRequest
+	(*GetSnapshotResponse)(nil),     // 71: gangline.scheduler.v1.GetSnapshotResponse
+	nil,                             // 72: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                             // 73: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                             // 74: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                             // 75: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
 	7,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
-	10, // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
-	70, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	11, // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
-	9,  // 5: gangline.scheduler.v1.JobSpec.after:type_name -> gangline.scheduler.v1.Dependency
-	2,  // 6: gangline.scheduler.v1.Dependency.condition:type_name -> gangline.scheduler.v1.Condition
-	3,  // 7: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	71, // 8: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
-	8,  // 9: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
-	0,  // 10: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
-	12, // 11: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
-	13, // 12: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
-	14, // 13: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
-	17, // 14: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
-	16, // 15: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
-	9,  // 16: gangline.scheduler.v1.Job.unmet:type_name -> gangline.scheduler.v1.Dependency
-	8,  // 17: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	15, // 18: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	15, // 19: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	0,  // 20: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
-	15, // 21: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
-	15, // 22: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
-	15, // 23: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	4,  // 24: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
-	4,  // 25: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
-	31, // 26: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
-	5,  // 27: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
-	30, // 28: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	72, // 29: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	73, // 30: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
-	32, // 31: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
-	33, // 32: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
-	36, // 33: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
-	42, // 34: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
-	44, // 35: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
-	44, // 36: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
-	41, // 37: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
-	41, // 38: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
-	41, // 39: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
-	43, // 40: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
-	47, // 41: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
-	33, // 42: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	33, // 43: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	15, // 44: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
-	60, // 45: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	8,  // 46: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	60, // 47: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	61, // 48: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
-	63, // 49: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
-	65, // 50: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
-	66, // 51: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
-	67, // 52: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
-	62, // 53: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
-	64, // 54: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
-	6,  // 55: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
-	63, // 56: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
-	65, // 57: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
-	18, // 58: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
-	20, // 59: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
-	22, // 60: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
-	24, // 61: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
-	26, // 62: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
-	28, // 63: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
-	34, // 64: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
-	37, // 65: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
-	39, // 66: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
-	45, // 67: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
-	48, // 68: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
-	50, // 69: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
-	52, // 70: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
-	54, // 71: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
-	56, // 72: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
-	58, // 73: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
-	68, // 74: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
-	19, // 75: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	21, // 76: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	23, // 77: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	25, // 78: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	27, // 79: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	29, // 80: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	35, // 81: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	38, // 82: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	40, // 83: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
-	46, // 84: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
-	49, // 85: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
-	51, // 86: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
-	53, // 87: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
-	55, // 88: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
-	57, // 89: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
-	59, // 90: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
-	69, // 91: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
-	75, // [75:92] is the sub-list for method output_type
-	58, // [58:75] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	12, // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
+	72, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	13, // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
+	11, // 5: gangline.scheduler.v1.JobSpec.after:type_name -> gangline.scheduler.v1.Dependency
+	9,  // 6: gangline.scheduler.v1.JobSpec.checkpoints:type_name -> gangline.scheduler.v1.CheckpointPolicy
+	10, // 7: gangline.scheduler.v1.CheckpointPolicy.keep_best:type_name -> gangline.scheduler.v1.KeepBest
+	2,  // 8: gangline.scheduler.v1.Dependency.condition:type_name -> gangline.scheduler.v1.Condition
+	3,  // 9: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
+	73, // 10: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	8,  // 11: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
+	0,  // 12: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
+	14, // 13: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
+	15, // 14: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
+	16, // 15: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
+	19, // 16: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
+	18, // 17: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
+	11, // 18: gangline.scheduler.v1.Job.unmet:type_name -> gangline.scheduler.v1.Dependency
+	8,  // 19: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	17, // 20: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	17, // 21: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	0,  // 22: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
+	17, // 23: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
+	17, // 24: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
+	17, // 25: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	4,  // 26: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
+	4,  // 27: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
+	33, // 28: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
+	5,  // 29: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
+	32, // 30: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
+	74, // 31: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	75, // 32: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	34, // 33: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
+	35, // 34: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
+	38, // 35: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
+	44, // 36: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
+	46, // 37: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
+	46, // 38: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
+	43, // 39: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
+	43, // 40: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
+	43, // 41: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
+	45, // 42: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
+	49, // 43: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
+	35, // 44: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	35, // 45: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	17, // 46: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
+	62, // 47: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	8,  // 48: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	62, // 49: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	63, // 50: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
+	65, // 51: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
+	67, // 52: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
+	68, // 53: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
+	69, // 54: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
+	64, // 55: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
+	66, // 56: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
+	6,  // 57: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
+	65, // 58: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
+	67, // 59: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
+	20, // 60: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
+	22, // 61: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
+	24, // 62: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
+	26, // 63: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
+	28, // 64: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
+	30, // 65: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
+	36, // 66: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
+	39, // 67: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
+	41, // 68: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
+	47, // 69: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
+	50, // 70: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
+	52, // 71: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
+	54, // 72: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
+	56, // 73: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
+	58, // 74: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
+	60, // 75: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
+	70, // 76: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
+	21, // 77: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	23, // 78: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	25, // 79: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	27, // 80: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	29, // 81: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	31, // 82: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	37, // 83: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	40, // 84: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	42, // 85: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
+	48, // 86: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
+	51, // 87: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
+	53, // 88: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
+	55, // 89: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
+	57, // 90: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
+	59, // 91: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
+	61, // 92: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
+	71, // 93: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
+	77, // [77:94] is the sub-list for method output_type
+	60, // [60:77] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_gangline_scheduler_v1_scheduler_proto_init() }
@@ -6237,18 +6470,18 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 		return
 	}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[1].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[2].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[21].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[4].OneofWrappers = []any{}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[23].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[43].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[25].OneofWrappers = []any{}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[45].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[47].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   67,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

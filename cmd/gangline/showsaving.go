@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gangline/gangline/checkpoint"
+	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
+)
+
+// savingRows tell when a job saves, what of it stays, and its newest checkpoint.
+func savingRows(j *schedulerv1.Job) [][]string {
+	var rows [][]string
+	if text := savingText(j.GetSpec()); text != "" {
+		rows = append(rows, []string{"Saves", text})
+	}
+	c := j.GetCheckpoint()
+	if c == nil {
+		return rows
+	}
+	text := fmt.Sprintf("step %d, %s ago, %s", c.GetStep(), age(c.GetRecordedUnixNs()), c.GetPath())
+	if c.GetBytes() > 0 {
+		text += ", " + byteSize(c.GetBytes())
+	}
+	if c.GetCostMs() > 0 {
+		text += fmt.Sprintf("; the save held up the training for %s", short(time.Duration(c.GetCostMs())*time.Millisecond))
+	}
+	rows = append(rows, []string{"Checkpoint", text})
+	if c.GetRemote() != "" {
+		rows = append(rows, []string{"Copy", fmt.Sprintf("step %d, %s", c.GetRemoteStep(), c.GetRemote())})
+	}
+	return rows
+}
+
+// savingText is the checkpoint policy in words; empty: the program decides all of it.
+func savingText(s *schedulerv1.JobSpec) string {
+	var parts []string
+	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+	p := s.GetCheckpoints()
+	switch {
+	case p.GetIntervalAuto():
+		add("at an interval of auto")
+	case p.GetIntervalSteps() > 0:
+		add("each %d steps", p.GetIntervalSteps())
+	case p.GetIntervalMs() > 0:
+		add("each %s", short(time.Duration(p.GetIntervalMs())*time.Millisecond))
+	}
+	if keep := s.GetCheckpointKeep(); keep > 0 {
+		add("keeps the newest %d", keep)
+	}
+	if p.GetKeepEvery() > 0 {
+		add("keeps each %dth step", p.GetKeepEvery())
+	}
+	for _, b := range p.GetKeepBest() {
+		add("keeps the best by %s", checkpoint.Best{Metric: b.GetMetric(), Lowest: b.GetLowest(), Count: int(b.GetCount())})
+	}
+	switch n := p.GetPushNth(); {
+	case n == 1:
+		add("each goes to the object store")
+	case n > 1:
+		add("one in %d goes to the object store", n)
+	}
+	return strings.Join(parts, ", ")
+}

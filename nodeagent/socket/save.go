@@ -1,0 +1,53 @@
+package socket
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/gangline/gangline/nodeagent/interval"
+	"github.com/gangline/gangline/nodeagent/reconcile"
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+)
+
+// SetPolicy says when a worker is to save. It may change while the worker runs.
+func (s *Server) SetPolicy(key reconcile.Key, policy interval.Policy) {
+	if e := s.find(key); e != nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.pace.SetPolicy(policy)
+	}
+}
+
+// newPace gives the pace of a worker that is tracked from now on, or goes on from its notes.
+func newPace(notes *agentv1.WorkerStatus, now time.Time) *interval.Pace {
+	pace := interval.New(now)
+	if ms := notes.GetSaveDueUnixMs(); ms > 0 {
+		pace.Resume(time.UnixMilli(ms), notes.GetSaveDueStep(), now)
+	}
+	return pace
+}
+
+// SaveDue answers by the job's policy, and notes when it has told that a save is due, so that an agent's restart puts none off.
+func (e *endpoint) SaveDue(_ context.Context, req *agentv1.SaveDueRequest) (*agentv1.SaveDueResponse, error) {
+	step := req.GetStep()
+	if step < 0 {
+		return nil, status.Errorf(codes.InvalidArgument, "save due: step %d is negative: count the steps done since the start of the job", step)
+	}
+	now := e.server.cfg.Clock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.pace.Due(step, now)
+	if a.Due {
+		e.notes.SaveDueUnixMs, e.notes.SaveDueStep = now.UnixMilli(), step
+		e.dirty = true
+	}
+	return &agentv1.SaveDueResponse{
+		Due: a.Due, WaitMs: ceilMillis(a.Wait), WaitStep: a.WaitStep, IntervalMs: ceilMillis(a.Interval), IntervalSteps: a.Steps, Reason: a.Reason,
+	}, nil
+}
+
+// ceilMillis rounds up: what is waited for must have passed then.
+func ceilMillis(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }
