@@ -39,6 +39,7 @@ type Fleet struct {
 	mix        []MixItem
 	asked      bool                // the mix has requests for GPUs, so there is a score
 	values     *[units + 1]float64 // see holeValues; nil: not computed for this mix
+	takers     *[units + 1]float64 // likewise
 	churn      float64             // 0..1: part of the starts that follow an end
 	scratch    scratch
 }

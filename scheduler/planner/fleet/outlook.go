@@ -22,6 +22,9 @@ import (
 //   - worthOfWhole * churn * the chance that all of it becomes free, on nodes that
 //     the largest requests of the mix need all of (see Fleet.emptied)
 //
+// A share that chooses among parts of GPUs sees those of which many are free as
+// worth less than V says, see ranks.glut.
+//
 // The lack counts less where jobs come and go: what misses CPUs now has them
 // again when its neighbours end. The constants were found on the published
 // openb trace, on arrivals alone and with departures at two loads, and hold for
@@ -32,6 +35,8 @@ type outlook struct {
 	cpu, mem float64             // that the mix asks for beside one GPU
 	sought   float64             // how much more than other types the mix seeks this one, see Fleet.sought
 	hole     *[units + 1]float64 // value of a part of a GPU, the same for all types
+	takers   *[units + 1]float64 // of a part, see holeValues
+	volume   float64             // GPUs that the mix asks for
 	empty    []float64           // by GPUs that are not wholly free: what is hoped for, see Fleet.emptied
 	large    int32               // GPUs that a node must have for it
 	// CPUs and memory are seen in these steps, so that there are few kinds of
@@ -66,9 +71,9 @@ const (
 func (f *Fleet) newOutlook(p *pool) *outlook {
 	mix := f.mix
 	if f.values == nil {
-		f.values = holeValues(mix)
+		f.values, f.takers = holeValues(mix)
 	}
-	o := &outlook{lack: weightOfLack * (1 - f.churn), hole: f.values}
+	o := &outlook{lack: weightOfLack * (1 - f.churn), hole: f.values, takers: f.takers}
 	volume, cpu, mem := 0.0, 0.0, 0.0
 	for i := range mix {
 		m := &mix[i]
@@ -85,6 +90,7 @@ func (f *Fleet) newOutlook(p *pool) *outlook {
 	o.sought = f.sought(p) / volume
 	o.large, o.empty = f.emptied(volume)
 	slices.SortStableFunc(o.kinds, func(a, b outlookKind) int { return cmp.Or(cmp.Compare(a.gpus, b.gpus), cmp.Compare(a.share, b.share)) })
+	o.volume = volume
 	o.cpu, o.mem = cpu/volume, mem/volume
 	o.cpuStep, o.memStep = max(int64(o.cpu/stepsOfNeed), 1), max(int64(o.mem/stepsOfNeed), 1)
 	return o

@@ -114,7 +114,11 @@ func bestPattern(sizes []int, price, pattern []float64) (gain float64) {
 // most that shares in it can cost elsewhere, in GPUs, so that a whole GPU is
 // worth 1. Prices are averaged over demands that are varied a little, by a
 // fixed sequence: the prices of one demand alone are often one of many corners.
-func holeValues(mix []MixItem) *[units + 1]float64 {
+//
+// It also returns the takers of each part: how much of the mix is after it, in
+// requests. These are shares that fit and are worth as much, or nearly. Parts
+// that are worth something only for several shares at once have none.
+func holeValues(mix []MixItem) (value, takers *[units + 1]float64) {
 	var demand [units + 1]float64
 	for i := range mix {
 		if m := &mix[i]; m.GPUs > 0 && m.Share < cluster.WholeGPU {
@@ -128,6 +132,28 @@ func holeValues(mix []MixItem) *[units + 1]float64 {
 			sizes, asked = append(sizes, u), append(asked, d)
 		}
 	}
+	prices := averagePrices(sizes, asked)
+	value, takers = &[units + 1]float64{}, &[units + 1]float64{}
+	for u := 1; u <= units; u++ {
+		value[u] = value[u-1]
+		for k, size := range sizes {
+			if size <= u {
+				value[u] = max(value[u], value[u-size]+prices[k])
+			}
+		}
+		value[u] = min(value[u], 1)
+		for k, size := range sizes {
+			if size <= u && prices[k] >= nearly*value[u] {
+				takers[u] += asked[k]
+			}
+		}
+	}
+	value[units] = 1
+	return value, takers
+}
+
+// averagePrices returns the mean of holePrices over varied demands.
+func averagePrices(sizes []int, asked []float64) []float64 {
 	prices := make([]float64, len(sizes))
 	varied := make([]float64, len(sizes))
 	seed := uint64(12345)
@@ -140,22 +166,12 @@ func holeValues(mix []MixItem) *[units + 1]float64 {
 			prices[k] += price / priceRounds
 		}
 	}
-	value := &[units + 1]float64{}
-	for u := 1; u <= units; u++ {
-		value[u] = value[u-1]
-		for k, size := range sizes {
-			if size <= u {
-				value[u] = max(value[u], value[u-size]+prices[k])
-			}
-		}
-		value[u] = min(value[u], 1)
-	}
-	value[units] = 1
-	return value
+	return prices
 }
 
 // How prices are averaged.
 const (
-	priceSpread = 0.3 // demands are varied by this part of them
+	priceSpread = 0.2 // demands are varied by this part of them
 	priceRounds = 32
+	nearly      = 0.9 // of a part's value: a share of this price is a taker
 )

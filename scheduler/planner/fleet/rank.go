@@ -11,6 +11,7 @@ import (
 // one kind, so that a choice costs as much as there are kinds, not nodes. It
 // catches up with the pool as views do.
 type ranks struct {
+	fleet  *Fleet
 	pool   *pool
 	scorer scorer
 	seen   uint64
@@ -18,7 +19,7 @@ type ranks struct {
 	kinds  []kind
 	index  map[string]int32 // by key
 	by     [][]int32        // kinds that have nodes, by how many GPUs are wholly free
-	tables map[rankKey]*table
+	tables map[rankKey]table
 	// Free CPUs and memory are seen in steps, so that there are not as many
 	// kinds as nodes; 1: exactly.
 	cpuStep, memStep int64
@@ -26,6 +27,7 @@ type ranks struct {
 
 	key   []byte
 	after sight
+	loss  glut
 }
 
 // kind is a state in which nodes are.
@@ -43,10 +45,13 @@ type rankKey struct {
 	cpu, mem int64
 }
 
-// table remembers the scores of one request, by kind; NaN: not computed.
-type table struct {
-	score []float64
-	hole  []int16 // for a share: what is free of the GPU that it would take
+// table remembers the ways of one request, by kind; nil: not computed.
+type table [][]way
+
+// way is how a request could be placed on a node.
+type way struct {
+	hole int16   // what is free of the GPU that a share takes
+	rise float64 // of the node's cost
 }
 
 // Bounds of what is remembered; at either all is computed anew.
@@ -63,7 +68,7 @@ func (f *Fleet) ranks(p *pool) *ranks {
 		if s == nil {
 			return nil
 		}
-		r = &ranks{pool: p, scorer: s, cpuStep: 1, memStep: 1, byID: f.tiesByID()}
+		r = &ranks{fleet: f, pool: p, scorer: s, cpuStep: 1, memStep: 1, byID: f.tiesByID()}
 		if o, ok := s.(*outlook); ok {
 			r.cpuStep, r.memStep = o.cpuStep, o.memStep
 		}
@@ -84,7 +89,7 @@ func (f *Fleet) followRanks(r *ranks) {
 			r.of[i] = -1
 		}
 		r.kinds, r.index = nil, map[string]int32{}
-		r.by, r.tables = make([][]int32, r.pool.width+1), map[rankKey]*table{}
+		r.by, r.tables = make([][]int32, r.pool.width+1), map[rankKey]table{}
 		for _, pos := range r.pool.nodes {
 			r.read(f.nodes[pos])
 		}
@@ -209,23 +214,20 @@ func (c *choice) tighter(d *choice, byID bool) bool {
 func (r *ranks) choose(v *view, sh *Shape, k int32, barred *set) choice {
 	t := r.table(rankKey{k: k, share: sh.Share, cpu: sh.CPU, mem: sh.Mem})
 	best := choice{pos: -1}
-	from := k
+	from, loss := k, (*glut)(nil)
 	if sh.Shared() {
-		from = 0
+		from, loss = 0, r.glut()
 	}
 	for whole := from; int(whole) < len(r.by); whole++ {
 		for _, id := range r.by[whole] {
-			score := t.score[id]
-			if score != score {
-				score = r.compute(t, id, sh, k)
+			if t[id] == nil {
+				r.compute(t, id, sh, k)
 			}
-			if score > best.score && best.pos >= 0 {
+			score, hole := least(t[id], sh, loss)
+			if (score > best.score && best.pos >= 0) || math.IsInf(score, 1) {
 				continue
 			}
-			if math.IsInf(score, 1) {
-				continue
-			}
-			c := choice{score: score, whole: whole, hole: t.hole[id]}
+			c := choice{score: score, whole: whole, hole: hole}
 			nodes := r.kinds[id].nodes
 			for i := len(nodes) - 1; i >= 0; i-- {
 				c.pos = nodes[i]
@@ -248,49 +250,43 @@ func (r *ranks) choose(v *view, sh *Shape, k int32, barred *set) choice {
 // score returns by how much k GPUs for a shape would raise the cost of a kind.
 func (r *ranks) score(id int32, sh *Shape, k int32) float64 {
 	t := r.table(rankKey{k: k, share: sh.Share, cpu: sh.CPU, mem: sh.Mem})
-	if math.IsNaN(t.score[id]) {
-		return r.compute(t, id, sh, k)
+	if t[id] == nil {
+		r.compute(t, id, sh, k)
 	}
-	return t.score[id]
+	score, _ := least(t[id], sh, nil)
+	return score
 }
 
-func (r *ranks) table(key rankKey) *table {
+func (r *ranks) table(key rankKey) table {
 	t := r.tables[key]
-	if t == nil {
-		if len(r.tables) >= maxTables {
-			clear(r.tables)
-		}
-		t = &table{}
-		r.tables[key] = t
+	if t == nil && len(r.tables) >= maxTables {
+		clear(r.tables)
 	}
-	for len(t.score) < len(r.kinds) {
-		t.score, t.hole = append(t.score, math.NaN()), append(t.hole, 0)
+	if n := len(r.kinds) - len(t); n > 0 {
+		t = append(t, make(table, n)...)
+		r.tables[key] = t
 	}
 	return t
 }
 
-// compute fills in the score of a request on a kind of node: by how much the
-// cost rises. Infinite if the request does not fit there.
-func (r *ranks) compute(t *table, id int32, sh *Shape, k int32) float64 {
-	best, hole := rise(r.scorer, &r.kinds[id].sight, r.kinds[id].cost, sh, k, &r.after)
-	t.score[id], t.hole[id] = best, hole
-	return best
+// compute fills in the ways of a request on a kind of node.
+func (r *ranks) compute(t table, id int32, sh *Shape, k int32) {
+	t[id] = ways(r.scorer, &r.kinds[id].sight, r.kinds[id].cost, sh, k, &r.after)
 }
 
-// rise is by how much a request raises the cost of a node, and for a share the
-// GPU on which it does so least: what is free of it now.
-func rise(sc scorer, s *sight, cost float64, sh *Shape, k int32, after *sight) (best float64, hole int16) {
+// ways returns by how much a request raises the cost of a node, for a share on
+// each GPU that has it: once for those of which the same is free, ascending. It
+// is empty, not nil, if the request does not fit there.
+func ways(sc scorer, s *sight, cost float64, sh *Shape, k int32, after *sight) []way {
+	out := []way{}
 	try := func(free int16) {
 		after.free, after.cpu, after.mem = append(after.free[:0], s.free...), s.cpu, s.mem
 		after.after(k, sh.Share, sh.CPU, sh.Mem, free)
-		if d := sc.rise(sc.cost(after) - cost); d < best {
-			best, hole = d, free
-		}
+		out = append(out, way{hole: free, rise: sc.rise(sc.cost(after) - cost)})
 	}
-	best = math.Inf(1)
 	if !sh.Shared() {
 		try(cluster.WholeGPU)
-		return best, hole
+		return out
 	}
 	last := int16(-1)
 	for _, free := range s.free {
@@ -299,7 +295,23 @@ func rise(sc scorer, s *sight, cost float64, sh *Shape, k int32, after *sight) (
 		}
 		last = free
 	}
-	return best, hole
+	return out
+}
+
+// least returns the least score of some ways, infinite if there are none, and
+// for a share what is free of the GPU that it takes then.
+func least(ways []way, sh *Shape, loss *glut) (score float64, hole int16) {
+	score = math.Inf(1)
+	for _, w := range ways {
+		d := w.rise
+		if loss != nil {
+			d += loss[(w.hole-int16(sh.Share))/unit] - loss[w.hole/unit]
+		}
+		if d < score {
+			score, hole = d, w.hole
+		}
+	}
+	return score, hole
 }
 
 // Aside returns the node on which CPUs and memory that are taken without a GPU
