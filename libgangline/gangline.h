@@ -107,9 +107,10 @@ typedef struct gangline_join_options {
 	int64_t detect_timeout_ms; /* how long a rank may be silent before it is lost; 0: 2 seconds */
 	const char *const *peers;  /* addresses (host:port) of all ranks, by rank; NULL: those that the agent tells */
 	int32_t peer_count;
-	int32_t reserved;
+	int32_t secret_bytes;
 	int64_t listener;     /* with peers: of gangline_listen, whose address the others were told */
 	uint64_t job, epoch;  /* with peers: which group this is; others are refused */
+	const void *secret;   /* with peers: secret_bytes (16 or more) that only its ranks know, so that no stranger can join; NULL: none */
 } gangline_join_options;
 
 /* Joins the group of this process's job and waits until all ranks have. Without an agent (GANGLINE_AGENT_SOCKET) or peers it is a group of one.

@@ -50,6 +50,9 @@ func joinRequest(o *C.gangline_join_options) (session.JoinRequest, error) {
 	if o.peer_count < 1 {
 		return r, session.ErrArgument(fmt.Sprintf("join: %d peers", o.peer_count))
 	}
+	if o.secret != nil && o.secret_bytes > 0 {
+		r.Secret = C.GoBytes(o.secret, o.secret_bytes)
+	}
 	for _, peer := range unsafe.Slice(o.peers, int(o.peer_count)) {
 		r.Peers = append(r.Peers, text(peer))
 	}

@@ -34,6 +34,8 @@ type JoinRequest struct {
 	Listener   int64
 	Job, Epoch uint64
 	Rank       int
+	// Secret is known to the ranks of this group and nobody else, 16 bytes or more: a stranger cannot join or listen then. The agent gives one.
+	Secret []byte
 }
 
 // Join joins a group and waits until all ranks have come. A stop that the agent asks for meanwhile ends the wait.
@@ -48,7 +50,7 @@ func (s *Session) Join(r JoinRequest) (handle int64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), r.JoinTimeout)
 	defer cancel()
 	cfg := grpclink.Config{
-		Job: r.Job, Epoch: r.Epoch, Rank: r.Rank, Peers: r.Peers,
+		Job: r.Job, Epoch: r.Epoch, Rank: r.Rank, Peers: r.Peers, Secret: r.Secret,
 		Path: path, DetectTimeout: r.DetectTimeout, JoinTimeout: r.JoinTimeout,
 	}
 	if len(r.Peers) > 0 {
@@ -93,16 +95,16 @@ func (s *Session) meet(ctx context.Context, r JoinRequest, cfg *grpclink.Config)
 	if err != nil {
 		return fmt.Errorf("listen for the previous rank: %w: choose another address", err)
 	}
-	cfg.Peers, err = rendezvous(ctx, client, listener.Addr(), stop)
+	met, err := rendezvous(ctx, client, listener.Addr(), stop)
 	if err != nil {
 		return withClose(err, listener)
 	}
-	cfg.Listener = listener
+	cfg.Peers, cfg.Secret, cfg.Listener = met.Peers, met.Secret, listener
 	return nil
 }
 
 // rendezvous waits for all ranks' addresses, or for the agent's wish to stop: peers may never come.
-func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr, stop *stopper) ([]string, error) {
+func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr, stop *stopper) (workerclient.Meeting, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	wait.Go(func() {
@@ -118,7 +120,7 @@ func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr,
 	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		told = fmt.Sprintf(":%d", tcp.Port) // the agent puts in the host at which other nodes reach this one
 	}
-	peers, err := client.Rendezvous(ctx, told)
+	met, err := client.Meet(ctx, told)
 	select {
 	case <-stop.asked:
 		if err != nil {
@@ -126,5 +128,5 @@ func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr,
 		}
 	default:
 	}
-	return peers, err
+	return met, err
 }

@@ -40,10 +40,11 @@ class JoinOptions(ctypes.Structure):
         ("detect_timeout_ms", c_int64),
         ("peers", POINTER(c_char_p)),
         ("peer_count", c_int32),
-        ("reserved", c_int32),
+        ("secret_bytes", c_int32),
         ("listener", c_int64),
         ("job", c_uint64),
         ("epoch", c_uint64),
+        ("secret", c_void_p),
     ]
 
 

@@ -110,13 +110,15 @@ class Group:
         listener: Optional[Listener] = None,
         job: int = 0,
         epoch: int = 0,
+        secret: bytes = b"",
     ) -> None:
         """Joins. path is what data travels on (auto, shm, unix, tcp, grpc), listen the address for the previous rank, join_timeout how many
         seconds the others may take, detect_timeout how many a rank may be silent before it is lost. An interruptible group lets Python's signal
         handlers run while a call waits for other ranks, and raises KeyboardInterrupt; each call then costs a thread's wake-up more. Otherwise
         they run when the call has returned. Work.wait always lets them run.
 
-        With peers, the addresses of all ranks, no agent is asked: rank and listener say which of them this is, job and epoch which group.
+        With peers, the addresses of all ranks, no agent is asked: rank and listener say which of them this is, job and epoch which group. A secret of 16 bytes
+        or more, which only its ranks know, keeps strangers out; the agent gives one by itself.
         """
         options = _lib.JoinOptions(
             size=ctypes.sizeof(_lib.JoinOptions),
@@ -132,6 +134,7 @@ class Group:
             options.peers = (ctypes.c_char_p * len(peers))(*(p.encode() for p in peers))
             options.peer_count = len(peers)
             options.listener = listener.handle if listener else 0
+            options.secret, options.secret_bytes = ctypes.cast(ctypes.c_char_p(secret), ctypes.c_void_p), len(secret)
         handle = ctypes.c_int64()
         _lib.call("join", ctypes.byref(options), ctypes.byref(handle))
         self._handle: int = handle.value

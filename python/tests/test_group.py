@@ -22,7 +22,7 @@ class Collectives(unittest.TestCase):
 
     def test_operations(self):
         self.each([1, 2, 4], "numpy_operations")
-        self.each([2], "numpy_operations", path="tcp")
+        self.each([2], "numpy_operations", path="tcp", secret="only ranks know this")
 
     def test_buffers(self):
         self.each([1, 2], "buffers")

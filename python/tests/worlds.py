@@ -98,5 +98,6 @@ def live(function: Any) -> None:
     listener = gangline.Listener("127.0.0.1:0")
     tell({"address": listener.address})
     told = hear()
-    with gangline.Group(peers=told["peers"], rank=told["rank"], listener=listener, job=7, epoch=1, **told["options"]) as group:
+    options = dict(told["options"], secret=told["options"].get("secret", "").encode())
+    with gangline.Group(peers=told["peers"], rank=told["rank"], listener=listener, job=7, epoch=1, **options) as group:
         function(group, told["argument"])

@@ -1,0 +1,41 @@
+"""Tests of gangline.torch on PyTorch for the CPU."""
+
+import socket
+import unittest
+
+from worlds import World
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@unittest.skipIf(torch is None, "PyTorch is not installed")
+class Torch(unittest.TestCase):
+    def each(self, sizes, function, argument=None):
+        for size in sizes:
+            with self.subTest(ranks=size), World(size, function, argument() if argument else None) as world:
+                self.assertEqual(world.results(), ["equal"] * size)
+
+    def test_same_losses_as_gloo(self):
+        self.each([3], "ddp", free_port)
+
+    def test_lost_rank_is_named_by_backward(self):
+        with World(3, "ddp_lost", free_port(), detect_timeout=1.0) as world:
+            for rank in (0, 2):
+                self.assertEqual(world.ranks[rank].hear(), {"lost": 1})
+                self.assertEqual(world.ranks[rank].end(), 0)
+
+    def test_tensors_and_data_loader(self):
+        self.each([2], "tensors_and_loaders")
+
+
+if __name__ == "__main__":
+    unittest.main()
