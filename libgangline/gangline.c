@@ -114,3 +114,49 @@ int32_t gangline_stop_requested(int32_t *asked, char *reason, int32_t room, int6
 int32_t gangline_report_peer_lost(int32_t rank, const char *cause) { return ENTER(goReportPeerLost(rank, (char *)cause)); }
 
 int32_t gangline_agent_close(void) { return ENTER(goAgentClose()); }
+
+int32_t gangline_checkpoints_open(const gangline_checkpoints_options *options, int64_t *checkpoints) {
+	return ENTER(goCheckpointsOpen((gangline_checkpoints_options *)options, checkpoints));
+}
+
+int32_t gangline_checkpoints_close(int64_t checkpoints) { return ENTER(goCheckpointsClose(checkpoints)); }
+
+int32_t gangline_checkpoints_epoch(int64_t checkpoints, uint64_t *epoch) { return ENTER(goCheckpointsEpoch(checkpoints, epoch)); }
+
+int32_t gangline_checkpoints_collect(int64_t checkpoints) { return ENTER(goCheckpointsCollect(checkpoints)); }
+
+int32_t gangline_checkpoints_saved(int64_t checkpoints, int32_t wait, int64_t *step) { return ENTER(goCheckpointsSaved(checkpoints, wait, step)); }
+
+int32_t gangline_save_begin(int64_t checkpoints, int64_t step, int64_t *save) { return ENTER(goSaveBegin(checkpoints, step, save)); }
+
+int32_t gangline_save_tensor(int64_t save, const char *name, int32_t type, int32_t dims, const int64_t *global, const int64_t *offset, const int64_t *shape, const void *data) {
+	return ENTER(goSaveTensor(save, (char *)name, type, dims, (int64_t *)global, (int64_t *)offset, (int64_t *)shape, (void *)data));
+}
+
+int32_t gangline_save_text(int64_t save, const char *key, const char *value) { return ENTER(goSaveText(save, (char *)key, (char *)value)); }
+
+int32_t gangline_save_metric(int64_t save, const char *name, double value) { return ENTER(goSaveMetric(save, (char *)name, value)); }
+
+int32_t gangline_save_write(int64_t save) { return ENTER(goSaveWrite(save)); }
+
+int32_t gangline_save_commit(int64_t save) { return ENTER(goSaveCommit(save)); }
+
+int32_t gangline_save_later(int64_t save, int64_t *stall_us) { return ENTER(goSaveLater(save, stall_us)); }
+
+int32_t gangline_save_end(int64_t save) { return ENTER(goSaveEnd(save)); }
+
+int32_t gangline_checkpoint_latest(int64_t checkpoints, int64_t *checkpoint) { return ENTER(goCheckpointLatest(checkpoints, checkpoint)); }
+
+int32_t gangline_checkpoint_open(int64_t checkpoints, uint64_t epoch, uint64_t step, int64_t *checkpoint) {
+	return ENTER(goCheckpointOpen(checkpoints, epoch, step, checkpoint));
+}
+
+int32_t gangline_checkpoint_close(int64_t checkpoint) { return ENTER(goCheckpointClose(checkpoint)); }
+
+int32_t gangline_checkpoint_describe(int64_t checkpoint, char *json, int64_t room, int64_t *need) {
+	return ENTER(goCheckpointDescribe(checkpoint, json, room, need));
+}
+
+int32_t gangline_checkpoint_read(int64_t checkpoint, const char *name, int32_t dims, const int64_t *offset, const int64_t *shape, void *data, int64_t bytes) {
+	return ENTER(goCheckpointRead(checkpoint, (char *)name, dims, (int64_t *)offset, (int64_t *)shape, data, bytes));
+}

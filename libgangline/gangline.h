@@ -177,6 +177,73 @@ int32_t gangline_report_peer_lost(int32_t rank, const char *cause);
 /* Ends the connection to the agent once it has the last report. A later call opens it again. */
 int32_t gangline_agent_close(void);
 
+/* ---- Checkpoints ----
+ * A checkpoint is whole and verified, or absent. Each rank writes its part of the tensors; once all have, rank 0 commits. Any number of ranks
+ * reads what any other number wrote. */
+
+typedef struct gangline_checkpoints_options {
+	uint32_t size;      /* sizeof(gangline_checkpoints_options) */
+	int32_t keep;       /* how many complete checkpoints stay; 0: what the job says, or 3 */
+	const char *dir;    /* the job's own directory; NULL: GANGLINE_CHECKPOINT_DIR */
+	const char *job;    /* whose they are; NULL: this job's */
+	uint64_t epoch;     /* the epoch to begin; 0: this job's. Outside Gangline the one after the last, which one rank must find and tell the others */
+	int32_t rank;       /* which part this process writes, and of how many; */
+	int32_t world_size; /* 0: as the environment says */
+} gangline_checkpoints_options;
+
+/* Begins the epoch in the directory: from here on older epochs of the job can save nothing more. All ranks call it. options may be NULL. */
+int32_t gangline_checkpoints_open(const gangline_checkpoints_options *options, int64_t *checkpoints);
+
+/* Waits until what was saved by gangline_save_later has ended, and gives the error of one that went wrong, if it was not told before. */
+int32_t gangline_checkpoints_close(int64_t checkpoints);
+int32_t gangline_checkpoints_epoch(int64_t checkpoints, uint64_t *epoch);
+
+/* Removes checkpoints beyond those to keep, and what is left of half-written ones. A commit does so too. Rank 0 calls it. */
+int32_t gangline_checkpoints_collect(int64_t checkpoints);
+
+/* The newest step that this process knows to be committed, or -1. With wait not 0, after all asynchronous saves have ended. Returns, once, the error of
+ * an asynchronous save, or what went wrong after a commit: the report to the agent, the removal of old ones. */
+int32_t gangline_checkpoints_saved(int64_t checkpoints, int32_t wait, int64_t *step);
+
+/* A save of one step: begin it, add tensors, then either write it, and once all ranks have (a barrier tells), commit it on rank 0; or save it later, which copies
+ * the tensors and commits by itself. Steps rise from save to save. One thread at a time uses a save. */
+int32_t gangline_save_begin(int64_t checkpoints, int64_t step, int64_t *save);
+
+/* Adds this rank's box, of shape at offset, of a tensor of shape global, each of dims numbers (0: a scalar). The boxes of all ranks cover the tensor exactly
+ * once. data stays in place until gangline_save_write or gangline_save_later has returned. */
+int32_t gangline_save_tensor(int64_t save, const char *name, int32_t type, int32_t dims, const int64_t *global, const int64_t *offset, const int64_t *shape, const void *data);
+
+/* Says something of the whole checkpoint. What rank 0 says counts. */
+int32_t gangline_save_text(int64_t save, const char *key, const char *value);
+int32_t gangline_save_metric(int64_t save, const char *name, double value);
+
+/* Makes this rank's part durable. */
+int32_t gangline_save_write(int64_t save);
+
+/* Makes the checkpoint count, tells the agent, and removes old ones. GANGLINE_OK means that it is committed; gangline_checkpoints_saved tells whether
+ * the rest went wrong. */
+int32_t gangline_save_commit(int64_t save);
+
+/* Copies the tensors into memory that is kept from save to save, and returns; in a job the agent finishes what is copied if this process dies. It waits while the last
+ * such save is not durable. stall_us is how long it held up the caller. gangline_checkpoints_saved tells how it ended. */
+int32_t gangline_save_later(int64_t save, int64_t *stall_us);
+
+/* Forgets a save. Each must be. */
+int32_t gangline_save_end(int64_t save);
+
+/* Opens the newest checkpoint of which every byte verifies. GANGLINE_NONE: start from nothing. GANGLINE_DAMAGED: there are some and none is good, so a person must
+ * decide. One rank calls it and tells the others its epoch and step, with which they call gangline_checkpoint_open. */
+int32_t gangline_checkpoint_latest(int64_t checkpoints, int64_t *checkpoint);
+int32_t gangline_checkpoint_open(int64_t checkpoints, uint64_t epoch, uint64_t step, int64_t *checkpoint);
+int32_t gangline_checkpoint_close(int64_t checkpoint);
+
+/* What there is to know of it, as JSON: epoch, step, world_size, path, saved_unix_ms, meta (what gangline_save_text said), metrics, tensors (by name: type and
+ * shape), damaged (newer ones that do not verify, and why). It is written into room bytes with a final 0 if it fits; need is what it needs. */
+int32_t gangline_checkpoint_describe(int64_t checkpoint, char *json, int64_t room, int64_t *need);
+
+/* Reads the box of shape at offset of a tensor into data, which has exactly its size in bytes; every chunk is verified. offset and shape NULL: all of it. */
+int32_t gangline_checkpoint_read(int64_t checkpoint, const char *name, int32_t dims, const int64_t *offset, const int64_t *shape, void *data, int64_t bytes);
+
 #ifdef __cplusplus
 }
 #endif

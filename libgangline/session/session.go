@@ -18,6 +18,10 @@ type Session struct {
 	works     table[*Work]
 	listeners table[net.Listener]
 
+	checkpoints table[*Checkpoints]
+	saves       table[*Save]
+	opened      table[*Checkpoint]
+
 	mu     sync.Mutex
 	client *workerclient.Client // to the agent; nil until it is needed
 	stop   *stopper

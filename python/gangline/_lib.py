@@ -48,6 +48,22 @@ class JoinOptions(ctypes.Structure):
     ]
 
 
+class CheckpointsOptions(ctypes.Structure):
+    """gangline_checkpoints_options of gangline.h."""
+
+    _fields_ = [
+        ("size", c_uint32),
+        ("keep", c_int32),
+        ("dir", c_char_p),
+        ("job", c_char_p),
+        ("epoch", c_uint64),
+        ("rank", c_int32),
+        ("world_size", c_int32),
+    ]
+
+
+_numbers = POINTER(c_int64)
+
 # The calls by name, with what they take; all return a code but those of _others. A test compares names and numbers with gangline.h.
 CALLS = {
     "join": [POINTER(JoinOptions), POINTER(c_int64)],
@@ -70,6 +86,24 @@ CALLS = {
     "stop_requested": [POINTER(c_int32), c_char_p, c_int32, POINTER(c_int64), POINTER(c_int64)],
     "report_peer_lost": [c_int32, c_char_p],
     "agent_close": [],
+    "checkpoints_open": [POINTER(CheckpointsOptions), POINTER(c_int64)],
+    "checkpoints_close": [c_int64],
+    "checkpoints_epoch": [c_int64, POINTER(c_uint64)],
+    "checkpoints_collect": [c_int64],
+    "checkpoints_saved": [c_int64, c_int32, POINTER(c_int64)],
+    "save_begin": [c_int64, c_int64, POINTER(c_int64)],
+    "save_tensor": [c_int64, c_char_p, c_int32, c_int32, _numbers, _numbers, _numbers, c_void_p],
+    "save_text": [c_int64, c_char_p, c_char_p],
+    "save_metric": [c_int64, c_char_p, c_double],
+    "save_write": [c_int64],
+    "save_commit": [c_int64],
+    "save_later": [c_int64, POINTER(c_int64)],
+    "save_end": [c_int64],
+    "checkpoint_latest": [c_int64, POINTER(c_int64)],
+    "checkpoint_open": [c_int64, c_uint64, c_uint64, POINTER(c_int64)],
+    "checkpoint_close": [c_int64],
+    "checkpoint_describe": [c_int64, c_char_p, c_int64, POINTER(c_int64)],
+    "checkpoint_read": [c_int64, c_char_p, c_int32, _numbers, _numbers, c_void_p, c_int64],
 }
 
 

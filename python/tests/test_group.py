@@ -21,28 +21,28 @@ class Collectives(unittest.TestCase):
                 self.assertEqual(world.results(), ["equal"] * size)
 
     def test_operations(self):
-        self.each([1, 2, 4], "numpy_operations")
-        self.each([2], "numpy_operations", path="tcp", secret="only ranks know this")
+        self.each([1, 2, 4], "ranks.numpy_operations")
+        self.each([2], "ranks.numpy_operations", path="tcp", secret="only ranks know this")
 
     def test_buffers(self):
-        self.each([1, 2], "buffers")
+        self.each([1, 2], "ranks.buffers")
 
     def test_works(self):
-        with World(2, "works") as world:
+        with World(2, "ranks.works") as world:
             first, second = world.ranks
             self.assertEqual(first.hear(), "waiting")
             second.say("go on")
             self.assertEqual(world.results(), ["equal"] * 2)
-        self.each([1], "works")
+        self.each([1], "ranks.works")
 
     def test_shared_buffers(self):
-        self.each([1, 2, 4], "shared_buffers", 300_000)
+        self.each([1, 2, 4], "ranks.shared_buffers", 300_000)
 
     def test_threads(self):
-        self.each([2], "threads")
+        self.each([2], "ranks.threads")
 
     def test_memory_stays_flat(self):
-        with World(2, "many_calls", 10_000) as world:
+        with World(2, "ranks.many_calls", 10_000) as world:
             for grown in world.results():
                 self.assertLess(grown, 256 << 10, "bytes that 2,500 calls left behind, at the least")
 
@@ -50,7 +50,7 @@ class Collectives(unittest.TestCase):
 @unittest.skipIf(numpy is None, "NumPy is not installed")
 class Faults(unittest.TestCase):
     def lose(self, size, victim, kind):
-        with self.subTest(ranks=size, victim=victim, kind=kind), World(size, "until_lost", kind, detect_timeout=1.0) as world:
+        with self.subTest(ranks=size, victim=victim, kind=kind), World(size, "ranks.until_lost", kind, detect_timeout=1.0) as world:
             for r in world.ranks:
                 self.assertEqual(r.hear(), "running")
             world.ranks[victim].process.kill()
@@ -67,12 +67,12 @@ class Faults(unittest.TestCase):
 
     def test_rank_that_left_is_named(self):
         for call in ("barrier", "all_reduce"):
-            with self.subTest(call=call), World(4, "leave_early", call) as world:
+            with self.subTest(call=call), World(4, "ranks.leave_early", call) as world:
                 for r in world.ranks:
                     self.assertEqual(r.hear(), {"lost": 0})
 
     def test_interrupt_and_handlers(self):
-        with World(2, "signals", interruptible=True) as world:
+        with World(2, "ranks.signals", interruptible=True) as world:
             first, second = world.ranks
             self.assertEqual(first.hear(), "interrupted")
             second.say("go on")
@@ -81,11 +81,11 @@ class Faults(unittest.TestCase):
 
     def test_bad_memory(self):
         for path in ("auto", "tcp"):
-            with self.subTest(path=path), World(2, "bad_memory", path=path) as world:
+            with self.subTest(path=path), World(2, "ranks.bad_memory", path=path) as world:
                 self.assertEqual(world.results(), [["PanicError", None], ["RankLostError", 0]])
 
     def test_forked_children(self):
-        with World(2, "forks") as world:
+        with World(2, "ranks.forks") as world:
             self.assertEqual(world.results(), ["equal"] * 2)
 
 

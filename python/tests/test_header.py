@@ -18,7 +18,7 @@ C_TYPES = {
     "void *": ctypes.c_void_p,
     "char *": ctypes.c_char_p,
 }
-STRUCTURES = {"gangline_join_options": _lib.JoinOptions, "gangline_error": _lib.LastError}
+STRUCTURES = {"gangline_join_options": _lib.JoinOptions, "gangline_error": _lib.LastError, "gangline_checkpoints_options": _lib.CheckpointsOptions}
 
 
 def c_type(text):

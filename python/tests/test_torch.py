@@ -25,16 +25,16 @@ class Torch(unittest.TestCase):
                 self.assertEqual(world.results(), ["equal"] * size)
 
     def test_same_losses_as_gloo(self):
-        self.each([3], "ddp", free_port)
+        self.each([3], "ranks_torch.ddp", free_port)
 
     def test_lost_rank_is_named_by_backward(self):
-        with World(3, "ddp_lost", free_port(), detect_timeout=1.0) as world:
+        with World(3, "ranks_torch.ddp_lost", free_port(), detect_timeout=1.0) as world:
             for rank in (0, 2):
                 self.assertEqual(world.ranks[rank].hear(), {"lost": 1})
                 self.assertEqual(world.ranks[rank].end(), 0)
 
     def test_tensors_and_data_loader(self):
-        self.each([2], "tensors_and_loaders")
+        self.each([2], "ranks_torch.tensors_and_loaders")
 
 
 if __name__ == "__main__":

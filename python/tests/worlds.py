@@ -19,7 +19,7 @@ class Rank:
         for name in ("RANK", "WORLD_SIZE", "GANGLINE_AGENT_SOCKET"):
             env.pop(name, None)
         self.rank = rank
-        command = [sys.executable, "-c", f"import worlds, ranks; worlds.live(ranks.{function})"]
+        command = [sys.executable, "-c", f"import worlds, {function.partition('.')[0]}; worlds.live({function})"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         self.address = self.hear()["address"]
         self.world, self.argument = world, argument
@@ -38,7 +38,7 @@ class Rank:
 
 
 class World:
-    """size ranks that run the function of that name in ranks.py, with an argument. Leave it by a with statement: it kills what still runs."""
+    """size ranks that run a function, named with its module, with an argument. Leave it by a with statement: it kills what still runs."""
 
     def __init__(self, size: int, function: str, argument: Any = None, **options: Any) -> None:
         self.ranks: List[Rank] = []

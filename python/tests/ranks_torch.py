@@ -1,0 +1,173 @@
+"""What ranks of test worlds do with PyTorch; see ranks.py."""
+
+import os
+import signal
+
+import gangline
+from ranks import equal
+from worlds import tell
+
+
+def model_of(seed=1):
+    import torch
+
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(64, 300), torch.nn.ReLU(), torch.nn.Linear(300, 200), torch.nn.ReLU(), torch.nn.Linear(200, 10))
+
+
+def gloo(group, port):
+    """The process group of torch.distributed that DistributedDataParallel wants."""
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=group.rank, world_size=group.world_size)
+    return torch.distributed
+
+
+def losses(group, hook, steps, dtype="float32"):
+    """Trains a small model over all ranks and gives the losses of its steps, and a sum over its parameters."""
+    import torch
+
+    import gangline.torch
+
+    model = torch.nn.parallel.DistributedDataParallel(model_of(), bucket_cap_mb=0.1)
+    if hook:
+        model.register_comm_hook(group, gangline.torch.ddp_hook)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    generator = torch.Generator().manual_seed(group.rank)
+    out = []
+    for _ in range(steps):
+        x = torch.rand(16, 64, generator=generator)
+        loss = torch.nn.functional.cross_entropy(model(x), (x.sum(1) * 7).long() % 10)
+        optimizer.zero_grad()
+        with gangline.torch.naming_lost_ranks(group):
+            loss.backward()
+        optimizer.step()
+        out.append(loss.item())
+    return out + [sum(p.double().sum().item() for p in model.parameters())]
+
+
+def ddp(group, port):
+    """The hook trains the same model as Gloo's own all-reduce, to rounding."""
+    dist = gloo(group, port)
+    ours, theirs = losses(group, True, 10), losses(group, False, 10)
+    assert ours[0] != ours[-2], "nothing was trained"
+    for a, b in zip(ours, theirs):
+        assert abs(a - b) <= 1e-5 * max(1, abs(b)), f"with the hook {ours}, with Gloo {theirs}"
+    group.barrier()
+    dist.destroy_process_group()
+    tell("equal")
+
+
+def ddp_lost(group, port):
+    """A rank that dies in the middle of training is named by the error of backward."""
+    import torch
+
+    dist = gloo(group, port)
+    if group.rank == 1:
+        import gangline.torch as t
+
+        steps = []
+
+        def hook(state, bucket):
+            steps.append(1)
+            if len(steps) > 20:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return t.ddp_hook(state, bucket)
+
+        model = torch.nn.parallel.DistributedDataParallel(model_of(), bucket_cap_mb=0.1)
+        model.register_comm_hook(group, hook)
+        while True:
+            model(torch.rand(16, 64)).sum().backward()
+    try:
+        losses(group, True, 1000)
+    except gangline.RankLostError as e:
+        assert "rank 1" in str(e.__cause__), f"what PyTorch made of it: {e.__cause__}"
+        tell({"lost": e.rank})
+        os._exit(0)  # Gloo would wait for its dead peer
+    raise AssertionError("the loss was not noticed")
+
+
+def tensors(group, _):
+    """PyTorch tensors of all types, in place."""
+    import torch
+
+    import gangline.torch
+
+    n = group.world_size
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.int32, torch.int64):
+        t = torch.full((3, 5), group.rank + 1, dtype=dtype)
+        at = t.data_ptr()
+        assert group.all_reduce(t) is t and t.data_ptr() == at
+        assert (t == n * (n + 1) // 2).all(), (dtype, t)
+    shared = torch.frombuffer(group.buffer(40_000, "bfloat16"), dtype=torch.bfloat16)
+    shared += 1
+    group.all_reduce(shared)
+    assert (shared == n).all()
+    for wrong in (torch.ones(4, 4).t(), torch.ones(3, dtype=torch.complex64)):
+        try:
+            group.all_reduce(wrong)
+        except gangline.InvalidError:
+            continue
+        raise AssertionError(f"{wrong} was taken")
+    model = model_of()
+    model(torch.full((1, 64), group.rank + 1.0)).sum().backward()
+    mine = [p.grad.clone() for p in model.parameters()]
+    gangline.torch.average_gradients(model.parameters(), group)
+    for p, g in zip(model.parameters(), mine):
+        group.all_reduce(g, "mean")
+        assert torch.equal(p.grad, g)
+
+
+def tensors_and_loaders(group, _):
+    tensors(group, None)
+    loaders(group, None)
+    tell("equal")
+
+
+def loaders(group, _):
+    """DataLoader's forked workers beside a training that calls all the time."""
+    import torch
+
+    data = torch.utils.data.TensorDataset(torch.arange(64).float())
+    for _ in range(2):
+        seen = torch.zeros(1)
+        for (batch,) in torch.utils.data.DataLoader(data, batch_size=4, num_workers=2, multiprocessing_context="fork"):
+            seen += group.all_reduce(batch.sum().reshape(1), "mean")
+        equal(seen.item(), 64 * 63 / 2, "the sum over all batches")
+
+
+def resume(group, argument):
+    """Trains some steps with a model and an optimizer of PyTorch, from the newest checkpoint on, and tells a sum over the model."""
+    import torch
+
+    from gangline.checkpoint import Checkpoints
+
+    directory, last = argument
+    torch.set_num_threads(1)
+    model = model_of()
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    step = 0
+    with Checkpoints(group, directory) as checkpoints:
+        found = checkpoints.latest()
+        if found is not None:
+            with found:
+                state = found.state()
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            schedule.load_state_dict(state["schedule"])
+            torch.set_rng_state(state["rng"])
+            step = found.step
+        first = step
+        while step < last:
+            x = torch.rand(8, 64)
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+            schedule.step()
+            step += 1
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "rng": torch.get_rng_state()}
+        checkpoints.save(step, state, asynchronous=step > 5)
+    tell([first, sum(p.double().sum().item() for p in model.parameters())])
