@@ -237,18 +237,16 @@ func (p *Policy) withinQuota(spec *JobSpec, types []string) error {
 					others += p.promised(part, t)
 				}
 			})
-			most = max(most, p.promised(path, t)-others)
+			if most = max(most, p.promised(path, t)-others); most >= int64(spec.Least()) {
+				return nil // mostly at once: to add up all parts of all queues above takes long where there are hundreds
+			}
 		}
 	}
-	switch {
-	case most >= int64(spec.Least()):
-		return nil
-	case most <= 0:
+	if most <= 0 {
 		return fmt.Errorf("queue %s has no quota, and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or to a queue with quota", spec.Queue)
-	default:
-		return fmt.Errorf("a gang of %s is larger than the quota of queue %s (%d GPUs), and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or ask for fewer GPUs",
-			spec.Wants(), spec.Queue, most)
 	}
+	return fmt.Errorf("a gang of %s is larger than the quota of queue %s (%d GPUs), and a job that is not preemptible does not run on borrowed GPUs: submit it as preemptible, or ask for fewer GPUs",
+		spec.Wants(), spec.Queue, most)
 }
 
 // quotaTypes are the types that quotas name and a job could have, and "" for
