@@ -83,6 +83,13 @@ test:
 race:
 	@CGO_ENABLED=1 $(GO) test -buildvcs=false -race -timeout 10m -v $(RACE) 2>&1 | .ci/testreport
 
+## kills: kill everything by SIGKILL while the digits job trains, at random moments (KILLS=50, KILL_SEED=1): it must end with the same model
+KILLS ?= 50
+KILL_SEED ?= 1
+.PHONY: kills
+kills:
+	KILLS=$(KILLS) KILL_SEED=$(KILL_SEED) $(GO) test -buildvcs=false -count=1 -timeout 30m -run '^TestKillEverything$$' -v ./cmd/gangline
+
 ## lint: check format, imports, purity, common bugs and protobuf style
 .PHONY: lint
 lint:

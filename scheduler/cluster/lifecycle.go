@@ -273,11 +273,21 @@ func (s *State) requeue(j *Job) {
 	default:
 		j.Requeues++
 	}
-	if !j.Stop.yields() && j.Requeues > 1 {
-		wait = min(backoff(j.Requeues-1), maxRequeueGap)
+	if !j.Stop.yields() {
+		wait = min(backoff(j.barren()), maxRequeueGap)
 	}
 	j.State, j.PendingAt, j.NotBefore = Pending, s.now, s.now.Add(wait)
 	j.Reason = cut("waits to start again: " + j.StopReason)
+}
+
+// barren is how many epochs have ended without blame after the first that did,
+// at most those since the last that saved: one that gets on need not wait.
+func (j *Job) barren() int32 {
+	n := j.Requeues - 1
+	if k := j.Checkpoint; k != nil && k.Epoch <= j.Epoch {
+		n = int32(min(int64(n), int64(j.Epoch-k.Epoch))) //nolint:gosec // not above n
+	}
+	return n
 }
 
 func (s *State) finish(j *Job, st JobState, reason string) {

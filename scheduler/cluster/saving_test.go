@@ -134,3 +134,33 @@ func TestVersion4(t *testing.T) {
 		t.Errorf("%v, %d left: %+v, %+v, %+v", r.err, len(r.buf), sp4, n4, k4)
 	}
 }
+
+// TestALossAfterASaveWaitsForNothing: losses in a row are waited out, longer and longer, but not by a job that gets on between them.
+func TestALossAfterASaveWaitsForNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := f.start(0)
+	step := int64(0)
+	lose := func(saves bool, want time.Duration) {
+		t.Helper()
+		if saves {
+			step++
+			f.ok(&RecordCheckpoint{Job: id, Epoch: f.s.Job(id).Epoch, Step: step, Path: "/x"})
+		}
+		f.report(id, 0, WorkerLost, 0)
+		f.report(id, 1, WorkerLost, 0)
+		j := f.want(id, Pending, "waits to start again")
+		if got := max(j.NotBefore.Sub(j.PendingAt), 0); got != want {
+			t.Errorf("after loss %d it waits %v, want %v", j.Requeues, got, want)
+		}
+		f.i += 600
+		f.place(id)
+	}
+	lose(false, 0)
+	lose(false, time.Second)
+	lose(false, 2*time.Second)
+	lose(true, 0)
+	lose(false, time.Second)
+	lose(false, 2*time.Second)
+	lose(true, 0)
+}
