@@ -23,6 +23,7 @@ import (
 	"github.com/gangline/gangline/nodeagent/gpu/nvml"
 	"github.com/gangline/gangline/nodeagent/gpu/open"
 	"github.com/gangline/gangline/nodeagent/keeper"
+	"github.com/gangline/gangline/nodeagent/pusher"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/socket"
 	"github.com/gangline/gangline/nodeagent/telemetry"
@@ -49,6 +50,7 @@ type Agent struct {
 	workers  *worker.Manager
 	sockets  *socket.Server
 	keeper   *keeper.Keeper
+	pusher   *pusher.Pusher // nil: no object store
 	gpus     gpu.Prober
 	monitor  *gpu.Monitor
 	metrics  *telemetry.Metrics
@@ -144,7 +146,7 @@ func (a *Agent) open(ctx context.Context) error {
 		return err
 	}
 	a.keeper = keeper.New(keeper.Config{Committed: a.committed, Changed: a.look, Metrics: a.metricsOf, Clock: cfg.Clock, Log: a.log})
-	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Reported: a.keeper.Reported, Clock: cfg.Clock, Logger: a.log})
+	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Reported: a.reported, Clock: cfg.Clock, Logger: a.log})
 	a.recallNotes()
 	alive := slices.ContainsFunc(a.workers.Workers(), func(st worker.Status) bool { return st.State != worker.Exited })
 	a.gpus, err = open.Prober(ctx, cfg.GPUs, open.Config{
@@ -162,6 +164,9 @@ func (a *Agent) open(ctx context.Context) error {
 	a.monitor.Poll(first) // so that the first Hello shows the GPUs
 	cancel()
 	if a.metrics, err = telemetry.New(a.registry, cfg.Name, a.snapshot); err != nil {
+		return err
+	}
+	if err = a.openPusher(); err != nil {
 		return err
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -206,6 +211,9 @@ func (a *Agent) closeAll() error {
 	if a.sockets != nil {
 		if a.keeper != nil {
 			a.keeper.Close() // it tells the sockets of what it has committed
+		}
+		if a.pusher != nil {
+			a.pusher.Close()
 		}
 		a.sockets.Shutdown()
 	}

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,6 +79,13 @@ func (a *Agent) workerStatuses() []worker.Status {
 // committed keeps what the keeper has committed as if the worker itself had told it.
 func (a *Agent) committed(c keeper.Commit) {
 	a.sockets.Committed(c.Key, &agentv1.Checkpoint{Step: int64(c.Step), Path: c.Path, Bytes: c.Bytes}) //nolint:gosec // at most 63 bits
+	a.pushDue(c.Key)
+}
+
+// reported takes up what a worker has committed by itself: what need not stay is removed, and it may be copied.
+func (a *Agent) reported(key reconcile.Key) {
+	a.keeper.Reported(key)
+	a.pushDue(key)
 }
 
 // metricsOf are what a worker last said of its training.
@@ -95,6 +103,10 @@ func (a *Agent) look() {
 func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.Assignment) (string, error) {
 	vctx, cancel := context.WithTimeout(ctx, verifyWithin)
 	defer cancel()
+	brought, err := a.fetch(vctx, key, as)
+	if err != nil {
+		return "", err
+	}
 	found, err := keeper.Resume(vctx, a.keptJob(key, keeper.Retention{}), as.GetNodeRank() == 0)
 	for _, s := range found.Skipped {
 		a.log.Error("a checkpoint is damaged, an older one is taken: the work since then is repeated",
@@ -108,5 +120,5 @@ func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.A
 			keyArgs(key, "within", verifyWithin, "checkpoint", as.GetResumeFrom())...)
 		return "", nil
 	}
-	return found.Path, err
+	return cmp.Or(found.Path, brought), err
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/gangline/gangline/checkpoint/remote"
 	"github.com/gangline/gangline/nodeagent/gpu"
 )
 
@@ -50,6 +51,11 @@ type Config struct {
 	// CheckpointRoot is the folder, shared by all nodes, in which each job has its folder job-ID. Default:
 	// StateDir/checkpoints, which only jobs on one node can use.
 	CheckpointRoot string
+	// CheckpointRemote is the object store to which checkpoints are copied of jobs that ask for it, such as s3://bucket/prefix; keys come from where AWS's
+	// own tools look. Default: none.
+	CheckpointRemote string
+	// CheckpointEndpoint is the URL of its server. Default: AWS_ENDPOINT_URL, else Amazon's.
+	CheckpointEndpoint string
 	// Labels describe the node to the scheduler, such as topology.gangline.dev/rack=r12. At most 64, each of 256 bytes.
 	Labels map[string]string
 	// Taints keep jobs off the node that do not tolerate each of them. Bounds as of Labels.
@@ -79,6 +85,8 @@ type Config struct {
 	// Clock gives the wall clock that is shown to people and to the scheduler. No duration is taken from it, so a
 	// clock that is wrong by an hour does no harm. Default time.Now.
 	Clock func() time.Time
+
+	bucket remote.Bucket // in the place of CheckpointRemote's, for tests
 }
 
 // TLS names PEM files. With a CertFile the agent serves TLS and shows the certificate to schedulers; with a CAFile it
@@ -141,6 +149,11 @@ func (c Config) Validate() error {
 	}
 	if c.CheckpointRoot != "" && !filepath.IsAbs(c.CheckpointRoot) {
 		wrong("checkpoint root %q: want an absolute path on storage that all nodes share", c.CheckpointRoot)
+	}
+	if c.CheckpointRemote != "" {
+		if _, err := remote.OpenS3(c.CheckpointRemote, c.CheckpointEndpoint); err != nil {
+			wrong("checkpoint remote: %w", err)
+		}
 	}
 	errs = append(errs, checkPairs("label", c.Labels), checkPairs("taint", c.Taints))
 	if c.CPUMilli < 0 || c.MemoryBytes < 0 {

@@ -68,6 +68,8 @@ the file of --config; flags win over variables, variables over the file.`,
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", cfg.MetricsListen, `host:port for /metrics ("" for none)`)
 	f.StringVar(&cfg.GPUs, "gpus", cfg.GPUs, "where GPUs come from: "+gpu.SpecForms)
 	f.StringVar(&cfg.CheckpointRoot, "checkpoint-root", "", "directory for checkpoints, shared by all nodes (default: in --state-dir, which serves one node only)")
+	f.StringVar(&cfg.CheckpointRemote, "checkpoint-remote", "", "object store to which checkpoints are copied of jobs that ask for it, such as s3://bucket/prefix (default: none)")
+	f.StringVar(&cfg.CheckpointEndpoint, "checkpoint-endpoint", "", "URL of its server (default: AWS_ENDPOINT_URL, else Amazon's)")
 	f.StringToStringVar(&cfg.Labels, "label", nil, "labels of the node, such as disk=nvme, that jobs can ask for")
 	f.StringToStringVar(&cfg.Taints, "taint", nil, "taints of the node, such as team=vision: jobs that do not tolerate each of them stay away")
 	f.StringVar(&rack, "rack", "", "the rack in which the node stands: short for --label "+nodeagent.LabelRack+"=RACK")

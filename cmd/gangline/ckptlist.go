@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gangline/gangline/checkpoint"
+	"github.com/gangline/gangline/checkpoint/remote"
 )
 
 // ckptView is one checkpoint as --json prints it.
@@ -33,6 +34,7 @@ type ckptView struct {
 	Metrics  map[string]float64 `json:"metrics,omitempty"`
 	Meta     map[string]string  `json:"meta,omitempty"`
 	Pinned   bool               `json:"pinned"`
+	Copy     string             `json:"copy,omitempty"` // its address in the object store
 	ReadBy   string             `json:"read_by,omitempty"`
 	manifest *checkpoint.Manifest
 }
@@ -98,9 +100,11 @@ func (a *app) ckptList(t *ckptTarget) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			copies := remote.Marks(d.path)
 			rows := [][]string{{"STEP", "EPOCH", "STATE", "SAVED", "SIZE", "HOLDS", "METRICS", "NOTES"}}
 			for _, f := range found {
 				v := d.view(f)
+				v.Copy = copies[f.Ref]
 				if a.json {
 					if err := json.NewEncoder(a.out).Encode(v); err != nil {
 						return err
@@ -144,6 +148,9 @@ func (v *ckptView) savedText() string {
 
 func (v *ckptView) notes() string {
 	var notes []string
+	if v.Copy != "" {
+		notes = append(notes, "copy in "+v.Copy)
+	}
 	if v.Pinned {
 		notes = append(notes, "pinned")
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +40,7 @@ it, once for all that refer to it.
 				return err
 			}
 			for _, ref := range refs {
-				if err := a.pushOne(ctx, d, b, ref); err != nil {
+				if err := a.pushOne(ctx, d, b, ref, to); err != nil {
 					return err
 				}
 				a.statef("%s is in %s", ref, to)
@@ -52,13 +53,20 @@ it, once for all that refer to it.
 	return cmd
 }
 
-func (a *app) pushOne(ctx context.Context, d *ckptDir, b remote.Bucket, ref checkpoint.Ref) error {
+func (a *app) pushOne(ctx context.Context, d *ckptDir, b remote.Bucket, ref checkpoint.Ref, to string) error {
 	m, done, err := a.reading(ctx, d, ref)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return a.watch(d, "push", m.ReadBytes(), func() error { return remote.Push(ctx, b, d.store, m) })
+	err = a.watch(d, "push", m.ReadBytes(), func() error { return remote.Push(ctx, b, d.store, m) })
+	if err != nil {
+		return err
+	}
+	if err := remote.Mark(d.path, ref, fmt.Sprintf("%s/%s/%s", strings.TrimSuffix(to, "/"), m.Job, ref)); err != nil {
+		a.statef("(ls will not show the copy: %v)", err)
+	}
+	return nil
 }
 
 func (a *app) ckptPull(t *ckptTarget) *cobra.Command {

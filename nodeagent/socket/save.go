@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/gangline/gangline/nodeagent/interval"
 	"github.com/gangline/gangline/nodeagent/reconcile"
@@ -51,3 +52,22 @@ func (e *endpoint) SaveDue(_ context.Context, req *agentv1.SaveDueRequest) (*age
 
 // ceilMillis rounds up: what is waited for must have passed then.
 func ceilMillis(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }
+
+// Copied keeps where the newest copy of the job's checkpoints is. A worker that is not tracked, or has no checkpoint, is left out.
+func (s *Server) Copied(key reconcile.Key, address string, step int64) {
+	e := s.find(key)
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	c := e.notes.GetCheckpoint()
+	if c != nil {
+		c = proto.CloneOf(c)
+		c.Remote, c.RemoteStep = address, step
+		e.notes.Checkpoint, e.dirty = c, true
+	}
+	e.mu.Unlock()
+	if c != nil {
+		s.cfg.Changed()
+	}
+}

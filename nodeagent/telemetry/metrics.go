@@ -16,6 +16,7 @@ type Metrics struct {
 	gauges   gauges
 	launches *prometheus.CounterVec
 	exits    *prometheus.CounterVec
+	copies
 }
 
 // gauges describe what a scrape computes from the snapshot.
@@ -44,13 +45,14 @@ func New(reg prometheus.Registerer, node string, snapshot func() Snapshot) (*Met
 			Help: "Workers that ended since the agent started, by outcome: succeeded, failed, killed, stopped, lost.",
 		}, []string{"outcome"}),
 	}
+	m.copies = newCopies(constant)
 	for _, l := range launches {
 		m.launches.WithLabelValues(string(l))
 	}
 	for _, e := range exits {
 		m.exits.WithLabelValues(string(e))
 	}
-	for _, c := range []prometheus.Collector{m.launches, m.exits, collector{m}} {
+	for _, c := range []prometheus.Collector{m.launches, m.exits, m.pushes, m.pushedBytes, collector{m}} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register agent metrics of node %s: %w", node, err)
 		}
