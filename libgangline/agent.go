@@ -61,6 +61,25 @@ func goStopRequested(asked *C.int32_t, reason *C.char, room C.int32_t, terminate
 	})
 }
 
+//export goSaveDue
+func goSaveDue(step C.int64_t, due, known *C.int32_t) C.int32_t {
+	return enter(func() error {
+		if due == nil || known == nil {
+			return errPlace("save due")
+		}
+		now, told, err := process.SaveDue(int64(step))
+		*due, *known = number(now), number(told)
+		return err
+	})
+}
+
+func number(yes bool) C.int32_t {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
 //export goReportPeerLost
 func goReportPeerLost(rank C.int32_t, cause *C.char) C.int32_t {
 	return enter(func() error { return process.ReportPeerLost(int(rank), text(cause)) })

@@ -160,3 +160,13 @@ int32_t gangline_checkpoint_describe(int64_t checkpoint, char *json, int64_t roo
 int32_t gangline_checkpoint_read(int64_t checkpoint, const char *name, int32_t dims, const int64_t *offset, const int64_t *shape, void *data, int64_t bytes) {
 	return ENTER(goCheckpointRead(checkpoint, (char *)name, dims, (int64_t *)offset, (int64_t *)shape, data, bytes));
 }
+
+int32_t gangline_start_all_reduce(int64_t group, void *data, int64_t count, int32_t type, int32_t op, const gangline_all_reduce_options *options, int64_t *work) {
+	return ENTER(goStartAllReduce(group, data, count, type, op, (gangline_all_reduce_options *)options, work));
+}
+
+int32_t gangline_feedback_new(int64_t count, int64_t *feedback) { return ENTER(goFeedbackNew(count, feedback)); }
+
+int32_t gangline_feedback_free(int64_t feedback) { return ENTER(goFeedbackFree(feedback)); }
+
+int32_t gangline_save_due(int64_t step, int32_t *due, int32_t *known) { return ENTER(goSaveDue(step, due, known)); }

@@ -75,6 +75,15 @@ enum {
 	GANGLINE_MEAN = 5 /* the sum, divided once by the number of ranks */
 };
 
+/* In which form float32 travels between machines, in sums and means: fewer bytes, which lose some of the value. Where ranks share memory nothing travels, and
+ * nothing is lost. */
+enum {
+	GANGLINE_WIRE_GROUP = 0, /* that of gangline_join_options */
+	GANGLINE_WIRE_EXACT = 1,
+	GANGLINE_WIRE_BF16 = 2, /* 2 bytes: over n ranks a sum is off by at most n * 2^-8 of the sum of the magnitudes */
+	GANGLINE_WIRE_INT8 = 3  /* 1 byte: by n/254 of the largest such sum of 256 neighbours */
+};
+
 /* Calls for gangline_start. */
 enum {
 	GANGLINE_ALL_REDUCE = 1,
@@ -110,6 +119,7 @@ typedef struct gangline_join_options {
 	int32_t secret_bytes;
 	int64_t listener;     /* with peers: of gangline_listen, whose address the others were told */
 	uint64_t job, epoch;  /* with peers: which group this is; others are refused */
+	const char *wire;     /* in which form float32 travels: exact, bf16, int8; NULL: exact. The same on all ranks */
 	const void *secret;   /* with peers: secret_bytes (16 or more) that only its ranks know, so that no stranger can join; NULL: none */
 } gangline_join_options;
 
@@ -151,6 +161,22 @@ int32_t gangline_free(int64_t group, void *data);
  * they mean nothing. Several may be under way; they are made in the order in which they began. Every work must be waited for. */
 int32_t gangline_start(int64_t group, int32_t call, void *data, int64_t count, int32_t type, int32_t op, int32_t root, int64_t *work);
 
+typedef struct gangline_all_reduce_options {
+	uint32_t size;    /* sizeof(gangline_all_reduce_options) */
+	int32_t wire;     /* GANGLINE_WIRE_..., the same on all ranks */
+	int64_t feedback; /* of gangline_feedback_new; 0: none */
+	int64_t tag;      /* below 0: none. Else calls are made in the order of their tags, 0, 1, 2 and so on, in whatever order each rank begins them, at most
+	                   * 256 ahead. Of other calls on the group none may be under way; they run before or after all tagged ones that have begun */
+} gangline_all_reduce_options;
+
+/* gangline_start of an all-reduce, with options. */
+int32_t gangline_start_all_reduce(int64_t group, void *data, int64_t count, int32_t type, int32_t op, const gangline_all_reduce_options *options, int64_t *work);
+
+/* Keeps what a form of fewer bytes lost of count float32 in one call, and adds it in the next, so that a sum over many calls is off by no more than one call is. Data that is
+ * combined again and again has its own, on each rank; one call at a time uses it. */
+int32_t gangline_feedback_new(int64_t count, int64_t *feedback);
+int32_t gangline_feedback_free(int64_t feedback);
+
 /* Waits, at most for the time given unless it is negative, and returns the result of the collective. After any code but GANGLINE_TIMEOUT
  * the handle is gone. */
 int32_t gangline_wait(int64_t work, int64_t timeout_ms);
@@ -170,6 +196,10 @@ int32_t gangline_report_step(int64_t step, int64_t total_steps, double data_epoc
 /* Says whether the agent wants this process to save and end; then why, in room bytes, and in how many milliseconds SIGTERM and SIGKILL
  * come. reason, terminate_ms and kill_ms may be NULL. */
 int32_t gangline_stop_requested(int32_t *asked, char *reason, int32_t room, int64_t *terminate_ms, int64_t *kill_ms);
+
+/* Says whether to save now, step steps having been done since the start of the job, by the job's checkpoint policy. known is 0 where the job leaves it to the
+ * program. One rank asks and tells the others; a save that is due is told once. It waits a second at most. */
+int32_t gangline_save_due(int64_t step, int32_t *due, int32_t *known);
 
 /* Tells the agent that this process is about to end because it lost a rank, so that the job starts again without blame for it. */
 int32_t gangline_report_peer_lost(int32_t rank, const char *cause);

@@ -17,7 +17,7 @@ import (
 func goJoin(options *C.gangline_join_options, group *C.int64_t) C.int32_t {
 	return enter(func() error {
 		if group == nil {
-			return session.ErrArgument("join: no place for the group's handle")
+			return errPlace("join")
 		}
 		r, err := joinRequest(options)
 		if err != nil {
@@ -39,7 +39,7 @@ func joinRequest(o *C.gangline_join_options) (session.JoinRequest, error) {
 		return r, session.ErrArgument(fmt.Sprintf("join: options have size %d: set it to sizeof(gangline_join_options)", o.size))
 	}
 	r = session.JoinRequest{
-		Listen: text(o.listen), Path: text(o.path),
+		Listen: text(o.listen), Path: text(o.path), Wire: text(o.wire),
 		JoinTimeout:   time.Duration(o.join_timeout_ms) * time.Millisecond,
 		DetectTimeout: time.Duration(o.detect_timeout_ms) * time.Millisecond,
 		Listener:      int64(o.listener), Job: uint64(o.job), Epoch: uint64(o.epoch), Rank: int(o.rank),
@@ -63,7 +63,7 @@ func joinRequest(o *C.gangline_join_options) (session.JoinRequest, error) {
 func goListen(address *C.char, listener *C.int64_t, told *C.char, room C.int32_t) C.int32_t {
 	return enter(func() error {
 		if listener == nil {
-			return session.ErrArgument("listen: no place for the listener's handle")
+			return errPlace("listen")
 		}
 		handle, at, err := process.Listen(text(address))
 		if err != nil {
@@ -131,7 +131,7 @@ func goRun(group C.int64_t, kind C.int32_t, data unsafe.Pointer, count C.int64_t
 func goStart(group C.int64_t, kind C.int32_t, data unsafe.Pointer, count C.int64_t, typ, op, root C.int32_t, work *C.int64_t) C.int32_t {
 	return enter(func() error {
 		if work == nil {
-			return session.ErrArgument("start: no place for the work's handle")
+			return errPlace("start")
 		}
 		g, err := process.Group(int64(group))
 		if err != nil {
@@ -147,40 +147,6 @@ func goStart(group C.int64_t, kind C.int32_t, data unsafe.Pointer, count C.int64
 		}
 		*work = C.int64_t(process.Start(w))
 		return nil
-	})
-}
-
-//export goWait
-func goWait(work, milliseconds C.int64_t) C.int32_t {
-	return enter(func() error { return process.Wait(int64(work), time.Duration(milliseconds)*time.Millisecond) })
-}
-
-//export goTest
-func goTest(work C.int64_t, done *C.int32_t) C.int32_t {
-	return enter(func() error {
-		w, err := process.Work(int64(work))
-		if err != nil {
-			return err
-		}
-		if done == nil {
-			return session.ErrArgument("test: no place for the answer")
-		}
-		*done = 0
-		if w.Done() {
-			*done = 1
-		}
-		return nil
-	})
-}
-
-//export goCancel
-func goCancel(work C.int64_t) C.int32_t {
-	return enter(func() error {
-		w, err := process.Work(int64(work))
-		if err == nil {
-			w.Cancel()
-		}
-		return err
 	})
 }
 

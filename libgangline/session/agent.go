@@ -41,6 +41,17 @@ func (s *Session) ReportPeerLost(rank int, cause string) error {
 	return client.ReportPeerLost(ctx, rank, cause)
 }
 
+// SaveDue says whether to save now, by the job's checkpoint policy; known is false where the job leaves it to the program. One rank asks, and tells the
+// others. It waits a second at most.
+func (s *Session) SaveDue(step int64) (due, known bool, err error) {
+	client, _, err := s.worker()
+	if err != nil {
+		return false, false, err
+	}
+	due, known = client.SaveDue(context.Background(), step)
+	return due, known, nil
+}
+
 // ReportCheckpoint tells the agent of a committed checkpoint.
 func (s *Session) ReportCheckpoint(c workerclient.Checkpoint) error {
 	client, _, err := s.worker()

@@ -37,6 +37,8 @@ type Checkpoints struct {
 	dir     string
 	epoch   uint64
 	keep    int
+	every   uint64            // steps of which checkpoints stay
+	best    []checkpoint.Best // what stays beside
 	rank    int
 	world   int
 	images  string // where asynchronous saves put their copies; "": private memory
@@ -56,7 +58,7 @@ func (s *Session) OpenCheckpoints(r CheckpointsRequest) (handle int64, err error
 	if r.WorldSize == 0 {
 		r.Rank, r.WorldSize = env.Rank, env.WorldSize
 	}
-	c := &Checkpoints{session: s, dir: r.Dir, epoch: r.Epoch, keep: r.Keep, rank: r.Rank, world: r.WorldSize, images: env.SnapshotDir, saved: -1}
+	c := &Checkpoints{session: s, dir: r.Dir, epoch: r.Epoch, keep: r.Keep, rank: r.Rank, world: r.WorldSize, images: env.SnapshotDir, every: env.CheckpointEvery, best: env.CheckpointBest, saved: -1}
 	if c.dir == "" {
 		c.dir = env.CheckpointDir
 	}
@@ -152,15 +154,16 @@ func (c *Checkpoints) Settle() (int64, error) {
 }
 
 // Commit makes a step's checkpoint count, once all ranks have written their parts, tells the agent, and removes old ones. One rank calls it. If it
-// gives no error the checkpoint is committed; Saved tells whether the rest went wrong.
-func (c *Checkpoints) Commit(r checkpoint.CommitRequest) error {
+// gives no error the checkpoint is committed; Saved tells whether the rest went wrong. began is when the save began, which held up the training since.
+func (c *Checkpoints) Commit(r checkpoint.CommitRequest, began time.Time) error {
 	r.Epoch, r.WorldSize, r.SavedAt = c.epoch, c.world, time.Now()
 	m, err := c.store.Commit(context.Background(), r)
 	if err != nil {
 		return err
 	}
 	c.committed(int64(m.Step)) //nolint:gosec // steps come from an int64
-	c.note(c.announce(m, workerclient.Checkpoint{}))
+	took := time.Since(began)
+	c.note(c.announce(m, workerclient.Checkpoint{Cost: took, Took: took}))
 	return nil
 }
 
@@ -192,7 +195,9 @@ func (c *Checkpoints) announce(m checkpoint.Manifest, report workerclient.Checkp
 
 // Collect removes checkpoints beyond those to keep, and what earlier epochs left half-written. One rank calls it.
 func (c *Checkpoints) Collect() error {
-	_, err := c.store.Collect(context.Background(), checkpoint.CollectRequest{Epoch: c.epoch, Keep: c.keep, Now: time.Now()})
+	_, err := c.store.Collect(context.Background(), checkpoint.CollectRequest{
+		Epoch: c.epoch, Keep: c.keep, Every: c.every, Best: c.best, Now: time.Now(),
+	})
 	if err != nil {
 		return fmt.Errorf("remove old checkpoints from %s: %w", c.dir, err)
 	}

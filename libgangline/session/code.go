@@ -63,7 +63,7 @@ func CodeOf(err error) Code {
 		return OK
 	case errors.As(err, &panicked):
 		return Panicked
-	case errors.Is(err, errInvalid), errors.Is(err, checkpoint.ErrInvalid):
+	case errors.Is(err, errInvalid), errors.Is(err, checkpoint.ErrInvalid), errors.Is(err, allreduce.ErrTag):
 		return Invalid
 	case errors.As(err, &fenced), errors.Is(err, checkpoint.ErrFenced):
 		return Fenced

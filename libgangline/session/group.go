@@ -76,6 +76,19 @@ func (g *Group) Start(c Call) (*Work, error) {
 	return g.lane.start(g.ctx, g.making(c)), nil
 }
 
+// StartTagged begins an all-reduce whose place in the order of calls is its tag, 0, 1, 2 and so on, in whatever order each rank begins them; see
+// allreduce.Group.StartAllReduce. Tagged calls of a group are in an order of their own: other calls run before or after all of them.
+func (g *Group) StartTagged(tag uint64, c Call) (*Work, error) {
+	if c.Kind != AllReduce {
+		return nil, invalid("only all-reduces have tags")
+	}
+	h, err := g.ring.StartAllReduce(tag, c.Data, c.Op)
+	if err != nil {
+		return nil, err
+	}
+	return &Work{ended: h.Done(), result: func() error { _, err := h.Test(); return err }, cancel: g.ring.Leave}, nil
+}
+
 // check says why no rank could make a call.
 func (g *Group) check(c Call) error {
 	if c.Kind < AllReduce || c.Kind > Barrier {

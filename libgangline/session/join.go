@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gangline/gangline/allreduce"
 	"github.com/gangline/gangline/allreduce/grpclink"
 	"github.com/gangline/gangline/nodeagent/workerclient"
 )
@@ -23,6 +24,8 @@ type JoinRequest struct {
 	Listen string
 	// Path is what data travels on, by its name; empty means auto.
 	Path string
+	// Wire is the form in which float32 travels between machines in sums and means, by its name; empty means exact. All ranks give the same.
+	Wire string
 	// JoinTimeout bounds the wait for the other ranks; zero means DefaultJoinTimeout.
 	JoinTimeout time.Duration
 	// DetectTimeout is that of allreduce.Config.
@@ -44,6 +47,12 @@ func (s *Session) Join(r JoinRequest) (handle int64, err error) {
 	if err != nil {
 		return 0, invalid("%w", err)
 	}
+	wire := allreduce.WireExact
+	if r.Wire != "" {
+		if wire, err = allreduce.ParseWire(r.Wire); err != nil {
+			return 0, invalid("%w", err)
+		}
+	}
 	if r.JoinTimeout == 0 {
 		r.JoinTimeout = DefaultJoinTimeout
 	}
@@ -51,7 +60,7 @@ func (s *Session) Join(r JoinRequest) (handle int64, err error) {
 	defer cancel()
 	cfg := grpclink.Config{
 		Job: r.Job, Epoch: r.Epoch, Rank: r.Rank, Peers: r.Peers, Secret: r.Secret,
-		Path: path, DetectTimeout: r.DetectTimeout, JoinTimeout: r.JoinTimeout,
+		Path: path, Wire: wire, DetectTimeout: r.DetectTimeout, JoinTimeout: r.JoinTimeout,
 	}
 	if len(r.Peers) > 0 {
 		cfg.Listener, err = s.taken(r)

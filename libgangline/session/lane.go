@@ -36,17 +36,19 @@ func (l *lane) run(ctx context.Context, call func(context.Context) error) error 
 
 // start lets a goroutine make a call, when those begun before have ended.
 func (l *lane) start(ctx context.Context, call func(context.Context) error) *Work {
-	w := &Work{ended: make(chan struct{})}
-	ctx, w.cancel = context.WithCancel(ctx)
+	var err error
+	ended := make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	w := &Work{ended: ended, result: func() error { return err }, cancel: cancel}
 	before, after := l.enter()
 	go func() { // ends with the call; Group.Close ends all calls
-		defer w.cancel()
+		defer cancel()
 		if before != nil {
 			<-before
 		}
-		w.err = guarded(ctx, call)
+		err = guarded(ctx, call)
 		close(after)
-		close(w.ended)
+		close(ended)
 	}()
 	return w
 }
@@ -64,9 +66,9 @@ func guarded(ctx context.Context, call func(context.Context) error) (err error) 
 
 // Work is a call under way. It is safe for concurrent use.
 type Work struct {
-	ended  chan struct{}
-	err    error // set before ended closes
-	cancel context.CancelFunc
+	ended  <-chan struct{}
+	result func() error // once ended is closed
+	cancel func()
 }
 
 // Done says whether the call has ended.
@@ -83,17 +85,17 @@ func (w *Work) Done() bool {
 // call goes on, and the code of the error is Timeout.
 func (w *Work) Wait(most time.Duration) (ended bool, err error) {
 	if w.Done() {
-		return true, w.err
+		return true, w.result()
 	}
 	if most < 0 {
 		<-w.ended
-		return true, w.err
+		return true, w.result()
 	}
 	timer := time.NewTimer(most)
 	defer timer.Stop()
 	select {
 	case <-w.ended:
-		return true, w.err
+		return true, w.result()
 	case <-timer.C:
 		return false, fmt.Errorf("%w: the call was not done after %v", errTimeout, most)
 	}

@@ -13,6 +13,7 @@ import (
 type Save struct {
 	to      *Checkpoints
 	step    uint64
+	began   time.Time
 	tensors []checkpoint.Tensor
 	meta    map[string]string  // of the whole checkpoint; rank 0's counts
 	metrics map[string]float64 // likewise
@@ -27,7 +28,7 @@ func (s *Session) BeginSave(checkpoints, step int64) (handle int64, err error) {
 	if step < 0 {
 		return 0, invalid("step %d is below 0", step)
 	}
-	return s.saves.put(&Save{to: c, step: uint64(step), meta: map[string]string{}, metrics: map[string]float64{}}), nil
+	return s.saves.put(&Save{to: c, step: uint64(step), began: time.Now(), meta: map[string]string{}, metrics: map[string]float64{}}), nil
 }
 
 // Save finds a save by its handle.
@@ -59,7 +60,7 @@ func (s *Save) Write() error {
 
 // Commit makes the checkpoint count; see Checkpoints.Commit.
 func (s *Save) Commit() error {
-	return s.to.Commit(checkpoint.CommitRequest{Step: s.step, Meta: s.meta, Metrics: s.metrics})
+	return s.to.Commit(checkpoint.CommitRequest{Step: s.step, Meta: s.meta, Metrics: s.metrics}, s.began)
 }
 
 // Later copies the tensors and returns how long that took; the rest goes on without the caller, commit and all. Checkpoints.Saved tells how it ended.
@@ -93,7 +94,7 @@ func (c *Checkpoints) ended(r async.Result) {
 	err := r.Err
 	if err == nil && r.Manifest != nil {
 		c.committed(int64(r.Step)) //nolint:gosec // steps come from an int64
-		err = c.announce(*r.Manifest, workerclient.Checkpoint{})
+		err = c.announce(*r.Manifest, workerclient.Checkpoint{Cost: r.Stall.Copy, Took: r.Persist})
 	}
 	c.note(err)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/gangline/gangline/allreduce"
 	"github.com/gangline/gangline/nodeagent/workerclient"
 )
 
@@ -17,6 +18,7 @@ type Session struct {
 	left      table[*Group] // closed, with memory that was not freed; by the numbers of groups
 	works     table[*Work]
 	listeners table[net.Listener]
+	feedbacks table[*allreduce.Feedback]
 
 	checkpoints table[*Checkpoints]
 	saves       table[*Save]
@@ -68,6 +70,28 @@ func (s *Session) Wait(handle int64, most time.Duration) error {
 			return gone // another thread has waited for it and was given its result
 		}
 	}
+	return err
+}
+
+// NewFeedback makes up for what narrow forms lose of a vector of float32 of this length.
+func (s *Session) NewFeedback(length int) (handle int64, err error) {
+	if length < 0 || length > maxElements {
+		return 0, invalid("feedback for %d elements", length)
+	}
+	return s.feedbacks.put(allreduce.NewFeedback(length)), nil
+}
+
+// maxElements bounds what a wrong length can ask for.
+const maxElements = 1 << 40
+
+// Feedback finds one by its handle.
+func (s *Session) Feedback(handle int64) (*allreduce.Feedback, error) {
+	return s.feedbacks.get(handle, "feedback")
+}
+
+// FreeFeedback forgets one.
+func (s *Session) FreeFeedback(handle int64) error {
+	_, err := s.feedbacks.take(handle, "feedback")
 	return err
 }
 

@@ -25,7 +25,7 @@ from .errors import (
     RankLostError,
     TimeoutError,
 )
-from .group import Group, Listener, Work
+from .group import Feedback, Group, Listener, Work
 
 __all__ = [
     "BusyError",
@@ -33,6 +33,7 @@ __all__ = [
     "DamagedError",
     "FailedError",
     "FencedError",
+    "Feedback",
     "ForkedError",
     "GanglineError",
     "Group",

@@ -44,6 +44,7 @@ class JoinOptions(ctypes.Structure):
         ("listener", c_int64),
         ("job", c_uint64),
         ("epoch", c_uint64),
+        ("wire", c_char_p),
         ("secret", c_void_p),
     ]
 
@@ -60,6 +61,12 @@ class CheckpointsOptions(ctypes.Structure):
         ("rank", c_int32),
         ("world_size", c_int32),
     ]
+
+
+class AllReduceOptions(ctypes.Structure):
+    """gangline_all_reduce_options of gangline.h."""
+
+    _fields_ = [("size", c_uint32), ("wire", c_int32), ("feedback", c_int64), ("tag", c_int64)]
 
 
 _numbers = POINTER(c_int64)
@@ -79,11 +86,15 @@ CALLS = {
     "alloc": [c_int64, c_int64, POINTER(c_void_p)],
     "free": [c_int64, c_void_p],
     "start": [c_int64, c_int32, c_void_p, c_int64, c_int32, c_int32, c_int32, POINTER(c_int64)],
+    "start_all_reduce": [c_int64, c_void_p, c_int64, c_int32, c_int32, POINTER(AllReduceOptions), POINTER(c_int64)],
+    "feedback_new": [c_int64, POINTER(c_int64)],
+    "feedback_free": [c_int64],
     "wait": [c_int64, c_int64],
     "test": [c_int64, POINTER(c_int32)],
     "cancel": [c_int64],
     "report_step": [c_int64, c_int64, c_double, c_int32, POINTER(c_char_p), POINTER(c_double)],
     "stop_requested": [POINTER(c_int32), c_char_p, c_int32, POINTER(c_int64), POINTER(c_int64)],
+    "save_due": [c_int64, POINTER(c_int32), POINTER(c_int32)],
     "report_peer_lost": [c_int32, c_char_p],
     "agent_close": [],
     "checkpoints_open": [POINTER(CheckpointsOptions), POINTER(c_int64)],

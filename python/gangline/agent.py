@@ -3,6 +3,7 @@
 Outside Gangline there is no agent: reports go nowhere, and nobody asks to stop.
 """
 
+import array
 import ctypes
 import os
 import signal
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional
 
 from . import _lib
+from .group import Group
 
 
 class Environment(NamedTuple):
@@ -62,6 +64,33 @@ def report_step(step: int, total: int = 0, data_epoch: float = 0.0, metrics: Opt
         (ctypes.c_char_p * count)(*(n.encode() for n in names)),
         (ctypes.c_double * count)(*((metrics or {})[n] for n in names)),
     )
+
+
+def save_due(step: int) -> Optional[bool]:
+    """Says whether to save after this many steps of the job, by the checkpoint policy of its file (interval: auto, a time or steps), or None where that
+    leaves it to the program. One rank asks and tells the others, as decide does; a save that is due is told once."""
+    due, known = ctypes.c_int32(), ctypes.c_int32()
+    _lib.call("save_due", step, ctypes.byref(due), ctypes.byref(known))
+    return due.value == 1 if known.value else None
+
+
+class Decision(NamedTuple):
+    """What all ranks do after a step: save, and end."""
+
+    save: bool
+    stop: bool
+
+
+def decide(group: Group, step: int, every: int = 0) -> Decision:
+    """Lets all ranks agree, after a step, whether to save it, and whether to stop: one small all_reduce. A save is due by the job's policy, or else after each
+    every steps (0: never), or before a stop. A stop is what any rank was asked for; see stop_requested."""
+    save = False
+    if group.rank == 0:
+        due = save_due(step)
+        save = due if due is not None else every > 0 and step % every == 0
+    flags = array.array("b", [save, stop_requested() is not None])
+    group.all_reduce(flags, "max")
+    return Decision(bool(flags[0] or flags[1]), bool(flags[1]))
 
 
 class Stop(NamedTuple):

@@ -10,6 +10,8 @@ from . import _lib, errors, memory
 
 OPS: Dict[str, int] = {"sum": 1, "product": 2, "min": 3, "max": 4, "mean": 5}
 
+WIRES: Dict[str, int] = {"group": 0, "exact": 1, "bf16": 2, "int8": 3}
+
 _ALL_REDUCE, _REDUCE_SCATTER, _ALL_GATHER, _BROADCAST, _BARRIER = 1, 2, 3, 4, 5
 
 # How long the main thread waits in C before it lets Python's signal handlers run: an interrupt from the keyboard takes no longer.
@@ -27,6 +29,17 @@ class Listener:
         _lib.call("listen", _lib.encoded(address), ctypes.byref(handle), told, len(told))
         self.handle: int = handle.value
         self.address: str = told.value.decode()
+
+
+class Feedback:
+    """Keeps what a form of fewer bytes lost of count float32 in one all_reduce, and adds it in the next, so that a sum over many calls is off by no more
+    than one call is. An array that is combined again and again has its own, on each rank, for one call at a time."""
+
+    def __init__(self, count: int) -> None:
+        handle = ctypes.c_int64()
+        _lib.call("feedback_new", count, ctypes.byref(handle))
+        self.handle: int = handle.value
+        weakref.finalize(self, _quietly, "feedback_free", self.handle)
 
 
 class Work:
@@ -101,6 +114,7 @@ class Group:
         self,
         *,
         path: str = "auto",
+        wire: str = "exact",
         listen: Optional[str] = None,
         join_timeout: float = 300.0,
         detect_timeout: float = 2.0,
@@ -112,7 +126,8 @@ class Group:
         epoch: int = 0,
         secret: bytes = b"",
     ) -> None:
-        """Joins. path is what data travels on (auto, shm, unix, tcp, grpc), listen the address for the previous rank, join_timeout how many
+        """Joins. path is what data travels on (auto, shm, unix, tcp, grpc), wire in which form float32 travels between machines in sums and means (exact, bf16,
+        int8: fewer bytes, which lose some of the value; docs/python.md has the bounds), both the same on all ranks; listen is the address for the previous rank, join_timeout how many
         seconds the others may take, detect_timeout how many a rank may be silent before it is lost. An interruptible group lets Python's signal
         handlers run while a call waits for other ranks, and raises KeyboardInterrupt; each call then costs a thread's wake-up more. Otherwise
         they run when the call has returned. Work.wait always lets them run.
@@ -125,6 +140,7 @@ class Group:
             rank=rank,
             listen=_lib.encoded(listen),
             path=_lib.encoded(path),
+            wire=_lib.encoded(wire),
             join_timeout_ms=round(join_timeout * 1000),
             detect_timeout_ms=round(detect_timeout * 1000),
             job=job,
@@ -146,7 +162,7 @@ class Group:
         """This process's number, from 0."""
         self.world_size: int = world.value
         """How many ranks there are."""
-        self._closer = weakref.finalize(self, _close, self._handle)
+        self._closer = weakref.finalize(self, _quietly, "close", self._handle)
 
     def __enter__(self) -> "Group":
         return self
@@ -166,9 +182,11 @@ class Group:
         """What broke the group, or None. PyTorch turns an exception in a hook into a RuntimeError; this is the one that it was."""
         return self._error
 
-    def all_reduce(self, array: Array, op: str = "sum") -> Array:
+    def all_reduce(self, array: Array, op: str = "sum", *, wire: str = "group", feedback: Optional[Feedback] = None) -> Array:
         """Replaces each element by the result of op (sum, mean, min, max, product) over that element of all ranks; all ranks end with the
-        same bits."""
+        same bits. wire is the form for this call, by default the group's."""
+        if wire != "group" or feedback is not None:
+            return self.all_reduce_start(array, op, wire=wire, feedback=feedback).wait()
         return self._run(_ALL_REDUCE, array, _op(op), 0)
 
     def reduce_scatter(self, array: Array, op: str = "sum") -> Tuple[int, int]:
@@ -195,10 +213,23 @@ class Group:
         _lib.call("share", self._handle, count, ctypes.byref(low), ctypes.byref(high))
         return low.value, high.value
 
-    def all_reduce_start(self, array: Any, op: str = "sum") -> Work:
+    def all_reduce_start(
+        self, array: Any, op: str = "sum", *, wire: str = "group", feedback: Optional[Feedback] = None, tag: Optional[int] = None
+    ) -> Work:
         """Begins all_reduce and returns at once: the array is worked on while the caller does other things. Several may be under way;
-        all ranks begin them in the same order."""
-        return self._start(_ALL_REDUCE, array, _op(op), 0)
+        all ranks begin them in the same order. Those with tags are made in the order of their tags, 0, 1, 2 and so on, in whatever order each rank
+        begins them, each once on every rank and at most 256 ahead; no other call on the group may be under way meanwhile (BusyError)."""
+        if wire == "group" and feedback is None and tag is None:
+            return self._start(_ALL_REDUCE, array, _op(op), 0)
+        if wire not in WIRES:
+            raise errors.InvalidError(f"form {wire!r} on the wire: allowed are {', '.join(WIRES)}")
+        options = _lib.AllReduceOptions(
+            size=ctypes.sizeof(_lib.AllReduceOptions), wire=WIRES[wire], feedback=feedback.handle if feedback else 0, tag=-1 if tag is None else tag
+        )
+        keep, handle = memory.of(array), ctypes.c_int64()
+        number = memory.TYPES[keep.type][0]
+        _lib.call("start_all_reduce", self._handle, keep.address, keep.count, number, _op(op), ctypes.byref(options), ctypes.byref(handle))
+        return Work(self, handle.value, array, (keep, feedback))
 
     def reduce_scatter_start(self, array: Any, op: str = "sum") -> Work:
         """Begins reduce_scatter; see all_reduce_start."""
@@ -222,7 +253,7 @@ class Group:
         _lib.call("alloc", self._handle, size, ctypes.byref(at))
         assert at.value is not None
         data = (ctypes.c_char * size).from_address(at.value)
-        weakref.finalize(data, _free, self._handle, at.value)
+        weakref.finalize(data, _quietly, "free", self._handle, at.value)
         return data
 
     def empty(self, shape: Union[int, Sequence[int]], type: str = "float32") -> Any:
@@ -282,17 +313,11 @@ def _op(name: str) -> int:
     return number
 
 
-def _close(handle: int) -> None:
-    try:
-        _lib.call("close", handle)
-    except (errors.ForkedError, errors.ClosedError):
-        pass  # a child has nothing to leave
-
-
-def _free(handle: int, address: int) -> None:
+def _quietly(call: str, *arguments: Any) -> None:
+    """Gives something back, unless this is a forked child, which has nothing to give, or it is gone."""
     if sys.is_finalizing():
         return
     try:
-        _lib.call("free", handle, address)
+        _lib.call(call, *arguments)
     except (errors.ForkedError, errors.ClosedError):
         pass

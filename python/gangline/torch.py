@@ -16,24 +16,45 @@ from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional
 import torch
 
 from .errors import GanglineError
-from .group import Group, Listener
+from .group import Feedback, Group, Listener, Work
 
-__all__ = ["average_gradients", "ddp_hook", "group_of", "naming_lost_ranks"]
+__all__ = ["Averaging", "average_gradients", "ddp_hook", "group_of", "naming_lost_ranks"]
 
 
-def ddp_hook(group, bucket):  # without annotations: PyTorch compares them with classes that not every release has
-    """The communication hook of DistributedDataParallel; its state is a Group. It gives a future of the bucket's average over all ranks.
+class Averaging:
+    """A state of ddp_hook that says in which form gradients of float32 travel between machines: exact, bf16 or int8. What a form of fewer bytes loses is made up
+    for in the next step, unless feedback is False, which saves the memory of one copy of the gradients."""
+
+    def __init__(self, group: Group, wire: str = "group", feedback: bool = True) -> None:
+        self.group, self.wire = group, wire
+        self._feedback: "Optional[Dict[Any, Feedback]]" = {} if feedback and wire in ("bf16", "int8") else None
+
+    def _start(self, bucket: Any, tensor: torch.Tensor) -> Work:
+        wire = self.wire if tensor.dtype == torch.float32 else "group"
+        if self._feedback is None or wire == "group":
+            return self.group.all_reduce_start(tensor, "mean", wire=wire)
+        # Buckets are made anew after the first step, with other parameters in them: what was lost of others must not come back here.
+        key = (bucket.index(), tensor.numel(), tuple(id(p) for p in bucket.parameters()))
+        made = self._feedback.get(key)
+        if made is None:
+            made = self._feedback[key] = Feedback(tensor.numel())
+        return self.group.all_reduce_start(tensor, "mean", wire=wire, feedback=made)
+
+
+def ddp_hook(state, bucket):  # without annotations: PyTorch compares them with classes that not every release has
+    """The communication hook of DistributedDataParallel; its state is a Group, or an Averaging. It gives a future of the bucket's average over all ranks.
 
     If a rank is lost, backward raises a RuntimeError whose text names it, and group.error is the RankLostError; see naming_lost_ranks.
     """
+    averaging = state if isinstance(state, Averaging) else Averaging(state)
     tensor = bucket.buffer()
     if tensor.device.type == "cpu":
         future = torch.futures.Future()
-        work = group.all_reduce_start(tensor, "mean")
-        _finisher(group).put(lambda: _complete(future, work.wait))
+        work = averaging._start(bucket, tensor)
+        _finisher(averaging.group).put(lambda: _complete(future, work.wait))
     else:
         future = torch.futures.Future(devices=[tensor.device])
-        _finisher(group).put(_staged(group, bucket.index(), tensor, future))
+        _finisher(averaging.group).put(_staged(averaging, bucket, tensor, future))
     return future.then(_value)
 
 
@@ -138,12 +159,12 @@ class _Stage(NamedTuple):
     stream: Any
 
 
-def _staged(group: Group, index: int, tensor: torch.Tensor, future: Any) -> Callable[[], None]:
+def _staged(averaging: Averaging, bucket: Any, tensor: torch.Tensor, future: Any) -> Callable[[], None]:
     """Begins to copy a bucket from the GPU, and gives what finishes it: wait for the copy, average it, copy it back.
 
     One stream makes all copies of a bucket, so that the copy of the next step cannot overtake the one back of this step. The future is told the
     result inside that stream: who uses it then waits for the copy, not the host."""
-    stage = _stage_of(group, index, tensor)
+    stage = _stage_of(averaging.group, bucket.index(), tensor)
     ready = torch.cuda.Event()
     ready.record(torch.cuda.current_stream(tensor.device))
     copied = torch.cuda.Event()
@@ -155,7 +176,7 @@ def _staged(group: Group, index: int, tensor: torch.Tensor, future: Any) -> Call
 
     def back() -> torch.Tensor:
         copied.synchronize()
-        group.all_reduce(stage.host, "mean")
+        averaging._start(bucket, stage.host).wait()
         tensor.copy_(stage.host, non_blocking=True)
         return tensor
 

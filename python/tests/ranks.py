@@ -71,6 +71,53 @@ def buffers(group, _):
         tell("equal")
 
 
+def forms(group, wire):
+    """Fewer bytes on the wire: close to the sum, equal on all ranks, and with feedback right on average."""
+    import numpy
+
+    n, rng = group.world_size, numpy.random.default_rng(group.rank)
+    mine = rng.standard_normal(5000).astype(numpy.float32)
+    exact = group.all_reduce(mine.copy(), wire="exact")
+    magnitude = group.all_reduce(abs(mine), wire="exact")
+    bound = n / 254 * magnitude.max() if wire == "int8" else n / 256 * magnitude
+    got = group.all_reduce(mine.copy(), wire=wire)
+    off = abs(got - exact)
+    assert (off <= bound * 1.05).all() and off.max() > 0, f"off by {off.max()}"
+    of_0 = group.broadcast(got.copy(), 0)
+    assert numpy.array_equal(got, of_0), "ranks have other bits"
+    feedback, total = gangline.Feedback(5000), numpy.zeros(5000)
+    for _ in range(50):
+        total += group.all_reduce(mine.copy(), "mean", wire=wire, feedback=feedback)
+    drift = abs(total / 50 - exact / n).max()
+    assert drift < abs(got - exact).max() / n / 3, f"feedback leaves {drift}"
+    for call in (lambda: group.all_reduce(mine, "max", wire=wire), lambda: group.all_reduce(mine, wire="int4")):
+        try:
+            call()
+        except gangline.InvalidError:
+            continue
+        raise AssertionError("a form that there is not was taken")
+    tell("equal")
+
+
+def tags(group, _):
+    """Calls with tags may begin in another order on each rank."""
+    import numpy
+
+    n, me = group.world_size, group.rank
+    arrays = [numpy.full(100 + i, i + me, numpy.float64) for i in range(20)]
+    order = list(range(20)) if me % 2 else list(range(19, -1, -1))
+    under_way = {i: group.all_reduce_start(arrays[i], tag=i) for i in order}
+    for i, work in under_way.items():
+        assert (work.wait() == n * i + n * (n - 1) / 2).all()
+    try:
+        group.all_reduce_start(arrays[0], tag=3)
+        raise AssertionError("a tag was taken twice")
+    except gangline.InvalidError:
+        pass
+    group.barrier()
+    tell("equal")
+
+
 def works(group, _):
     """Many collectives under way, then their results; and calls of threads beside them."""
     import numpy

@@ -25,7 +25,7 @@ def gloo(group, port):
     return torch.distributed
 
 
-def losses(group, hook, steps, dtype="float32"):
+def losses(group, hook, steps):
     """Trains a small model over all ranks and gives the losses of its steps, and a sum over its parameters."""
     import torch
 
@@ -33,7 +33,7 @@ def losses(group, hook, steps, dtype="float32"):
 
     model = torch.nn.parallel.DistributedDataParallel(model_of(), bucket_cap_mb=0.1)
     if hook:
-        model.register_comm_hook(group, gangline.torch.ddp_hook)
+        model.register_comm_hook(hook, gangline.torch.ddp_hook)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     generator = torch.Generator().manual_seed(group.rank)
     out = []
@@ -51,10 +51,15 @@ def losses(group, hook, steps, dtype="float32"):
 def ddp(group, port):
     """The hook trains the same model as Gloo's own all-reduce, to rounding."""
     dist = gloo(group, port)
-    ours, theirs = losses(group, True, 10), losses(group, False, 10)
+    from gangline.torch import Averaging
+
+    ours, theirs = losses(group, group, 10), losses(group, None, 10)
     assert ours[0] != ours[-2], "nothing was trained"
     for a, b in zip(ours, theirs):
         assert abs(a - b) <= 1e-5 * max(1, abs(b)), f"with the hook {ours}, with Gloo {theirs}"
+    narrow = losses(group, Averaging(group, "bf16"), 10)
+    assert narrow != ours, "nothing was lost: did bf16 travel?"
+    assert all(abs(a - b) < 0.01 for a, b in zip(narrow[:-1], ours)), f"with bf16 {narrow}, without {ours}"
     group.barrier()
     dist.destroy_process_group()
     tell("equal")
@@ -81,7 +86,7 @@ def ddp_lost(group, port):
         while True:
             model(torch.rand(16, 64)).sum().backward()
     try:
-        losses(group, True, 1000)
+        losses(group, group, 1000)
     except gangline.RankLostError as e:
         assert "rank 1" in str(e.__cause__), f"what PyTorch made of it: {e.__cause__}"
         tell({"lost": e.rank})

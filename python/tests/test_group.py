@@ -27,6 +27,13 @@ class Collectives(unittest.TestCase):
     def test_buffers(self):
         self.each([1, 2], "ranks.buffers")
 
+    def test_forms_on_the_wire(self):
+        self.each([3], "ranks.forms", "bf16", path="tcp")
+        self.each([2], "ranks.forms", "int8", path="grpc")
+
+    def test_tags(self):
+        self.each([2], "ranks.tags")
+
     def test_works(self):
         with World(2, "ranks.works") as world:
             first, second = world.ranks

@@ -18,7 +18,7 @@ C_TYPES = {
     "void *": ctypes.c_void_p,
     "char *": ctypes.c_char_p,
 }
-STRUCTURES = {"gangline_join_options": _lib.JoinOptions, "gangline_error": _lib.LastError, "gangline_checkpoints_options": _lib.CheckpointsOptions}
+STRUCTURES = {"gangline_join_options": _lib.JoinOptions, "gangline_error": _lib.LastError, "gangline_checkpoints_options": _lib.CheckpointsOptions, "gangline_all_reduce_options": _lib.AllReduceOptions}
 
 
 def c_type(text):
@@ -40,12 +40,13 @@ class Header(unittest.TestCase):
         c = self.constants()
         self.assertEqual({n: c[n] for n in memory.TYPES}, {n: v[0] for n, v in memory.TYPES.items()})
         self.assertEqual({n: c[n] for n in group.OPS}, group.OPS)
+        self.assertEqual({n: c["wire_" + n] for n in group.WIRES}, group.WIRES)
         calls = ("all_reduce", "reduce_scatter", "all_gather", "broadcast", "barrier")
         self.assertEqual([c[n] for n in calls], [getattr(group, "_" + n.upper()) for n in calls])
         for number, error in errors.CODES.items():
             name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error.__name__[: -len("Error")]).lower()
             self.assertEqual(c["panicked" if name == "panic" else name], number, name)
-        self.assertEqual(sum(1 for n in c if n != "ok"), len(memory.TYPES) + len(group.OPS) + len(calls) + len(errors.CODES))
+        self.assertEqual(sum(1 for n in c if n != "ok"), len(memory.TYPES) + len(group.OPS) + len(group.WIRES) + len(calls) + len(errors.CODES))
         self.assertEqual(int(re.search(r"#define GANGLINE_API_VERSION (\d+)", HEADER).group(1)), _lib.API_VERSION)
 
     def test_calls(self):

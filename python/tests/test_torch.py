@@ -19,13 +19,13 @@ def free_port():
 
 @unittest.skipIf(torch is None, "PyTorch is not installed")
 class Torch(unittest.TestCase):
-    def each(self, sizes, function, argument=None):
+    def each(self, sizes, function, argument=None, **options):
         for size in sizes:
-            with self.subTest(ranks=size), World(size, function, argument() if argument else None) as world:
+            with self.subTest(ranks=size), World(size, function, argument() if argument else None, **options) as world:
                 self.assertEqual(world.results(), ["equal"] * size)
 
     def test_same_losses_as_gloo(self):
-        self.each([3], "ranks_torch.ddp", free_port)
+        self.each([3], "ranks_torch.ddp", free_port, path="tcp")
 
     def test_lost_rank_is_named_by_backward(self):
         with World(3, "ranks_torch.ddp_lost", free_port(), detect_timeout=1.0) as world:
