@@ -43,6 +43,8 @@ type Checkpoints struct {
 	world   int
 	images  string // where asynchronous saves put their copies; "": private memory
 
+	collecting sync.Mutex // one removes at a time
+
 	mu    sync.Mutex // guards what follows
 	saver *async.Saver
 	saved int64 // the newest step that this rank knows to be committed, or -1
@@ -143,6 +145,12 @@ func (c *Checkpoints) Saved() (int64, error) {
 
 // Settle waits until all asynchronous saves have ended, and gives what Saved does.
 func (c *Checkpoints) Settle() (int64, error) {
+	c.await()
+	return c.Saved()
+}
+
+// await waits until all asynchronous saves have ended.
+func (c *Checkpoints) await() {
 	c.mu.Lock()
 	saver := c.saver
 	c.saver = nil
@@ -150,7 +158,6 @@ func (c *Checkpoints) Settle() (int64, error) {
 	if saver != nil {
 		_ = saver.Close(context.Background()) // each end has been told
 	}
-	return c.Saved()
 }
 
 // Commit makes a step's checkpoint count, once all ranks have written their parts, tells the agent, and removes old ones. One rank calls it. If it
@@ -195,6 +202,8 @@ func (c *Checkpoints) announce(m checkpoint.Manifest, report workerclient.Checkp
 
 // Collect removes checkpoints beyond those to keep, and what earlier epochs left half-written. One rank calls it.
 func (c *Checkpoints) Collect() error {
+	c.collecting.Lock()
+	defer c.collecting.Unlock()
 	_, err := c.store.Collect(context.Background(), checkpoint.CollectRequest{
 		Epoch: c.epoch, Keep: c.keep, Every: c.every, Best: c.best, Now: time.Now(),
 	})

@@ -49,9 +49,10 @@ func (s *Save) SetText(key, value string) { s.meta[key] = value }
 // SetMetric gives a number by which the best checkpoints can be kept.
 func (s *Save) SetMetric(name string, value float64) { s.metrics[name] = value }
 
-// Write makes this rank's part durable.
+// Write makes this rank's part durable, after what was saved asynchronously before: a rank writes its steps one after the other.
 func (s *Save) Write() error {
 	c := s.to
+	c.await()
 	_, err := c.store.WriteShard(context.Background(), checkpoint.ShardWrite{
 		Epoch: c.epoch, Step: s.step, Rank: c.rank, WorldSize: c.world, Tensors: s.tensors,
 	})

@@ -125,8 +125,14 @@ def catching(*signals: int) -> Iterator[None]:
     installs a handler."""
     before: Dict[int, Any] = {}
 
+    process = os.getpid()
+
     def note(number: int, _: Optional[FrameType]) -> None:
-        _signalled[number] = True
+        if os.getpid() == process:
+            _signalled[number] = True
+            return
+        signal.signal(number, signal.SIG_DFL)  # a forked child, such as a DataLoader's worker: it must end by it
+        os.kill(os.getpid(), number)
 
     try:
         for number in signals or (signal.SIGUSR1, signal.SIGTERM):
