@@ -57,7 +57,7 @@ class Collectives(unittest.TestCase):
 @unittest.skipIf(numpy is None, "NumPy is not installed")
 class Faults(unittest.TestCase):
     def lose(self, size, victim, kind):
-        with self.subTest(ranks=size, victim=victim, kind=kind), World(size, "ranks.until_lost", kind, detect_timeout=1.0) as world:
+        with self.subTest(ranks=size, victim=victim, kind=kind), World(size, "ranks.until_lost", kind) as world:
             for r in world.ranks:
                 self.assertEqual(r.hear(), "running")
             world.ranks[victim].process.kill()

@@ -28,7 +28,7 @@ class Torch(unittest.TestCase):
         self.each([3], "ranks_torch.ddp", free_port, path="tcp")
 
     def test_lost_rank_is_named_by_backward(self):
-        with World(3, "ranks_torch.ddp_lost", free_port(), detect_timeout=1.0) as world:
+        with World(3, "ranks_torch.ddp_lost", free_port()) as world:
             for rank in (0, 2):
                 self.assertEqual(world.ranks[rank].hear(), {"lost": 1})
                 self.assertEqual(world.ranks[rank].end(), 0)

@@ -99,5 +99,6 @@ def live(function: Any) -> None:
     tell({"address": listener.address})
     told = hear()
     options = dict(told["options"], secret=told["options"].get("secret", "").encode())
+    options.setdefault("detect_timeout", 20)  # a busy machine must not lose a rank; one that is killed is noticed by its connections
     with gangline.Group(peers=told["peers"], rank=told["rank"], listener=listener, job=7, epoch=1, **options) as group:
         function(group, told["argument"])
