@@ -60,10 +60,10 @@ func (g *Group) read(e *edge) {
 // accept handles one frame and reports whether it kept it. It never waits, so
 // that heartbeats and aborts are heard whatever the calls do.
 func (g *Group) accept(e *edge, f *Frame) bool {
-	if f.Job != g.cfg.Job || f.Epoch != g.cfg.Epoch {
+	if f.Job != g.cfg.Job || f.Epoch != g.cfg.Epoch || f.Formation != g.cfg.Formation {
 		g.fail(e.peer, &FencedError{
-			Job: g.cfg.Job, Epoch: g.cfg.Epoch,
-			OtherJob: f.Job, OtherEpoch: f.Epoch, OtherRank: e.peer,
+			Job: g.cfg.Job, Epoch: g.cfg.Epoch, Formation: g.cfg.Formation,
+			OtherJob: f.Job, OtherEpoch: f.Epoch, OtherFormation: f.Formation, OtherRank: e.peer,
 		})
 		return false
 	}

@@ -49,12 +49,25 @@ type FencedError struct {
 	Job, Epoch           uint64 // what this side serves
 	OtherJob, OtherEpoch uint64 // what the refused side said
 	OtherRank            int    // the rank that the refused side said it is
+
+	Formation, OtherFormation uint32 // of the epochs
+}
+
+// Late reports whether the refused side is of an earlier epoch of the same job, or of an earlier formation of the same epoch.
+func (e *FencedError) Late() bool {
+	return e.Job == e.OtherJob && (e.OtherEpoch < e.Epoch || e.OtherEpoch == e.Epoch && e.OtherFormation < e.Formation)
 }
 
 // Error names both sides.
 func (e *FencedError) Error() string {
-	return fmt.Sprintf("rank %d of job %d epoch %d was refused by the ring of job %d epoch %d",
-		e.OtherRank, e.OtherJob, e.OtherEpoch, e.Job, e.Epoch)
+	formations := func(n uint32) string {
+		if e.Formation == e.OtherFormation {
+			return ""
+		}
+		return fmt.Sprintf(" formation %d", n)
+	}
+	return fmt.Sprintf("rank %d of job %d epoch %d%s was refused by the ring of job %d epoch %d%s",
+		e.OtherRank, e.OtherJob, e.OtherEpoch, formations(e.OtherFormation), e.Job, e.Epoch, formations(e.Formation))
 }
 
 // MismatchError says that a neighbour's frame does not fit this rank's call: the

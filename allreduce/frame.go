@@ -37,20 +37,21 @@ const (
 
 // Header is all of a frame but its payload. Fields that a kind does not use are zero.
 type Header struct {
-	Kind     Kind
-	Job      uint64 // the job's number
-	Epoch    uint64 // the job's nth launch
-	Sequence uint64 // Data, Barrier: the nth call on the group, from 1
-	Index    uint64 // Data, Barrier: the nth frame of the call, from 0
-	Length   uint64 // Data: elements in the whole vector
-	Call     Call   // Data: the collective
-	Type     Type   // Data: what an element is
-	Op       Op     // Data: how elements are combined; 0 where they are only copied
-	Wire     Wire   // Data: the form of its elements; 0: as they are
-	Rank     int    // the sender; in Abort the lost rank
-	Count    uint64 // Credit: frames taken so far; Heartbeat: its number, from 1; Data of a broadcast: the root
-	Ack      uint64 // Heartbeat: the number of the last heartbeat heard; 0: none
-	Cause    string // Abort, Refuse: why, for a person
+	Kind      Kind
+	Job       uint64 // the job's number
+	Epoch     uint64 // the job's nth launch
+	Formation uint32 // the epoch's nth ring
+	Sequence  uint64 // Data, Barrier: the nth call on the group, from 1
+	Index     uint64 // Data, Barrier: the nth frame of the call, from 0
+	Length    uint64 // Data: elements in the whole vector
+	Call      Call   // Data: the collective
+	Type      Type   // Data: what an element is
+	Op        Op     // Data: how elements are combined; 0 where they are only copied
+	Wire      Wire   // Data: the form of its elements; 0: as they are
+	Rank      int    // the sender; in Abort the lost rank
+	Count     uint64 // Credit: frames taken so far; Heartbeat: its number, from 1; Data of a broadcast: the root
+	Ack       uint64 // Heartbeat: the number of the last heartbeat heard; 0: none
+	Cause     string // Abort, Refuse: why, for a person
 
 	WorldSize  int // Hello: ranks in the ring
 	Window     int // Hello: frames that may be on their way

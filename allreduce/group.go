@@ -35,8 +35,10 @@ const (
 // Config says which ring a Group belongs to and how it behaves. All ranks of a
 // ring must have the same ChunkBytes, Window and WorldSize.
 type Config struct {
-	// Job and Epoch fence the ring: frames of any other are refused.
+	// Job, Epoch and Formation fence the ring: frames of any other are refused.
 	Job, Epoch uint64
+	// Formation numbers the rings of one epoch, whose set of ranks changes when some are lost or join: up to 2^24-1, the later the larger.
+	Formation uint32
 	// Rank is this worker's place in the ring, 0..WorldSize-1.
 	Rank int
 	// WorldSize is the number of ranks, 1..65536.
@@ -92,6 +94,7 @@ func (c Config) Validate() error {
 		}
 	}
 	add(c.WorldSize < 1 || c.WorldSize > maxWorldSize, "world size is %d, must be 1..%d", c.WorldSize, maxWorldSize)
+	add(c.Formation >= 1<<24, "formation is %d, must be below 2^24", c.Formation)
 	add(c.Rank < 0 || c.Rank >= c.WorldSize, "rank is %d, must be 0..%d", c.Rank, c.WorldSize-1)
 	add(c.DetectTimeout < checksPerTimeout, "detect timeout is %v, must be positive", c.DetectTimeout)
 	add(c.JoinTimeout <= 0, "join timeout is %v, must be positive", c.JoinTimeout)
@@ -245,7 +248,7 @@ func (g *Group) edges() []*edge { return []*edge{g.next, g.prev} }
 
 // stamp marks a header as belonging to this ring.
 func (g *Group) stamp(h Header) Header {
-	h.Job, h.Epoch = g.cfg.Job, g.cfg.Epoch
+	h.Job, h.Epoch, h.Formation = g.cfg.Job, g.cfg.Epoch, g.cfg.Formation
 	return h
 }
 

@@ -123,6 +123,9 @@ func ganglineEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchP
 		env["GANGLINE_CHECKPOINT_KEEP"] = number(keep)
 	}
 	maps.Copy(env, savingEnv(a.GetCheckpoints()))
+	if a.GetShrinks() {
+		env["GANGLINE_ON_FAILURE"] = "shrink"
+	}
 	if first := a.GetArrayJobId(); first != 0 {
 		env["GANGLINE_ARRAY_JOB_ID"] = strconv.FormatUint(first, 10)
 		env["GANGLINE_ARRAY_INDEX"] = number(a.GetArrayIndex())

@@ -11,6 +11,7 @@ import (
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/socket"
 	"github.com/gangline/gangline/nodeagent/worker"
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
 
 const (
@@ -84,7 +85,7 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 	if err := a.sockets.Serve(key); err != nil {
 		return err
 	}
-	a.sockets.SetPeers(key, as.GetPeers(), as.GetRingSecret())
+	a.sockets.SetGang(key, gangOf(as))
 	a.sockets.SetPolicy(key, pacePolicy(as.GetCheckpoints()))
 	labels := map[string]string{
 		labelSocket: path, labelJob: as.GetJobName(), labelUser: as.GetUser(), labelQueue: as.GetQueue(),
@@ -100,6 +101,17 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 		Key: worker.Key(key), Command: as.GetCommand(), Env: env, Dir: work, GPUs: ordered.worker.GetGpuUuids(),
 		Labels: labels, MaxLogBytes: a.cfg.MaxLogBytes,
 	})
+}
+
+// gangOf is what a worker is told of the others.
+func gangOf(as *agentv1.Assignment) socket.Gang {
+	g := socket.Gang{Formation: max(as.GetFormation(), 1), Members: as.GetMembers(), Peers: as.GetPeers(), Secret: as.GetRingSecret()}
+	if len(g.Members) == 0 { // of a leader of a release that had one formation only
+		for rank := range as.GetWorldSize() {
+			g.Members = append(g.Members, rank)
+		}
+	}
+	return g
 }
 
 // files says where a worker's socket and notes lie; the socket as its spec has it.

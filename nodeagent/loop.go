@@ -148,7 +148,7 @@ func (r *reconciler) takeOrder() {
 	}
 	r.order = newOrder(d)
 	for key, w := range r.order.by {
-		r.sockets.SetPeers(key, w.assignment.GetPeers(), w.assignment.GetRingSecret())
+		r.sockets.SetGang(key, gangOf(w.assignment))
 	}
 }
 
@@ -207,7 +207,7 @@ func (r *reconciler) openSockets(statuses []worker.Status) {
 		r.paceOf(st)
 		if r.order != nil {
 			if w, ok := r.order.by[key]; ok {
-				r.sockets.SetPeers(key, w.assignment.GetPeers(), w.assignment.GetRingSecret())
+				r.sockets.SetGang(key, gangOf(w.assignment))
 			}
 		}
 	}

@@ -36,6 +36,7 @@ const (
 	fieldSocket     = 19
 	fieldProof      = 20
 	fieldWire       = 21
+	fieldFormation  = 22
 
 	fieldFrame = 1 // of LinkRequest and LinkResponse
 )
@@ -105,6 +106,7 @@ func appendFields(b []byte, h *allreduce.Header) []byte {
 	number(fieldOp, uint64(h.Op))
 	number(fieldCall, uint64(h.Call))
 	number(fieldWire, uint64(h.Wire))
+	number(fieldFormation, uint64(h.Formation))
 	number(fieldRank, uint64(uint32(h.Rank))) //nolint:gosec // ranks are 0..65535
 	number(fieldCount, h.Count)
 	number(fieldAck, h.Ack)
@@ -239,6 +241,11 @@ func (d *decoder) number(field protowire.Number, v uint64) error {
 		h.Index = v
 	case fieldLength:
 		h.Length = v
+	case fieldFormation:
+		if v >= 1<<24 {
+			return fmt.Errorf("field %d: %d is too large", field, v)
+		}
+		h.Formation = uint32(v)
 	case fieldRank:
 		return small(&h.Rank)
 	case fieldCount:

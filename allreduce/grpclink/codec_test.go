@@ -36,6 +36,7 @@ func TestCodecRoundTrip(t *testing.T) {
 			Index: u64.Draw(t, "index"), Length: u64.Draw(t, "length"), Rank: small.Draw(t, "rank"),
 			Count: u64.Draw(t, "count"), Ack: u64.Draw(t, "ack"),
 			Type: allreduce.Type(rapid.Byte().Draw(t, "type")), Op: allreduce.Op(rapid.Byte().Draw(t, "op")),
+			Formation: rapid.Uint32Range(0, 1<<24-1).Draw(t, "formation"),
 			Wire:      allreduce.Wire(rapid.Byte().Draw(t, "wire")),
 			Call:      allreduce.Call(rapid.Byte().Draw(t, "call")),
 			Cause:     rapid.StringN(0, 50, 200).Draw(t, "cause"),
@@ -135,7 +136,7 @@ func TestFieldNumbersAreThoseOfTheContract(t *testing.T) {
 		"kind": fieldKind, "job": fieldJob, "epoch": fieldEpoch, "sequence": fieldSequence, "index": fieldIndex,
 		"length": fieldLength, "rank": fieldRank, "count": fieldCount, "ack": fieldAck, "cause": fieldCause,
 		"world_size": fieldWorldSize, "window": fieldWindow, "chunk_bytes": fieldChunkBytes, "data": fieldData,
-		"type": fieldType, "operation": fieldOp, "call": fieldCall, "token": fieldToken, "socket": fieldSocket, "proof": fieldProof, "wire": fieldWire,
+		"type": fieldType, "operation": fieldOp, "call": fieldCall, "token": fieldToken, "socket": fieldSocket, "proof": fieldProof, "wire": fieldWire, "formation": fieldFormation,
 		"frame": fieldFrame,
 	}
 	if diff := cmp.Diff(want, number(`(?m)^  \w+ ([a-z_]+) = (\d+);`)); diff != "" {

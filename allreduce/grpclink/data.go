@@ -205,7 +205,7 @@ func named(c *tls.Config, address string) *tls.Config {
 	return c
 }
 
-// headBytes is the length of a frame's head on a data connection: five bytes and three that are zero, then numbers of 8, 4 and 4 bytes.
+// headBytes is the length of a frame's head on a data connection: five bytes, three of the formation, then numbers of 8, 4 and 4 bytes.
 const headBytes = 8 + 7*8 + 3*4
 
 // headRoom is what a reader takes at once beside payloads: a few heads.
@@ -290,6 +290,7 @@ func cutCause(cause string) string { return cause[:min(len(cause), maxCause)] }
 
 func putHead(b *[headBytes]byte, f *allreduce.Frame) {
 	b[0], b[1], b[2], b[3], b[4] = byte(f.Kind), byte(f.Call), byte(f.Type), byte(f.Op), byte(f.Wire)
+	b[5], b[6], b[7] = byte(f.Formation), byte(f.Formation>>8), byte(f.Formation>>16)
 	for i, v := range [...]uint64{f.Job, f.Epoch, f.Sequence, f.Index, f.Length, f.Count, f.Ack} {
 		binary.LittleEndian.PutUint64(b[8+8*i:], v)
 	}
@@ -301,6 +302,7 @@ func putHead(b *[headBytes]byte, f *allreduce.Frame) {
 // head reads a frame's head: its numbers, and the lengths of cause and payload.
 func head(b *[headBytes]byte) (h allreduce.Header, cause, size int) {
 	h.Kind, h.Call, h.Type, h.Op, h.Wire = allreduce.Kind(b[0]), allreduce.Call(b[1]), allreduce.Type(b[2]), allreduce.Op(b[3]), allreduce.Wire(b[4])
+	h.Formation = uint32(b[5]) | uint32(b[6])<<8 | uint32(b[7])<<16
 	for i, to := range [...]*uint64{&h.Job, &h.Epoch, &h.Sequence, &h.Index, &h.Length, &h.Count, &h.Ack} {
 		*to = binary.LittleEndian.Uint64(b[8+8*i:])
 	}

@@ -31,8 +31,9 @@ const (
 
 // Config says which ring to join, where the others are and where to listen.
 type Config struct {
-	// Job and Epoch fence the ring; see allreduce.Config.
+	// Job, Epoch and Formation fence the ring; see allreduce.Config.
 	Job, Epoch uint64
+	Formation  uint32
 	// Rank is this worker's place, 0..len(Peers)-1.
 	Rank int
 	// Peers are the addresses (host:port) of all ranks in their order, this
@@ -69,12 +70,12 @@ type Config struct {
 //
 // If a rank does not come in time, every rank that did gets a
 // *allreduce.RankLostError that names one that did not, and the text names each
-// that a neighbour of it missed. A ring of another (job, epoch) at a peer's
-// address counts as not there, unless it is of a later epoch of the same job:
+// that a neighbour of it missed. A ring of another (job, epoch, formation) at a peer's
+// address counts as not there, unless it is of a later epoch or formation of the same job:
 // then the error is a *allreduce.FencedError, at once, as this worker is the late one.
 func Join(ctx context.Context, cfg Config) (*allreduce.Group, error) {
 	ring := allreduce.Config{
-		Job: cfg.Job, Epoch: cfg.Epoch, Rank: cfg.Rank, WorldSize: len(cfg.Peers),
+		Job: cfg.Job, Epoch: cfg.Epoch, Formation: cfg.Formation, Rank: cfg.Rank, WorldSize: len(cfg.Peers),
 		DetectTimeout: cfg.DetectTimeout, JoinTimeout: cfg.JoinTimeout,
 		ChunkBytes: cfg.ChunkBytes, Window: cfg.Window, Wire: cfg.Wire, Logger: cfg.Logger,
 	}
@@ -159,8 +160,16 @@ func (c Config) validate() error {
 // hello is this rank's greeting.
 func (c Config) hello() allreduce.Header {
 	return allreduce.Header{
-		Kind: allreduce.KindHello, Job: c.Job, Epoch: c.Epoch, Rank: c.Rank,
+		Kind: allreduce.KindHello, Job: c.Job, Epoch: c.Epoch, Formation: c.Formation, Rank: c.Rank,
 		WorldSize: len(c.Peers), Window: c.Window, ChunkBytes: c.ChunkBytes,
+	}
+}
+
+// fenced says that a ring refuses a rank of another.
+func (c Config) fenced(ring, rank allreduce.Header) *allreduce.FencedError {
+	return &allreduce.FencedError{
+		Job: ring.Job, Epoch: ring.Epoch, Formation: ring.Formation,
+		OtherJob: rank.Job, OtherEpoch: rank.Epoch, OtherFormation: rank.Formation, OtherRank: rank.Rank,
 	}
 }
 

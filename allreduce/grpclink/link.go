@@ -184,7 +184,7 @@ func (d *dialer) run(l *link) {
 			return
 		}
 		var fenced *allreduce.FencedError
-		if errors.As(err, &fenced) && fenced.Job == d.cfg.Job && fenced.Epoch > d.cfg.Epoch {
+		if errors.As(err, &fenced) && fenced.Late() {
 			l.attach(nil, err) // we are the late one, no waiting helps
 			return
 		}
@@ -248,11 +248,8 @@ func (d *dialer) greet(ctx context.Context) (grpc.ClientStream, *session, error)
 	h := answer.frame.Header
 	answer.frame.Release()
 	switch {
-	case h.Job != d.cfg.Job || h.Epoch != d.cfg.Epoch:
-		return nil, nil, &allreduce.FencedError{
-			Job: h.Job, Epoch: h.Epoch,
-			OtherJob: d.cfg.Job, OtherEpoch: d.cfg.Epoch, OtherRank: d.cfg.Rank,
-		}
+	case h.Job != d.cfg.Job || h.Epoch != d.cfg.Epoch || h.Formation != d.cfg.Formation:
+		return nil, nil, d.cfg.fenced(h, d.cfg.hello())
 	case h.Kind == allreduce.KindRefuse:
 		return nil, nil, &refusedError{h.Cause}
 	case h.Kind != allreduce.KindHello:

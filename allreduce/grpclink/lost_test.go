@@ -185,12 +185,14 @@ func TestJoinEndsWithContext(t *testing.T) {
 // once, and does the ring no harm.
 func TestLateEpochIsRefused(t *testing.T) {
 	t.Parallel()
-	ls, peers := listeners(t, 3)
+	ls, peers := listeners(t, 2)
 	groups := make([]*allreduce.Group, 2)
 	var all errgroup.Group
 	for r := range groups {
 		all.Go(func() error {
-			g, err := grpclink.Join(t.Context(), config(r, peers[:2], ls[r]))
+			cfg := config(r, peers, ls[r])
+			cfg.Formation = 2
+			g, err := grpclink.Join(t.Context(), cfg)
 			groups[r] = g
 			return err
 		})
@@ -200,16 +202,22 @@ func TestLateEpochIsRefused(t *testing.T) {
 	}
 	defer closeAll(groups)
 
-	late := config(1, []string{peers[0], peers[2]}, ls[2])
-	late.Epoch = epoch - 1
-	start := time.Now()
-	_, err := grpclink.Join(t.Context(), late)
-	var fenced *allreduce.FencedError
-	if !errors.As(err, &fenced) || fenced.OtherEpoch != epoch-1 || fenced.Epoch != epoch {
-		t.Errorf("Join of epoch %d: %v, want a FencedError naming epochs %d and %d", epoch-1, err, epoch-1, epoch)
-	}
-	if took := time.Since(start); took > bound {
-		t.Errorf("Join of the late epoch took %v, want it at once", took)
+	for what, change := range map[string]func(*grpclink.Config){
+		"epoch 2":     func(c *grpclink.Config) { c.Epoch, c.Formation = epoch-1, 9 },
+		"formation 1": func(c *grpclink.Config) { c.Formation = 1 },
+	} {
+		again, where := listeners(t, 1)
+		late := config(1, []string{peers[0], where[0]}, again[0])
+		change(&late)
+		start := time.Now()
+		_, err := grpclink.Join(t.Context(), late)
+		var fenced *allreduce.FencedError
+		if !errors.As(err, &fenced) || !fenced.Late() || !strings.Contains(err.Error(), what) {
+			t.Errorf("Join of %s: %v, want a FencedError that names it", what, err)
+		}
+		if took := time.Since(start); took > bound {
+			t.Errorf("Join of %s took %v, want it at once", what, took)
+		}
 	}
 	for r, g := range groups {
 		all.Go(func() error { return sumOnce(t.Context(), g, r, 2, 1000) })

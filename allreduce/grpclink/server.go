@@ -242,10 +242,8 @@ func (s *server) objection(h allreduce.Header) string {
 	switch {
 	case h.Kind != allreduce.KindHello:
 		return fmt.Sprintf("the first frame is of kind %d, want a hello", h.Kind)
-	case h.Job != mine.Job || h.Epoch != mine.Epoch:
-		return (&allreduce.FencedError{
-			Job: mine.Job, Epoch: mine.Epoch, OtherJob: h.Job, OtherEpoch: h.Epoch, OtherRank: h.Rank,
-		}).Error()
+	case h.Job != mine.Job || h.Epoch != mine.Epoch || h.Formation != mine.Formation:
+		return s.cfg.fenced(mine, h).Error()
 	case h.WorldSize != mine.WorldSize || h.Window != mine.Window || h.ChunkBytes != mine.ChunkBytes:
 		return fmt.Sprintf("rank %d has world size %d, window %d, chunk %d bytes, but rank %d has %d, %d, %d: they must be equal",
 			h.Rank, h.WorldSize, h.Window, h.ChunkBytes, mine.Rank, mine.WorldSize, mine.Window, mine.ChunkBytes)
@@ -263,7 +261,7 @@ func (s *server) refuse(stream grpc.ServerStream, hello allreduce.Header, cause 
 	s.cfg.Logger.Warn("ring link refused", "job", s.cfg.Job, "epoch", s.cfg.Epoch, "rank", s.cfg.Rank,
 		"from_job", hello.Job, "from_epoch", hello.Epoch, "from_rank", hello.Rank, "cause", cause)
 	answer := allreduce.Header{
-		Kind: allreduce.KindRefuse, Job: s.cfg.Job, Epoch: s.cfg.Epoch, Rank: s.cfg.Rank, Cause: cause,
+		Kind: allreduce.KindRefuse, Job: s.cfg.Job, Epoch: s.cfg.Epoch, Formation: s.cfg.Formation, Rank: s.cfg.Rank, Cause: cause,
 	}
 	if err := stream.SendMsg(&allreduce.Frame{Header: answer}); err != nil {
 		return err

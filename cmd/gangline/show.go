@@ -55,6 +55,9 @@ func (a *app) printJob(j *schedulerv1.Job) error {
 		{"Finished", timestamp(j.GetFinishedUnixNs())},
 		{"Epoch", fmt.Sprintf("%d (failures %d of %d retries, %d restarts not its fault)", j.GetEpoch(), j.GetFailures(), spec.GetRetries(), j.GetRequeues())},
 	}
+	if f := j.GetFormation(); f > 1 {
+		rows = append(rows, []string{"Formation", fmt.Sprintf("%d: its workers have changed %d times in this epoch", f, f-1)})
+	}
 	rows = append(rows, placementRows(j)...)
 	rows = append(rows, savingRows(j)...)
 	if p := progressText(j.GetProgress()); p != "" {

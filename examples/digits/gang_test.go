@@ -105,7 +105,7 @@ func (g *gang) one(ctx context.Context, rank int, cfg config, data *model.Datase
 	if stop == nil {
 		stop = newStopper()
 	}
-	tr := newTrainer(cfg, data, group, s, client, stop, &g.out, &g.diag)
+	tr := newTrainer(cfg, data, &ring{Group: group, formation: 1}, s, client, stop, &g.out, &g.diag)
 	if err := tr.resume(ctx, g.known); err != nil {
 		return err
 	}

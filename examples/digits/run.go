@@ -5,13 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"sync"
 	"time"
 
-	"github.com/gangline/gangline/allreduce"
-	"github.com/gangline/gangline/allreduce/grpclink"
 	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/examples/digits/model"
 	"github.com/gangline/gangline/nodeagent/workerclient"
@@ -57,18 +53,16 @@ func run(ctx context.Context, env workerclient.Environment, cfg config, stop *st
 	}
 
 	// 3. The ring, whose join is also the proof that every rank has done step 2.
-	group, err := join(ctx, client, cfg, stop, diag)
+	made := &rings{client: client, cfg: cfg, stop: stop, diag: diag}
+	group, err := made.join(ctx, 0)
 	if err != nil {
 		return withPeerReport(ctx, client, err)
 	}
-	defer group.Close() //nolint:errcheck // returns nil
 
 	// 4. The past, then the training.
 	t := newTrainer(cfg, data, group, saver, client, stop, out, diag)
-	if err := t.resume(ctx, env.ResumeFrom); err != nil {
-		return withPeerReport(ctx, client, err)
-	}
-	return withPeerReport(ctx, client, t.train(ctx))
+	defer func() { _ = t.group.Close() }() // returns nil
+	return withPeerReport(ctx, client, t.trainOn(ctx, env.ResumeFrom, made.join))
 }
 
 // withPeerReport tells the agent if err is the loss of another rank, so that the job starts again without blame for
@@ -81,53 +75,6 @@ func withPeerReport(ctx context.Context, client *workerclient.Client, err error)
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	return errors.Join(err, client.ReportPeerLost(ctx, lost.Rank, lost.Cause.Error()))
-}
-
-// join finds the other ranks and makes the ring.
-func join(ctx context.Context, client *workerclient.Client, cfg config, stop *stopper, diag io.Writer) (*allreduce.Group, error) {
-	env := client.Environment()
-	if env.WorldSize == 1 && env.Socket == "" {
-		return grpclink.Join(ctx, grpclink.Config{Job: env.JobID, Epoch: env.Epoch, Peers: []string{""}})
-	}
-	ctx, cancel := context.WithTimeout(ctx, rendezvousTimeout)
-	defer cancel()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen for the previous rank: %w: choose another -listen", err)
-	}
-	met, err := rendezvous(ctx, client, listener.Addr(), stop)
-	if err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
-	return grpclink.Join(ctx, grpclink.Config{
-		Job: env.JobID, Epoch: env.Epoch, Rank: env.Rank, Peers: met.Peers, Secret: met.Secret, Listener: listener,
-		Logger: slog.New(slog.NewTextHandler(diag, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
-}
-
-// rendezvous waits for all ranks' addresses, or for a wish to stop: peers may never come.
-func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr, stop *stopper) (workerclient.Meeting, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wait sync.WaitGroup
-	wait.Go(func() {
-		select {
-		case <-stop.asked:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	defer wait.Wait()
-	defer cancel()
-	told := addr.String()
-	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
-		told = fmt.Sprintf(":%d", tcp.Port) // the agent puts in the host at which other nodes reach this one
-	}
-	met, err := client.Meet(ctx, told)
-	if reason, asked := stop.why(); err != nil && asked {
-		return met, fmt.Errorf("asked to stop (%s) before all ranks had come, with nothing to save: %w", reason, err)
-	}
-	return met, err
 }
 
 // openSaver begins this epoch in the checkpoint directory. It returns nil if there is none.

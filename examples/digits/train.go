@@ -19,7 +19,7 @@ type trainer struct {
 	plan   model.Plan
 	total  int // steps of the whole training
 	data   *model.Dataset
-	group  *allreduce.Group
+	group  *ring
 	saver  *saver  // nil: no checkpoints
 	behind *behind // nil: nothing has been saved while training went on
 	client *workerclient.Client
@@ -33,6 +33,7 @@ type trainer struct {
 	step     int     // steps done
 	lossSum  float64 // of the samples that this data epoch has seen
 
+	rallied    bool  // it has the state after step
 	order      []int // of the samples in data epoch orderOf
 	orderOf    int
 	vector     []float32 // what the ring adds up each step
@@ -42,7 +43,7 @@ type trainer struct {
 	lastMetric map[string]float64
 }
 
-func newTrainer(cfg config, data *model.Dataset, group *allreduce.Group, saver *saver, client *workerclient.Client,
+func newTrainer(cfg config, data *model.Dataset, group *ring, saver *saver, client *workerclient.Client,
 	stop *stopper, out, diag io.Writer,
 ) *trainer {
 	plan := cfg.plan(len(data.Train))
@@ -61,7 +62,7 @@ func (t *trainer) train(ctx context.Context) error {
 	t.begin()
 	defer t.leaveBehind()
 	for first := t.step; t.step < t.total; {
-		stopping, due, err := t.doStep(ctx)
+		told, err := t.doStep(ctx)
 		if err != nil {
 			return err
 		}
@@ -72,28 +73,32 @@ func (t *trainer) train(ctx context.Context) error {
 			t.endDataEpoch()
 		}
 		last := t.step == t.total
-		if due && t.cfg.async && !stopping && !last {
+		if told.save && t.cfg.async && !told.stop && !last {
 			if err := t.saveBehind(ctx); err != nil {
 				return err
 			}
-		} else if due || stopping || last {
+		} else if told.save || told.stop || last {
 			t.settleBehind(ctx)
 			saved, err := t.save(ctx)
 			if err != nil {
 				return err
 			}
-			if !saved && t.saver != nil && (stopping || last) {
+			if !saved && t.saver != nil && (told.stop || last) {
 				return fmt.Errorf("the state after step %d is not saved: the newest checkpoint is of step %d", t.step, t.savedStep)
 			}
 		}
 		t.report()
-		if stopping && !last {
+		if told.stop && !last {
 			reason, mine := t.stop.why()
 			if !mine {
 				reason = "another rank was asked"
 			}
 			t.printf("stopped after step %d/%d (%s); newest checkpoint: step %d", t.step, t.total, reason, t.savedStep)
 			return errStopped
+		}
+		if told.reform && !last {
+			t.settleBehind(ctx) // in the next ring each rank saves another part
+			return errReform
 		}
 		if !last {
 			t.pause(ctx)
@@ -107,8 +112,12 @@ func (t *trainer) train(ctx context.Context) error {
 const (
 	flagStop = iota // some rank was asked to stop
 	flagSave        // rank 0 says that a checkpoint of this step is due
+	flagReform      // some rank has heard that the set of ranks has changed
 	numFlags
 )
+
+// told is what the flags of a step say, the same on all ranks.
+type told struct{ stop, save, reform bool }
 
 // saveDue says whether a checkpoint is due after so many steps: by the flag, by the job's policy, or by our own default. Rank 0 asks.
 func (t *trainer) saveDue(ctx context.Context, step int) bool {
@@ -122,13 +131,13 @@ func (t *trainer) saveDue(ctx context.Context, step int) bool {
 	return step%every == 0
 }
 
-// doStep makes one step. It tells whether any rank was asked to stop, and whether a checkpoint is due; all ranks get the same answers.
+// doStep makes one step, and returns what ranks have told each other with it.
 //
 // The vector has a row for each slice of the batch, and each row is filled by exactly one rank; the others leave it
 // zero. x + 0 is x, so the ring's sum is each row as its maker computed it, whatever the order of the ring's additions;
 // then every rank adds the rows in the order of slices. So neither the number of ranks nor who did what changes a bit.
 // The plain way, one row that the ring sums, is slices times less to send, but rounds differently for each world size.
-func (t *trainer) doStep(ctx context.Context) (stopping, due bool, err error) {
+func (t *trainer) doStep(ctx context.Context) (told, error) {
 	size, slices := len(t.net.Params), t.plan.Slices
 	rows, losses, flags := t.vector[:slices*size], t.vector[slices*size:slices*size+slices], t.vector[slices*(size+1):]
 	clear(t.vector)
@@ -147,20 +156,23 @@ func (t *trainer) doStep(ctx context.Context) (stopping, due bool, err error) {
 	if t.group.Rank() == 0 && t.saveDue(ctx, t.step+1) {
 		flags[flagSave] = 1
 	}
+	if t.client.Formation() > t.group.formation {
+		flags[flagReform] = 1
+	}
 	if err := t.allReduce(ctx, t.vector); err != nil {
-		return false, false, err
+		return told{}, err
 	}
 	if err := t.net.Descend(rows, t.velocity, len(batch), float32(t.cfg.rate), float32(t.cfg.momentum)); err != nil {
-		return false, false, err
+		return told{}, err
 	}
 	for _, loss := range losses {
 		t.lossSum += float64(loss)
 	}
 	if math.IsNaN(t.lossSum) || math.IsInf(t.lossSum, 0) {
-		return false, false, fmt.Errorf("step %d: the loss is %v: the training has diverged, lower -lr", t.step+1, t.lossSum)
+		return told{}, fmt.Errorf("step %d: the loss is %v: the training has diverged, lower -lr", t.step+1, t.lossSum)
 	}
 	t.step++
-	return flags[flagStop] > 0, flags[flagSave] > 0, nil
+	return told{stop: flags[flagStop] > 0, save: flags[flagSave] > 0, reform: flags[flagReform] > 0}, nil
 }
 
 // allReduce adds up a vector over all ranks, in bounded time.

@@ -39,7 +39,7 @@ func TestModelIsTheSameForEveryWorldSize(t *testing.T) {
 func crash(step int) func(context.Context, *trainer) error {
 	return func(ctx context.Context, tr *trainer) error {
 		for tr.step < step {
-			if _, _, err := tr.doStep(ctx); err != nil {
+			if _, err := tr.doStep(ctx); err != nil {
 				return err
 			}
 			if tr.step%tr.plan.StepsPerEpoch() == 0 {
@@ -257,7 +257,7 @@ func TestSavesBehindTheTraining(t *testing.T) {
 	leave := func(ctx context.Context, tr *trainer) error {
 		defer tr.leaveBehind()
 		for tr.step < 45 {
-			if _, _, err := tr.doStep(ctx); err != nil {
+			if _, err := tr.doStep(ctx); err != nil {
 				return err
 			}
 			if tr.step%tr.plan.StepsPerEpoch() == 0 {

@@ -199,10 +199,23 @@ func (s *Server) Committed(key reconcile.Key, c *agentv1.Checkpoint) {
 	}
 }
 
-// SetPeers tells a worker the addresses of all ranks and their secret; its Rendezvous then returns. Empty peers tell nothing.
-func (s *Server) SetPeers(key reconcile.Key, peers []string, secret []byte) {
+// Gang is who makes up the ring of a worker's epoch now.
+type Gang struct {
+	// Formation numbers such sets within the epoch, from 1.
+	Formation int32
+	// Members are their ranks, in the ring's order.
+	Members []int32
+	// Peers are their addresses in the same order; empty until all have asked for their rendezvous.
+	Peers []string
+	// Secret is what only they know.
+	Secret []byte
+}
+
+// SetGang tells a worker who makes up its ring; its Rendezvous returns once there are peers, and watchers of notices hear of a formation
+// after that in which the worker met.
+func (s *Server) SetGang(key reconcile.Key, g Gang) {
 	if e := s.find(key); e != nil {
-		e.setPeers(peers, secret)
+		e.setGang(g)
 	}
 }
 

@@ -48,39 +48,35 @@ type endpoint struct {
 	notes   *agentv1.WorkerStatus
 	pace    *interval.Pace
 	dirty   bool // notes are newer than the file
-	peers   []string
-	secret  []byte // of peers
+	gang    Gang
 	stop    *Stop
-	changed chan struct{} // closed and replaced when peers or stop change
+	changed chan struct{} // closed and replaced when gang or stop change
 }
 
-// Rendezvous notes the rank's address and waits until the leader knows all.
+// Rendezvous notes the rank's address and waits until the leader knows those of all members of a formation that will do.
 func (e *endpoint) Rendezvous(ctx context.Context, req *agentv1.RendezvousRequest) (*agentv1.RendezvousResponse, error) {
 	address, err := reachable(req.GetAddress(), e.server.cfg.Host)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	e.mu.Lock()
-	news := e.notes.GetRendezvousAddress() != address
-	e.notes.RendezvousAddress = address
-	if len(e.notes.GetRendezvousShare()) == 0 {
-		e.notes.RendezvousShare = make([]byte, shareBytes)
-		_, _ = rand.Read(e.notes.RendezvousShare) // never fails
-	}
-	e.dirty = e.dirty || news
-	e.mu.Unlock()
-	if news {
+	if e.awaits(address, req.GetFormation()) {
 		e.save(e.server.log, false) // another share after a restart of the agent would make another secret than other ranks have
 		e.server.cfg.Changed()
 	}
 	for {
 		e.mu.Lock()
-		peers, secret, changed := e.peers, e.secret, e.changed
-		e.mu.Unlock()
+		g, changed := e.gang, e.changed
+		place := slices.Index(g.Members, int32(e.key.Rank)) //nolint:gosec // a rank came as int32
 		// Peers that hold an older address of this rank are not the answer to this call.
-		if e.key.Rank < len(peers) && peers[e.key.Rank] == address {
+		met := g.Formation >= req.GetFormation() && place >= 0 && place < len(g.Peers) && g.Peers[place] == address
+		if met && e.notes.GetRendezvousMet() != g.Formation {
+			e.notes.RendezvousMet, e.dirty = g.Formation, true
+		}
+		e.mu.Unlock()
+		if met {
 			return &agentv1.RendezvousResponse{
-				JobId: e.key.Job, Epoch: e.key.Epoch, Rank: int32(e.key.Rank), Peers: peers, Secret: secret, //nolint:gosec // a rank came as int32
+				JobId: e.key.Job, Epoch: e.key.Epoch, Rank: int32(place), Peers: g.Peers, Secret: g.Secret, //nolint:gosec // as above
+				Formation: g.Formation, Members: g.Members,
 			}, nil
 		}
 		select {
@@ -89,6 +85,24 @@ func (e *endpoint) Rendezvous(ctx context.Context, req *agentv1.RendezvousReques
 			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 	}
+}
+
+// awaits notes that the worker awaits its peers, and reports whether that is news.
+func (e *endpoint) awaits(address string, least int32) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := e.notes
+	if len(n.GetRendezvousShare()) == 0 {
+		n.RendezvousShare = make([]byte, shareBytes)
+		_, _ = rand.Read(n.RendezvousShare) // never fails
+	}
+	met := n.GetRendezvousMet()
+	if n.GetRendezvousAddress() == address && (met == 0 && n.GetRendezvousLeast() == least || met != 0 && met >= least) {
+		return false // the same call again: its answer was lost
+	}
+	n.RendezvousAddress, n.RendezvousLeast, n.RendezvousMet = address, least, 0
+	e.dirty = true
+	return true
 }
 
 // reachable puts the node's own host in the place of a wildcard or missing one.
@@ -177,13 +191,21 @@ func (e *endpoint) ReportPeerLost(_ context.Context, req *agentv1.ReportPeerLost
 	return &agentv1.ReportPeerLostResponse{}, nil
 }
 
-// WatchNotices streams the stop in force, and again when it changes.
+// WatchNotices streams the stop in force, and again when it changes; and formations newer than that in which the worker met its peers.
 func (e *endpoint) WatchNotices(_ *agentv1.WatchNoticesRequest, stream grpc.ServerStreamingServer[agentv1.WatchNoticesResponse]) error {
 	var told *Stop
+	formed := int32(0)
 	for {
 		e.mu.Lock()
-		stop, changed := e.stop, e.changed
+		stop, formation, met, changed := e.stop, e.gang.Formation, e.notes.GetRendezvousMet(), e.changed
 		e.mu.Unlock()
+		if met != 0 && formation > max(met, formed) {
+			formed = formation
+			err := stream.Send(&agentv1.WatchNoticesResponse{Notice: &agentv1.WatchNoticesResponse_Reform{Reform: &agentv1.ReformNotice{Formation: formation}}})
+			if err != nil {
+				return err
+			}
+		}
 		if stop != nil && (told == nil || *told != *stop) {
 			told = stop
 			notice := &agentv1.StopNotice{
@@ -214,13 +236,16 @@ func fromMillis(ms int64) time.Duration {
 
 func left(deadline time.Time) int64 { return max(0, time.Until(deadline).Milliseconds()) }
 
-func (e *endpoint) setPeers(peers []string, secret []byte) {
+func (e *endpoint) setGang(g Gang) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(peers) == 0 || slices.Equal(e.peers, peers) && bytes.Equal(e.secret, secret) {
+	if g.Formation < e.gang.Formation || g.Formation == e.gang.Formation && len(g.Peers) == 0 {
+		return // of a leader that does not know all yet
+	}
+	if g.Formation == e.gang.Formation && slices.Equal(e.gang.Peers, g.Peers) && bytes.Equal(e.gang.Secret, g.Secret) {
 		return
 	}
-	e.peers, e.secret = slices.Clone(peers), slices.Clone(secret)
+	e.gang = Gang{Formation: g.Formation, Members: slices.Clone(g.Members), Peers: slices.Clone(g.Peers), Secret: slices.Clone(g.Secret)}
 	e.announce()
 }
 

@@ -86,14 +86,17 @@ func TestRendezvousWaitsForPeers(t *testing.T) {
 	if len(share) != 32 {
 		t.Errorf("share of the secret %x", share)
 	}
-	d.SetPeers(d.key, nil, nil)
-	d.SetPeers(d.key, []string{"x:1", "node-a:98"}, []byte("old")) // of a former call of this rank
+	gang := func(secret string, peers ...string) {
+		d.SetGang(d.key, socket.Gang{Formation: 1, Members: []int32{0, 1}, Peers: peers, Secret: []byte(secret)})
+	}
+	gang("")
+	gang("old", "x:1", "node-a:98") // of a former call of this rank
 	select {
 	case a := <-answered:
 		t.Fatalf("answered too early: %v", a)
 	default:
 	}
-	d.SetPeers(d.key, []string{"x:1", "node-a:99"}, []byte("new"))
+	gang("new", "x:1", "node-a:99")
 	if a := <-answered; string(a.GetSecret()) != "new" || a.GetJobId() != 5 || a.GetEpoch() != 2 || a.GetRank() != 1 || len(a.GetPeers()) != 2 {
 		t.Errorf("%v", a)
 	}

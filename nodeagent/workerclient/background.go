@@ -54,7 +54,10 @@ func (c *Client) watchNotices() {
 		stream, err := c.agent.WatchNotices(c.ctx, &agentv1.WatchNoticesRequest{}, grpc.WaitForReady(true))
 		for err == nil {
 			var msg *agentv1.WatchNoticesResponse
-			if msg, err = stream.Recv(); err != nil || msg.GetStop() == nil {
+			if msg, err = stream.Recv(); err == nil && msg.GetReform() != nil {
+				c.learn(msg.GetReform().GetFormation())
+			}
+			if err != nil || msg.GetStop() == nil {
 				continue
 			}
 			wait = retryMin
@@ -71,6 +74,18 @@ func (c *Client) watchNotices() {
 		}
 		pause(c.ctx, wait)
 	}
+}
+
+// learn takes a formation that the agent told of. Only watchNotices calls it.
+func (c *Client) learn(formation int32) {
+	if formation <= c.formation.Load() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.formation.Store(formation)
+	close(c.reformed)
+	c.reformed = make(chan struct{})
 }
 
 // repeats tells whether a notice says again what last said: an agent that came back starts from the beginning.

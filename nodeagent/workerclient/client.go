@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -81,10 +82,13 @@ type Client struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	formation atomic.Int32
+
 	mu       sync.Mutex
 	closed   bool
 	progress *agentv1.Progress // not yet sent, or nil
 	save     saveDue
+	reformed chan struct{}     // closed and replaced when formation grows
 }
 
 // Dial returns a client for this process's environment; see FromEnv. It does not wait for the agent, which may be
@@ -102,7 +106,7 @@ func Dial(ctx context.Context) (*Client, error) {
 
 // New returns a client for a given environment.
 func New(env Environment) (*Client, error) {
-	c := &Client{env: env, notices: make(chan Notice, maxNotices), wake: make(chan struct{}, 1)}
+	c := &Client{env: env, notices: make(chan Notice, maxNotices), wake: make(chan struct{}, 1), reformed: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if env.Socket == "" {
 		return c, nil
@@ -133,10 +137,44 @@ func (c *Client) Environment() Environment { return c.env }
 
 // Meeting is who the ranks of this epoch are.
 type Meeting struct {
-	// Peers are the addresses of all ranks, by rank.
+	// Peers are the addresses of all members of the ring, by place.
 	Peers []string
+	// Place is this worker's among them: in the first formation its rank.
+	Place int
+	// Formation numbers the sets of workers that make up the ring within the epoch, from 1. 0 outside Gangline.
+	Formation int
+	// Members are the workers' ranks, by place.
+	Members []int
 	// Secret is what only they know: give it to grpclink.Config. Empty outside Gangline, and if a node's agent is of a release that had none.
 	Secret []byte
+}
+
+// Meet is MeetIn for any formation, as at the start.
+func (c *Client) Meet(ctx context.Context, address string) (Meeting, error) {
+	return c.MeetIn(ctx, address, 0)
+}
+
+// Formation returns the newest formation that the agent told of; 0 while it told of none. It is above that of the ring when a worker is
+// to join, or one was lost: leave the ring after this step, on all ranks after the same one, and call MeetIn.
+func (c *Client) Formation() int { return int(c.formation.Load()) }
+
+// AwaitFormation waits until the agent has told of a formation after the given one, or ctx or the client has ended; it reports which.
+func (c *Client) AwaitFormation(ctx context.Context, after int) bool {
+	for {
+		c.mu.Lock()
+		news := c.reformed
+		c.mu.Unlock()
+		if c.Formation() > after {
+			return true
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return false
+		case <-c.ctx.Done():
+			return false
+		}
+	}
 }
 
 // Rendezvous is Meet without the secret.
@@ -145,23 +183,27 @@ func (c *Client) Rendezvous(ctx context.Context, address string) ([]string, erro
 	return m.Peers, err
 }
 
-// Meet tells address (host:port at which this rank listens; a host of 0.0.0.0 or none means the node's own)
-// and waits until all ranks of this epoch have done so; it returns who they are. It survives agent
-// restarts and leader changes; only ctx bounds it.
-func (c *Client) Meet(ctx context.Context, address string) (Meeting, error) {
+// MeetIn tells address (host:port at which this rank listens; a host of 0.0.0.0 or none means the node's own)
+// and waits until all members of a formation of this epoch, the given one or a later one, have done so; it returns who they are. After a
+// ring broke, ask for one more than its formation. It survives agent restarts and leader changes; only ctx bounds it.
+func (c *Client) MeetIn(ctx context.Context, address string, least int) (Meeting, error) {
 	if c.conn == nil {
 		return Meeting{Peers: []string{address}}, nil
 	}
 	var m Meeting
 	err := c.insist(ctx, func(ctx context.Context) error {
-		answer, err := c.agent.Rendezvous(ctx, &agentv1.RendezvousRequest{Address: address}, grpc.WaitForReady(true))
-		m = Meeting{Peers: answer.GetPeers(), Secret: answer.GetSecret()}
+		req := &agentv1.RendezvousRequest{Address: address, Formation: int32(least)} //nolint:gosec // small
+		answer, err := c.agent.Rendezvous(ctx, req, grpc.WaitForReady(true))
+		m = Meeting{Peers: answer.GetPeers(), Secret: answer.GetSecret(), Place: int(answer.GetRank()), Formation: int(answer.GetFormation())}
+		for _, r := range answer.GetMembers() {
+			m.Members = append(m.Members, int(r))
+		}
 		return err
 	})
 	if err != nil {
 		return Meeting{}, fmt.Errorf("rendezvous of rank %d at %s: %w", c.env.Rank, address, err)
 	}
-	if len(m.Peers) != c.env.WorldSize {
+	if m.Formation <= 1 && len(m.Peers) != c.env.WorldSize {
 		return Meeting{}, fmt.Errorf("rendezvous of rank %d: the agent named %d peers in a world of %d", c.env.Rank, len(m.Peers), c.env.WorldSize)
 	}
 	return m, nil

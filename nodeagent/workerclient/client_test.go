@@ -103,7 +103,7 @@ func TestCallsSurviveAgentRestart(t *testing.T) {
 	if err := <-saved; err != nil {
 		t.Error(err)
 	}
-	a.SetPeers(a.key, []string{"h:9"}, nil)
+	a.SetGang(a.key, socket.Gang{Formation: 1, Members: []int32{0}, Peers: []string{"h:9"}})
 	if d := cmp.Diff([]string{"h:9"}, <-met); d != "" {
 		t.Error(d)
 	}

@@ -42,6 +42,8 @@ type Environment struct {
 	// SnapshotDir is this worker's directory in shared memory, where package checkpoint/async puts copies that the agent
 	// can finish saving; "": there is none.
 	SnapshotDir string
+	// Shrinks says that the gang goes on when a worker fails: the others meet anew (Client.MeetIn), and another may join.
+	Shrinks bool
 	// Socket is the agent socket's path; "" outside Gangline.
 	Socket string
 	// ArrayIndex is the index in a job array, or -1; ArrayJobID the array's first job, or 0.
@@ -72,6 +74,7 @@ func fromEnv(get func(string) string) (Environment, error) {
 		CheckpointBest:     r.best("GANGLINE_CHECKPOINT_BEST"),
 		SnapshotDir:        get("GANGLINE_SNAPSHOT_DIR"),
 		Socket:             get("GANGLINE_AGENT_SOCKET"),
+		Shrinks:            get("GANGLINE_ON_FAILURE") == "shrink",
 		ArrayIndex:         r.integer("GANGLINE_ARRAY_INDEX", -1),
 		ArrayJobID:         r.number("GANGLINE_ARRAY_JOB_ID", 0),
 		GPUShare:           r.share("GANGLINE_GPU_SHARE"),

@@ -20,7 +20,7 @@ func specFromProto(p *schedulerv1.JobSpec) *cluster.JobSpec {
 		CPUPerGPU: p.GetCpuMilliPerGpu(), MemPerGPU: p.GetMemoryBytesPerGpu(),
 		TimeLimit: millis(p.GetTimeLimitMs()), Launch: cluster.LaunchMode(clampByte(p.GetLaunch())),
 		Command: slices.Clone(p.GetCommand()), Dir: p.GetDir(),
-		Retries: p.GetRetries(), Preemptible: p.GetPreemptible(),
+		Retries: p.GetRetries(), Preemptible: p.GetPreemptible(), OnFailure: onFailure(p.GetOnFailure()),
 		Warn: cluster.DefaultWarn, Grace: cluster.DefaultGrace, KeepCkpts: p.GetCheckpointKeep(),
 		MinGPUs: p.GetMinGpus(), GPUMilli: p.GetGpuMilli(), Tolerations: slices.Clone(p.GetTolerations()),
 		Topology: cluster.TopologyWish{Level: p.GetTopology().GetLevel(), Required: p.GetTopology().GetRequired()},
@@ -73,6 +73,11 @@ func dependencyToProto(d cluster.Dependency) *schedulerv1.Dependency {
 	return out
 }
 
+// onFailure converts what becomes of a gang; what this release does not know stays invalid.
+func onFailure(p schedulerv1.OnFailure) cluster.OnFailure {
+	return cluster.OnFailure(clampByte(max(p, schedulerv1.OnFailure_ON_FAILURE_RESTART) - 1))
+}
+
 // clampByte keeps an unknown enum value invalid instead of letting it wrap.
 func clampByte[T ~int32](v T) uint8 {
 	if v < 0 || v > math.MaxUint8 {
@@ -96,7 +101,8 @@ func specToProto(s *cluster.JobSpec) *schedulerv1.JobSpec {
 		CpuMilliPerGpu: s.CPUPerGPU, MemoryBytesPerGpu: s.MemPerGPU,
 		TimeLimitMs: s.TimeLimit.Milliseconds(), Launch: schedulerv1.LaunchMode(s.Launch),
 		Command: s.Command, Dir: s.Dir, Retries: s.Retries, Preemptible: s.Preemptible,
-		WarnMs: &warn, GraceMs: &grace, CheckpointKeep: s.KeepCkpts,
+		OnFailure: schedulerv1.OnFailure(s.OnFailure + 1),
+		WarnMs:    &warn, GraceMs: &grace, CheckpointKeep: s.KeepCkpts,
 		MinGpus: s.MinGPUs, GpuMilli: s.GPUMilli, Tolerations: s.Tolerations,
 	}
 	if t := s.Topology; t.Level != "" {
@@ -136,7 +142,7 @@ func jobToProto(j *cluster.Job, now cluster.Time) *schedulerv1.Job {
 		Preemptions: j.Preemptions, PreemptedUnixNs: int64(j.PreemptedAt), ReadyUnixNs: int64(j.ReadyAt),
 	}
 	if j.State.Holding() {
-		p.HeldGpus = j.Held()
+		p.HeldGpus, p.Formation = j.Held(), j.Formation()
 	}
 	if c := j.Checkpoint; c != nil {
 		p.Checkpoint = &schedulerv1.Checkpoint{

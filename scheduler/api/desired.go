@@ -8,9 +8,9 @@ import (
 	"github.com/gangline/gangline/scheduler/control"
 )
 
-// peersFunc returns the address of each rank of a job's epoch and their secret, or nil until
-// all ranks have asked for their rendezvous.
-type peersFunc func(cluster.JobID, cluster.Epoch) (addresses []string, secret []byte)
+// peersFunc returns the addresses of the members of a formation of a job's epoch and their secret, or nil until
+// all have asked for their rendezvous.
+type peersFunc func(id cluster.JobID, epoch cluster.Epoch, formation int32) (addresses []string, secret []byte)
 
 // desiredFor is control.OrderFor as an agent is sent it, with what the leader's
 // memory adds: the peers. It is nil while there is nothing to be said.
@@ -22,7 +22,8 @@ func desiredFor(st *cluster.State, id cluster.NodeID, reported []control.WorkerS
 	d := &agentv1.Desired{Fence: &agentv1.Fence{Term: term, Index: st.Index()}}
 	for i := range order.Assignments {
 		a := assignmentToProto(&order.Assignments[i])
-		a.Peers, a.RingSecret = peers(order.Assignments[i].Job.ID, order.Assignments[i].Job.Epoch)
+		j := order.Assignments[i].Job
+		a.Peers, a.RingSecret = peers(j.ID, j.Epoch, j.Formation())
 		d.Assignments = append(d.Assignments, a)
 	}
 	for _, k := range order.Acknowledged {
@@ -43,6 +44,10 @@ func assignmentToProto(in *control.Assignment) *agentv1.Assignment {
 		CheckpointKeep: j.Spec.KeepCkpts,
 		Checkpoints:    savingFor(in),
 		ArrayJobId:     uint64(j.Array), ArrayIndex: j.ArrayIndex,
+		Shrinks: j.Spec.OnFailure == cluster.FailureShrinks, Formation: j.Formation(), Members: make([]int32, 0, len(in.Members)),
+	}
+	for _, r := range in.Members {
+		a.Members = append(a.Members, int32(r))
 	}
 	if in.Resume != nil {
 		a.ResumeFrom = in.Resume.Path

@@ -11,7 +11,7 @@ import (
 	"github.com/gangline/gangline/scheduler/control"
 )
 
-func noPeers(cluster.JobID, cluster.Epoch) ([]string, []byte) { return nil, nil }
+func noPeers(cluster.JobID, cluster.Epoch, int32) ([]string, []byte) { return nil, nil }
 
 func key(job, epoch uint64, rank int32) *agentv1.WorkerKey {
 	return &agentv1.WorkerKey{JobId: job, Epoch: epoch, Rank: rank}
@@ -36,8 +36,8 @@ func TestDesiredOfAGang(t *testing.T) {
 	m.start(id, "a:2", "a:3", "b:0")
 	m.report(id, cluster.WorkerRunning, 0, 0, 1, 2)
 	m.apply(&cluster.RecordCheckpoint{Job: id, Epoch: 1, Step: 10, Path: "/ckpt/10"})
-	peers := func(j cluster.JobID, e cluster.Epoch) ([]string, []byte) {
-		if j == id && e == 1 {
+	peers := func(j cluster.JobID, e cluster.Epoch, f int32) ([]string, []byte) {
+		if j == id && e == 1 && f == 1 {
 			return []string{"x:1", "x:2", "y:3"}, []byte("secret")
 		}
 		return nil, nil
@@ -52,7 +52,7 @@ func TestDesiredOfAGang(t *testing.T) {
 			Nodes:   []*agentv1.GangNode{{Host: "host-a", Gpus: 2, Workers: 2}, {Host: "host-b", Gpus: 1, Workers: 1}},
 			Command: []string{"true"}, Env: map[string]string{"K": "v"},
 			MasterPort: 29502, MaxRestarts: 5, ResumeFrom: "/ckpt/10", CheckpointKeep: 2,
-			Peers: []string{"x:1", "x:2", "y:3"}, RingSecret: []byte("secret"),
+			Peers: []string{"x:1", "x:2", "y:3"}, RingSecret: []byte("secret"), Formation: 1, Members: []int32{0, 1, 2},
 		}},
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {

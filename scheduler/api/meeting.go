@@ -12,13 +12,15 @@ import (
 	"github.com/gangline/gangline/scheduler/control"
 )
 
-// meeting gathers the addresses at which the ranks of one epoch await each
-// other. Agents repeat them in each report, so that a new leader gathers them
-// again.
+// meeting gathers the addresses at which the members of one formation of an
+// epoch await each other. Agents repeat them in each report, so that a new leader
+// gathers them again.
 type meeting struct {
 	epoch     cluster.Epoch
-	addresses []string // by rank, "" until known
-	shares    [][]byte // by rank, of the secret
+	formation int32
+	members   []cluster.Rank // in the ring's order
+	addresses []string       // by place in members, "" until known
+	shares    [][]byte       // by place, of the secret
 	missing   int
 	shared    bool // whether addresses was given out
 }
@@ -48,6 +50,9 @@ func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 		if s.GetState() != agentv1.WorkerState_WORKER_STATE_RUNNING || !usableAddress(s.GetRendezvousAddress()) {
 			continue
 		}
+		if f := j.Formation(); s.GetRendezvousMet() != f && (s.GetRendezvousMet() != 0 || s.GetRendezvousLeast() > f) {
+			continue // that address was for another formation
+		}
 		if h.arrive(j, k.GetRank(), s.GetRendezvousAddress(), s.GetRendezvousShare()) {
 			for _, id := range j.NodeRanks {
 				if a := h.agents[id]; a != nil {
@@ -62,30 +67,38 @@ func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 // complete and were not so before, or differently. The caller holds mu.
 func (h *Hub) arrive(j *cluster.Job, rank int32, address string, share []byte) (complete bool) {
 	m := h.meetings[j.ID]
-	if m == nil || m.epoch != j.Epoch {
-		m = &meeting{epoch: j.Epoch, addresses: make([]string, len(j.Workers)), shares: make([][]byte, len(j.Workers)), missing: len(j.Workers)}
+	if m == nil || m.epoch != j.Epoch || m.formation != j.Formation() {
+		members := j.Members()
+		m = &meeting{
+			epoch: j.Epoch, formation: j.Formation(), members: members,
+			addresses: make([]string, len(members)), shares: make([][]byte, len(members)), missing: len(members),
+		}
 		h.meetings[j.ID] = m
 	}
+	place := slices.Index(m.members, cluster.Rank(rank))
+	if place < 0 {
+		return false // it is to join, or was given up
+	}
 	share = share[:min(len(share), maxShare)]
-	if m.addresses[rank] == address && bytes.Equal(m.shares[rank], share) {
+	if m.addresses[place] == address && bytes.Equal(m.shares[place], share) {
 		return false
 	}
-	if m.addresses[rank] == "" {
+	if m.addresses[place] == "" {
 		m.missing--
 	}
-	m.shares[rank] = share
+	m.shares[place] = share
 	if m.shared { // orders that are being sent hold the list: it must not change under them
 		m.addresses, m.shared = slices.Clone(m.addresses), false
 	}
-	m.addresses[rank] = address
+	m.addresses[place] = address
 	return m.missing == 0
 }
 
-// peers returns the addresses of an epoch's ranks and their secret, nil until all are known.
-func (h *Hub) peers(id cluster.JobID, epoch cluster.Epoch) (addresses []string, secret []byte) {
+// peers returns the addresses of the members of an epoch's formation and their secret, nil until all are known.
+func (h *Hub) peers(id cluster.JobID, epoch cluster.Epoch, formation int32) (addresses []string, secret []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if m := h.meetings[id]; m != nil && m.epoch == epoch && m.missing == 0 {
+	if m := h.meetings[id]; m != nil && m.epoch == epoch && m.formation == formation && m.missing == 0 {
 		m.shared = true
 		return m.addresses, m.secret(id)
 	}
@@ -99,12 +112,12 @@ const maxShare = 64
 // ranks that heard of it before and after know each other. It is nil if one gave no share.
 func (m *meeting) secret(id cluster.JobID) []byte {
 	sum := sha256.New()
-	fmt.Fprintf(sum, "gangline ring secret 1: job %d epoch %d", id, m.epoch)
-	for rank, share := range m.shares {
+	fmt.Fprintf(sum, "gangline ring secret 1: job %d epoch %d formation %d", id, m.epoch, m.formation)
+	for place, share := range m.shares {
 		if len(share) == 0 {
 			return nil
 		}
-		fmt.Fprintf(sum, "; %d: %x", rank, share)
+		fmt.Fprintf(sum, "; %d: %x", place, share)
 	}
 	return sum.Sum(nil)
 }

@@ -26,7 +26,7 @@ func statusesFromProto(in []*agentv1.WorkerStatus) []control.WorkerStatus {
 		w := control.WorkerStatus{
 			Key: keyOf(s.GetKey()), State: workerState(s.GetState()), ExitCode: s.GetExitCode(), Signal: s.GetSignal(),
 			PeerLost: s.GetPeerLost(), Stopped: s.GetStopped(), Message: cutText(s.GetMessage(), cluster.MaxReason),
-			GPUs: s.GetGpuUuids(),
+			GPUs: s.GetGpuUuids(), Arrived: usableAddress(s.GetRendezvousAddress()) && s.GetRendezvousMet() == 0,
 		}
 		if w.Key.Rank == 0 {
 			w.Progress = progressFromProto(s.GetProgress())

@@ -60,7 +60,7 @@ func (s *State) checkJob(j *Job, held map[string][]Share) error {
 	if !j.State.Holding() {
 		return errors.Join(errs...)
 	}
-	gpus, ended := 0, 0
+	gpus, ended, replaced := 0, 0, 0
 	for i := range j.Workers {
 		w := &j.Workers[i]
 		if int(w.Rank) != i {
@@ -68,6 +68,12 @@ func (s *State) checkJob(j *Job, held map[string][]Share) error {
 		}
 		if w.State.Ended() {
 			ended++
+		}
+		if len(w.GPUs) == 0 {
+			replaced++
+		}
+		if len(w.GPUs) == 0 && !w.Left || w.Left && j.Spec.OnFailure != FailureShrinks || w.Joined > j.Formation() {
+			bad("rank %d has %d GPUs, left: %v, joined formation %d of %d", w.Rank, len(w.GPUs), w.Left, w.Joined, j.Formation())
 		}
 		for _, uuid := range w.GPUs {
 			milli := j.Spec.Share()
@@ -81,7 +87,7 @@ func (s *State) checkJob(j *Job, held map[string][]Share) error {
 			gpus++
 		}
 	}
-	if gpus < int(j.Spec.Least()) || gpus > int(j.Spec.GPUs) || len(j.Workers) != j.Spec.worldSize(len(j.NodeRanks), gpus) {
+	if gpus < int(j.Spec.Least()) || gpus > int(j.Spec.GPUs) || len(j.Workers)-replaced != j.Spec.worldSize(len(j.NodeRanks), gpus) {
 		bad("gang of %d workers with %d GPUs is not whole: wants %s", len(j.Workers), gpus, j.Spec.Wants())
 	}
 	if ended == len(j.Workers) {

@@ -39,6 +39,9 @@ func (s *JobSpec) code(c *coder) {
 	if c.version >= 5 {
 		codePtr(c, &s.Checkpoints, func(c *coder, p *CheckpointPolicy) { p.code(c) })
 	}
+	if c.version >= 6 {
+		codeUint(c, &s.OnFailure)
+	}
 }
 
 func codeDependency(c *coder, d *Dependency) {
@@ -70,6 +73,10 @@ func (w *Worker) code(c *coder) {
 	c.bool(&w.PeerLost)
 	c.bool(&w.Blamed)
 	c.str(&w.Message)
+	if c.version >= 6 {
+		c.bool(&w.Left)
+		c.i32(&w.Joined)
+	}
 }
 
 func (k *Checkpoint) code(c *coder) {
@@ -105,6 +112,9 @@ func (j *Job) code(c *coder) {
 	}
 	codeUint(c, &j.Unmet)
 	codeInt(c, &j.ReadyAt)
+	if c.version >= 6 {
+		c.i32(&j.Reformed)
+	}
 }
 
 func (j *Job) codeVersion2(c *coder) {
@@ -307,6 +317,9 @@ func (m *ReportWorkers) code(c *coder) {
 		c.bool(&r.Stopped)
 		c.str(&r.Message)
 		codePtr(c, &r.Progress, func(c *coder, p *Progress) { p.code(c) })
+		if c.version >= 6 {
+			c.bool(&r.Arrived)
+		}
 	})
 }
 

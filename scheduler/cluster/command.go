@@ -108,6 +108,7 @@ type WorkerReport struct {
 	Stopped  bool // it ended after it had been asked to stop
 	Message  string
 	Progress *Progress // final progress of an ended rank 0, else nil
+	Arrived  bool      // a worker that is to join has come to where the others meet
 }
 
 // EvictJob stops a job's workers and takes the GPUs back; the job then goes

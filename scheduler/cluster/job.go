@@ -86,9 +86,35 @@ type Worker struct {
 	ExitCode int32 // if exited and Signal is 0
 	Signal   int32
 	State    WorkerState
-	PeerLost bool // it ended because a peer was lost, by its own word
-	Blamed   bool // the first of its gang that failed of itself
+	PeerLost bool  // it ended because a peer was lost, by its own word
+	Left     bool  // it ended and the gang went on without it, or had no work for it any more
+	Joined   int32 // 0: it was there from the start; waitsToJoin; else the first formation of which it is a member
+	Blamed   bool  // the first of its gang that failed of itself
 }
+
+// waitsToJoin is Worker.Joined of one that takes the place of another and has not yet come to where the others meet.
+const waitsToJoin = -1
+
+// Members lists who makes up the ring, in its order. Where nobody has left or joined it is all workers, ended ones included: those that still
+// wait for others' addresses are to hear of the same set as those that had them early.
+func (j *Job) Members() []Rank {
+	out := make([]Rank, 0, len(j.Workers))
+	for i := range j.Workers {
+		if w := &j.Workers[i]; w.member() || (j.Reformed == 0 && w.Joined == 0) {
+			out = append(out, w.Rank)
+		}
+	}
+	return out
+}
+
+// member reports whether the worker runs, or will, as one of those that make up the ring.
+func (w *Worker) member() bool { return !w.State.Ended() && w.Joined != waitsToJoin }
+
+// Joins reports whether the worker is to become a member.
+func (w *Worker) Joins() bool { return !w.State.Ended() && w.Joined == waitsToJoin }
+
+// Formation numbers the sets of workers that make up the ring of an epoch, from 1. It grows when the gang goes on without one, or one joins.
+func (j *Job) Formation() int32 { return j.Reformed + 1 }
 
 // failed reports whether the worker ended other than by exit code 0.
 func (w *Worker) failed() bool {
@@ -128,15 +154,16 @@ type StopCause uint8
 
 // Stop causes. The zero value means that nobody asked.
 const (
-	StopCancel      StopCause = 1 // a person or a program cancelled it
-	StopTimeLimit   StopCause = 2 // it outlived its time limit
-	StopFailure     StopCause = 3 // one of its workers failed
-	StopNodeLost    StopCause = 4 // one of its nodes was lost
-	StopLaunchStuck StopCause = 5 // its workers did not all start in time
-	StopPreempt     StopCause = 6 // another job needs the GPUs
-	StopResize      StopCause = 7 // it starts again at once with more or fewer GPUs
-	StopMove        StopCause = 8 // it starts again elsewhere, so that another job fits where it was
-	StopDrain       StopCause = 9 // its node is being emptied
+	StopCancel      StopCause = 1  // a person or a program cancelled it
+	StopTimeLimit   StopCause = 2  // it outlived its time limit
+	StopFailure     StopCause = 3  // one of its workers failed
+	StopNodeLost    StopCause = 4  // one of its nodes was lost
+	StopLaunchStuck StopCause = 5  // its workers did not all start in time
+	StopPreempt     StopCause = 6  // another job needs the GPUs
+	StopResize      StopCause = 7  // it starts again at once with more or fewer GPUs
+	StopMove        StopCause = 8  // it starts again elsewhere, so that another job fits where it was
+	StopDrain       StopCause = 9  // its node is being emptied
+	StopDone        StopCause = 10 // its work is done, and a worker that was to join has nothing to do
 )
 
 // yields reports whether the job did nothing wrong: it gave its GPUs back
@@ -208,6 +235,7 @@ type Job struct { // small fields stand together: a cluster may have a hundred t
 
 	Failures    int32 // counted against Spec.Retries
 	Requeues    int32 // not counted
+	Reformed    int32 // how often this epoch's set of workers has changed
 	Preemptions int32 // epochs that ended because another job needed the GPUs
 	ArrayIndex  int32 // GANGLINE_ARRAY_INDEX
 

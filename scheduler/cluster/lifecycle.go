@@ -31,7 +31,7 @@ func (s *State) applyStart(c *StartJob) Result {
 	j.State, j.Epoch = Starting, c.Epoch
 	j.StartedAt, j.RunningAt, j.NotBefore = s.now, 0, 0
 	j.Stop, j.StopReason, j.Blamed = 0, "", false
-	j.Progress, j.Kept = nil, nil
+	j.Progress, j.Kept, j.Reformed = nil, nil, 0
 	j.NodeRanks = nodes
 	j.Workers = make([]Worker, len(c.Workers))
 	for i, p := range c.Workers {
@@ -173,6 +173,9 @@ func (s *State) settle(j *Job) []Change {
 		if !w.State.Ended() {
 			return nil
 		}
+		if w.Left {
+			continue // the gang went on without it
+		}
 		lost = lost || w.State == WorkerLost
 		failed = failed || w.failed()
 	}
@@ -187,7 +190,7 @@ func (s *State) settle(j *Job) []Change {
 		s.finish(j, Cancelled, j.StopReason)
 	case j.Stop == StopTimeLimit:
 		s.finish(j, Failed, j.StopReason)
-	case !failed && j.Stop == 0:
+	case !failed && (j.Stop == 0 || j.Stop == StopDone):
 		s.finish(j, Succeeded, "all workers exited with 0")
 	case j.Stop == StopLaunchStuck:
 		s.fail(j)

@@ -99,6 +99,7 @@ func (w *world) drawSpec() *JobSpec {
 		sp.GPUs, sp.GPUMilli = 1, int32(rapid.SampledFrom([]int{1, 250, 400, 999, 1000, 1001}).Draw(w.t, "share"))
 	case 1:
 		sp.MinGPUs = int32(rapid.IntRange(1, 6).Draw(w.t, "min"))
+		sp.OnFailure = OnFailure(rapid.SampledFrom([]int{0, 1, 1, 2}).Draw(w.t, "on failure"))
 	case 2:
 		sp.Array = ArraySpec{First: 3, Last: int32(rapid.IntRange(2, 7).Draw(w.t, "last")), Step: 2, Parallel: 1}
 	case 3:
@@ -168,10 +169,11 @@ func (w *world) drawReport(id JobID, epoch Epoch, node NodeID) Command {
 	if j := w.s.Job(id); j != nil && len(j.Workers) > 0 {
 		c.Node = j.Workers[rapid.IntRange(0, len(j.Workers)-1).Draw(w.t, "worker")].Node
 	}
-	for r := range 5 {
+	for r := range 7 { // those that take the places of others too
 		c.Workers = append(c.Workers, WorkerReport{
 			Job: id, Epoch: epoch, Rank: Rank(r), State: WorkerState(rapid.IntRange(2, 4).Draw(w.t, "state")),
 			ExitCode: int32(rapid.IntRange(0, 1).Draw(w.t, "code")), PeerLost: rapid.Bool().Draw(w.t, "peer"), Stopped: rapid.Bool().Draw(w.t, "stopped"),
+			Arrived:  rapid.Bool().Draw(w.t, "arrived"),
 			Progress: &Progress{Step: 1, Metrics: []Metric{{Name: "a", Value: 0.5}}},
 		})
 	}
@@ -235,7 +237,7 @@ func (w *world) hold(before *State, beforeHash uint64, twin *State, cmd Command,
 // as time goes by, with whatever command comes next.
 func shown(j *Job) string {
 	return fmt.Sprint(j.State, j.Reason, j.Epoch, j.Workers, j.Stop, j.StopReason, j.Blamed, j.Checkpoint, j.Progress, j.Failures, j.Requeues,
-		j.NotBefore, j.RunningAt, j.Attained, j.Rate, j.Preemptions, j.Avoid, j.Kept)
+		j.NotBefore, j.RunningAt, j.Attained, j.Rate, j.Preemptions, j.Avoid, j.Kept, j.Reformed)
 }
 
 // holdChanges: the journal names all that a command changed, the result says

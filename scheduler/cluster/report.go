@@ -26,6 +26,7 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 			j.State, j.RunningAt = Running, s.now
 			j.Reason = plural(len(j.Workers), "worker") + " on " + plural(len(j.NodeRanks), "node")
 		}
+		s.dismiss(j)
 		res.Changes = append(res.Changes, s.settle(j)...)
 		s.putJob(j)
 		res.Changes = append(res.Changes, Change{Job: j.ID})
@@ -63,7 +64,9 @@ func (t *turn) take(r *WorkerReport) []Change {
 	if j == nil || j.Epoch != r.Epoch || !j.State.Holding() || int(r.Rank) >= len(j.Workers) || r.Rank < 0 {
 		return nil
 	}
-	if w := &j.Workers[r.Rank]; w.Node != t.node || w.State.Ended() || r.State <= w.State {
+	w := &j.Workers[r.Rank]
+	arrives := r.Arrived && r.State == WorkerRunning && w.Joined == waitsToJoin && j.State == Running
+	if w.Node != t.node || w.State.Ended() || (r.State <= w.State && !arrives) {
 		return nil
 	}
 	if !copied {
@@ -72,10 +75,13 @@ func (t *turn) take(r *WorkerReport) []Change {
 		j.Workers = slices.Clone(j.Workers)
 		t.jobs = append(t.jobs, j)
 	}
-	w := &j.Workers[r.Rank]
+	w = &j.Workers[r.Rank]
 	w.State, w.ExitCode, w.Signal, w.PeerLost, w.Message = r.State, r.ExitCode, r.Signal, r.PeerLost, cut(r.Message)
 	if r.Rank == 0 && r.Progress != nil {
 		j.Progress = r.Progress
+	}
+	if arrives {
+		j.arrive(w)
 	}
 	if w.failed() {
 		s.judgeFailure(j, w, r.Stopped)
@@ -94,6 +100,9 @@ func (s *State) judgeFailure(j *Job, w *Worker, stopped bool) {
 		// Nobody had asked that one to stop. Taken for a lost peer, the job would start again for ever.
 		s.beginStop(j, StopFailure, s.describeEnd(&j.Workers[left])+" while its peers still needed it: "+s.describeEnd(w))
 		j.Blamed, j.Workers[left].Blamed = true, true
+		return
+	}
+	if s.goOn(j, itself) {
 		return
 	}
 	if j.State != Stopping {
@@ -316,6 +325,7 @@ func (s *State) loseWorkers(id JobID, n *Node) []Change {
 	}
 	reason := cut(fmt.Sprintf("node %s was lost (%s)", n.Name, n.Reason))
 	switch {
+	case s.goOn(&j, false):
 	case j.State != Stopping:
 		s.beginStop(&j, StopNodeLost, reason)
 	case j.Stop == StopFailure && !j.Blamed:

@@ -47,6 +47,18 @@ const (
 	LaunchPerNode LaunchMode = 2 // one launcher for each node
 )
 
+// OnFailure says what becomes of a gang of which a worker has failed.
+type OnFailure uint8
+
+// What can become of it.
+const (
+	// FailureRestarts stops the others, and starts the gang again.
+	FailureRestarts OnFailure = 0
+	// FailureShrinks lets the others go on, as long as they are as many as an elastic gang may be; they form a new ring by themselves. While
+	// Retries last, a worker that failed of itself is started again, and joins them.
+	FailureShrinks OnFailure = 1
+)
+
 // EnvVar is one environment variable of a worker.
 type EnvVar struct {
 	Name, Value string
@@ -64,6 +76,7 @@ type JobSpec struct {
 	GPUsPerNode int32         // exactly this many on each node; 0: the planner chooses
 	Retries     int32         // failures after which it is started again; lost nodes do not count
 	KeepCkpts   int32         // checkpoints to keep; 0: the library's default
+	OnFailure   OnFailure     // whether the gang starts again or goes on without the worker
 	Launch      LaunchMode    // one process for each GPU, or one for each node
 	Preemptible bool          // it may be stopped so that another job can start, and may run on borrowed GPUs
 	GPUTypes    []string      // acceptable types, preferred first; empty: any. A gang is of one type
@@ -168,6 +181,14 @@ func (s *JobSpec) Validate() error {
 	}
 	if s.Launch != LaunchPerGPU && s.Launch != LaunchPerNode {
 		bad("launch: must be per-gpu or per-node")
+	}
+	switch {
+	case s.OnFailure > FailureShrinks:
+		bad("on_failure: must be restart or shrink")
+	case s.OnFailure == FailureShrinks && !s.Elastic():
+		bad("on_failure: a gang that is not elastic cannot go on with fewer workers: give gpus as {min: 6, max: 8}")
+	case s.OnFailure == FailureShrinks && s.Launch != LaunchPerGPU:
+		bad("on_failure: a launcher of its own for each node cannot be replaced: shrink needs launch: per-gpu")
 	}
 	if s.Retries < 0 || s.Retries > MaxRetries {
 		bad("retries: %d is not in 0..%d", s.Retries, MaxRetries)

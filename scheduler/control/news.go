@@ -33,6 +33,7 @@ type WorkerStatus struct {
 	Message    string
 	GPUs       []string            // UUIDs
 	Checkpoint *cluster.Checkpoint // the newest that it committed: Step, Path and Bytes are read
+	Arrived    bool                // it has asked for its rendezvous
 	Progress   *cluster.Progress   // its last word; read of rank 0 only
 }
 
@@ -75,7 +76,11 @@ func workerNews(s *cluster.State, n *cluster.Node, u *WorkerStatus, progress Pro
 		return r, true
 	}
 	w := WorkerOn(s, n.ID, u.Key)
-	if w == nil || r.State == 0 || w.State.Ended() || r.State <= w.State {
+	if w == nil || r.State == 0 || w.State.Ended() {
+		return r, false
+	}
+	r.Arrived = u.Arrived && r.State == cluster.WorkerRunning && w.Joins()
+	if r.State <= w.State && !r.Arrived {
 		return r, false
 	}
 	if r.Rank == 0 && r.State.Ended() {

@@ -23,6 +23,7 @@ type Order struct {
 // Assignment is a job's allocation as one node sees it.
 type Assignment struct {
 	Job        *cluster.Job        // what to run and in which epoch; the state's own, not to be edited
+	Members    []cluster.Rank      // who makes up the ring, in its order
 	Workers    []AssignedWorker    // of this node, by rank, without those that have ended
 	Nodes      []GangNode          // all of the gang's, in order of their ranks
 	NodeRank   int                 // this node's place in Nodes
@@ -86,6 +87,8 @@ type OrderKey struct {
 	epoch  cluster.Epoch
 	stop   cluster.StopCause
 	reason string
+	formed int32 // who is a member has changed
+	size   int   // one was started in the place of another
 }
 
 // OrderKeyOf returns a job's OrderKey; j may be nil.
@@ -93,7 +96,7 @@ func OrderKeyOf(j *cluster.Job) OrderKey {
 	if j == nil || !j.State.Holding() {
 		return OrderKey{}
 	}
-	return OrderKey{epoch: j.Epoch, stop: j.Stop, reason: j.StopReason}
+	return OrderKey{epoch: j.Epoch, stop: j.Stop, reason: j.StopReason, formed: j.Formation(), size: len(j.Workers)}
 }
 
 // holdersOn lists the jobs that hold GPUs of a node, by id.
@@ -116,7 +119,7 @@ func holdersOn(s *cluster.State, n *cluster.Node) []*cluster.Job {
 // ended are left out, so that an agent which forgot them starts none twice.
 func assignment(s *cluster.State, j *cluster.Job, node cluster.NodeID) Assignment {
 	a := Assignment{
-		Job: j, NodeRank: slices.Index(j.NodeRanks, node), MasterPort: masterPort(s, j),
+		Job: j, Members: j.Members(), NodeRank: slices.Index(j.NodeRanks, node), MasterPort: masterPort(s, j),
 		Restarts: int(min(j.Epoch-1, math.MaxInt32)), Resume: j.Checkpoint, Stop: stopOrder(j),
 	}
 	a.Nodes = make([]GangNode, len(j.NodeRanks))
@@ -131,6 +134,9 @@ func assignment(s *cluster.State, j *cluster.Job, node cluster.NodeID) Assignmen
 	local := 0
 	for i := range j.Workers {
 		w := &j.Workers[i]
+		if len(w.GPUs) == 0 {
+			continue // another has taken over its GPUs, and counts
+		}
 		if g := places[w.Node]; g != nil {
 			g.GPUs += len(w.GPUs)
 			g.Workers++

@@ -87,7 +87,7 @@ func TestOrderOfAGang(t *testing.T) {
 	st.must(t, &cluster.RecordCheckpoint{Job: 1, Epoch: 1, Step: 10, Path: "/ckpt/10"})
 	j := st.s.Job(1)
 	want := Order{Assignments: []Assignment{{
-		Job: j, Workers: []AssignedWorker{{Rank: 2, LocalRank: 0, GPUs: []string{"b/0"}, Milli: cluster.WholeGPU}},
+		Job: j, Members: []cluster.Rank{0, 1, 2}, Workers: []AssignedWorker{{Rank: 2, LocalRank: 0, GPUs: []string{"b/0"}, Milli: cluster.WholeGPU}},
 		Nodes: []GangNode{{"host-a", 2, 2}, {"host-b", 1, 1}}, NodeRank: 1, MasterPort: masterPortBase + 2, Resume: j.Checkpoint,
 	}}}
 	if diff := cmp.Diff(want, orderOf(t, st, "b")); diff != "" {

@@ -67,7 +67,7 @@ func (st *story) play(t *testing.T, d *datadriven.TestData) string {
 		return st.submit(t, d)
 	case "step":
 		return st.step(t, d)
-	case "running", "exit", "stopped":
+	case "running", "exit", "stopped", "arrived":
 		return st.report(t, d)
 	case "all-run", "all-exit":
 		return st.reportAll(t, d)
@@ -155,6 +155,9 @@ func (st *story) submit(t *testing.T, d *datadriven.TestData) string {
 		Priority: int32(scan(t, d, "priority", 50)), Retries: int32(scan(t, d, "retries", 0)),
 		CPUPerGPU: int64(scan(t, d, "cpus", 0)) * 1000, TimeLimit: span(t, d, "time_limit", 0),
 		Warn: span(t, d, "warn", 0), Grace: span(t, d, "grace", time.Second),
+	}
+	if scan(t, d, "on_failure", "restart") == "shrink" {
+		spec.OnFailure = cluster.FailureShrinks
 	}
 	if types := scan(t, d, "type", ""); types != "" {
 		spec.GPUTypes = strings.Split(types, "|")
@@ -292,12 +295,16 @@ func (st *story) report(t *testing.T, d *datadriven.TestData) string {
 			continue
 		}
 		r := cluster.WorkerReport{Job: j.ID, Epoch: j.Epoch, Rank: w.Rank, State: cluster.WorkerRunning}
-		if d.Cmd != "running" {
+		if r.Arrived = d.Cmd == "arrived"; d.Cmd != "running" && !w.State.Ended() && !r.Arrived {
+			r.Signal, r.PeerLost = int32(scan(t, d, "signal", 0)), scan(t, d, "peer_lost", false)
 			r.State, r.ExitCode, r.Stopped = cluster.WorkerExited, int32(scan(t, d, "code", 0)), d.Cmd == "stopped"
 		}
 		st.apply(t, &cluster.ReportWorkers{Node: w.Node, Workers: []cluster.WorkerReport{r}})
 	}
 	j = st.s.Job(j.ID)
+	if d.HasArg("members") {
+		return fmt.Sprintf("%s: %s\nformation %d: %v", j.State, j.Reason, j.Formation(), j.Members())
+	}
 	return fmt.Sprintf("%s: %s", j.State, j.Reason)
 }
 

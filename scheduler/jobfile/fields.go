@@ -45,6 +45,7 @@ func Fields() []Field {
 		{"env", "environment variable NAME=VALUE; may be repeated", setEnv, false},
 		{"dir", "working directory on the nodes (default: the worker's own directory)", scalar(func(s *schedulerv1.JobSpec, v string) error { s.Dir = v; return nil }), true},
 		{"retries", "how often a failed job is started again; lost nodes do not count (default 0)", integer(func(s *schedulerv1.JobSpec) *int32 { return &s.Retries }), true},
+		{"on_failure", "restart: a failed worker stops the gang; shrink: an elastic gang goes on without it, and another takes its place while retries last (default restart)", scalar(setOnFailure), true},
 		{"preemptible", "whether the scheduler may evict it so that another can start (default false)", scalar(setPreemptible), true},
 		{"warn", "time from the warning signal (SIGUSR1) to SIGTERM when it is stopped (default 30s)", duration(func(s *schedulerv1.JobSpec, ms int64) { s.WarnMs = &ms }), true},
 		{"grace", "time from SIGTERM to SIGKILL when it is stopped (default 10s)", duration(func(s *schedulerv1.JobSpec, ms int64) { s.GraceMs = &ms }), true},
@@ -153,6 +154,18 @@ func setLaunch(s *schedulerv1.JobSpec, v string) error {
 		s.Launch = schedulerv1.LaunchMode_LAUNCH_MODE_PER_NODE
 	default:
 		return fmt.Errorf("%q is not a launch mode: allowed are per-gpu and per-node", v)
+	}
+	return nil
+}
+
+func setOnFailure(s *schedulerv1.JobSpec, v string) error {
+	switch v {
+	case "restart":
+		s.OnFailure = schedulerv1.OnFailure_ON_FAILURE_RESTART
+	case "shrink":
+		s.OnFailure = schedulerv1.OnFailure_ON_FAILURE_SHRINK
+	default:
+		return fmt.Errorf("%q does not say what becomes of a gang: allowed are restart and shrink", v)
 	}
 	return nil
 }

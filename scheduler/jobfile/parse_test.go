@@ -57,6 +57,7 @@ gpus: {min: 8, max: 32}
 topology: {level: rack, mode: required}
 node_selector: {zone: a, disk: nvme}
 tolerations: [maintenance, team=vision]
+on_failure: shrink
 array: 0-99:2%8
 `))
 	if err != nil {
@@ -65,14 +66,15 @@ array: 0-99:2%8
 	want := &schedulerv1.JobSpec{
 		MinGpus: 8, Gpus: 32, Topology: &schedulerv1.TopologyWish{Level: "rack", Required: true},
 		NodeSelector: map[string]string{"zone": "a", "disk": "nvme"}, Tolerations: []string{"maintenance", "team=vision"},
-		Array: &schedulerv1.ArraySpec{First: 0, Last: 99, Step: 2, Parallel: 8},
+		Array:     &schedulerv1.ArraySpec{First: 0, Last: 99, Step: 2, Parallel: 8},
+		OnFailure: schedulerv1.OnFailure_ON_FAILURE_SHRINK,
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Fatal(diff)
 	}
 	flags := &schedulerv1.JobSpec{}
 	values := map[string]string{
-		"gpus": "8..32", "topology": "rack:required", "node_selector": "zone=a, disk=nvme", "tolerations": "maintenance,team=vision", "array": "0-99:2%8",
+		"gpus": "8..32", "topology": "rack:required", "node_selector": "zone=a, disk=nvme", "tolerations": "maintenance,team=vision", "array": "0-99:2%8", "on_failure": "shrink",
 	}
 	for _, f := range Fields() {
 		if v, ok := values[f.Name]; ok {

@@ -1,6 +1,8 @@
 package planner
 
 import (
+	"slices"
+
 	"github.com/gangline/gangline/scheduler/cluster"
 )
 
@@ -21,7 +23,11 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 
 // gpuTypeOf is the type of the GPUs that a job holds.
 func (x *Index) gpuTypeOf(j *cluster.Job) string {
-	w := &j.Workers[0]
+	first := slices.IndexFunc(j.Workers, func(w cluster.Worker) bool { return len(w.GPUs) > 0 }) // another may have taken over rank 0's
+	if first < 0 {
+		return ""
+	}
+	w := &j.Workers[first]
 	if n := x.state.Node(w.Node); n != nil {
 		if g := n.FindGPU(w.GPUs[0]); g >= 0 {
 			return n.GPUs[g].Type

@@ -326,6 +326,9 @@ func drawSpec(t *rapid.T, queues bool) *cluster.JobSpec {
 		s.GPUs, s.GPUMilli = 1, int32(rapid.IntRange(1, 4).Draw(t, "share"))*250
 	case 1, 2:
 		s.MinGPUs = int32(rapid.IntRange(1, int(s.GPUs)).Draw(t, "min"))
+		if s.Elastic() && rapid.Bool().Draw(t, "shrinks") {
+			s.OnFailure = cluster.FailureShrinks
+		}
 	case 3:
 		s.GPUs, s.GPUsPerNode = s.GPUs*2, 2
 	case 4:

@@ -715,7 +715,11 @@ type WorkerStatus struct {
 	// When the agent last told the worker that a save is due, by the agent's clock, Unix milliseconds; 0: never. In notes only.
 	SaveDueUnixMs int64 `protobuf:"varint,15,opt,name=save_due_unix_ms,json=saveDueUnixMs,proto3" json:"save_due_unix_ms,omitempty"`
 	// Training step for which it told so. In notes only.
-	SaveDueStep   int64 `protobuf:"varint,16,opt,name=save_due_step,json=saveDueStep,proto3" json:"save_due_step,omitempty"`
+	SaveDueStep int64 `protobuf:"varint,16,opt,name=save_due_step,json=saveDueStep,proto3" json:"save_due_step,omitempty"`
+	// The first formation for which its address is meant, while it waits for its peers.
+	RendezvousLeast int32 `protobuf:"varint,17,opt,name=rendezvous_least,json=rendezvousLeast,proto3" json:"rendezvous_least,omitempty"`
+	// The formation in which it met its peers at that address; 0 while it waits.
+	RendezvousMet int32 `protobuf:"varint,18,opt,name=rendezvous_met,json=rendezvousMet,proto3" json:"rendezvous_met,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -858,6 +862,20 @@ func (x *WorkerStatus) GetSaveDueUnixMs() int64 {
 func (x *WorkerStatus) GetSaveDueStep() int64 {
 	if x != nil {
 		return x.SaveDueStep
+	}
+	return 0
+}
+
+func (x *WorkerStatus) GetRendezvousLeast() int32 {
+	if x != nil {
+		return x.RendezvousLeast
+	}
+	return 0
+}
+
+func (x *WorkerStatus) GetRendezvousMet() int32 {
+	if x != nil {
+		return x.RendezvousMet
 	}
 	return 0
 }
@@ -1424,7 +1442,7 @@ type Assignment struct {
 	CheckpointKeep int32 `protobuf:"varint,18,opt,name=checkpoint_keep,json=checkpointKeep,proto3" json:"checkpoint_keep,omitempty"`
 	// Set when the workers are to stop.
 	Stop *Stop `protobuf:"bytes,19,opt,name=stop,proto3" json:"stop,omitempty"`
-	// Address of each rank; empty until all ranks have asked for their rendezvous.
+	// Address of each member; empty until all ranks have asked for their rendezvous.
 	Peers []string `protobuf:"bytes,20,rep,name=peers,proto3" json:"peers,omitempty"`
 	// First member of the array that the job is of; 0: of none.
 	ArrayJobId uint64 `protobuf:"varint,21,opt,name=array_job_id,json=arrayJobId,proto3" json:"array_job_id,omitempty"`
@@ -1433,7 +1451,13 @@ type Assignment struct {
 	// What only the ranks of this epoch know, made of all their shares; set with peers. Empty if an agent of an older release gave no share.
 	RingSecret []byte `protobuf:"bytes,23,opt,name=ring_secret,json=ringSecret,proto3" json:"ring_secret,omitempty"`
 	// When the job saves and which checkpoints stay, beside checkpoint_keep; unset: the program decides.
-	Checkpoints   *CheckpointPolicy `protobuf:"bytes,24,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	Checkpoints *CheckpointPolicy `protobuf:"bytes,24,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	// Number of the set of ranks that make up the ring, from 1. It grows within an epoch when the gang goes on without a rank, or one joins.
+	Formation int32 `protobuf:"varint,25,opt,name=formation,proto3" json:"formation,omitempty"`
+	// The ranks that make up the ring, in its order. peers are in the same order.
+	Members []int32 `protobuf:"varint,26,rep,packed,name=members,proto3" json:"members,omitempty"`
+	// The gang goes on without a worker that failed, and others may join.
+	Shrinks       bool `protobuf:"varint,27,opt,name=shrinks,proto3" json:"shrinks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1634,6 +1658,27 @@ func (x *Assignment) GetCheckpoints() *CheckpointPolicy {
 		return x.Checkpoints
 	}
 	return nil
+}
+
+func (x *Assignment) GetFormation() int32 {
+	if x != nil {
+		return x.Formation
+	}
+	return 0
+}
+
+func (x *Assignment) GetMembers() []int32 {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *Assignment) GetShrinks() bool {
+	if x != nil {
+		return x.Shrinks
+	}
+	return false
 }
 
 // CheckpointPolicy is when a job saves, which of its checkpoints stay, and what the scheduler knows for it. At most one of the
@@ -2185,7 +2230,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xf1\x04\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xc3\x05\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -2205,7 +2250,9 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\astopped\x18\r \x01(\bR\astopped\x12)\n" +
 	"\x10rendezvous_share\x18\x0e \x01(\fR\x0frendezvousShare\x12'\n" +
 	"\x10save_due_unix_ms\x18\x0f \x01(\x03R\rsaveDueUnixMs\x12\"\n" +
-	"\rsave_due_step\x18\x10 \x01(\x03R\vsaveDueStep\"\xb5\x01\n" +
+	"\rsave_due_step\x18\x10 \x01(\x03R\vsaveDueStep\x12)\n" +
+	"\x10rendezvous_least\x18\x11 \x01(\x05R\x0frendezvousLeast\x12%\n" +
+	"\x0erendezvous_met\x18\x12 \x01(\x05R\rrendezvousMet\"\xb5\x01\n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x12\n" +
@@ -2246,7 +2293,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\aDesired\x12.\n" +
 	"\x05fence\x18\x01 \x01(\v2\x18.gangline.agent.v1.FenceR\x05fence\x12?\n" +
 	"\vassignments\x18\x02 \x03(\v2\x1d.gangline.agent.v1.AssignmentR\vassignments\x12@\n" +
-	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\"\xfb\x06\n" +
+	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\"\xcd\a\n" +
 	"\n" +
 	"Assignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
@@ -2279,7 +2326,10 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"arrayIndex\x12\x1f\n" +
 	"\vring_secret\x18\x17 \x01(\fR\n" +
 	"ringSecret\x12E\n" +
-	"\vcheckpoints\x18\x18 \x01(\v2#.gangline.agent.v1.CheckpointPolicyR\vcheckpoints\x1a6\n" +
+	"\vcheckpoints\x18\x18 \x01(\v2#.gangline.agent.v1.CheckpointPolicyR\vcheckpoints\x12\x1c\n" +
+	"\tformation\x18\x19 \x01(\x05R\tformation\x12\x18\n" +
+	"\amembers\x18\x1a \x03(\x05R\amembers\x12\x18\n" +
+	"\ashrinks\x18\x1b \x01(\bR\ashrinks\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbc\x02\n" +

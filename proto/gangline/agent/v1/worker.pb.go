@@ -28,7 +28,9 @@ const (
 type RendezvousRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// host:port at which this rank listens; a host of 0.0.0.0 or none means the node's own.
-	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// The least formation that will do: one more than that of the ring that broke. 0: any.
+	Formation     int32 `protobuf:"varint,2,opt,name=formation,proto3" json:"formation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -70,6 +72,13 @@ func (x *RendezvousRequest) GetAddress() string {
 	return ""
 }
 
+func (x *RendezvousRequest) GetFormation() int32 {
+	if x != nil {
+		return x.Formation
+	}
+	return 0
+}
+
 // RendezvousResponse is the gang.
 type RendezvousResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -77,12 +86,16 @@ type RendezvousResponse struct {
 	JobId uint64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Epoch.
 	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// This worker's rank.
+	// This worker's place in the ring; in the first formation, its rank.
 	Rank int32 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`
-	// Addresses by rank.
+	// Addresses by place in the ring.
 	Peers []string `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"`
 	// What only the ranks of this epoch know, by which they know each other. Empty if a node's agent is of an older release.
-	Secret        []byte `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`
+	Secret []byte `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`
+	// Number of the set of ranks that has met.
+	Formation int32 `protobuf:"varint,6,opt,name=formation,proto3" json:"formation,omitempty"`
+	// Their ranks, by place in the ring.
+	Members       []int32 `protobuf:"varint,7,rep,packed,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -148,6 +161,20 @@ func (x *RendezvousResponse) GetPeers() []string {
 func (x *RendezvousResponse) GetSecret() []byte {
 	if x != nil {
 		return x.Secret
+	}
+	return nil
+}
+
+func (x *RendezvousResponse) GetFormation() int32 {
+	if x != nil {
+		return x.Formation
+	}
+	return 0
+}
+
+func (x *RendezvousResponse) GetMembers() []int32 {
+	if x != nil {
+		return x.Members
 	}
 	return nil
 }
@@ -592,6 +619,7 @@ type WatchNoticesResponse struct {
 	// Types that are valid to be assigned to Notice:
 	//
 	//	*WatchNoticesResponse_Stop
+	//	*WatchNoticesResponse_Reform
 	Notice        isWatchNoticesResponse_Notice `protobuf_oneof:"notice"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -643,6 +671,15 @@ func (x *WatchNoticesResponse) GetStop() *StopNotice {
 	return nil
 }
 
+func (x *WatchNoticesResponse) GetReform() *ReformNotice {
+	if x != nil {
+		if x, ok := x.Notice.(*WatchNoticesResponse_Reform); ok {
+			return x.Reform
+		}
+	}
+	return nil
+}
+
 type isWatchNoticesResponse_Notice interface {
 	isWatchNoticesResponse_Notice()
 }
@@ -652,7 +689,60 @@ type WatchNoticesResponse_Stop struct {
 	Stop *StopNotice `protobuf:"bytes,1,opt,name=stop,proto3,oneof"`
 }
 
+type WatchNoticesResponse_Reform struct {
+	// Form a new ring.
+	Reform *ReformNotice `protobuf:"bytes,2,opt,name=reform,proto3,oneof"`
+}
+
 func (*WatchNoticesResponse_Stop) isWatchNoticesResponse_Notice() {}
+
+func (*WatchNoticesResponse_Reform) isWatchNoticesResponse_Notice() {}
+
+// ReformNotice says that the ring's set of ranks has changed: leave it at the next step, and ask for the rendezvous again.
+type ReformNotice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new formation.
+	Formation     int32 `protobuf:"varint,1,opt,name=formation,proto3" json:"formation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReformNotice) Reset() {
+	*x = ReformNotice{}
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReformNotice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReformNotice) ProtoMessage() {}
+
+func (x *ReformNotice) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReformNotice.ProtoReflect.Descriptor instead.
+func (*ReformNotice) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReformNotice) GetFormation() int32 {
+	if x != nil {
+		return x.Formation
+	}
+	return 0
+}
 
 // StopNotice asks the worker to commit a checkpoint and exit.
 type StopNotice struct {
@@ -669,7 +759,7 @@ type StopNotice struct {
 
 func (x *StopNotice) Reset() {
 	*x = StopNotice{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +771,7 @@ func (x *StopNotice) String() string {
 func (*StopNotice) ProtoMessage() {}
 
 func (x *StopNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +784,7 @@ func (x *StopNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopNotice.ProtoReflect.Descriptor instead.
 func (*StopNotice) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StopNotice) GetReason() string {
@@ -722,15 +812,18 @@ var File_gangline_agent_v1_worker_proto protoreflect.FileDescriptor
 
 const file_gangline_agent_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x1egangline/agent/v1/worker.proto\x12\x11gangline.agent.v1\x1a\x1dgangline/agent/v1/agent.proto\"-\n" +
+	"\x1egangline/agent/v1/worker.proto\x12\x11gangline.agent.v1\x1a\x1dgangline/agent/v1/agent.proto\"K\n" +
 	"\x11RendezvousRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x83\x01\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1c\n" +
+	"\tformation\x18\x02 \x01(\x05R\tformation\"\xbb\x01\n" +
 	"\x12RendezvousResponse\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04rank\x18\x03 \x01(\x05R\x04rank\x12\x14\n" +
 	"\x05peers\x18\x04 \x03(\tR\x05peers\x12\x16\n" +
-	"\x06secret\x18\x05 \x01(\fR\x06secret\"P\n" +
+	"\x06secret\x18\x05 \x01(\fR\x06secret\x12\x1c\n" +
+	"\tformation\x18\x06 \x01(\x05R\tformation\x12\x18\n" +
+	"\amembers\x18\a \x03(\x05R\amembers\"P\n" +
 	"\x15ReportProgressRequest\x127\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1b.gangline.agent.v1.ProgressR\bprogress\"\x18\n" +
 	"\x16ReportProgressResponse\"X\n" +
@@ -753,10 +846,13 @@ const file_gangline_agent_v1_worker_proto_rawDesc = "" +
 	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\"\x18\n" +
 	"\x16ReportPeerLostResponse\"\x15\n" +
-	"\x13WatchNoticesRequest\"U\n" +
+	"\x13WatchNoticesRequest\"\x90\x01\n" +
 	"\x14WatchNoticesResponse\x123\n" +
-	"\x04stop\x18\x01 \x01(\v2\x1d.gangline.agent.v1.StopNoticeH\x00R\x04stopB\b\n" +
-	"\x06notice\"j\n" +
+	"\x04stop\x18\x01 \x01(\v2\x1d.gangline.agent.v1.StopNoticeH\x00R\x04stop\x129\n" +
+	"\x06reform\x18\x02 \x01(\v2\x1f.gangline.agent.v1.ReformNoticeH\x00R\x06reformB\b\n" +
+	"\x06notice\",\n" +
+	"\fReformNotice\x12\x1c\n" +
+	"\tformation\x18\x01 \x01(\x05R\tformation\"j\n" +
 	"\n" +
 	"StopNotice\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12&\n" +
@@ -784,7 +880,7 @@ func file_gangline_agent_v1_worker_proto_rawDescGZIP() []byte {
 	return file_gangline_agent_v1_worker_proto_rawDescData
 }
 
-var file_gangline_agent_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_gangline_agent_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_gangline_agent_v1_worker_proto_goTypes = []any{
 	(*RendezvousRequest)(nil),        // 0: gangline.agent.v1.RendezvousRequest
 	(*RendezvousResponse)(nil),       // 1: gangline.agent.v1.RendezvousResponse
@@ -798,31 +894,33 @@ var file_gangline_agent_v1_worker_proto_goTypes = []any{
 	(*ReportPeerLostResponse)(nil),   // 9: gangline.agent.v1.ReportPeerLostResponse
 	(*WatchNoticesRequest)(nil),      // 10: gangline.agent.v1.WatchNoticesRequest
 	(*WatchNoticesResponse)(nil),     // 11: gangline.agent.v1.WatchNoticesResponse
-	(*StopNotice)(nil),               // 12: gangline.agent.v1.StopNotice
-	(*Progress)(nil),                 // 13: gangline.agent.v1.Progress
-	(*Checkpoint)(nil),               // 14: gangline.agent.v1.Checkpoint
+	(*ReformNotice)(nil),             // 12: gangline.agent.v1.ReformNotice
+	(*StopNotice)(nil),               // 13: gangline.agent.v1.StopNotice
+	(*Progress)(nil),                 // 14: gangline.agent.v1.Progress
+	(*Checkpoint)(nil),               // 15: gangline.agent.v1.Checkpoint
 }
 var file_gangline_agent_v1_worker_proto_depIdxs = []int32{
-	13, // 0: gangline.agent.v1.ReportProgressRequest.progress:type_name -> gangline.agent.v1.Progress
-	14, // 1: gangline.agent.v1.ReportCheckpointRequest.checkpoint:type_name -> gangline.agent.v1.Checkpoint
-	12, // 2: gangline.agent.v1.WatchNoticesResponse.stop:type_name -> gangline.agent.v1.StopNotice
-	0,  // 3: gangline.agent.v1.WorkerService.Rendezvous:input_type -> gangline.agent.v1.RendezvousRequest
-	2,  // 4: gangline.agent.v1.WorkerService.ReportProgress:input_type -> gangline.agent.v1.ReportProgressRequest
-	4,  // 5: gangline.agent.v1.WorkerService.ReportCheckpoint:input_type -> gangline.agent.v1.ReportCheckpointRequest
-	6,  // 6: gangline.agent.v1.WorkerService.SaveDue:input_type -> gangline.agent.v1.SaveDueRequest
-	8,  // 7: gangline.agent.v1.WorkerService.ReportPeerLost:input_type -> gangline.agent.v1.ReportPeerLostRequest
-	10, // 8: gangline.agent.v1.WorkerService.WatchNotices:input_type -> gangline.agent.v1.WatchNoticesRequest
-	1,  // 9: gangline.agent.v1.WorkerService.Rendezvous:output_type -> gangline.agent.v1.RendezvousResponse
-	3,  // 10: gangline.agent.v1.WorkerService.ReportProgress:output_type -> gangline.agent.v1.ReportProgressResponse
-	5,  // 11: gangline.agent.v1.WorkerService.ReportCheckpoint:output_type -> gangline.agent.v1.ReportCheckpointResponse
-	7,  // 12: gangline.agent.v1.WorkerService.SaveDue:output_type -> gangline.agent.v1.SaveDueResponse
-	9,  // 13: gangline.agent.v1.WorkerService.ReportPeerLost:output_type -> gangline.agent.v1.ReportPeerLostResponse
-	11, // 14: gangline.agent.v1.WorkerService.WatchNotices:output_type -> gangline.agent.v1.WatchNoticesResponse
-	9,  // [9:15] is the sub-list for method output_type
-	3,  // [3:9] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	14, // 0: gangline.agent.v1.ReportProgressRequest.progress:type_name -> gangline.agent.v1.Progress
+	15, // 1: gangline.agent.v1.ReportCheckpointRequest.checkpoint:type_name -> gangline.agent.v1.Checkpoint
+	13, // 2: gangline.agent.v1.WatchNoticesResponse.stop:type_name -> gangline.agent.v1.StopNotice
+	12, // 3: gangline.agent.v1.WatchNoticesResponse.reform:type_name -> gangline.agent.v1.ReformNotice
+	0,  // 4: gangline.agent.v1.WorkerService.Rendezvous:input_type -> gangline.agent.v1.RendezvousRequest
+	2,  // 5: gangline.agent.v1.WorkerService.ReportProgress:input_type -> gangline.agent.v1.ReportProgressRequest
+	4,  // 6: gangline.agent.v1.WorkerService.ReportCheckpoint:input_type -> gangline.agent.v1.ReportCheckpointRequest
+	6,  // 7: gangline.agent.v1.WorkerService.SaveDue:input_type -> gangline.agent.v1.SaveDueRequest
+	8,  // 8: gangline.agent.v1.WorkerService.ReportPeerLost:input_type -> gangline.agent.v1.ReportPeerLostRequest
+	10, // 9: gangline.agent.v1.WorkerService.WatchNotices:input_type -> gangline.agent.v1.WatchNoticesRequest
+	1,  // 10: gangline.agent.v1.WorkerService.Rendezvous:output_type -> gangline.agent.v1.RendezvousResponse
+	3,  // 11: gangline.agent.v1.WorkerService.ReportProgress:output_type -> gangline.agent.v1.ReportProgressResponse
+	5,  // 12: gangline.agent.v1.WorkerService.ReportCheckpoint:output_type -> gangline.agent.v1.ReportCheckpointResponse
+	7,  // 13: gangline.agent.v1.WorkerService.SaveDue:output_type -> gangline.agent.v1.SaveDueResponse
+	9,  // 14: gangline.agent.v1.WorkerService.ReportPeerLost:output_type -> gangline.agent.v1.ReportPeerLostResponse
+	11, // 15: gangline.agent.v1.WorkerService.WatchNotices:output_type -> gangline.agent.v1.WatchNoticesResponse
+	10, // [10:16] is the sub-list for method output_type
+	4,  // [4:10] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_gangline_agent_v1_worker_proto_init() }
@@ -833,6 +931,7 @@ func file_gangline_agent_v1_worker_proto_init() {
 	file_gangline_agent_v1_agent_proto_init()
 	file_gangline_agent_v1_worker_proto_msgTypes[11].OneofWrappers = []any{
 		(*WatchNoticesResponse_Stop)(nil),
+		(*WatchNoticesResponse_Reform)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -840,7 +939,7 @@ func file_gangline_agent_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_agent_v1_worker_proto_rawDesc), len(file_gangline_agent_v1_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -509,7 +509,9 @@ type Frame struct {
 	// HELLO of the server and PATH: that the sender knows the group's secret, 64 hexadecimal digits.
 	Proof string `protobuf:"bytes,20,opt,name=proof,proto3" json:"proof,omitempty"`
 	// DATA: the form of the elements in data; absent: as type says. All ranks must agree.
-	Wire          WireForm `protobuf:"varint,21,opt,name=wire,proto3,enum=gangline.ring.v1.WireForm" json:"wire,omitempty"`
+	Wire WireForm `protobuf:"varint,21,opt,name=wire,proto3,enum=gangline.ring.v1.WireForm" json:"wire,omitempty"`
+	// The epoch's nth ring, below 2^24: it fences as the epoch does, which goes on when ranks are lost or join.
+	Formation     uint32 `protobuf:"varint,22,opt,name=formation,proto3" json:"formation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -691,6 +693,13 @@ func (x *Frame) GetWire() WireForm {
 	return WireForm_WIRE_FORM_UNSPECIFIED
 }
 
+func (x *Frame) GetFormation() uint32 {
+	if x != nil {
+		return x.Formation
+	}
+	return 0
+}
+
 var File_gangline_ring_v1_ring_proto protoreflect.FileDescriptor
 
 const file_gangline_ring_v1_ring_proto_rawDesc = "" +
@@ -699,7 +708,7 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\vLinkRequest\x12-\n" +
 	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"=\n" +
 	"\fLinkResponse\x12-\n" +
-	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"\xfc\x04\n" +
+	"\x05frame\x18\x01 \x01(\v2\x17.gangline.ring.v1.FrameR\x05frame\"\x9a\x05\n" +
 	"\x05Frame\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.gangline.ring.v1.FrameKindR\x04kind\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\x04R\x03job\x12\x14\n" +
@@ -724,7 +733,8 @@ const file_gangline_ring_v1_ring_proto_rawDesc = "" +
 	"\x05token\x18\x12 \x01(\tR\x05token\x12\x16\n" +
 	"\x06socket\x18\x13 \x01(\tR\x06socket\x12\x14\n" +
 	"\x05proof\x18\x14 \x01(\tR\x05proof\x12.\n" +
-	"\x04wire\x18\x15 \x01(\x0e2\x1a.gangline.ring.v1.WireFormR\x04wire*\xf3\x01\n" +
+	"\x04wire\x18\x15 \x01(\x0e2\x1a.gangline.ring.v1.WireFormR\x04wire\x12\x1c\n" +
+	"\tformation\x18\x16 \x01(\rR\tformation*\xf3\x01\n" +
 	"\tFrameKind\x12\x1a\n" +
 	"\x16FRAME_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10FRAME_KIND_HELLO\x10\x01\x12\x15\n" +

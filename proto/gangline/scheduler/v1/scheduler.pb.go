@@ -150,6 +150,59 @@ func (LaunchMode) EnumDescriptor() ([]byte, []int) {
 	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{1}
 }
 
+// OnFailure says what becomes of a gang of which a worker has failed.
+type OnFailure int32
+
+const (
+	// As RESTART.
+	OnFailure_ON_FAILURE_UNSPECIFIED OnFailure = 0
+	// The others are stopped, and the gang starts again.
+	OnFailure_ON_FAILURE_RESTART OnFailure = 1
+	// The others go on, if they are as many as an elastic gang may be; while retries last another worker takes the place.
+	OnFailure_ON_FAILURE_SHRINK OnFailure = 2
+)
+
+// Enum value maps for OnFailure.
+var (
+	OnFailure_name = map[int32]string{
+		0: "ON_FAILURE_UNSPECIFIED",
+		1: "ON_FAILURE_RESTART",
+		2: "ON_FAILURE_SHRINK",
+	}
+	OnFailure_value = map[string]int32{
+		"ON_FAILURE_UNSPECIFIED": 0,
+		"ON_FAILURE_RESTART":     1,
+		"ON_FAILURE_SHRINK":      2,
+	}
+)
+
+func (x OnFailure) Enum() *OnFailure {
+	p := new(OnFailure)
+	*p = x
+	return p
+}
+
+func (x OnFailure) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnFailure) Descriptor() protoreflect.EnumDescriptor {
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[2].Descriptor()
+}
+
+func (OnFailure) Type() protoreflect.EnumType {
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[2]
+}
+
+func (x OnFailure) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnFailure.Descriptor instead.
+func (OnFailure) EnumDescriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+}
+
 // Condition says how a job must have ended so that one after it may start.
 type Condition int32
 
@@ -191,11 +244,11 @@ func (x Condition) String() string {
 }
 
 func (Condition) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[2].Descriptor()
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[3].Descriptor()
 }
 
 func (Condition) Type() protoreflect.EnumType {
-	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[2]
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[3]
 }
 
 func (x Condition) Number() protoreflect.EnumNumber {
@@ -204,7 +257,7 @@ func (x Condition) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition.Descriptor instead.
 func (Condition) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
 }
 
 // WorkerState is where a worker is in its life.
@@ -252,11 +305,11 @@ func (x WorkerState) String() string {
 }
 
 func (WorkerState) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[3].Descriptor()
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[4].Descriptor()
 }
 
 func (WorkerState) Type() protoreflect.EnumType {
-	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[3]
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[4]
 }
 
 func (x WorkerState) Number() protoreflect.EnumNumber {
@@ -265,7 +318,7 @@ func (x WorkerState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WorkerState.Descriptor instead.
 func (WorkerState) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
 }
 
 // LogStream is one of a worker's output streams.
@@ -305,11 +358,11 @@ func (x LogStream) String() string {
 }
 
 func (LogStream) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[4].Descriptor()
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[5].Descriptor()
 }
 
 func (LogStream) Type() protoreflect.EnumType {
-	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[4]
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[5]
 }
 
 func (x LogStream) Number() protoreflect.EnumNumber {
@@ -318,7 +371,7 @@ func (x LogStream) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LogStream.Descriptor instead.
 func (LogStream) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
 }
 
 // NodeState is what the scheduler thinks of a node.
@@ -358,11 +411,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[5].Descriptor()
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[6].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[5]
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[6]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -371,7 +424,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
 }
 
 // EstimateBasis is what an estimate goes by.
@@ -415,11 +468,11 @@ func (x EstimateBasis) String() string {
 }
 
 func (EstimateBasis) Descriptor() protoreflect.EnumDescriptor {
-	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[6].Descriptor()
+	return file_gangline_scheduler_v1_scheduler_proto_enumTypes[7].Descriptor()
 }
 
 func (EstimateBasis) Type() protoreflect.EnumType {
-	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[6]
+	return &file_gangline_scheduler_v1_scheduler_proto_enumTypes[7]
 }
 
 func (x EstimateBasis) Number() protoreflect.EnumNumber {
@@ -428,7 +481,7 @@ func (x EstimateBasis) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EstimateBasis.Descriptor instead.
 func (EstimateBasis) EnumDescriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{7}
 }
 
 // EnvVar is one environment variable of a worker.
@@ -540,7 +593,9 @@ type JobSpec struct {
 	// Jobs that must have ended before it may start; at most 32.
 	After []*Dependency `protobuf:"bytes,25,rep,name=after,proto3" json:"after,omitempty"`
 	// When it saves and which checkpoints stay, beside checkpoint_keep; unset: the program decides.
-	Checkpoints   *CheckpointPolicy `protobuf:"bytes,26,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	Checkpoints *CheckpointPolicy `protobuf:"bytes,26,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	// What becomes of the gang when a worker fails.
+	OnFailure     OnFailure `protobuf:"varint,27,opt,name=on_failure,json=onFailure,proto3,enum=gangline.scheduler.v1.OnFailure" json:"on_failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -755,6 +810,13 @@ func (x *JobSpec) GetCheckpoints() *CheckpointPolicy {
 		return x.Checkpoints
 	}
 	return nil
+}
+
+func (x *JobSpec) GetOnFailure() OnFailure {
+	if x != nil {
+		return x.OnFailure
+	}
+	return OnFailure_ON_FAILURE_UNSPECIFIED
 }
 
 // CheckpointPolicy is when a job saves and which of its checkpoints stay. At most one of the three intervals is set.
@@ -1478,7 +1540,9 @@ type Job struct {
 	// Dependencies that are not met yet. Lists leave them out.
 	Unmet []*Dependency `protobuf:"bytes,26,rep,name=unmet,proto3" json:"unmet,omitempty"`
 	// Since when it might have started: its submission, or when the last job ended that it was to wait for; Unix nanoseconds.
-	ReadyUnixNs   int64 `protobuf:"varint,27,opt,name=ready_unix_ns,json=readyUnixNs,proto3" json:"ready_unix_ns,omitempty"`
+	ReadyUnixNs int64 `protobuf:"varint,27,opt,name=ready_unix_ns,json=readyUnixNs,proto3" json:"ready_unix_ns,omitempty"`
+	// Number of the set of workers that make up the ring of this epoch, from 1: it grows when the gang goes on without one, or one joins.
+	Formation     int32 `protobuf:"varint,28,opt,name=formation,proto3" json:"formation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1698,6 +1762,13 @@ func (x *Job) GetUnmet() []*Dependency {
 func (x *Job) GetReadyUnixNs() int64 {
 	if x != nil {
 		return x.ReadyUnixNs
+	}
+	return 0
+}
+
+func (x *Job) GetFormation() int32 {
+	if x != nil {
+		return x.Formation
 	}
 	return 0
 }
@@ -5761,7 +5832,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"%gangline/scheduler/v1/scheduler.proto\x12\x15gangline.scheduler.v1\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xf9\b\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xba\t\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1f\n" +
@@ -5789,7 +5860,9 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\vtolerations\x18\x17 \x03(\tR\vtolerations\x126\n" +
 	"\x05array\x18\x18 \x01(\v2 .gangline.scheduler.v1.ArraySpecR\x05array\x127\n" +
 	"\x05after\x18\x19 \x03(\v2!.gangline.scheduler.v1.DependencyR\x05after\x12I\n" +
-	"\vcheckpoints\x18\x1a \x01(\v2'.gangline.scheduler.v1.CheckpointPolicyR\vcheckpoints\x1a?\n" +
+	"\vcheckpoints\x18\x1a \x01(\v2'.gangline.scheduler.v1.CheckpointPolicyR\vcheckpoints\x12?\n" +
+	"\n" +
+	"on_failure\x18\x1b \x01(\x0e2 .gangline.scheduler.v1.OnFailureR\tonFailure\x1a?\n" +
 	"\x11NodeSelectorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
@@ -5856,7 +5929,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\ametrics\x18\x04 \x03(\v2,.gangline.scheduler.v1.Progress.MetricsEntryR\ametrics\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xc6\b\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xe4\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\x04spec\x18\x02 \x01(\v2\x1e.gangline.scheduler.v1.JobSpecR\x04spec\x12\x12\n" +
@@ -5888,7 +5961,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x04kept\x18\x18 \x01(\v2\x1b.gangline.scheduler.v1.KeptR\x04kept\x12#\n" +
 	"\ravoided_nodes\x18\x19 \x03(\tR\favoidedNodes\x127\n" +
 	"\x05unmet\x18\x1a \x03(\v2!.gangline.scheduler.v1.DependencyR\x05unmet\x12\"\n" +
-	"\rready_unix_ns\x18\x1b \x01(\x03R\vreadyUnixNs\"b\n" +
+	"\rready_unix_ns\x18\x1b \x01(\x03R\vreadyUnixNs\x12\x1c\n" +
+	"\tformation\x18\x1c \x01(\x05R\tformation\"b\n" +
 	"\x04Kept\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\"\n" +
 	"\rstart_unix_ns\x18\x02 \x01(\x03R\vstartUnixNs\x12 \n" +
@@ -6223,7 +6297,11 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"LaunchMode\x12\x1b\n" +
 	"\x17LAUNCH_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13LAUNCH_MODE_PER_GPU\x10\x01\x12\x18\n" +
-	"\x14LAUNCH_MODE_PER_NODE\x10\x02*a\n" +
+	"\x14LAUNCH_MODE_PER_NODE\x10\x02*V\n" +
+	"\tOnFailure\x12\x1a\n" +
+	"\x16ON_FAILURE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12ON_FAILURE_RESTART\x10\x01\x12\x15\n" +
+	"\x11ON_FAILURE_SHRINK\x10\x02*a\n" +
 	"\tCondition\x12\x19\n" +
 	"\x15CONDITION_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fCONDITION_OK\x10\x01\x12\x14\n" +
@@ -6282,186 +6360,188 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 	return file_gangline_scheduler_v1_scheduler_proto_rawDescData
 }
 
-var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
 var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(JobState)(0),                   // 0: gangline.scheduler.v1.JobState
 	(LaunchMode)(0),                 // 1: gangline.scheduler.v1.LaunchMode
-	(Condition)(0),                  // 2: gangline.scheduler.v1.Condition
-	(WorkerState)(0),                // 3: gangline.scheduler.v1.WorkerState
-	(LogStream)(0),                  // 4: gangline.scheduler.v1.LogStream
-	(NodeState)(0),                  // 5: gangline.scheduler.v1.NodeState
-	(EstimateBasis)(0),              // 6: gangline.scheduler.v1.EstimateBasis
-	(*EnvVar)(nil),                  // 7: gangline.scheduler.v1.EnvVar
-	(*JobSpec)(nil),                 // 8: gangline.scheduler.v1.JobSpec
-	(*CheckpointPolicy)(nil),        // 9: gangline.scheduler.v1.CheckpointPolicy
-	(*KeepBest)(nil),                // 10: gangline.scheduler.v1.KeepBest
-	(*Dependency)(nil),              // 11: gangline.scheduler.v1.Dependency
-	(*TopologyWish)(nil),            // 12: gangline.scheduler.v1.TopologyWish
-	(*ArraySpec)(nil),               // 13: gangline.scheduler.v1.ArraySpec
-	(*Worker)(nil),                  // 14: gangline.scheduler.v1.Worker
-	(*Checkpoint)(nil),              // 15: gangline.scheduler.v1.Checkpoint
-	(*Progress)(nil),                // 16: gangline.scheduler.v1.Progress
-	(*Job)(nil),                     // 17: gangline.scheduler.v1.Job
-	(*Kept)(nil),                    // 18: gangline.scheduler.v1.Kept
-	(*Launch)(nil),                  // 19: gangline.scheduler.v1.Launch
-	(*SubmitJobRequest)(nil),        // 20: gangline.scheduler.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),       // 21: gangline.scheduler.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),           // 22: gangline.scheduler.v1.GetJobRequest
-	(*GetJobResponse)(nil),          // 23: gangline.scheduler.v1.GetJobResponse
-	(*ListJobsRequest)(nil),         // 24: gangline.scheduler.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),        // 25: gangline.scheduler.v1.ListJobsResponse
-	(*WatchJobsRequest)(nil),        // 26: gangline.scheduler.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),       // 27: gangline.scheduler.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),        // 28: gangline.scheduler.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),       // 29: gangline.scheduler.v1.CancelJobResponse
-	(*StreamLogsRequest)(nil),       // 30: gangline.scheduler.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),      // 31: gangline.scheduler.v1.StreamLogsResponse
-	(*GPU)(nil),                     // 32: gangline.scheduler.v1.GPU
-	(*GPUShare)(nil),                // 33: gangline.scheduler.v1.GPUShare
-	(*Drain)(nil),                   // 34: gangline.scheduler.v1.Drain
-	(*Node)(nil),                    // 35: gangline.scheduler.v1.Node
-	(*ListNodesRequest)(nil),        // 36: gangline.scheduler.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),       // 37: gangline.scheduler.v1.ListNodesResponse
-	(*Server)(nil),                  // 38: gangline.scheduler.v1.Server
-	(*GetClusterRequest)(nil),       // 39: gangline.scheduler.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),      // 40: gangline.scheduler.v1.GetClusterResponse
-	(*ListQueuesRequest)(nil),       // 41: gangline.scheduler.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),      // 42: gangline.scheduler.v1.ListQueuesResponse
-	(*GPUCount)(nil),                // 43: gangline.scheduler.v1.GPUCount
-	(*Queue)(nil),                   // 44: gangline.scheduler.v1.Queue
-	(*QueueUser)(nil),               // 45: gangline.scheduler.v1.QueueUser
-	(*PendingReason)(nil),           // 46: gangline.scheduler.v1.PendingReason
-	(*ListPredictionsRequest)(nil),  // 47: gangline.scheduler.v1.ListPredictionsRequest
-	(*ListPredictionsResponse)(nil), // 48: gangline.scheduler.v1.ListPredictionsResponse
-	(*Prediction)(nil),              // 49: gangline.scheduler.v1.Prediction
-	(*GetPolicyRequest)(nil),        // 50: gangline.scheduler.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),       // 51: gangline.scheduler.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),        // 52: gangline.scheduler.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),       // 53: gangline.scheduler.v1.SetPolicyResponse
-	(*DrainNodeRequest)(nil),        // 54: gangline.scheduler.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),       // 55: gangline.scheduler.v1.DrainNodeResponse
-	(*UndrainNodeRequest)(nil),      // 56: gangline.scheduler.v1.UndrainNodeRequest
-	(*UndrainNodeResponse)(nil),     // 57: gangline.scheduler.v1.UndrainNodeResponse
-	(*WhyRequest)(nil),              // 58: gangline.scheduler.v1.WhyRequest
-	(*WhyResponse)(nil),             // 59: gangline.scheduler.v1.WhyResponse
-	(*PlanRequest)(nil),             // 60: gangline.scheduler.v1.PlanRequest
-	(*PlanResponse)(nil),            // 61: gangline.scheduler.v1.PlanResponse
-	(*Prospects)(nil),               // 62: gangline.scheduler.v1.Prospects
-	(*Constraint)(nil),              // 63: gangline.scheduler.v1.Constraint
-	(*Holder)(nil),                  // 64: gangline.scheduler.v1.Holder
-	(*Fit)(nil),                     // 65: gangline.scheduler.v1.Fit
-	(*FitNode)(nil),                 // 66: gangline.scheduler.v1.FitNode
-	(*Victim)(nil),                  // 67: gangline.scheduler.v1.Victim
-	(*StartEstimate)(nil),           // 68: gangline.scheduler.v1.StartEstimate
-	(*Alternative)(nil),             // 69: gangline.scheduler.v1.Alternative
-	(*GetSnapshotRequest)(nil),      // 70: gangline.scheduler.v1.GetSnapshotRequest
-	(*GetSnapshotResponse)(nil),     // 71: gangline.scheduler.v1.GetSnapshotResponse
-	nil,                             // 72: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	nil,                             // 73: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                             // 74: gangline.scheduler.v1.Node.LabelsEntry
-	nil,                             // 75: gangline.scheduler.v1.Node.TaintsEntry
+	(OnFailure)(0),                  // 2: gangline.scheduler.v1.OnFailure
+	(Condition)(0),                  // 3: gangline.scheduler.v1.Condition
+	(WorkerState)(0),                // 4: gangline.scheduler.v1.WorkerState
+	(LogStream)(0),                  // 5: gangline.scheduler.v1.LogStream
+	(NodeState)(0),                  // 6: gangline.scheduler.v1.NodeState
+	(EstimateBasis)(0),              // 7: gangline.scheduler.v1.EstimateBasis
+	(*EnvVar)(nil),                  // 8: gangline.scheduler.v1.EnvVar
+	(*JobSpec)(nil),                 // 9: gangline.scheduler.v1.JobSpec
+	(*CheckpointPolicy)(nil),        // 10: gangline.scheduler.v1.CheckpointPolicy
+	(*KeepBest)(nil),                // 11: gangline.scheduler.v1.KeepBest
+	(*Dependency)(nil),              // 12: gangline.scheduler.v1.Dependency
+	(*TopologyWish)(nil),            // 13: gangline.scheduler.v1.TopologyWish
+	(*ArraySpec)(nil),               // 14: gangline.scheduler.v1.ArraySpec
+	(*Worker)(nil),                  // 15: gangline.scheduler.v1.Worker
+	(*Checkpoint)(nil),              // 16: gangline.scheduler.v1.Checkpoint
+	(*Progress)(nil),                // 17: gangline.scheduler.v1.Progress
+	(*Job)(nil),                     // 18: gangline.scheduler.v1.Job
+	(*Kept)(nil),                    // 19: gangline.scheduler.v1.Kept
+	(*Launch)(nil),                  // 20: gangline.scheduler.v1.Launch
+	(*SubmitJobRequest)(nil),        // 21: gangline.scheduler.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),       // 22: gangline.scheduler.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),           // 23: gangline.scheduler.v1.GetJobRequest
+	(*GetJobResponse)(nil),          // 24: gangline.scheduler.v1.GetJobResponse
+	(*ListJobsRequest)(nil),         // 25: gangline.scheduler.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),        // 26: gangline.scheduler.v1.ListJobsResponse
+	(*WatchJobsRequest)(nil),        // 27: gangline.scheduler.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),       // 28: gangline.scheduler.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),        // 29: gangline.scheduler.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),       // 30: gangline.scheduler.v1.CancelJobResponse
+	(*StreamLogsRequest)(nil),       // 31: gangline.scheduler.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),      // 32: gangline.scheduler.v1.StreamLogsResponse
+	(*GPU)(nil),                     // 33: gangline.scheduler.v1.GPU
+	(*GPUShare)(nil),                // 34: gangline.scheduler.v1.GPUShare
+	(*Drain)(nil),                   // 35: gangline.scheduler.v1.Drain
+	(*Node)(nil),                    // 36: gangline.scheduler.v1.Node
+	(*ListNodesRequest)(nil),        // 37: gangline.scheduler.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),       // 38: gangline.scheduler.v1.ListNodesResponse
+	(*Server)(nil),                  // 39: gangline.scheduler.v1.Server
+	(*GetClusterRequest)(nil),       // 40: gangline.scheduler.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),      // 41: gangline.scheduler.v1.GetClusterResponse
+	(*ListQueuesRequest)(nil),       // 42: gangline.scheduler.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),      // 43: gangline.scheduler.v1.ListQueuesResponse
+	(*GPUCount)(nil),                // 44: gangline.scheduler.v1.GPUCount
+	(*Queue)(nil),                   // 45: gangline.scheduler.v1.Queue
+	(*QueueUser)(nil),               // 46: gangline.scheduler.v1.QueueUser
+	(*PendingReason)(nil),           // 47: gangline.scheduler.v1.PendingReason
+	(*ListPredictionsRequest)(nil),  // 48: gangline.scheduler.v1.ListPredictionsRequest
+	(*ListPredictionsResponse)(nil), // 49: gangline.scheduler.v1.ListPredictionsResponse
+	(*Prediction)(nil),              // 50: gangline.scheduler.v1.Prediction
+	(*GetPolicyRequest)(nil),        // 51: gangline.scheduler.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),       // 52: gangline.scheduler.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),        // 53: gangline.scheduler.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),       // 54: gangline.scheduler.v1.SetPolicyResponse
+	(*DrainNodeRequest)(nil),        // 55: gangline.scheduler.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),       // 56: gangline.scheduler.v1.DrainNodeResponse
+	(*UndrainNodeRequest)(nil),      // 57: gangline.scheduler.v1.UndrainNodeRequest
+	(*UndrainNodeResponse)(nil),     // 58: gangline.scheduler.v1.UndrainNodeResponse
+	(*WhyRequest)(nil),              // 59: gangline.scheduler.v1.WhyRequest
+	(*WhyResponse)(nil),             // 60: gangline.scheduler.v1.WhyResponse
+	(*PlanRequest)(nil),             // 61: gangline.scheduler.v1.PlanRequest
+	(*PlanResponse)(nil),            // 62: gangline.scheduler.v1.PlanResponse
+	(*Prospects)(nil),               // 63: gangline.scheduler.v1.Prospects
+	(*Constraint)(nil),              // 64: gangline.scheduler.v1.Constraint
+	(*Holder)(nil),                  // 65: gangline.scheduler.v1.Holder
+	(*Fit)(nil),                     // 66: gangline.scheduler.v1.Fit
+	(*FitNode)(nil),                 // 67: gangline.scheduler.v1.FitNode
+	(*Victim)(nil),                  // 68: gangline.scheduler.v1.Victim
+	(*StartEstimate)(nil),           // 69: gangline.scheduler.v1.StartEstimate
+	(*Alternative)(nil),             // 70: gangline.scheduler.v1.Alternative
+	(*GetSnapshotRequest)(nil),      // 71: gangline.scheduler.v1.GetSnapshotRequest
+	(*GetSnapshotResponse)(nil),     // 72: gangline.scheduler.v1.GetSnapshotResponse
+	nil,                             // 73: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                             // 74: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                             // 75: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                             // 76: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
-	7,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
-	12, // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
-	72, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	13, // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
-	11, // 5: gangline.scheduler.v1.JobSpec.after:type_name -> gangline.scheduler.v1.Dependency
-	9,  // 6: gangline.scheduler.v1.JobSpec.checkpoints:type_name -> gangline.scheduler.v1.CheckpointPolicy
-	10, // 7: gangline.scheduler.v1.CheckpointPolicy.keep_best:type_name -> gangline.scheduler.v1.KeepBest
-	2,  // 8: gangline.scheduler.v1.Dependency.condition:type_name -> gangline.scheduler.v1.Condition
-	3,  // 9: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	73, // 10: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
-	8,  // 11: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
-	0,  // 12: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
-	14, // 13: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
-	15, // 14: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
-	16, // 15: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
-	19, // 16: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
-	18, // 17: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
-	11, // 18: gangline.scheduler.v1.Job.unmet:type_name -> gangline.scheduler.v1.Dependency
-	8,  // 19: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	17, // 20: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	17, // 21: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	0,  // 22: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
-	17, // 23: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
-	17, // 24: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
-	17, // 25: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	4,  // 26: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
-	4,  // 27: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
-	33, // 28: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
-	5,  // 29: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
-	32, // 30: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	74, // 31: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	75, // 32: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
-	34, // 33: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
-	35, // 34: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
-	38, // 35: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
-	44, // 36: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
-	46, // 37: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
-	46, // 38: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
-	43, // 39: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
-	43, // 40: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
-	43, // 41: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
-	45, // 42: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
-	49, // 43: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
-	35, // 44: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	35, // 45: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	17, // 46: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
-	62, // 47: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	8,  // 48: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	62, // 49: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	63, // 50: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
-	65, // 51: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
-	67, // 52: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
-	68, // 53: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
-	69, // 54: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
-	64, // 55: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
-	66, // 56: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
-	6,  // 57: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
-	65, // 58: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
-	67, // 59: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
-	20, // 60: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
-	22, // 61: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
-	24, // 62: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
-	26, // 63: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
-	28, // 64: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
-	30, // 65: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
-	36, // 66: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
-	39, // 67: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
-	41, // 68: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
-	47, // 69: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
-	50, // 70: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
-	52, // 71: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
-	54, // 72: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
-	56, // 73: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
-	58, // 74: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
-	60, // 75: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
-	70, // 76: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
-	21, // 77: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	23, // 78: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	25, // 79: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	27, // 80: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	29, // 81: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	31, // 82: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	37, // 83: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	40, // 84: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	42, // 85: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
-	48, // 86: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
-	51, // 87: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
-	53, // 88: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
-	55, // 89: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
-	57, // 90: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
-	59, // 91: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
-	61, // 92: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
-	71, // 93: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
-	77, // [77:94] is the sub-list for method output_type
-	60, // [60:77] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	8,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
+	13, // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
+	73, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	14, // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
+	12, // 5: gangline.scheduler.v1.JobSpec.after:type_name -> gangline.scheduler.v1.Dependency
+	10, // 6: gangline.scheduler.v1.JobSpec.checkpoints:type_name -> gangline.scheduler.v1.CheckpointPolicy
+	2,  // 7: gangline.scheduler.v1.JobSpec.on_failure:type_name -> gangline.scheduler.v1.OnFailure
+	11, // 8: gangline.scheduler.v1.CheckpointPolicy.keep_best:type_name -> gangline.scheduler.v1.KeepBest
+	3,  // 9: gangline.scheduler.v1.Dependency.condition:type_name -> gangline.scheduler.v1.Condition
+	4,  // 10: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
+	74, // 11: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	9,  // 12: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
+	0,  // 13: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
+	15, // 14: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
+	16, // 15: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
+	17, // 16: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
+	20, // 17: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
+	19, // 18: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
+	12, // 19: gangline.scheduler.v1.Job.unmet:type_name -> gangline.scheduler.v1.Dependency
+	9,  // 20: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	18, // 21: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	18, // 22: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	0,  // 23: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
+	18, // 24: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
+	18, // 25: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
+	18, // 26: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	5,  // 27: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
+	5,  // 28: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
+	34, // 29: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
+	6,  // 30: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
+	33, // 31: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
+	75, // 32: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	76, // 33: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	35, // 34: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
+	36, // 35: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
+	39, // 36: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
+	45, // 37: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
+	47, // 38: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
+	47, // 39: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
+	44, // 40: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
+	44, // 41: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
+	44, // 42: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
+	46, // 43: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
+	50, // 44: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
+	36, // 45: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	36, // 46: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	18, // 47: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
+	63, // 48: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	9,  // 49: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	63, // 50: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	64, // 51: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
+	66, // 52: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
+	68, // 53: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
+	69, // 54: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
+	70, // 55: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
+	65, // 56: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
+	67, // 57: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
+	7,  // 58: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
+	66, // 59: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
+	68, // 60: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
+	21, // 61: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
+	23, // 62: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
+	25, // 63: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
+	27, // 64: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
+	29, // 65: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
+	31, // 66: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
+	37, // 67: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
+	40, // 68: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
+	42, // 69: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
+	48, // 70: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
+	51, // 71: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
+	53, // 72: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
+	55, // 73: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
+	57, // 74: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
+	59, // 75: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
+	61, // 76: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
+	71, // 77: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
+	22, // 78: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	24, // 79: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	26, // 80: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	28, // 81: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	30, // 82: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	32, // 83: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	38, // 84: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	41, // 85: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	43, // 86: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
+	49, // 87: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
+	52, // 88: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
+	54, // 89: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
+	56, // 90: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
+	58, // 91: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
+	60, // 92: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
+	62, // 93: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
+	72, // 94: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
+	78, // [78:95] is the sub-list for method output_type
+	61, // [61:78] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_gangline_scheduler_v1_scheduler_proto_init() }
@@ -6480,7 +6560,7 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
-			NumEnums:      7,
+			NumEnums:      8,
 			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,

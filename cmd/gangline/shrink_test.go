@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
+)
+
+// digitsBinary builds the example that trains.
+func digitsBinary(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "digits")
+	build := exec.Command("go", "build", "-o", binary, "github.com/gangline/gangline/examples/digits")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Skipf("the example cannot be built here: %v: %s", err, text)
+	}
+	return binary
+}
+
+// ranksOf finds the processes of a job's workers that run a program, by rank.
+func ranksOf(binary string, job uint64) map[int]int {
+	found := map[int]int{}
+	files, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, f := range files {
+		dir := filepath.Dir(f)
+		env, err := os.ReadFile(f) //nolint:gosec // of the kernel
+		exe, _ := os.Readlink(filepath.Join(dir, "exe"))
+		if err != nil || exe != binary || !bytes.Contains(env, fmt.Appendf(nil, "\x00GANGLINE_JOB_ID=%d\x00", job)) {
+			continue
+		}
+		for _, v := range bytes.Split(env, []byte{0}) {
+			if name, value, _ := strings.Cut(string(v), "="); name == "RANK" {
+				rank, _ := strconv.Atoi(value)
+				found[rank], _ = strconv.Atoi(filepath.Base(dir))
+			}
+		}
+	}
+	return found
+}
+
+// members are the ranks of a job that run.
+func members(j *schedulerv1.Job) (ranks []int32) {
+	for _, w := range j.GetWorkers() {
+		if w.GetState() == schedulerv1.WorkerState_WORKER_STATE_RUNNING {
+			ranks = append(ranks, w.GetRank())
+		}
+	}
+	return ranks
+}
+
+// TestGangGoesOnWithoutRanks: eight ranks train, two are killed in the middle of it; the other six go on in their processes, to the end or
+// until two others have joined, and the model is bit by bit that of a training that nothing happened to.
+func TestGangGoesOnWithoutRanks(t *testing.T) {
+	t.Parallel()
+	binary := digitsBinary(t)
+	args := []string{binary, "-epochs", "16", "-hidden", "16", "-batch", "64", "-step-delay", "8ms", "-checkpoint-every", "100"}
+	whole, err := exec.Command(args[0], args[1:7]...).Output() //nolint:gosec // the example
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(whole)), "\n")
+	want := lines[len(lines)-1] // with accuracy and hash of the model
+	c := newTestCluster(t, shape{servers: 1, agents: 1, gpus: 8})
+	for _, retries := range []int{0, 2} {
+		id := c.submit(append([]string{"--gpus", "6..8", "--on-failure", "shrink", "--retries", strconv.Itoa(retries), "--"}, args...)...)
+		c.await(id, "is at its first steps", func(j *schedulerv1.Job) bool { return j.GetProgress().GetStep() > 5 })
+		before := ranksOf(binary, id)
+		if len(before) != 8 {
+			t.Fatalf("%d ranks of 8 run: %v", len(before), before)
+		}
+		for _, rank := range []int{2, 5} {
+			if err := syscall.Kill(before[rank], syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.await(id, "goes on", func(j *schedulerv1.Job) bool {
+			return j.GetFormation() >= 3+int32(retries) && len(members(j)) == 6+retries
+		}) //nolint:gosec // small
+		alive := ranksOf(binary, id)
+		for rank, pid := range before {
+			if rank != 2 && rank != 5 && alive[rank] != pid {
+				t.Errorf("retries %d: rank %d was process %d and is %d: nothing may start again", retries, rank, pid, alive[rank])
+			}
+		}
+		j := c.awaitState(id, "Succeeded")
+		if j.GetEpoch() != 1 || int(j.GetFailures()) != retries {
+			t.Errorf("retries %d: epoch %d, %d failures", retries, j.GetEpoch(), j.GetFailures())
+		}
+		logs := c.must("logs", fmt.Sprintf("%d/0", id))
+		if !strings.Contains(logs, want) {
+			t.Errorf("retries %d: want the line %q of the undisturbed training in\n%s", retries, want, logs)
+		}
+		if ranks := fmt.Sprintf("training: %d ranks", 6+retries); !strings.Contains(logs, ranks) {
+			t.Errorf("retries %d: want %q in\n%s", retries, ranks, logs)
+		}
+	}
+}
