@@ -27,6 +27,8 @@ type Borrow struct {
 	Bytes      int64  `json:"bytes"` // of the whole file
 	ChunkBytes int64  `json:"chunk_bytes"`
 	Spans      []Span `json:"spans"` // rising, apart from each other
+	// Encoded says how it is stored; nil: byte for byte.
+	Encoded *Encoding `json:"encoded,omitempty"`
 }
 
 // Span is a stretch of a file's chunks, with their checksums.
@@ -88,20 +90,23 @@ func (b *Borrow) check(owner Ref) error {
 		}
 		next = int64(s.First) + n
 	}
+	if b.Encoded != nil {
+		if err := b.Encoded.check(b.Bytes, b.ChunkBytes); err != nil {
+			return fmt.Errorf("borrowed file %s: %w", b.name(), err)
+		}
+	}
 	return nil
 }
 
 // checkPlace says whether bytes from at on lie in the file, below its header, with a checksum for each of their chunks.
 func (b *Borrow) checkPlace(at, size int64) error {
-	if at < Align || at%Align != 0 || at > b.Bytes || size > b.Bytes-at {
-		return fmt.Errorf("%w: %d bytes at %d do not fit into the %d of borrowed file %s", ErrInvalid, size, at, b.Bytes, b.name())
+	if at < Align || at%Align != 0 || at > b.logical() || size > b.logical()-at {
+		return fmt.Errorf("%w: %d bytes at %d do not fit into the %d of borrowed file %s", ErrInvalid, size, at, b.logical(), b.name())
 	}
 	if size == 0 {
 		return nil
 	}
-	first, last := at/b.ChunkBytes, (at+size-1)/b.ChunkBytes
-	i := sort.Search(len(b.Spans), func(i int) bool { return int64(b.Spans[i].First) > first }) - 1
-	if i < 0 || last >= int64(b.Spans[i].First+len(b.Spans[i].Sums)) {
+	if first, last := chunksOf(b.Encoded, at, size, b.ChunkBytes); !covered(b.Spans, first, last) {
 		return fmt.Errorf("%w: borrowed file %s: chunks %d to %d have no checksums", ErrInvalid, b.name(), first, last)
 	}
 	return nil

@@ -125,7 +125,7 @@ func (m *Manifest) checkBorrowed() error {
 			o := seen[b.name()]
 			if o == nil {
 				seen[b.name()] = b
-			} else if o.Bytes != b.Bytes || o.ChunkBytes != b.ChunkBytes {
+			} else if o.Bytes != b.Bytes || o.ChunkBytes != b.ChunkBytes || !o.Encoded.equal(b.Encoded) {
 				return fmt.Errorf("%w: borrowed file %s has %d bytes in chunks of %d, but for rank %d %d in chunks of %d",
 					ErrInvalid, b.name(), o.Bytes, o.ChunkBytes, i, b.Bytes, b.ChunkBytes)
 			}
@@ -151,6 +151,11 @@ func (i *ShardInfo) check(owner Ref, worldSize int, chunkBytes int64) error {
 	}
 	if err := checkMeta(i.Meta); err != nil {
 		return fmt.Errorf("shard %s: %w", i.File, err)
+	}
+	if i.Encoded != nil {
+		if err := i.Encoded.check(i.Bytes, chunkBytes); err != nil {
+			return fmt.Errorf("shard %s: %w", i.File, err)
+		}
 	}
 	if len(i.Borrowed) > MaxBorrowed {
 		return fmt.Errorf("%w: shard %s refers to %d files, at most %d are allowed", ErrInvalid, i.File, len(i.Borrowed), MaxBorrowed)
@@ -212,8 +217,17 @@ func (i *ShardInfo) checkPlace(t *TensorInfo) error {
 		if err := i.Borrowed[t.From-1].checkPlace(t.FileOffset, t.size()); err != nil {
 			return fmt.Errorf("shard %s: tensor %q: %w", i.File, t.Name, err)
 		}
-	case t.FileOffset < Align || t.FileOffset%Align != 0 || t.FileOffset > i.Bytes || t.size() > i.Bytes-t.FileOffset:
-		return fmt.Errorf("%w: shard %s: tensor %q at %d does not fit into %d bytes", ErrInvalid, i.File, t.Name, t.FileOffset, i.Bytes)
+	case t.FileOffset < Align || t.FileOffset%Align != 0 || t.FileOffset > i.logical() || t.size() > i.logical()-t.FileOffset:
+		return fmt.Errorf("%w: shard %s: tensor %q at %d does not fit into %d bytes", ErrInvalid, i.File, t.Name, t.FileOffset, i.logical())
+	}
+	if t.Base == 0 && t.BaseOffset == 0 {
+		return nil
+	}
+	if t.Base < 1 || t.Base > len(i.Borrowed) || t.From > 0 || t.DType != BFloat16 {
+		return fmt.Errorf("%w: shard %s: tensor %q, %s, is a difference to borrowed file %d of %d", ErrInvalid, i.File, t.Name, t.DType, t.Base, len(i.Borrowed))
+	}
+	if err := i.Borrowed[t.Base-1].checkPlace(t.BaseOffset, t.size()); err != nil {
+		return fmt.Errorf("shard %s: base of tensor %q: %w", i.File, t.Name, err)
 	}
 	return nil
 }

@@ -27,6 +27,8 @@ var (
 	ErrInUse = errors.New("checkpoint is in use")
 	// ErrNewest says that removing a checkpoint would leave nothing newer that verifies.
 	ErrNewest = errors.New("it is the newest checkpoint")
+	// ErrKey says that a checkpoint is encrypted with a key that is not given. It is not damaged: give the key.
+	ErrKey = errors.New("no key for the checkpoint")
 	// ErrNoTensor says that the checkpoint holds no tensor of that name.
 	ErrNoTensor = errors.New("no such tensor")
 )

@@ -48,6 +48,12 @@ func FuzzManifest(f *testing.F) {
 	f.Add(body)
 	f.Add(bytes.ReplaceAll(body, []byte(`"step":100`), []byte(`"step":120`)))
 	f.Add(bytes.ReplaceAll(body, []byte(`"first":1`), []byte(`"first":9223372036854775807`)))
+	encoded := sampleEncoded()
+	if body, err = json.Marshal(encoded); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body)
+	f.Add(bytes.ReplaceAll(body, []byte(`"frames":[100,`), []byte(`"frames":[9223372036854775807,`)))
 	files := sampleFiles()
 	if body, err = json.Marshal(files); err != nil {
 		f.Fatal(err)

@@ -14,6 +14,7 @@ type Image struct {
 	mem   []byte
 	write ShardWrite // without the tensors' data
 	info  ShardInfo
+	as    *Encoding // how it is to be stored
 }
 
 // ImageBytes gives how much memory an image of these tensors needs.
@@ -23,7 +24,7 @@ func (s *Store) ImageBytes(w ShardWrite) (int64, error) {
 }
 
 // NewImage gives an image in mem, whose address is a multiple of Align (AlignedBuffer, or a memory map). It holds nothing before Fill.
-func (s *Store) NewImage(mem []byte) *Image { return &Image{store: s, mem: mem} }
+func (s *Store) NewImage(mem []byte) *Image { return &Image{store: s, mem: mem, as: s.as} }
 
 // Fill copies the tensors. If they are laid out as at the last Fill (names, types and shapes in the same order) it allocates
 // nothing. Errors: ErrInvalid, also if they need more memory than there is; then the image holds nothing.
@@ -96,9 +97,10 @@ func (i *Image) Write(ctx context.Context) (ShardInfo, error) {
 	w.Tensors = i.tensors()
 	sv, err := i.store.refer(ctx, &w, &info)
 	if err == nil {
+		info.Encoded = i.store.newEncoding(i.as)
 		var src content = inMemory{i.mem[:info.Bytes], i.store.chunkBytes}
-		if sv.refers { // the file is not as the image any more
-			src = i.store.compact(w, &info)
+		if sv.refers || sv.differs { // what is to be stored is not as the image any more
+			src = i.store.compact(w, &info, sv)
 		}
 		err = i.store.writeBoth(ctx, w, &info, src, sv)
 	}
@@ -129,8 +131,8 @@ type inMemory struct {
 
 func (inMemory) needsBuffers() bool { return false }
 
-func (m inMemory) next(_ []byte, start int64) []byte {
-	return m.mem[start:min(start+m.chunk, int64(len(m.mem)))]
+func (m inMemory) next(_ context.Context, _ []byte, start int64) ([]byte, error) {
+	return m.mem[start:min(start+m.chunk, int64(len(m.mem)))], nil
 }
 
 const imageFormat = "gangline-image"
@@ -139,12 +141,13 @@ const imageFormat = "gangline-image"
 func (i *Image) Describe() ([]byte, error) {
 	return seal(imageFormat, sidecar{
 		Job: i.store.job, Epoch: i.write.Epoch, Step: i.write.Step, WorldSize: i.write.WorldSize,
-		ChunkBytes: i.store.chunkBytes, Shard: i.info,
+		ChunkBytes: i.store.chunkBytes, Shard: i.info, As: i.as,
 	})
 }
 
 // OpenImage gives the image that another process of the job has filled and described. mem is its memory. It checks that they belong
-// together; damage to the tensors can not be seen, for their checksums are made when they are written.
+// together; damage to the tensors can not be seen, for their checksums are made when they are written. It will be compressed as that process
+// would have; if it is to be encrypted, this Store must have the key (ErrKey): nothing is written in the clear instead.
 func (s *Store) OpenImage(mem, description []byte) (*Image, error) {
 	var c sidecar
 	if err := unseal(imageFormat, description, &c); err != nil {
@@ -157,7 +160,15 @@ func (s *Store) OpenImage(mem, description []byte) (*Image, error) {
 		return nil, fmt.Errorf("%w: an image of job %q, chunks of %d, %d bytes: want job %q, chunks of %d, and at most %d bytes",
 			ErrInvalid, c.Job, c.ChunkBytes, c.Shard.Bytes, s.job, s.chunkBytes, len(mem))
 	}
-	i := &Image{store: s, mem: mem, info: c.Shard, write: ShardWrite{
+	if c.As != nil && c.As.Key != "" {
+		if _, err := s.keyOf(c.As.Key); err != nil {
+			return nil, err
+		}
+	}
+	if c.As != nil && c.As.Compress != NoCompression && c.As.Compress != Zstd {
+		return nil, fmt.Errorf("%w: an image to be compressed by %q", ErrInvalid, c.As.Compress)
+	}
+	i := &Image{store: s, mem: mem, info: c.Shard, as: c.As, write: ShardWrite{
 		Epoch: c.Epoch, Step: c.Step, Rank: c.Shard.Rank, WorldSize: c.WorldSize, Meta: c.Shard.Meta,
 	}}
 	m := Manifest{Job: c.Job, Epoch: c.Epoch, Step: c.Step, WorldSize: c.WorldSize, ChunkBytes: c.ChunkBytes}

@@ -34,7 +34,7 @@ const (
 )
 
 // FormatVersion is the version of the manifest and sidecar that this package writes. It reads all from 1 on: version 2 added files,
-// metrics, the time of the commit, and element types; version 3 references to earlier checkpoints' files.
+// metrics, the time of the commit, and element types; version 3 references to earlier checkpoints' files, and encodings.
 const FormatVersion = 3
 
 // Sum is an XXH3-128 checksum. It finds damage, not malice.
@@ -83,12 +83,14 @@ type ShardInfo struct {
 	Chunks  []Sum             `json:"xxh3_128"` // of each chunk of the file, the last one possibly shorter
 	Tensors []TensorInfo      `json:"tensors,omitempty"`
 	Meta    map[string]string `json:"meta,omitempty"` // this rank's own, such as its data position
+	// Encoded says how the file is stored; nil: byte for byte.
+	Encoded *Encoding `json:"encoded,omitempty"`
 	// Borrowed are files of earlier checkpoints that hold some of the tensors.
 	Borrowed []Borrow `json:"borrowed,omitempty"`
 }
 
 // TensorInfo says where one rank's box of a tensor lies. Offset and Shape are in elements of the tensor
-// of shape Global; FileOffset is in bytes from the start of the file: the shard's own, or, with From, Borrowed[From-1].
+// of shape Global; FileOffset is in bytes from the start of the file (of what it stands for, if it is encoded): the shard's own, or, with From, Borrowed[From-1].
 type TensorInfo struct {
 	Name       string  `json:"name"`
 	DType      DType   `json:"dtype"`
@@ -97,6 +99,9 @@ type TensorInfo struct {
 	Shape      []int64 `json:"shape"`
 	FileOffset int64   `json:"file_offset"`
 	From       int     `json:"from,omitempty"`
+	// Base, from 1, says that the file holds the difference (exclusive or) to the bytes at BaseOffset of Borrowed[Base-1]; of bfloat16 alone.
+	Base       int   `json:"base,omitempty"`
+	BaseOffset int64 `json:"base_offset,omitempty"`
 	// Sum is of the box's bytes, nil where it was not made: by it a later process sees that the tensor has not changed.
 	Sum *Sum `json:"xxh3_128,omitempty"`
 }
@@ -147,6 +152,8 @@ type sidecar struct {
 	WorldSize  int       `json:"world_size"`
 	ChunkBytes int64     `json:"chunk_bytes"`
 	Shard      ShardInfo `json:"shard"`
+	// As is how an image is to be stored once it is written; of an image's description alone.
+	As *Encoding `json:"as,omitempty"`
 }
 
 const (

@@ -17,6 +17,7 @@ func (s *Store) place(ctx context.Context, from, dir string) (done bool, err err
 	if err := checkFrom(from); err != nil {
 		return false, err
 	}
+	empty := false
 	for range placeTries {
 		// In this order: whoever finds it committed finds the directory gone that was committed.
 		if done, err = s.exists(dir + "/" + manifestName); err != nil {
@@ -31,6 +32,9 @@ func (s *Store) place(ctx context.Context, from, dir string) (done bool, err err
 			return false, fmt.Errorf("%s: %w: commit %s as a later step", dir, ErrCommitted, from)
 		case done:
 			return true, nil
+		case isThere && len(files) == 0 && !empty:
+			empty = true // perhaps it was moved while it was listed
+			continue
 		case isThere && len(files) == 0:
 			return false, fmt.Errorf("%s is empty: %w", from, ErrIncomplete)
 		case !isThere:

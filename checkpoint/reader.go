@@ -19,13 +19,19 @@ type Reader struct {
 	files []*shardFile // its own by rank, then those of earlier checkpoints
 	slots [readerSlots]slot
 	next  int // the slot to be replaced next
+	// Of encoded files: stored chunks, a frame, and room for its planes.
+	stored         [storedSlots]slot
+	nextStored     int
+	frame, scratch []byte
+	xor            []byte // of bases of differences
 }
 
 // shardFile is a file that holds tensors, opened on first use.
 type shardFile struct {
 	blob
-	f    ReadFile
-	path string // where it was found
+	f     ReadFile
+	path  string // where it was found
+	codec *codec // of an encoded one
 }
 
 // readerSlots is how many verified chunks a Reader keeps, so that small tensors which share a chunk do not each read
@@ -43,6 +49,7 @@ type slot struct {
 type part struct {
 	file *shardFile
 	info *TensorInfo
+	base *shardFile // that it is a difference to; nil: it is itself
 }
 
 // NewReader gives a reader of a checkpoint that Latest, Load or Commit gave.
@@ -64,7 +71,11 @@ func (s *Store) NewReader(m Manifest) *Reader {
 			if t.From > 0 {
 				f = lent[sh.Borrowed[t.From-1].name()]
 			}
-			r.parts[t.Name] = append(r.parts[t.Name], part{file: f, info: t})
+			p := part{file: f, info: t}
+			if t.Base > 0 {
+				p.base = lent[sh.Borrowed[t.Base-1].name()]
+			}
+			r.parts[t.Name] = append(r.parts[t.Name], p)
 		}
 	}
 	return r
@@ -138,10 +149,15 @@ func (r *Reader) read(ctx context.Context, name string, dtype DType, offset, sha
 	}
 	elem := dtype.Size()
 	to := box{offset: offset, shape: shape}
-	for _, p := range parts {
+	for i := range parts {
+		p := &parts[i]
 		from := box{offset: p.info.Offset, shape: p.info.Shape}
 		err := runs(from, to, func(src, at, n int64) error {
-			return r.copyRun(ctx, p.file, p.info.FileOffset+src*elem, dst[at*elem:(at+n)*elem])
+			out := dst[at*elem : (at+n)*elem]
+			if p.base != nil {
+				return r.readDelta(ctx, p, p.info.FileOffset+src*elem, p.info.BaseOffset+src*elem, out)
+			}
+			return r.copyRun(ctx, p.file, p.info.FileOffset+src*elem, out)
 		})
 		if err != nil {
 			return err
@@ -176,7 +192,7 @@ func (r *Reader) copyRun(ctx context.Context, f *shardFile, at int64, dst []byte
 
 // wholeChunks gives how many whole chunks begin at a place of a shard file, within n bytes.
 func (f *shardFile) wholeChunks(at, n int64) int64 {
-	if at%f.chunkBytes != 0 {
+	if at%f.chunkBytes != 0 || f.encoded != nil {
 		return 0
 	}
 	return min(n, f.bytes-at) / f.chunkBytes
@@ -223,9 +239,15 @@ func prefetch(f ReadFile, at, n int64) {
 
 // open opens a shard file on first use.
 func (r *Reader) open(f *shardFile) (err error) {
-	if f.f == nil {
-		f.f, f.path, err = r.store.open(&r.m, &f.blob)
+	if f.f != nil {
+		return nil
 	}
+	if f.encoded != nil {
+		if f.codec, err = r.store.codecOf(f.encoded, f.ref, f.rank, f.world, f.chunkBytes); err != nil {
+			return err
+		}
+	}
+	f.f, f.path, err = r.store.open(&r.m, &f.blob)
 	return err
 }
 
@@ -239,17 +261,28 @@ func (r *Reader) chunk(ctx context.Context, f *shardFile, chunk int) ([]byte, er
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	prefetch(f.f, int64(chunk+1)*f.chunkBytes, f.chunkBytes)
 	s := &r.slots[r.next]
 	r.next = (r.next + 1) % readerSlots
+	var err error
+	if f.encoded != nil {
+		err = r.decodeChunk(ctx, f, chunk, s)
+	} else {
+		err = r.readChunk(f, chunk, s)
+	}
+	return s.data, err
+}
+
+// readChunk reads a stored chunk into a slot.
+func (r *Reader) readChunk(f *shardFile, chunk int, s *slot) error {
+	prefetch(f.f, int64(chunk+1)*f.chunkBytes, f.chunkBytes)
 	s.data = nil
 	size := int(min(f.chunkBytes, f.bytes))
 	s.buf = slices.Grow(s.buf[:0], size)[:size]
 	data, err := readChunk(f.f, f.path, f.blob, chunk, s.buf)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.store.progress(int64(len(data)))
 	s.file, s.chunk, s.data = f, chunk, data
-	return data, nil
+	return nil
 }

@@ -25,6 +25,8 @@ type known struct {
 	sum     Sum // of all of them; only if summed
 	summed  bool
 	places  []place // where they lie, the newest first; at most maxPlaces
+	base    *place  // an earlier whole copy that it may be written as a difference to; nil: none
+	deltas  int     // how many saves in a row were differences to it
 }
 
 // maxPlaces is how many places of a tensor are known: while the last save is not committed yet, the one before it still is.
@@ -92,26 +94,42 @@ func knownOf(m *Manifest) map[string]known {
 	for i := range m.Shards {
 		sh := &m.Shards[i]
 		for j := range sh.Tensors {
-			if t := &sh.Tensors[j]; t.Sum != nil && t.size() > 0 {
-				out[boxKey(t)] = known{sum: *t.Sum, summed: true, places: []place{sh.place(m.Ref(), m.WorldSize, m.ChunkBytes, t)}}
+			t := &sh.Tensors[j]
+			if t.size() == 0 || t.Sum == nil && t.DType != BFloat16 {
+				continue
 			}
+			var k known
+			p := sh.place(m.Ref(), m.WorldSize, m.ChunkBytes, t)
+			switch {
+			case t.Base > 0:
+				k.base, k.deltas = &p, 1 // or more
+			default:
+				k.base, k.places = &p, []place{p}
+			}
+			if t.Sum != nil {
+				k.sum, k.summed = *t.Sum, true
+			}
+			out[boxKey(t)] = k
 		}
 	}
 	return out
 }
 
-// place gives where a tensor's bytes lie, flat: never a reference to a reference.
+// place gives where a tensor's bytes lie, flat: never a reference to a reference. Of one that is stored as a difference it is its base's place.
 func (i *ShardInfo) place(ref Ref, worldSize int, chunkBytes int64, t *TensorInfo) place {
 	p := place{at: t.FileOffset}
-	if t.From > 0 {
+	switch {
+	case t.Base > 0:
+		p.file, p.at = i.Borrowed[t.Base-1], t.BaseOffset
+	case t.From > 0:
 		p.file = i.Borrowed[t.From-1]
-	} else {
+	default:
 		p.file = Borrow{
 			Epoch: ref.Epoch, Step: ref.Step, WorldSize: worldSize, Rank: i.Rank, Bytes: i.Bytes, ChunkBytes: chunkBytes,
-			Spans: []Span{{Sums: i.Chunks}},
+			Spans: []Span{{Sums: i.Chunks}}, Encoded: i.Encoded,
 		}
 	}
-	first, last := t.FileOffset/p.file.ChunkBytes, (t.FileOffset+t.size()-1)/p.file.ChunkBytes
+	first, last := chunksOf(p.file.Encoded, p.at, t.size(), p.file.ChunkBytes)
 	span := Span{First: int(first), Sums: make([]Sum, 0, last-first+1)}
 	for c := first; c <= last; c++ {
 		sum, _ := p.file.sum(int(c)) // checked with the manifest

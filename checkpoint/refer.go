@@ -23,46 +23,51 @@ type tensorMemo struct {
 
 // saving is one shard on its way: which tensors are written, and which are referred to.
 type saving struct {
+	store   *Store
 	memos   []tensorMemo
 	toSum   []int // tensors of which the sum is to be made while they are written
-	refers  bool
+	refers  bool  // to a tensor
+	differs bool  // a tensor is written as a difference
 	tensors []Tensor
+	reader  *Reader // of what is differed from; nil: nothing
 }
 
 // refer finds out which tensors have not changed since an earlier complete checkpoint, notes the reference, and lays the file out anew
-// without them. Where nothing is gained, info stays as it was.
+// without them; and which are to be written as differences. Where nothing is gained, info stays as it was.
 func (s *Store) refer(ctx context.Context, w *ShardWrite, info *ShardInfo) (*saving, error) {
-	sv := &saving{tensors: w.Tensors}
-	if s.referenceShare < 0 {
+	sv := &saving{store: s, tensors: w.Tensors}
+	if s.referenceShare < 0 && s.delta == 0 {
 		return sv, nil
 	}
 	info.Tensors = slices.Clone(info.Tensors) // an image keeps its own
 	sv.recognise(s.lastSaved(w.Rank, w.WorldSize), info)
-	total := int64(0)
-	for _, t := range w.Tensors {
-		total += int64(len(t.Data))
-	}
-	least := max(1, int64(float64(total)*s.referenceShare))
-	worth := sv.bytesBySource(func(i int) bool { return !sv.memos[i].same }, least)
-	if len(worth) > 0 {
-		if err := sv.compare(ctx, worth); err != nil {
-			return nil, err
-		}
-		worth = sv.bytesBySource(func(i int) bool { return !sv.memos[i].same }, least)
-	}
 	dir := Ref{Epoch: w.Epoch, Step: w.Step}.String()
-	usable := map[Ref]bool{}
-	for ref := range worth {
-		ok, err := s.use(dir, ref)
-		if err != nil {
+	looked := map[Ref]bool{}
+	usable := func(p *place) (ok bool, err error) {
+		if !s.sameKey(p.file.Encoded) {
+			return false, nil
+		}
+		ref := p.file.Ref()
+		ok, before := looked[ref]
+		if !before {
+			ok, err = s.use(dir, ref)
+			looked[ref] = ok
+		}
+		return ok, err
+	}
+	to := &borrower{info: info, files: map[string]int{}}
+	if s.referenceShare >= 0 {
+		if err := sv.useOld(ctx, to, usable); err != nil {
 			return nil, err
 		}
-		if ok {
-			usable[ref] = true
+	}
+	if s.delta > 0 {
+		if err := sv.useDeltas(to, usable); err != nil {
+			return nil, err
 		}
 	}
-	if len(usable) > 0 {
-		sv.layOut(info, usable)
+	for i := range info.Borrowed {
+		info.Borrowed[i].Spans = mergeSpans(info.Borrowed[i].Spans)
 	}
 	for i := range sv.memos {
 		if m := &sv.memos[i]; !m.summed && (!m.before.sampled || m.before.sample == m.sample) && len(w.Tensors[i].Data) > 0 {
@@ -70,6 +75,61 @@ func (s *Store) refer(ctx context.Context, w *ShardWrite, info *ShardInfo) (*sav
 		}
 	}
 	return sv, nil
+}
+
+// useOld refers to the tensors that have not changed, where that is worth it.
+func (sv *saving) useOld(ctx context.Context, to *borrower, usable func(*place) (bool, error)) error {
+	total := int64(0)
+	for _, t := range sv.tensors {
+		total += int64(len(t.Data))
+	}
+	least := max(1, int64(float64(total)*sv.store.referenceShare))
+	worth := sv.bytesBySource(least)
+	if len(worth) == 0 {
+		return nil
+	}
+	if err := sv.compare(ctx, worth); err != nil {
+		return err
+	}
+	worth = sv.bytesBySource(least)
+	return sv.layOut(to, func(p *place) (bool, error) {
+		if _, ok := worth[p.file.Ref()]; !ok {
+			return false, nil
+		}
+		return usable(p)
+	})
+}
+
+// sameKey says whether a file is encrypted as this Store's own are: what is to be encrypted does not refer to what is not.
+func (s *Store) sameKey(e *Encoding) bool {
+	have, want := "", ""
+	if e != nil {
+		have = e.Key
+	}
+	if s.as != nil {
+		want = s.as.Key
+	}
+	return have == want
+}
+
+// borrower puts files of earlier checkpoints into a description.
+type borrower struct {
+	info  *ShardInfo
+	files map[string]int // number of each, from 1
+}
+
+// borrow gives the number of a place's file. Spans are put in order when all are known.
+func (b *borrower) borrow(p *place) int {
+	n := b.files[p.file.name()]
+	if n == 0 {
+		b.info.Borrowed = append(b.info.Borrowed, p.file)
+		n = len(b.info.Borrowed)
+		b.files[p.file.name()] = n
+		b.info.Borrowed[n-1].Spans = slices.Clone(p.file.Spans)
+		return n
+	}
+	b.info.Borrowed[n-1].Spans = append(b.info.Borrowed[n-1].Spans, p.file.Spans...)
+	return n
 }
 
 // recognise looks the tensors up. Those whose samples are the same, or that were never sampled, may be the same.
@@ -85,10 +145,10 @@ func (sv *saving) recognise(last map[string]known, info *ShardInfo) {
 }
 
 // bytesBySource adds up what the tensors that are the same have in each earlier checkpoint, and gives those that have at least so much.
-func (sv *saving) bytesBySource(not func(int) bool, least int64) map[Ref]int64 {
+func (sv *saving) bytesBySource(least int64) map[Ref]int64 {
 	sums := map[Ref]int64{}
 	for i := range sv.memos {
-		if not(i) {
+		if !sv.memos[i].same {
 			continue
 		}
 		for _, p := range sv.memos[i].before.places {
@@ -124,7 +184,7 @@ func (sv *saving) compare(ctx context.Context, sources map[Ref]int64) error {
 			continue
 		}
 		group.Go(func() error {
-			m.sum, m.summed = sumOf(sv.tensors[i].Data), true
+			m.sum, m.summed = sv.store.tensorSum(sv.tensors[i].Data), true
 			m.same = m.sum == m.before.sum
 			return gctx.Err()
 		})
@@ -132,46 +192,47 @@ func (sv *saving) compare(ctx context.Context, sources map[Ref]int64) error {
 	return group.Wait()
 }
 
-// layOut refers to the usable sources and gives the other tensors new places in the file.
-func (sv *saving) layOut(info *ShardInfo, usable map[Ref]bool) {
+// layOut refers to the usable places and gives the other tensors new ones in the file.
+func (sv *saving) layOut(to *borrower, usable func(*place) (bool, error)) error {
 	at := int64(Align)
-	files := map[string]int{} // in info.Borrowed, from 1
-	for i := range info.Tensors {
-		t := &info.Tensors[i]
-		if p := sv.memos[i].usablePlace(usable); p != nil {
-			t.From, t.FileOffset = files[p.file.name()], p.at
-			if t.From == 0 {
-				info.Borrowed = append(info.Borrowed, p.file)
-				info.Borrowed[len(info.Borrowed)-1].Spans = slices.Clone(p.file.Spans)
-				t.From = len(info.Borrowed)
-				files[p.file.name()] = t.From
-			} else {
-				b := &info.Borrowed[t.From-1]
-				b.Spans = append(b.Spans, p.file.Spans...)
-			}
+	for i := range to.info.Tensors {
+		t := &to.info.Tensors[i]
+		p, err := sv.memos[i].usablePlace(usable)
+		if err != nil {
+			return err
+		}
+		if p != nil {
+			t.From, t.FileOffset = to.borrow(p), p.at
 			sv.refers = true
 			continue
 		}
 		t.FileOffset = at
 		at += alignUp(t.size())
 	}
-	for i := range info.Borrowed {
-		info.Borrowed[i].Spans = mergeSpans(info.Borrowed[i].Spans)
-	}
-	info.Bytes = at
+	to.info.Bytes = at
+	return nil
 }
 
 // usablePlace gives a place to refer to, nil if the tensor has changed or has none.
-func (m *tensorMemo) usablePlace(usable map[Ref]bool) *place {
+func (m *tensorMemo) usablePlace(usable func(*place) (bool, error)) (*place, error) {
 	if !m.same || !m.summed {
-		return nil
+		return nil, nil
 	}
 	for i := range m.before.places {
-		if p := &m.before.places[i]; usable[p.file.Ref()] {
-			return p
+		if ok, err := usable(&m.before.places[i]); ok || err != nil {
+			return &m.before.places[i], err
 		}
 	}
-	return nil
+	return nil, nil
+}
+
+// tensorSum is what a tensor is known by. Of what is encrypted it tells nothing to whoever has no key.
+func (s *Store) tensorSum(data []byte) Sum {
+	sum := sumOf(data)
+	if s.as == nil || s.as.Key == "" {
+		return sum
+	}
+	return Sum(s.keys[0].mac("gangline tensor", sum[:])[:len(sum)])
 }
 
 // sumRest makes the sums that the next save will ask for, while the bytes are written.
@@ -181,7 +242,7 @@ func (sv *saving) sumRest(ctx context.Context) error {
 			return err
 		}
 		m := &sv.memos[i]
-		m.sum, m.summed = sumOf(sv.tensors[i].Data), true
+		m.sum, m.summed = sv.store.tensorSum(sv.tensors[i].Data), true
 		m.same = m.same && m.sum == m.before.sum
 	}
 	return nil
@@ -206,8 +267,16 @@ func (sv *saving) learn(ref Ref, worldSize int, chunkBytes int64, info *ShardInf
 			continue
 		}
 		k := known{sample: m.sample, sampled: true, sum: m.sum, summed: m.summed}
+		if t.Base > 0 { // nothing refers to a difference
+			k.base, k.deltas = m.before.base, m.before.deltas+1
+			out[m.key] = k
+			continue
+		}
 		p := info.place(ref, worldSize, chunkBytes, t)
 		k.places = append(k.places, p)
+		if t.DType == BFloat16 && sv.store.delta > 0 {
+			k.base = &p
+		}
 		if m.same && m.summed { // an older place is as good, and may be complete sooner
 			for _, o := range m.before.places {
 				if len(k.places) < maxPlaces && o.file.Ref() != p.file.Ref() {

@@ -45,7 +45,8 @@ func (s *Store) WriteShard(ctx context.Context, w ShardWrite) (ShardInfo, error)
 	}
 	sv, err := s.refer(ctx, &w, &info)
 	if err == nil {
-		err = s.writeBoth(ctx, w, &info, s.compact(w, &info), sv)
+		info.Encoded = s.newEncoding(s.as)
+		err = s.writeBoth(ctx, w, &info, s.compact(w, &info, sv), sv)
 	}
 	if err != nil {
 		return ShardInfo{}, s.blameFence(ctx, w.Epoch, fmt.Errorf("%s: %w", what, err))
@@ -54,10 +55,10 @@ func (s *Store) WriteShard(ctx context.Context, w ShardWrite) (ShardInfo, error)
 }
 
 // compact gives the content of the file that holds the tensors which info does not refer elsewhere for.
-func (s *Store) compact(w ShardWrite, info *ShardInfo) *source {
+func (s *Store) compact(w ShardWrite, info *ShardInfo, sv *saving) *source {
 	info.Chunks = make([]Sum, chunkCount(info.Bytes, s.chunkBytes))
 	header := s.header(w, info)
-	return newSource(header.page(), w.Tensors, info.Tensors)
+	return newSource(header.page(), w.Tensors, info.Tensors, sv.openBases(Ref{Epoch: w.Epoch, Step: w.Step}, info))
 }
 
 // header gives what a shard's file says of itself.
@@ -125,9 +126,14 @@ func (s *Store) writeBoth(ctx context.Context, w ShardWrite, info *ShardInfo, sr
 	}
 	file := dir + info.File
 	group, gctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.writeFile(gctx, file+tempSuffix, info, src) })
+	group.Go(func() error {
+		if info.Encoded != nil {
+			return s.writeEncoded(gctx, file+tempSuffix, w, info, src)
+		}
+		return s.writeFile(gctx, file+tempSuffix, info, src)
+	})
 	group.Go(func() error { return sv.sumRest(gctx) })
-	if err := group.Wait(); err != nil {
+	if err := errors.Join(group.Wait(), sv.close()); err != nil {
 		return s.discard(file+tempSuffix, wrapWrite(file, info.Bytes, err))
 	}
 	if err := s.fs.Rename(file+tempSuffix, file); err != nil {
@@ -165,7 +171,7 @@ func (s *Store) blameFence(ctx context.Context, epoch uint64, err error) error {
 // content is what a shard's file holds.
 type content interface {
 	// next gives the file's bytes from start on, as many as buf has: in buf, or where they lie. Calls come with rising starts.
-	next(buf []byte, start int64) []byte
+	next(ctx context.Context, buf []byte, start int64) ([]byte, error)
 	// needsBuffers says whether next fills buf; otherwise buf is nil.
 	needsBuffers() bool
 }
@@ -218,7 +224,10 @@ func (s *Store) writeFile(ctx context.Context, name string, info *ShardInfo, src
 				return err
 			}
 			start := int64(i) * s.chunkBytes
-			data := src.next(buf[:min(int64(len(buf)), info.Bytes-start)], start)
+			data, err := src.next(gctx, buf[:min(int64(len(buf)), info.Bytes-start)], start)
+			if err != nil {
+				return err
+			}
 			info.Chunks[i] = sumOf(data)
 			full <- chunk{buf: buf, data: data} // never blocks either
 		}
@@ -229,49 +238,4 @@ func (s *Store) writeFile(ctx context.Context, name string, info *ShardInfo, src
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
-}
-
-// source is the content of a shard file: pieces of memory at rising places, zeros between.
-type source struct {
-	pieces []piece
-}
-
-type piece struct {
-	at   int64
-	data []byte
-}
-
-func newSource(header []byte, tensors []Tensor, infos []TensorInfo) *source {
-	src := &source{pieces: make([]piece, 0, len(tensors)+1)}
-	src.pieces = append(src.pieces, piece{data: header})
-	for i, t := range tensors {
-		if infos[i].From == 0 {
-			src.pieces = append(src.pieces, piece{at: infos[i].FileOffset, data: t.Data})
-		}
-	}
-	return src
-}
-
-func (s *source) needsBuffers() bool { return true }
-
-// next puts the file's bytes from start on into buf. Pieces left behind are forgotten.
-func (s *source) next(buf []byte, start int64) []byte {
-	done := int64(0) // how far buf is filled
-	end := start + int64(len(buf))
-	for len(s.pieces) > 0 {
-		p := s.pieces[0]
-		if p.at >= end {
-			break
-		}
-		from := max(p.at, start)
-		clear(buf[done : from-start])
-		n := copy(buf[from-start:], p.data[from-p.at:])
-		done = from - start + int64(n)
-		if p.at+int64(len(p.data)) > end {
-			break // the rest belongs to the next chunk
-		}
-		s.pieces = s.pieces[1:]
-	}
-	clear(buf[done:])
-	return buf
 }

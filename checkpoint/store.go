@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // Config says where a job's checkpoints are.
@@ -25,6 +27,16 @@ type Config struct {
 	// values keep earlier checkpoints on the storage for little gain; and what many checkpoints refer to is there once: damage
 	// there is damage to all of them.
 	ReferenceShare float64
+	// Compress makes shards smaller at the price of processor time; see DESIGN.md for measured figures. The zero value stores them as they are.
+	Compress Compression
+	// Key, if not nil, encrypts the shards at rest. Names, shapes, Meta and Metrics stay readable, and a program's own files are not
+	// encrypted. Whoever reads them needs the key: as Key, or among OldKeys.
+	Key     *Key
+	OldKeys []*Key
+	// Delta, if not 0, writes tensors of bfloat16 as differences to an earlier complete checkpoint, which stays as long: at most Delta-1
+	// saves in a row, then a whole one. At least 2; needs Compress, for a difference is no shorter by itself. A save then reads the earlier
+	// one, and a load reads both.
+	Delta int
 	// VerifyWorkers is how many files are checked at once; 0 means 2, which fills a disk or a network link
 	// while one of them waits. Each holds one chunk in memory.
 	VerifyWorkers int
@@ -45,6 +57,12 @@ type Store struct {
 
 	referenceShare float64
 	recall         recall
+	delta          int
+
+	as      *Encoding // how shards are stored: Compress and Key of it; nil: as they are
+	keys    []*Key    // that are given, the one to write with first
+	encoder func() (*zstd.Encoder, error)
+	decoder func() (*zstd.Decoder, error)
 
 	mu       sync.Mutex
 	verified map[string]struct{} // directories whose bytes this Store has checked in full
@@ -79,10 +97,31 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.VerifyWorkers < 1 {
 		return nil, fmt.Errorf("%w: open checkpoint store: %d verify workers, want at least 1", ErrInvalid, cfg.VerifyWorkers)
 	}
-	return &Store{
+	s := &Store{
 		fs: cfg.FS, job: cfg.Job, chunkBytes: int64(cfg.ChunkBytes), verifyWorkers: cfg.VerifyWorkers,
 		progress: cfg.Progress, referenceShare: cfg.ReferenceShare, verified: map[string]struct{}{},
-	}, nil
+		delta: cfg.Delta, encoder: sync.OnceValues(newEncoder), decoder: sync.OnceValues(newDecoder),
+	}
+	return s, s.setEncoding(cfg)
+}
+
+// setEncoding takes in how shards are to be stored.
+func (s *Store) setEncoding(cfg Config) error {
+	switch {
+	case cfg.Compress != NoCompression && cfg.Compress != Zstd:
+		return fmt.Errorf("%w: open checkpoint store: compression %q, want %q or none", ErrInvalid, cfg.Compress, Zstd)
+	case cfg.Delta != 0 && (cfg.Delta < 2 || cfg.Compress == NoCompression):
+		return fmt.Errorf("%w: open checkpoint store: differences for %d saves and compression %q: want 2 or more, and compression", ErrInvalid, cfg.Delta, cfg.Compress)
+	}
+	if cfg.Compress != NoCompression || cfg.Key != nil {
+		s.as = &Encoding{Compress: cfg.Compress}
+	}
+	if cfg.Key != nil {
+		s.as.Key = cfg.Key.id
+		s.keys = append(s.keys, cfg.Key)
+	}
+	s.keys = append(s.keys, cfg.OldKeys...)
+	return nil
 }
 
 // wasVerified says whether this Store has checked a directory in full.

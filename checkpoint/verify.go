@@ -18,6 +18,11 @@ type blob struct {
 	sums       []Sum      // of all chunks; of a borrowed file nil
 	shard      *ShardInfo // nil for a program's own file and for a borrowed one
 	from       *Borrow    // a file of an earlier checkpoint; nil for this one's own
+	encoded    *Encoding  // of a shard's file that is not stored byte for byte
+
+	// Whose shard it is, of shards alone.
+	ref         Ref
+	rank, world int
 }
 
 // blobs lists the files of a checkpoint, its own first. A file that several ranks refer to is there once.
@@ -25,7 +30,10 @@ func (m *Manifest) blobs() []blob {
 	all := make([]blob, 0, len(m.Shards)+len(m.Files))
 	for i := range m.Shards {
 		sh := &m.Shards[i]
-		all = append(all, blob{name: sh.File, bytes: sh.Bytes, chunkBytes: m.ChunkBytes, sums: sh.Chunks, shard: sh})
+		all = append(all, blob{
+			name: sh.File, bytes: sh.Bytes, chunkBytes: m.ChunkBytes, sums: sh.Chunks, shard: sh,
+			encoded: sh.Encoded, ref: m.Ref(), rank: sh.Rank, world: m.WorldSize,
+		})
 	}
 	for i := range m.Files {
 		f := &m.Files[i]
@@ -56,7 +64,7 @@ func (m *Manifest) borrowed() []blob {
 
 // blobOf gives a borrowed file.
 func blobOf(b *Borrow) blob {
-	return blob{name: b.name(), bytes: b.Bytes, chunkBytes: b.ChunkBytes, from: b}
+	return blob{name: b.name(), bytes: b.Bytes, chunkBytes: b.ChunkBytes, from: b, encoded: b.Encoded, ref: b.Ref(), rank: b.Rank, world: b.WorldSize}
 }
 
 // spans gives the chunks that belong to the checkpoint: all, or those referred to.
@@ -168,7 +176,7 @@ func checkHeader(page []byte, name string, m Manifest, sh *ShardInfo) error {
 	}
 	want := shardHeader{
 		job: m.Job, epoch: m.Epoch, step: m.Step, rank: sh.Rank, worldSize: m.WorldSize,
-		bytes: sh.Bytes, chunkBytes: m.ChunkBytes,
+		bytes: sh.logical(), chunkBytes: m.ChunkBytes,
 	}
 	if got != want {
 		return corrupt(name, 0, fmt.Sprintf("header %+v", want), fmt.Sprintf("header %+v", got))

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/nodeagent/gpu"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
@@ -42,8 +43,15 @@ type launchPlace struct {
 	MasterPort int32
 }
 
+// usersNames are the variables of GANGLINE_ that are the job's own to set: how its checkpoints are stored.
+//
+//nolint:gochecknoglobals // table, never written
+var usersNames = []string{
+	checkpoint.EnvCompress, checkpoint.EnvKey, checkpoint.EnvOldKeys, checkpoint.EnvDelta, checkpoint.EnvReferences,
+}
+
 // workerEnv returns the whole environment of one worker of a, sorted. Who wins, from weak to strong: the agent's own
-// few variables, our defaults, the user's, and the contract (ranks, GPUs and all of GANGLINE_*), which no user may bend
+// few variables, our defaults, the user's, and the contract (ranks, GPUs and all of GANGLINE_* but usersNames), which no user may bend
 // since ranks of one gang would no longer agree.
 func workerEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchPlace) ([]string, error) {
 	if err := checkAssignment(a); err != nil {
@@ -61,7 +69,7 @@ func workerEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchPla
 		env["OMP_NUM_THREADS"] = "1"
 	}
 	for name, value := range a.GetEnv() {
-		if !strings.HasPrefix(name, "GANGLINE_") {
+		if !strings.HasPrefix(name, "GANGLINE_") || slices.Contains(usersNames, name) {
 			env[name] = value
 		}
 	}

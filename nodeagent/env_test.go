@@ -98,6 +98,7 @@ func TestUserEnvironment(t *testing.T) {
 	a := testAssignment()
 	a.Env = map[string]string{
 		"OMP_NUM_THREADS": "8", "PATH": "/opt/bin", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0", "MINE": "a=b\nc", // theirs
+		"GANGLINE_CHECKPOINT_COMPRESS": "zstd", "GANGLINE_CHECKPOINT_DIR": "/mine", // of one family, and yet
 		"RANK": "0", "CUDA_VISIBLE_DEVICES": "7", "GANGLINE_EPOCH": "1", "GANGLINE_FUTURE": "x", // ours
 		"GANGLINE_ARRAY_INDEX": "5", "GANGLINE_GPU_SHARE": "1", // the scheduler's
 	}
@@ -105,6 +106,7 @@ func TestUserEnvironment(t *testing.T) {
 	for name, want := range map[string]string{
 		"OMP_NUM_THREADS": "8", "PATH": "/opt/bin", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0", "MINE": "a=b\nc",
 		"RANK": "2", "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b", "GANGLINE_EPOCH": "3",
+		"GANGLINE_CHECKPOINT_COMPRESS": "zstd", "GANGLINE_CHECKPOINT_DIR": "/ck/job-42",
 	} {
 		if env[name] != want {
 			t.Errorf("%s=%q, want %q", name, env[name], want)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -240,7 +241,12 @@ func TestSaveAllocatesNothing(t *testing.T) {
 func died(t *testing.T, step uint64, world int) string {
 	t.Helper()
 	dir := t.TempDir()
-	store := open(t, faultfs.New()) // stands for the worker's, whose storage never answers
+	dieWith(t, open(t, faultfs.New()), dir, step, world) // the store stands for the worker's, whose storage never answers
+	return dir
+}
+
+func dieWith(t *testing.T, store *checkpoint.Store, dir string, step uint64, world int) {
+	t.Helper()
 	for rank := range world {
 		m := memory{dir: dir, rank: rank}
 		w := checkpoint.ShardWrite{Epoch: 1, Step: step, Rank: rank, WorldSize: world, Tensors: request(step, state(step), rank, world).Tensors}
@@ -262,7 +268,6 @@ func died(t *testing.T, step uint64, world int) string {
 			t.Fatal(err)
 		}
 	}
-	return dir
 }
 
 func TestFinishAfterTheDeathOfTheWorker(t *testing.T) {
@@ -316,4 +321,33 @@ func TestFinishRefusesWhatIsNotWhole(t *testing.T) {
 	if _, _, err := store.Latest(t.Context()); !errors.Is(err, checkpoint.ErrNone) {
 		t.Errorf("latest: %v", err)
 	}
+}
+
+// TestFinishNeedsTheKey: an image that is to be encrypted is not written in the clear by an agent that has no key.
+func TestFinishNeedsTheKey(t *testing.T) {
+	t.Parallel()
+	key, err := checkpoint.NewKey(make([]byte, checkpoint.KeyBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, disk := t.TempDir(), faultfs.New()
+	cfg := checkpoint.Config{FS: disk, Job: "j", ChunkBytes: checkpoint.Align, Compress: checkpoint.Zstd, Key: key}
+	worker, err := checkpoint.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dieWith(t, worker, dir, 7, 1)
+	agent := open(t, disk)
+	if got, err := Finish(t.Context(), agent, dir, 0); !errors.Is(err, checkpoint.ErrKey) || len(got) > 0 {
+		t.Errorf("without the key: %v, %v", got, err)
+	}
+	for _, name := range disk.Names() {
+		if strings.HasSuffix(name, ".glck") {
+			t.Errorf("%s was written", name)
+		}
+	}
+	if got, err := Finish(t.Context(), worker, dir, 0); err != nil || len(got) != 1 || got[0].KeyID() != key.ID() || got[0].Shards[0].Encoded.Compress != checkpoint.Zstd {
+		t.Errorf("with the key: %v, %v", got, err)
+	}
+	wantLatest(t, worker, 7)
 }

@@ -143,6 +143,9 @@ func writeImage(ctx context.Context, store *checkpoint.Store, path string, descr
 	}
 	defer func() { err = errors.Join(err, unix.Munmap(mem)) }()
 	image, err := store.OpenImage(mem, description)
+	if errors.Is(err, checkpoint.ErrKey) {
+		return fmt.Errorf("the worker's own process alone could write it: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errOtherStep, err)
 	}

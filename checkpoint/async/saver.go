@@ -238,11 +238,9 @@ func (s *Saver) decided(number uint64) bool {
 func Commit(ctx context.Context, store *checkpoint.Store, r checkpoint.CommitRequest, within time.Duration, gaveUp func() bool) (checkpoint.Manifest, error) {
 	deadline := time.Now().Add(within)
 	for wait := commitPollMin; ; wait = min(2*wait, commitPollMax) {
+		last := time.Now().After(deadline) || gaveUp() // asked first: what became durable before it counts
 		m, err := store.Commit(ctx, r)
-		if err == nil || !errors.Is(err, checkpoint.ErrIncomplete) || errors.Is(err, checkpoint.ErrFenced) {
-			return m, err
-		}
-		if time.Now().After(deadline) || gaveUp() {
+		if err == nil || last || !errors.Is(err, checkpoint.ErrIncomplete) || errors.Is(err, checkpoint.ErrFenced) {
 			return m, err
 		}
 		select {

@@ -24,19 +24,23 @@ names a job, and the cluster is asked where its checkpoints are; inside a job it
 is the job's own. The directory must be reachable from this machine.
 
 A checkpoint is named by its step ("500"; of several epochs the newest), by its
-full name ("step-0000000500.epoch-3"), or as "latest".`,
+full name ("step-0000000500.epoch-3"), or as "latest".
+
+Reading tensors of an encrypted one needs its key: --key, or GANGLINE_CHECKPOINT_KEY
+as in the job, says where it is: file:PATH, env:NAME or command:COMMAND.`,
 	}
 	onlyVerbs(cmd)
 	t := &ckptTarget{}
 	cmd.PersistentFlags().StringVar(&t.dir, "dir", "", "the job's checkpoint directory")
 	cmd.PersistentFlags().StringVar(&t.job, "job", "", "the job's number: the cluster knows its directory")
+	cmd.PersistentFlags().StringVar(&t.key, "key", "", "where the key of encrypted checkpoints is: file:PATH, env:NAME or command:COMMAND")
 	cmd.AddCommand(a.ckptList(t), a.ckptShow(t), a.ckptVerify(t), a.ckptDiff(t), a.ckptExport(t), a.ckptImport(t))
 	cmd.AddCommand(a.ckptRemove(t), a.ckptCollect(t), a.ckptPin(t), a.ckptCommit(t), a.ckptPush(t), a.ckptPull(t), a.ckptInterval())
 	return cmd
 }
 
 // ckptTarget says whose checkpoints are meant.
-type ckptTarget struct{ dir, job string }
+type ckptTarget struct{ dir, job, key string }
 
 // ckptDir is an opened directory of checkpoints.
 type ckptDir struct {
@@ -88,7 +92,17 @@ func (a *app) openCheckpoints(ctx context.Context, t *ckptTarget) (*ckptDir, err
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	d := &ckptDir{path: path, job: job}
-	d.store, err = checkpoint.Open(checkpoint.Config{FS: dir, Job: job, Progress: d.progress})
+	cfg := checkpoint.Config{FS: dir, Job: job, Progress: d.progress}
+	err = cfg.FromEnv(ctx, func(name string) string {
+		if name == checkpoint.EnvKey && t.key != "" {
+			return t.key
+		}
+		return os.Getenv(name)
+	})
+	if err != nil {
+		return nil, usage("%w", err)
+	}
+	d.store, err = checkpoint.Open(cfg)
 	return d, err
 }
 

@@ -30,6 +30,7 @@ type ckptView struct {
 	Borrowed int64              `json:"borrowed_bytes"` // of earlier checkpoints' files that it refers to
 	RefersTo []string           `json:"refers_to,omitempty"`
 	UsedBy   []string           `json:"used_by,omitempty"` // later checkpoints that refer to it
+	Key      string             `json:"key,omitempty"`     // id of the key that its shards are encrypted with
 	SavedMS  int64              `json:"saved_unix_ms,omitempty"`
 	Metrics  map[string]float64 `json:"metrics,omitempty"`
 	Meta     map[string]string  `json:"meta,omitempty"`
@@ -59,7 +60,7 @@ func (d *ckptDir) view(f checkpoint.Found) ckptView {
 	}
 	v.manifest = m
 	v.Job, v.Bytes, v.SavedMS, v.Metrics, v.Meta = m.Job, m.Bytes(), m.SavedMS, m.Metrics, m.Meta
-	v.Borrowed = m.BorrowedBytes()
+	v.Borrowed, v.Key = m.BorrowedBytes(), m.KeyID()
 	for _, ref := range m.Refs() {
 		v.RefersTo = append(v.RefersTo, ref.String())
 	}
@@ -162,6 +163,9 @@ func (v *ckptView) notes() string {
 	}
 	if len(v.UsedBy) > 0 {
 		notes = append(notes, "kept for "+plural(len(v.UsedBy), "later one"))
+	}
+	if v.Key != "" {
+		notes = append(notes, "encrypted with key "+v.Key)
 	}
 	if v.Problem != "" {
 		notes = append(notes, clip(v.Problem, 80))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -98,7 +99,11 @@ func openSaver(ctx context.Context, env workerclient.Environment, cfg config) (*
 	if err != nil {
 		return nil, fmt.Errorf("open the checkpoint directory: %w", err)
 	}
-	if s.store, err = checkpoint.Open(checkpoint.Config{FS: dir, Job: job}); err != nil {
+	stored := checkpoint.Config{FS: dir, Job: job}
+	if err := stored.FromEnv(ctx, os.Getenv); err != nil {
+		return nil, err
+	}
+	if s.store, err = checkpoint.Open(stored); err != nil {
 		return nil, err
 	}
 	if env.Socket == "" {
