@@ -12,7 +12,7 @@ import (
 // length give the same bits in every run.
 //
 // The order is fixed: on the ring the elements of segment i (package comment: "Order of sums") are combined as x[i+1] + x[i+2] + ... +
-// x[i], ranks modulo WorldSize, from left to right; in shared memory as x[0] + x[1] + .... Sums of 16-bit floats are made in float32 and rounded at each rank.
+// x[i], ranks modulo WorldSize, from left to right; in shared memory as x[0] + x[1] + ...; short vectors as the package comment says. Sums of 16-bit floats are made in float32 and rounded at each rank.
 //
 // On an error the group is broken, v is neither input nor result and must not be used, and every later call returns the same
 // error, with three exceptions that leave group and data untouched: ErrBusy, a vector or operation that is none, and a ctx that

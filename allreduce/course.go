@@ -9,6 +9,7 @@ const (
 	callReduceScatter Call = 2
 	callAllGather     Call = 3
 	callBroadcast     Call = 4
+	callSend          Call = 5
 )
 
 // String returns the name of the method.
@@ -22,6 +23,8 @@ func (c Call) String() string {
 		return "AllGather"
 	case callBroadcast:
 		return "Broadcast"
+	case callSend:
+		return "Send"
 	default:
 		return "call of another release"
 	}

@@ -5,7 +5,8 @@
 // with links of memlink in a test. Then call [Group.AllReduce],
 // [Group.ReduceScatter], [Group.AllGather], [Group.Broadcast] and [Group.Barrier],
 // each on every rank and in the same order; [Group.StartAllReduce] begins many at once and gives
-// a [Handle] for each, and a [Fuser] packs small vectors into few calls. A [Vector] is the caller's memory,
+// a [Handle] for each, a [Fuser] packs small vectors into few calls, and [Group.Send] and [Group.Recv] pass
+// vectors between two ranks. A [Vector] is the caller's memory,
 // made by [Of] or [Bits].
 //
 // # Order of sums
@@ -18,6 +19,9 @@
 // give equal bits in every run. Another WorldSize may round differently. 16-bit
 // floats are added in float32 and rounded at each rank; a mean is divided once,
 // by rank i.
+//
+// A short vector between ranks that share no memory (Config.SmallBytes) is added by recursive doubling: with p the largest power of two up to
+// WorldSize, x[r] + x[r+p] first, then pairs of ranks that differ in bit 0, in bit 1 and so on, the lower one's first.
 //
 // Where all ranks share memory ([Group.Share]) an all-reduce adds x[0] + x[1] + ...
 // instead, for every element: other bits than the ring's, and again equal on all

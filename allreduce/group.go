@@ -1,6 +1,7 @@
 package allreduce
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,6 +59,9 @@ type Config struct {
 	// taken them: 2..1024. Zero means DefaultWindow. Each costs ChunkBytes of
 	// memory at the receiver.
 	Window int
+	// SmallBytes is up to where an all-reduce goes by recursive doubling, where there are links to ranks beyond the neighbours; at most ChunkBytes.
+	// Zero means DefaultSmallBytes; below zero: never. Too large, and elements cross the network log2 of WorldSize times instead of twice.
+	SmallBytes int
 	// Wire is the form in which float32 travels in sums and means whose vectors name none; the zero value is WireExact. All ranks give the same.
 	Wire Wire
 	// Logger receives one line when the ring breaks. Nil means none.
@@ -77,6 +81,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.Window == 0 {
 		c.Window = DefaultWindow
+	}
+	if c.SmallBytes == 0 {
+		c.SmallBytes = DefaultSmallBytes
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -140,7 +147,10 @@ type Group struct {
 	doing    transfer
 	queue    queue    // calls that were started
 	ctx      attended // the context of the call that waits
-	small    *Pool    // frames without a payload
+	mesh     mesh
+	life     context.Context //nolint:containedctx // ends with the group
+	endLife  context.CancelFunc
+	small    *Pool // frames without a payload
 
 	team  *shm.Team // memory that all ranks share; nil: they have none
 	stage int       // the large stage that the next block uses
@@ -171,6 +181,7 @@ func New(cfg Config, next, prev Link) (*Group, error) {
 		small:  NewPool(0),
 	}
 	g.queue.open()
+	g.life, g.endLife = context.WithCancel(context.Background())
 	if cfg.WorldSize == 1 {
 		g.wait.Go(g.serve)
 		return g, nil
@@ -188,6 +199,7 @@ func New(cfg Config, next, prev Link) (*Group, error) {
 	}
 	g.wait.Go(g.watch)
 	g.wait.Go(g.serve)
+	g.wait.Go(g.closeWires)
 	return g, nil
 }
 
@@ -239,6 +251,7 @@ func (g *Group) end(err error, bye Header) bool {
 		first = true
 		g.err, g.bye = err, bye
 		close(g.ended)
+		g.endLife()
 		g.queue.wakeAll()
 	})
 	return first

@@ -104,9 +104,12 @@ func (g *Group) perform(a asked) error {
 	}
 	t := &g.doing
 	g.prepare(t, a)
-	if g.shares(t) {
+	switch {
+	case g.shares(t):
 		g.runShared(t)
-	} else {
+	case g.doubles(t):
+		g.runDoubling(t)
+	default:
 		if t.wire.narrow() {
 			g.makeUp(t)
 		}

@@ -51,6 +51,8 @@ type Config struct {
 	// the same defaults.
 	DetectTimeout      time.Duration
 	ChunkBytes, Window int
+	// SmallBytes is that of allreduce.Config.
+	SmallBytes int
 	// Path is what frames travel on. All ranks must be given the same; the zero value is PathAuto.
 	Path Path
 	// Wire is that of allreduce.Config.
@@ -77,13 +79,13 @@ func Join(ctx context.Context, cfg Config) (*allreduce.Group, error) {
 	ring := allreduce.Config{
 		Job: cfg.Job, Epoch: cfg.Epoch, Formation: cfg.Formation, Rank: cfg.Rank, WorldSize: len(cfg.Peers),
 		DetectTimeout: cfg.DetectTimeout, JoinTimeout: cfg.JoinTimeout,
-		ChunkBytes: cfg.ChunkBytes, Window: cfg.Window, Wire: cfg.Wire, Logger: cfg.Logger,
+		ChunkBytes: cfg.ChunkBytes, Window: cfg.Window, Wire: cfg.Wire, SmallBytes: cfg.SmallBytes, Logger: cfg.Logger,
 	}
 	if ring.JoinTimeout == 0 {
 		ring.JoinTimeout = DefaultJoinTimeout
 	}
 	ring = ring.WithDefaults()
-	cfg.ChunkBytes, cfg.Window, cfg.Logger = ring.ChunkBytes, ring.Window, ring.Logger
+	cfg.ChunkBytes, cfg.Window, cfg.SmallBytes, cfg.Logger = ring.ChunkBytes, ring.Window, max(ring.SmallBytes, 0), ring.Logger
 	if err := errors.Join(ring.Validate(), cfg.validate()); err != nil {
 		closeListener(cfg.Listener)
 		return nil, err
@@ -101,7 +103,7 @@ func Join(ctx context.Context, cfg Config) (*allreduce.Group, error) {
 // connect starts both links, makes the group and waits for all ranks.
 func connect(ctx context.Context, cfg Config, ring allreduce.Config) (*allreduce.Group, error) {
 	pool, reads := allreduce.NewPool(cfg.ChunkBytes), &readPool{}
-	d, next, err := newDialer(ctx, cfg, pool, reads)
+	d, next, err := newDialer(ctx, cfg, (cfg.Rank+1)%len(cfg.Peers), pool, reads)
 	if err != nil {
 		closeListener(cfg.Listener)
 		return nil, err
@@ -113,6 +115,10 @@ func connect(ctx context.Context, cfg Config, ring allreduce.Config) (*allreduce
 	if err != nil {
 		return nil, errors.Join(err, next.Close(), s.prev.Close())
 	}
+	group.Connect(func(ctx context.Context, rank int, lane allreduce.Lane) (allreduce.Link, error) {
+		return dialWire(ctx, cfg, rank, lane, pool, reads)
+	})
+	s.serve(group)
 	if err := group.Barrier(ctx); err != nil {
 		_ = group.Close() // returns nil
 		if last := d.lastError(); last != nil {
@@ -127,8 +133,7 @@ func connect(ctx context.Context, cfg Config, ring allreduce.Config) (*allreduce
 	return group, nil
 }
 
-func newDialer(ctx context.Context, cfg Config, pool *allreduce.Pool, reads *readPool) (*dialer, *link, error) {
-	rank := (cfg.Rank + 1) % len(cfg.Peers)
+func newDialer(ctx context.Context, cfg Config, rank int, pool *allreduce.Pool, reads *readPool) (*dialer, *link, error) {
 	addr := cfg.Peers[rank]
 	conn, err := grpc.NewClient("passthrough:///"+addr, cfg.dialOptions(reads)...)
 	if err != nil {
@@ -161,7 +166,7 @@ func (c Config) validate() error {
 func (c Config) hello() allreduce.Header {
 	return allreduce.Header{
 		Kind: allreduce.KindHello, Job: c.Job, Epoch: c.Epoch, Formation: c.Formation, Rank: c.Rank,
-		WorldSize: len(c.Peers), Window: c.Window, ChunkBytes: c.ChunkBytes,
+		WorldSize: len(c.Peers), Window: c.Window, ChunkBytes: c.ChunkBytes, Length: uint64(c.SmallBytes), //nolint:gosec // not negative
 	}
 }
 

@@ -148,7 +148,8 @@ func (l *link) Close() error {
 // dialer opens the link to the next rank.
 type dialer struct {
 	cfg    Config
-	rank   int // the next rank
+	rank   int            // the next rank, or another that a wire leads to
+	lane   allreduce.Lane // of a wire; 0: the ring's link
 	addr   string
 	conn   *grpc.ClientConn
 	pool   *allreduce.Pool
@@ -233,7 +234,7 @@ func (d *dialer) try() (stream, error) {
 // greet opens a stream and exchanges greetings. The next rank has proved that it knows the secret when it returns without an error.
 func (d *dialer) greet(ctx context.Context) (grpc.ClientStream, *session, error) {
 	met := &session{secret: d.cfg.Secret, client: d.cfg.hello()}
-	met.client.Token = newNonce()
+	met.client.Token, met.client.Index = newNonce(), uint64(d.lane)
 	s, err := d.conn.NewStream(ctx, streamDesc(nil), linkMethod)
 	if err == nil {
 		err = s.SendMsg(&allreduce.Frame{Header: met.client})

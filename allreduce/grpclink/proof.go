@@ -55,7 +55,7 @@ func (s *session) sum(role, said string) []byte {
 	text(role)
 	for _, h := range []*allreduce.Header{&s.client, &s.server} {
 		for _, v := range []uint64{
-			h.Job, h.Epoch, uint64(h.Formation), uint64(h.Rank), uint64(h.WorldSize), uint64(h.Window), uint64(h.ChunkBytes), //nolint:gosec // none is negative
+			h.Job, h.Epoch, uint64(h.Formation), h.Index, h.Length, uint64(h.Rank), uint64(h.WorldSize), uint64(h.Window), uint64(h.ChunkBytes), //nolint:gosec // none is negative
 		} {
 			_ = binary.Write(mac, binary.LittleEndian, v) // as above
 		}

@@ -43,6 +43,9 @@ type server struct {
 	free chan struct{} // holds a token until the previous rank has come
 	done chan struct{}
 
+	ready chan struct{}    // closed once group is set
+	group *allreduce.Group // takes wires
+
 	mu     sync.Mutex // guards what follows
 	offers []*offer   // under way, at most maxOffers
 }
@@ -50,7 +53,7 @@ type server struct {
 func newServer(cfg Config, pool *allreduce.Pool, options []grpc.ServerOption) *server {
 	s := &server{
 		cfg: cfg, pool: pool, grpc: grpc.NewServer(options...),
-		free: make(chan struct{}, 1), done: make(chan struct{}),
+		free: make(chan struct{}, 1), done: make(chan struct{}), ready: make(chan struct{}),
 	}
 	s.free <- struct{}{}
 	s.prev = newLink(pool, s.finish)
@@ -126,6 +129,9 @@ func (s *server) handle(stream grpc.ServerStream) error {
 	}
 	if cause := s.objection(hello); cause != "" {
 		return s.refuse(stream, hello, cause)
+	}
+	if hello.Index != 0 {
+		return s.handleWire(stream, hello)
 	}
 	chosen, err := s.admit(stream, hello)
 	if err != nil {
@@ -247,9 +253,13 @@ func (s *server) objection(h allreduce.Header) string {
 	case h.WorldSize != mine.WorldSize || h.Window != mine.Window || h.ChunkBytes != mine.ChunkBytes:
 		return fmt.Sprintf("rank %d has world size %d, window %d, chunk %d bytes, but rank %d has %d, %d, %d: they must be equal",
 			h.Rank, h.WorldSize, h.Window, h.ChunkBytes, mine.Rank, mine.WorldSize, mine.Window, mine.ChunkBytes)
+	case h.Length != mine.Length:
+		return fmt.Sprintf("rank %d takes vectors up to %d bytes for small, rank %d up to %d: they must be equal", h.Rank, h.Length, mine.Rank, mine.Length)
 	case len(h.Token) != 2*nonceBytes:
 		return fmt.Sprintf("rank %d sent no nonce: is it of another release?", h.Rank)
-	case h.Rank != want:
+	case h.Index > uint64(allreduce.LaneNodes) || (h.Index != 0 && (h.Rank == mine.Rank || h.Rank >= mine.WorldSize)):
+		return fmt.Sprintf("rank %d asks for lane %d to rank %d: is it of another release?", h.Rank, h.Index, mine.Rank)
+	case h.Index == 0 && h.Rank != want:
 		return fmt.Sprintf("rank %d dialled rank %d, whose previous rank is %d: check the order of peers", h.Rank, mine.Rank, want)
 	default:
 		return ""

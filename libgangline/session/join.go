@@ -109,6 +109,7 @@ func (s *Session) meet(ctx context.Context, r JoinRequest, cfg *grpclink.Config)
 		return withClose(err, listener)
 	}
 	cfg.Peers, cfg.Secret, cfg.Listener = met.Peers, met.Secret, listener
+	cfg.Rank, cfg.Formation = met.Place, uint32(met.Formation) //nolint:gosec // small; in the first formation the place is the rank
 	return nil
 }
 

@@ -36,7 +36,8 @@ type FrameKind int32
 const (
 	// Not a valid kind; a frame with it breaks the ring.
 	FrameKind_FRAME_KIND_UNSPECIFIED FrameKind = 0
-	// Opens a link. Uses rank, world_size, window, chunk_bytes.
+	// Opens a link. Uses rank, world_size, window, chunk_bytes, length: up to where a vector counts as small. Its index is 0 for the ring's
+	// link, from the previous rank; else the lane of a link that any rank may open, on which only DATA travels one way, and CREDIT the other.
 	FrameKind_FRAME_KIND_HELLO FrameKind = 1
 	// Answers a HELLO that does not belong here. job and epoch are those that the
 	// server serves, so that the client knows whether it is the one that is late.

@@ -1,0 +1,79 @@
+package grpclink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/gangline/gangline/allreduce"
+)
+
+// A wire is a link to a rank that need not be a neighbour. It is made as the ring's links are, by a greeting with proofs and the choice of a
+// path; its hello holds the lane.
+
+// dialWire opens a wire. It tries until it is connected, ctx ends, or there is no use.
+func dialWire(ctx context.Context, cfg Config, rank int, lane allreduce.Lane, pool *allreduce.Pool, reads *readPool) (allreduce.Link, error) {
+	d, l, err := newDialer(ctx, cfg, rank, pool, reads)
+	if err != nil {
+		return nil, err
+	}
+	d.lane = lane
+	close(d.done) // nobody runs it but this call
+	for {
+		s, err := d.try()
+		if err == nil {
+			l.attach(s, nil)
+			return l, nil
+		}
+		var fenced *allreduce.FencedError
+		if errors.Is(err, errNoPath) || errors.As(err, &fenced) {
+			_ = l.Close() // it was never open
+			return nil, err
+		}
+		pause := time.NewTimer(redialPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			_ = l.Close() // as above
+			return nil, errors.Join(context.Cause(ctx), err)
+		}
+	}
+}
+
+// serve lets wires of other ranks come.
+func (s *server) serve(g *allreduce.Group) {
+	s.group = g
+	close(s.ready)
+}
+
+// handleWire is the life of a wire that another rank opened.
+func (s *server) handleWire(stream grpc.ServerStream, hello allreduce.Header) error {
+	o := newOffer(s.cfg.Path, s.data)
+	defer s.dropOffer(o)
+	if !s.addOffer(o) {
+		return s.refuse(stream, hello, fmt.Sprintf("%d others are greeting already", maxOffers))
+	}
+	path, err := s.meet(stream, hello, o)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-s.ready:
+	case <-s.prev.closed:
+		return errLinkClosed
+	}
+	chosen, err := s.choose(stream, o, path)
+	if err != nil {
+		return err
+	}
+	s.dropOffer(o)
+	l := newLink(s.pool, func(l *link) { l.endStream() })
+	l.attach(chosen, nil)
+	s.group.Accept(hello.Rank, allreduce.Lane(hello.Index), l) //nolint:gosec // checked
+	<-l.closed
+	return nil
+}
