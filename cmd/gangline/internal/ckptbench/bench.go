@@ -58,11 +58,29 @@ type Report struct {
 	Skipped      map[string]string `json:"skipped,omitempty"` // peers that were not measured, and why
 }
 
-// Names of peers.
-const (
-	peerTorch      = "torch_save_fsync"
-	peerTorchRanks = "torch_save_fsync_ranks"
-)
+// peer is one way of PyTorch to save the same bytes.
+type peer struct {
+	name  string
+	dcp   bool // its distributed checkpoint, instead of torch.save
+	ranks bool // by as many processes as ranks, each with a part and files of its own
+}
+
+// peers are all that are measured, in the order in which they are printed.
+//
+//nolint:gochecknoglobals // table, never written
+var peers = []peer{
+	{name: "torch_save_fsync"}, {name: "torch_save_fsync_ranks", ranks: true},
+	{name: "torch_dcp", dcp: true}, {name: "torch_dcp_ranks", dcp: true, ranks: true},
+}
+
+// PeerNames gives the keys that Report.Peers may have, in the order to print them.
+func PeerNames() []string {
+	names := make([]string, 0, len(peers))
+	for _, p := range peers {
+		names = append(names, p.name)
+	}
+	return names
+}
 
 // bench is one run.
 type bench struct {
@@ -107,6 +125,9 @@ func Run(ctx context.Context, cfg Config) (report Report, err error) {
 		if b.torch, err = startTorch(ctx, cfg, b.dir); err != nil {
 			report.Skipped["torch"] = err.Error()
 			cfg.Log("PyTorch is not measured: %v", err)
+		} else if err := b.torch.noDCP; err != nil {
+			report.Skipped["torch_dcp"] = err.Error()
+			cfg.Log("torch_dcp is not measured: %v", err)
 		}
 	}
 	for round := range cfg.Rounds {
@@ -135,30 +156,30 @@ func (b *bench) open(ctx context.Context) error {
 
 // round measures everything once, writes first: each beside its peers.
 func (b *bench) round(ctx context.Context, round int) error {
-	steps := []struct {
-		what string
-		do   func(context.Context) (float64, error)
-	}{
+	steps := []step{
 		{sDiskWrite, b.diskWrite},
 		{sSave, func(ctx context.Context) (float64, error) { return b.save(ctx, opSave) }},
-		{peerTorch + " save", b.torch.timed("save")},
-		{peerTorchRanks + " save", b.torch.timedRanks("save")},
-		{sDiskRead, b.diskRead},
-		{sCold, func(ctx context.Context) (float64, error) { return b.load(ctx, true) }},
-		{peerTorch + " load", b.torch.timed("cold")},
-		{peerTorchRanks + " load", b.torch.timedRanks("cold")},
-		{sHot, func(ctx context.Context) (float64, error) { return b.load(ctx, false) }},
-		{peerTorch + " hot", b.torch.timed("hot")},
-		{peerTorchRanks + " hot", b.torch.timedRanks("hot")},
-		{sMemcpy, func(ctx context.Context) (float64, error) { return b.ranks.all(ctx, order{Op: opMemcpy}) }},
-		{sStall, b.async},
-		{sSmall, func(ctx context.Context) (float64, error) {
+	}
+	steps = append(steps, b.peerSteps("save", "save")...)
+	steps = append(
+		steps,
+		step{sDiskRead, b.diskRead},
+		step{sCold, func(ctx context.Context) (float64, error) { return b.load(ctx, true) }},
+	)
+	steps = append(steps, b.peerSteps("load", "cold")...)
+	steps = append(steps, step{sHot, func(ctx context.Context) (float64, error) { return b.load(ctx, false) }})
+	steps = append(steps, b.peerSteps("hot", "hot")...)
+	steps = append(
+		steps,
+		step{sMemcpy, func(ctx context.Context) (float64, error) { return b.ranks.all(ctx, order{Op: opMemcpy}) }},
+		step{sStall, b.async},
+		step{sSmall, func(ctx context.Context) (float64, error) {
 			if b.cfg.Small == 0 {
 				return 0, errSkip
 			}
 			return b.save(ctx, opSmall)
 		}},
-	}
+	)
 	for _, s := range steps {
 		seconds, err := s.do(ctx)
 		if errors.Is(err, errSkip) {
@@ -171,6 +192,21 @@ func (b *bench) round(ctx context.Context, round int) error {
 		b.samples[s.what] = append(b.samples[s.what], seconds)
 	}
 	return nil
+}
+
+// step is one measurement.
+type step struct {
+	what string
+	do   func(context.Context) (float64, error)
+}
+
+// peerSteps has all peers do the same, one after the other.
+func (b *bench) peerSteps(what, op string) []step {
+	var out []step
+	for i := range peers {
+		out = append(out, step{peers[i].name + " " + what, b.torch.timed(&peers[i], op)})
+	}
+	return out
 }
 
 // errSkip says that something is not measured.
@@ -266,7 +302,7 @@ func (b *bench) fill(r *Report) {
 	if b.cfg.Small > 0 {
 		r.Small = &Small{Tensors: b.cfg.Small, Ratio: median(b.samples[sSmall]) / median(b.samples[sSave])}
 	}
-	for _, name := range []string{peerTorch, peerTorchRanks} {
+	for _, name := range PeerNames() {
 		if len(b.samples[name+" save"]) == 0 {
 			continue
 		}

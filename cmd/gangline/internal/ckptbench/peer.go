@@ -18,6 +18,7 @@ type torch struct {
 	whole *proc
 	parts *ranks
 	dir   string
+	noDCP error // why its distributed checkpoint is not measured; nil: it is
 }
 
 // torchOrder is one line to peer.py.
@@ -69,45 +70,81 @@ func startTorch(ctx context.Context, cfg Config, dir string) (*torch, error) {
 	if err != nil {
 		return nil, errors.Join(err, t.close())
 	}
+	t.noDCP = t.dcp()
 	return t, nil
 }
 
-// timed gives a measurement of the process with the whole state.
-func (t *torch) timed(op string) func(context.Context) (float64, error) {
-	return func(context.Context) (float64, error) {
-		if t == nil {
+// dcp has all processes look for the distributed checkpoint.
+func (t *torch) dcp() error {
+	_, err := t.whole.ask(torchOrder{Op: "dcp"})
+	for _, p := range t.parts.procs {
+		if err == nil {
+			_, err = p.ask(torchOrder{Op: "dcp"})
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("this PyTorch has no distributed checkpoint that works here: %w", err)
+	}
+	return nil
+}
+
+// measures says whether a peer is measured.
+func (t *torch) measures(p *peer) bool { return t != nil && (!p.dcp || t.noDCP == nil) }
+
+// path is where a peer's process i saves.
+func (t *torch) path(p *peer, i int) string {
+	kind := "torch"
+	if p.dcp {
+		kind = "dcp"
+	}
+	if p.ranks {
+		return filepath.Join(t.dir, fmt.Sprintf("%s-%d.pt", kind, i))
+	}
+	return filepath.Join(t.dir, kind+".pt")
+}
+
+// timed gives a measurement of a peer: of the process with the whole state, or of those with a part each, at once: the slowest counts.
+func (t *torch) timed(p *peer, op string) func(context.Context) (float64, error) {
+	return func(ctx context.Context) (float64, error) {
+		if !t.measures(p) {
 			return 0, errSkip
 		}
-		return t.whole.ask(torchOrder{Op: op, Path: filepath.Join(t.dir, "torch.pt")})
+		if p.dcp {
+			op = "dcp " + op
+		}
+		procs := []*proc{t.whole}
+		if p.ranks {
+			procs = t.parts.procs
+		}
+		longest, err := t.all(ctx, p, procs, op)
+		if op == "dcp hot" && err == nil { // the last; room for the next
+			_, err = t.all(ctx, p, procs, "drop")
+		}
+		return longest, err
 	}
 }
 
-// timedRanks gives a measurement of the processes with a part each, at once: the slowest counts.
-func (t *torch) timedRanks(op string) func(context.Context) (float64, error) {
-	return func(ctx context.Context) (float64, error) {
-		if t == nil {
-			return 0, errSkip
-		}
-		type result struct {
-			seconds float64
-			err     error
-		}
-		results := make(chan result, len(t.parts.procs))
-		for i, p := range t.parts.procs {
-			go func() {
-				s, err := p.ask(torchOrder{Op: op, Path: filepath.Join(t.dir, fmt.Sprintf("torch-%d.pt", i))})
-				results <- result{s, err}
-			}()
-		}
-		longest := 0.0
-		errs := []error{ctx.Err()}
-		for range t.parts.procs {
-			r := <-results
-			longest = max(longest, r.seconds)
-			errs = append(errs, r.err)
-		}
-		return longest, errors.Join(errs...)
+// all has processes do the same at once.
+func (t *torch) all(ctx context.Context, p *peer, procs []*proc, op string) (float64, error) {
+	type result struct {
+		seconds float64
+		err     error
 	}
+	results := make(chan result, len(procs))
+	for i, proc := range procs {
+		go func() {
+			s, err := proc.ask(torchOrder{Op: op, Path: t.path(p, i)})
+			results <- result{s, err}
+		}()
+	}
+	longest := 0.0
+	errs := []error{ctx.Err()}
+	for range procs {
+		r := <-results
+		longest = max(longest, r.seconds)
+		errs = append(errs, r.err)
+	}
+	return longest, errors.Join(errs...)
 }
 
 func (t *torch) close() error {
