@@ -175,3 +175,21 @@ func TestCallsOfOneRankDoNotOverlap(t *testing.T) {
 		}
 	})
 }
+
+// TestStats: all ranks have counted the same calls and bytes, and no time of a call is missed.
+func TestStats(t *testing.T) {
+	t.Parallel()
+	groups, _ := newRing(t, 3, allreduce.Config{Job: 1, Epoch: 1})
+	defer closeAll(groups)
+	for range 5 {
+		onAll(t, groups, func(_ int, g *allreduce.Group) error {
+			return g.AllReduce(t.Context(), allreduce.Of(make([]float32, 100)), allreduce.Sum)
+		})
+	}
+	barrierAll(t, groups)
+	for r, g := range groups {
+		if s := g.Stats(); s.Calls != 6 || s.Bytes != 5*400 || s.Busy <= 0 {
+			t.Errorf("rank %d made 5 sums of 400 bytes and a barrier, and counted %+v", r, s)
+		}
+	}
+}

@@ -103,6 +103,7 @@ func (g *Group) perform(a asked) error {
 		return nil
 	}
 	t := &g.doing
+	began, bytes := time.Now(), a.vector.Len()*a.vector.typ.Size()
 	g.prepare(t, a)
 	switch {
 	case g.shares(t):
@@ -119,6 +120,7 @@ func (g *Group) perform(a asked) error {
 	if !t.complete() {
 		return g.err
 	}
+	g.meter.count(bytes, time.Since(began))
 	return nil
 }
 

@@ -346,7 +346,11 @@ func (a *Agent) setHeld(statuses []worker.Status) {
 func (a *Agent) snapshot() telemetry.Snapshot {
 	reading := a.monitor.Latest()
 	counts := map[telemetry.WorkerState]int{}
+	var rings []telemetry.Ring
 	for _, st := range a.workerStatuses() {
+		if r := a.sockets.Notes(reconcile.Key(st.Key)).GetRing(); r != nil && st.State != worker.Exited {
+			rings = append(rings, telemetry.Ring{Job: st.Key.Job, Rank: st.Key.Rank, Calls: r.GetCalls(), Bytes: r.GetBytes(), Busy: time.Duration(r.GetBusyNs())})
+		}
 		switch {
 		case st.State == worker.Stopping || (st.Stopped() && st.State != worker.Exited):
 			counts[telemetry.WorkerStopping]++
@@ -362,7 +366,7 @@ func (a *Agent) snapshot() telemetry.Snapshot {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return telemetry.Snapshot{
-		GPUs: reading.GPUs, Samples: reading.Samples, Held: a.held(), Workers: counts, Connected: a.connected,
+		GPUs: reading.GPUs, Samples: reading.Samples, Held: a.held(), Workers: counts, Rings: rings, Connected: a.connected,
 	}
 }
 

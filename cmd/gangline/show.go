@@ -63,6 +63,9 @@ func (a *app) printJob(j *schedulerv1.Job) error {
 	if p := progressText(j.GetProgress()); p != "" {
 		rows = append(rows, []string{"Progress", p})
 	}
+	if r := j.GetRing(); r != nil {
+		rows = append(rows, []string{"Ring", ringText(r)})
+	}
 	if err := table(a.out, rows); err != nil {
 		return err
 	}
@@ -70,14 +73,34 @@ func (a *app) printJob(j *schedulerv1.Job) error {
 		return err
 	}
 	fmt.Fprintln(a.out)
-	rows = [][]string{{"RANK", "NODE", "STATE", "EXIT", "GPUS", "MESSAGE"}}
+	rows = [][]string{{"RANK", "NODE", "STATE", "EXIT", "IN CALLS", "GPUS", "MESSAGE"}}
 	for _, w := range j.GetWorkers() {
 		rows = append(rows, []string{
-			fmt.Sprint(w.GetRank()), w.GetNodeName(), workerStateName(w.GetState()), exitText(w),
+			fmt.Sprint(w.GetRank()), w.GetNodeName(), workerStateName(w.GetState()), exitText(w), busyText(j.GetRing(), w.GetRank()),
 			strings.Join(w.GetGpuUuids(), " "), clip(w.GetMessage(), 80),
 		})
 	}
 	return table(a.out, rows)
+}
+
+// ringText says how the ranks' collective calls go, and who holds the others up.
+func ringText(r *schedulerv1.Ring) string {
+	text := fmt.Sprintf("%.3g calls/s, %s/s a rank", r.GetCallsPerSecond(), byteSize(int64(r.GetBytesPerSecond())))
+	late := r.GetStraggler()
+	if late == nil {
+		return text + "; no rank holds the others up"
+	}
+	return text + fmt.Sprintf("; rank %d on %s comes last: others wait %v for it in each call, %.0f %% of the time",
+		late.GetRank(), late.GetNode(), time.Duration(late.GetLagSeconds()*1e6).Round(10)*time.Microsecond, 100*late.GetLagRatio())
+}
+
+// busyText says which part of the time a rank spends in collective calls, waiting and moving data.
+func busyText(r *schedulerv1.Ring, rank int32) string {
+	place := slices.Index(r.GetMembers(), rank)
+	if place < 0 || place >= len(r.GetBusyRatio()) {
+		return ""
+	}
+	return fmt.Sprintf("%.0f %%", 100*r.GetBusyRatio()[place])
 }
 
 // printHistory lists the epochs before the current one.

@@ -32,6 +32,9 @@ func (r *rings) join(ctx context.Context, least int) (*ring, error) {
 	defer cancel()
 	for {
 		made, formation, err := r.try(ctx, least)
+		if err == nil {
+			r.client.FollowRing(func() workerclient.Ring { return workerclient.Ring(made.Stats()) })
+		}
 		if err == nil || formation == 0 || ctx.Err() != nil || r.client.Formation() <= formation {
 			return made, err
 		}

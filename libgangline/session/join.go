@@ -74,6 +74,11 @@ func (s *Session) Join(r JoinRequest) (handle int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if len(r.Peers) == 0 { // it was found through the agent, who is told how it goes
+		if client, _, err := s.worker(); err == nil {
+			client.FollowRing(func() workerclient.Ring { return workerclient.Ring(ring.Stats()) })
+		}
+	}
 	return s.groups.put(newGroup(ring)), nil
 }
 

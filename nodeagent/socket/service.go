@@ -141,6 +141,19 @@ func (e *endpoint) ReportProgress(_ context.Context, req *agentv1.ReportProgress
 	return &agentv1.ReportProgressResponse{}, nil
 }
 
+// ReportRing keeps what the worker's collective calls have come to.
+func (e *endpoint) ReportRing(_ context.Context, req *agentv1.ReportRingRequest) (*agentv1.ReportRingResponse, error) {
+	r := req.GetRing()
+	if r == nil || r.GetCalls() < 0 || r.GetBytes() < 0 || r.GetBusyNs() < 0 {
+		return nil, status.Error(codes.InvalidArgument, "report ring: calls, bytes and time are needed, none below 0")
+	}
+	e.mu.Lock()
+	e.notes.Ring = proto.CloneOf(r)
+	e.dirty = true
+	e.mu.Unlock()
+	return &agentv1.ReportRingResponse{}, nil
+}
+
 // ReportCheckpoint keeps the newest checkpoint, on disk before it answers: the worker may exit right after.
 func (e *endpoint) ReportCheckpoint(_ context.Context, req *agentv1.ReportCheckpointRequest) (*agentv1.ReportCheckpointResponse, error) {
 	c := req.GetCheckpoint()

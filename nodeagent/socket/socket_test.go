@@ -197,6 +197,11 @@ func TestBounds(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	for name, r := range map[string]*agentv1.Ring{"none": nil, "negative": {Calls: 1, BusyNs: -1}} {
+		if _, err := d.ReportRing(within(t), &agentv1.ReportRingRequest{Ring: r}); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	huge := &agentv1.ReportPeerLostRequest{Cause: strings.Repeat("x", 100<<10)}
 	if _, err := d.ReportPeerLost(within(t), huge); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a message of 100 KiB: %v", err)

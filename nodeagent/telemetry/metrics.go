@@ -14,6 +14,7 @@ import (
 type Metrics struct {
 	snapshot func() Snapshot
 	gauges   gauges
+	rings    rings
 	launches *prometheus.CounterVec
 	exits    *prometheus.CounterVec
 	copies
@@ -36,6 +37,7 @@ func New(reg prometheus.Registerer, node string, snapshot func() Snapshot) (*Met
 	m := &Metrics{
 		snapshot: snapshot,
 		gauges:   newGauges(constant),
+		rings:    newRings(constant),
 		launches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gangline_agent_worker_launches_total", ConstLabels: constant,
 			Help: "Attempts to start a worker since the agent started, by outcome: started, failed, adopted.",
@@ -100,6 +102,7 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 	} {
 		out <- d
 	}
+	c.m.rings.describe(out)
 }
 
 // Collect computes the gauges from one snapshot.
@@ -127,6 +130,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		gauge(out, g.workers, float64(s.Workers[state]), string(state))
 	}
 	gauge(out, g.connected, boolean(s.Connected))
+	c.m.rings.collect(out, s.Rings)
 }
 
 // collectGPU emits what one GPU reported; sample is empty for a GPU without a reading.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -65,6 +66,10 @@ func busy() telemetry.Snapshot {
 		},
 		Held:      map[string]int{"GPU-a": 1000, "GPU-d": 250},
 		Workers:   map[telemetry.WorkerState]int{telemetry.WorkerRunning: 2, "no such state": 9},
+		Rings: []telemetry.Ring{
+			{Job: 7, Rank: 3, Calls: 12, Bytes: 4800, Busy: 1500 * time.Millisecond},
+			{Job: 7, Rank: 3, Calls: 99}, // of an older epoch that still ends
+		},
 		Connected: true,
 	}
 }
@@ -77,6 +82,9 @@ func TestSeriesOfABusyNode(t *testing.T) {
 	m.Exited(telemetry.ExitKilled)
 	got := series(scrape(t, reg), "gangline_")
 	want := []string{
+		`gangline_agent_checkpoint_pushed_bytes_total{node="n1"} 0`,
+		`gangline_agent_checkpoint_pushes_total{node="n1",outcome="done"} 0`,
+		`gangline_agent_checkpoint_pushes_total{node="n1",outcome="failed"} 0`,
 		`gangline_agent_connected{node="n1"} 1`,
 		`gangline_agent_worker_exits_total{node="n1",outcome="failed"} 0`,
 		`gangline_agent_worker_exits_total{node="n1",outcome="killed"} 1`,
@@ -111,6 +119,9 @@ func TestSeriesOfABusyNode(t *testing.T) {
 		`gangline_node_gpus{node="n1",state="free"} 1`,
 		`gangline_node_gpus{node="n1",state="held"} 2`,
 		`gangline_node_gpus{node="n1",state="unhealthy"} 1`,
+		`gangline_ring_busy_seconds_total{job="7",node="n1",rank="3"} 1.5`,
+		`gangline_ring_bytes_total{job="7",node="n1",rank="3"} 4800`,
+		`gangline_ring_calls_total{job="7",node="n1",rank="3"} 12`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("series (-want +got):\n%s", diff)

@@ -1,6 +1,10 @@
 package telemetry
 
-import "github.com/gangline/gangline/nodeagent/gpu"
+import (
+	"time"
+
+	"github.com/gangline/gangline/nodeagent/gpu"
+)
 
 // WorkerState is a state of a worker on this node, as gangline_agent_workers counts it.
 type WorkerState string
@@ -63,6 +67,14 @@ const (
 	gpuUnhealthy = "unhealthy"
 )
 
+// Ring is what a worker's collective calls have come to in its epoch.
+type Ring struct {
+	Job          uint64
+	Rank         int
+	Calls, Bytes int64
+	Busy         time.Duration // within calls: waiting for other ranks, and moving and adding data
+}
+
 // Snapshot is the agent at one moment. Metrics reads it and keeps nothing.
 type Snapshot struct {
 	// GPUs is the inventory.
@@ -73,6 +85,8 @@ type Snapshot struct {
 	Held map[string]int
 	// Workers counts the workers by state; an absent state counts 0, a state outside the closed set is ignored.
 	Workers map[WorkerState]int
+	// Rings are what the workers' collective calls have come to, of those that tell.
+	Rings []Ring
 	// Connected tells whether the stream to the scheduler is up.
 	Connected bool
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
@@ -42,6 +44,38 @@ func (c *Client) sendProgress() {
 		}
 		if !pause(c.ctx, progressEvery) {
 			return
+		}
+	}
+}
+
+// ringEvery is how often the agent hears of the ring.
+const ringEvery = 2 * time.Second
+
+// sendRing tells the agent of the ring as long as it changes.
+func (c *Client) sendRing() {
+	defer c.wg.Done()
+	var told Ring
+	for pause(c.ctx, ringEvery) {
+		c.mu.Lock()
+		stats := c.ring
+		c.mu.Unlock()
+		if stats == nil {
+			continue
+		}
+		now := stats()
+		if now == told {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+		_, err := c.agent.ReportRing(ctx, &agentv1.ReportRingRequest{Ring: &agentv1.Ring{
+			Calls: now.Calls, Bytes: now.Bytes, BusyNs: now.Busy.Nanoseconds(),
+		}})
+		cancel()
+		if status.Code(err) == codes.Unimplemented {
+			return // an agent of an older release
+		}
+		if err == nil {
+			told = now
 		}
 	}
 }

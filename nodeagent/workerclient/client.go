@@ -49,6 +49,15 @@ type Progress struct {
 	Metrics map[string]float64
 }
 
+// Ring is what a worker's collective calls have come to since its group was made: what allreduce.Stats tells, of whatever library makes
+// the calls. All ranks make the same ones, so who spends the least time in them comes last. It is a plain value.
+type Ring struct {
+	// Calls that ended well; Bytes of their vectors.
+	Calls, Bytes int64
+	// Busy is the time within them: waiting for other ranks, and moving and adding data.
+	Busy time.Duration
+}
+
 // Checkpoint is a committed checkpoint.
 type Checkpoint struct {
 	// Step is its training step.
@@ -87,6 +96,7 @@ type Client struct {
 	mu       sync.Mutex
 	closed   bool
 	progress *agentv1.Progress // not yet sent, or nil
+	ring     func() Ring       // nil: nobody has told
 	save     saveDue
 	reformed chan struct{}     // closed and replaced when formation grows
 }
@@ -126,8 +136,9 @@ func New(env Environment) (*Client, error) {
 		return nil, fmt.Errorf("dial agent socket %s: %w", env.Socket, err)
 	}
 	c.conn, c.agent = conn, agentv1.NewWorkerServiceClient(conn)
-	c.wg.Add(2)
+	c.wg.Add(3)
 	go c.sendProgress()
+	go c.sendRing()
 	go c.watchNotices()
 	return c, nil
 }
@@ -225,6 +236,15 @@ func (c *Client) ReportProgress(p Progress) {
 	case c.wake <- struct{}{}:
 	default:
 	}
+}
+
+// FollowRing lets the client ask a function each two seconds what the worker's collective calls have come to, and tell the agent: so
+// "gangline show" can name the rank for which the others wait. The function must be fast and safe for concurrent use. One that is given
+// later takes its place; nil ends it.
+func (c *Client) FollowRing(stats func() Ring) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ring = stats
 }
 
 // ReportCheckpoint tells of a committed checkpoint and returns when the agent has it on disk. It retries across an

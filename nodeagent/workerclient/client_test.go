@@ -263,3 +263,24 @@ func TestNoticesAreBounded(t *testing.T) {
 		t.Errorf("oldest kept is %d", first.Kill.Unix())
 	}
 }
+
+// TestRingIsFollowed: the agent hears what a function tells of the ring, also of one that takes another's place.
+func TestRingIsFollowed(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	c := a.client(1)
+	for calls := int64(1); calls <= 2; calls++ {
+		c.FollowRing(func() Ring { return Ring{Calls: calls, Bytes: 400, Busy: 3 * time.Second} })
+		deadline := time.After(30 * time.Second)
+		for a.Notes(a.key).GetRing().GetCalls() != calls {
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-deadline:
+				t.Fatalf("the agent knows of %v, want %d calls", a.Notes(a.key).GetRing(), calls)
+			}
+		}
+	}
+	if r := a.Notes(a.key).GetRing(); r.GetBytes() != 400 || r.GetBusyNs() != 3e9 {
+		t.Errorf("the agent heard of %v, want 400 bytes and 3 s", r)
+	}
+}

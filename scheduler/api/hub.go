@@ -56,6 +56,7 @@ type Hub struct {
 	pulses    map[cluster.NodeID]*pulse
 	meetings  map[cluster.JobID]*meeting
 	progress  map[cluster.JobID]lastProgress
+	rings     map[cluster.JobID]*ring
 	lastLook  time.Time // when the leases were last looked at
 	orderKeys map[cluster.JobID]control.OrderKey
 }
@@ -97,6 +98,7 @@ func (h *Hub) forget() {
 	h.pulses = map[cluster.NodeID]*pulse{}
 	h.meetings = map[cluster.JobID]*meeting{}
 	h.progress = map[cluster.JobID]lastProgress{}
+	h.rings = map[cluster.JobID]*ring{}
 	h.orderKeys = map[cluster.JobID]control.OrderKey{}
 }
 

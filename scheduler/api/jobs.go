@@ -110,6 +110,7 @@ func (s *Service) GetJob(ctx context.Context, req *schedulerv1.GetJobRequest) (*
 		}
 		out := wholeJobToProto(st, j, s.now())
 		s.addProgress(out, j)
+		s.addRing(out, j)
 		return &schedulerv1.GetJobResponse{Job: out, Index: st.Index()}, nil
 	}
 	if req.GetStale() {

@@ -140,6 +140,7 @@ func (h *Hub) wakeFor(e Event) {
 func (h *Hub) dropJob(id cluster.JobID) {
 	delete(h.orderKeys, id)
 	delete(h.progress, id)
+	delete(h.rings, id)
 	delete(h.meetings, id)
 }
 

@@ -47,6 +47,7 @@ func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 		if k.GetRank() == 0 && s.GetProgress() != nil {
 			h.progress[j.ID] = lastProgress{epoch: j.Epoch, progress: progressFromProto(s.GetProgress())}
 		}
+		h.hearRing(j, k.GetRank(), s.GetRing())
 		if s.GetState() != agentv1.WorkerState_WORKER_STATE_RUNNING || !usableAddress(s.GetRendezvousAddress()) {
 			continue
 		}

@@ -720,6 +720,8 @@ type WorkerStatus struct {
 	RendezvousLeast int32 `protobuf:"varint,17,opt,name=rendezvous_least,json=rendezvousLeast,proto3" json:"rendezvous_least,omitempty"`
 	// The formation in which it met its peers at that address; 0 while it waits.
 	RendezvousMet int32 `protobuf:"varint,18,opt,name=rendezvous_met,json=rendezvousMet,proto3" json:"rendezvous_met,omitempty"`
+	// What its collective calls have come to, if it tells.
+	Ring          *Ring `protobuf:"bytes,19,opt,name=ring,proto3" json:"ring,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -880,6 +882,78 @@ func (x *WorkerStatus) GetRendezvousMet() int32 {
 	return 0
 }
 
+func (x *WorkerStatus) GetRing() *Ring {
+	if x != nil {
+		return x.Ring
+	}
+	return nil
+}
+
+// Ring is what a worker's collective calls have come to in this epoch. All ranks make the same calls: the one that spends the least
+// time in them comes last, and the others wait for it.
+type Ring struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Calls that ended well.
+	Calls int64 `protobuf:"varint,1,opt,name=calls,proto3" json:"calls,omitempty"`
+	// Bytes of their vectors.
+	Bytes int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Nanoseconds within them: waiting for other ranks, and moving and adding data.
+	BusyNs        int64 `protobuf:"varint,3,opt,name=busy_ns,json=busyNs,proto3" json:"busy_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ring) Reset() {
+	*x = Ring{}
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ring) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ring) ProtoMessage() {}
+
+func (x *Ring) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ring.ProtoReflect.Descriptor instead.
+func (*Ring) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Ring) GetCalls() int64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *Ring) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Ring) GetBusyNs() int64 {
+	if x != nil {
+		return x.BusyNs
+	}
+	return 0
+}
+
 // Checkpoint is a committed checkpoint.
 type Checkpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -903,7 +977,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +989,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1002,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Checkpoint) GetStep() int64 {
@@ -997,7 +1071,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1083,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1096,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Progress) GetStep() int64 {
@@ -1068,7 +1142,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1154,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1167,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Heartbeat) GetSequence() uint64 {
@@ -1130,7 +1204,7 @@ type GPUSample struct {
 
 func (x *GPUSample) Reset() {
 	*x = GPUSample{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1216,7 @@ func (x *GPUSample) String() string {
 func (*GPUSample) ProtoMessage() {}
 
 func (x *GPUSample) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1229,7 @@ func (x *GPUSample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUSample.ProtoReflect.Descriptor instead.
 func (*GPUSample) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GPUSample) GetUuid() string {
@@ -1183,7 +1257,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1269,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1282,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Report) GetWorkers() []*WorkerStatus {
@@ -1235,7 +1309,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1321,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1334,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Welcome) GetClusterId() string {
@@ -1302,7 +1376,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1388,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1401,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Redirect) GetLeaderAddress() string {
@@ -1352,7 +1426,7 @@ type Desired struct {
 
 func (x *Desired) Reset() {
 	*x = Desired{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1438,7 @@ func (x *Desired) String() string {
 func (*Desired) ProtoMessage() {}
 
 func (x *Desired) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1451,7 @@ func (x *Desired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Desired.ProtoReflect.Descriptor instead.
 func (*Desired) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Desired) GetFence() *Fence {
@@ -1464,7 +1538,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1550,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1563,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Assignment) GetJobId() uint64 {
@@ -1707,7 +1781,7 @@ type CheckpointPolicy struct {
 
 func (x *CheckpointPolicy) Reset() {
 	*x = CheckpointPolicy{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1793,7 @@ func (x *CheckpointPolicy) String() string {
 func (*CheckpointPolicy) ProtoMessage() {}
 
 func (x *CheckpointPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1806,7 @@ func (x *CheckpointPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointPolicy.ProtoReflect.Descriptor instead.
 func (*CheckpointPolicy) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckpointPolicy) GetIntervalMs() int64 {
@@ -1806,7 +1880,7 @@ type KeepBest struct {
 
 func (x *KeepBest) Reset() {
 	*x = KeepBest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1818,7 +1892,7 @@ func (x *KeepBest) String() string {
 func (*KeepBest) ProtoMessage() {}
 
 func (x *KeepBest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1831,7 +1905,7 @@ func (x *KeepBest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepBest.ProtoReflect.Descriptor instead.
 func (*KeepBest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *KeepBest) GetMetric() string {
@@ -1872,7 +1946,7 @@ type AssignedWorker struct {
 
 func (x *AssignedWorker) Reset() {
 	*x = AssignedWorker{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +1958,7 @@ func (x *AssignedWorker) String() string {
 func (*AssignedWorker) ProtoMessage() {}
 
 func (x *AssignedWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +1971,7 @@ func (x *AssignedWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedWorker.ProtoReflect.Descriptor instead.
 func (*AssignedWorker) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AssignedWorker) GetRank() int32 {
@@ -1943,7 +2017,7 @@ type GangNode struct {
 
 func (x *GangNode) Reset() {
 	*x = GangNode{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2029,7 @@ func (x *GangNode) String() string {
 func (*GangNode) ProtoMessage() {}
 
 func (x *GangNode) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2042,7 @@ func (x *GangNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GangNode.ProtoReflect.Descriptor instead.
 func (*GangNode) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GangNode) GetHost() string {
@@ -2007,7 +2081,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2093,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2106,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Stop) GetReason() string {
@@ -2073,7 +2147,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2159,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2172,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReadLogsRequest) GetKey() *WorkerKey {
@@ -2140,7 +2214,7 @@ type ReadLogsResponse struct {
 
 func (x *ReadLogsResponse) Reset() {
 	*x = ReadLogsResponse{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2226,7 @@ func (x *ReadLogsResponse) String() string {
 func (*ReadLogsResponse) ProtoMessage() {}
 
 func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2239,7 @@ func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReadLogsResponse) GetData() []byte {
@@ -2230,7 +2304,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xc3\x05\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xf0\x05\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -2252,7 +2326,12 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x10save_due_unix_ms\x18\x0f \x01(\x03R\rsaveDueUnixMs\x12\"\n" +
 	"\rsave_due_step\x18\x10 \x01(\x03R\vsaveDueStep\x12)\n" +
 	"\x10rendezvous_least\x18\x11 \x01(\x05R\x0frendezvousLeast\x12%\n" +
-	"\x0erendezvous_met\x18\x12 \x01(\x05R\rrendezvousMet\"\xb5\x01\n" +
+	"\x0erendezvous_met\x18\x12 \x01(\x05R\rrendezvousMet\x12+\n" +
+	"\x04ring\x18\x13 \x01(\v2\x17.gangline.agent.v1.RingR\x04ring\"K\n" +
+	"\x04Ring\x12\x14\n" +
+	"\x05calls\x18\x01 \x01(\x03R\x05calls\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x17\n" +
+	"\abusy_ns\x18\x03 \x01(\x03R\x06busyNs\"\xb5\x01\n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x12\n" +
@@ -2393,7 +2472,7 @@ func file_gangline_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_gangline_agent_v1_agent_proto_goTypes = []any{
 	(WorkerState)(0),         // 0: gangline.agent.v1.WorkerState
 	(*ConnectRequest)(nil),   // 1: gangline.agent.v1.ConnectRequest
@@ -2403,65 +2482,67 @@ var file_gangline_agent_v1_agent_proto_goTypes = []any{
 	(*Fence)(nil),            // 5: gangline.agent.v1.Fence
 	(*WorkerKey)(nil),        // 6: gangline.agent.v1.WorkerKey
 	(*WorkerStatus)(nil),     // 7: gangline.agent.v1.WorkerStatus
-	(*Checkpoint)(nil),       // 8: gangline.agent.v1.Checkpoint
-	(*Progress)(nil),         // 9: gangline.agent.v1.Progress
-	(*Heartbeat)(nil),        // 10: gangline.agent.v1.Heartbeat
-	(*GPUSample)(nil),        // 11: gangline.agent.v1.GPUSample
-	(*Report)(nil),           // 12: gangline.agent.v1.Report
-	(*Welcome)(nil),          // 13: gangline.agent.v1.Welcome
-	(*Redirect)(nil),         // 14: gangline.agent.v1.Redirect
-	(*Desired)(nil),          // 15: gangline.agent.v1.Desired
-	(*Assignment)(nil),       // 16: gangline.agent.v1.Assignment
-	(*CheckpointPolicy)(nil), // 17: gangline.agent.v1.CheckpointPolicy
-	(*KeepBest)(nil),         // 18: gangline.agent.v1.KeepBest
-	(*AssignedWorker)(nil),   // 19: gangline.agent.v1.AssignedWorker
-	(*GangNode)(nil),         // 20: gangline.agent.v1.GangNode
-	(*Stop)(nil),             // 21: gangline.agent.v1.Stop
-	(*ReadLogsRequest)(nil),  // 22: gangline.agent.v1.ReadLogsRequest
-	(*ReadLogsResponse)(nil), // 23: gangline.agent.v1.ReadLogsResponse
-	nil,                      // 24: gangline.agent.v1.Hello.LabelsEntry
-	nil,                      // 25: gangline.agent.v1.Hello.TaintsEntry
-	nil,                      // 26: gangline.agent.v1.Progress.MetricsEntry
-	nil,                      // 27: gangline.agent.v1.Assignment.EnvEntry
+	(*Ring)(nil),             // 8: gangline.agent.v1.Ring
+	(*Checkpoint)(nil),       // 9: gangline.agent.v1.Checkpoint
+	(*Progress)(nil),         // 10: gangline.agent.v1.Progress
+	(*Heartbeat)(nil),        // 11: gangline.agent.v1.Heartbeat
+	(*GPUSample)(nil),        // 12: gangline.agent.v1.GPUSample
+	(*Report)(nil),           // 13: gangline.agent.v1.Report
+	(*Welcome)(nil),          // 14: gangline.agent.v1.Welcome
+	(*Redirect)(nil),         // 15: gangline.agent.v1.Redirect
+	(*Desired)(nil),          // 16: gangline.agent.v1.Desired
+	(*Assignment)(nil),       // 17: gangline.agent.v1.Assignment
+	(*CheckpointPolicy)(nil), // 18: gangline.agent.v1.CheckpointPolicy
+	(*KeepBest)(nil),         // 19: gangline.agent.v1.KeepBest
+	(*AssignedWorker)(nil),   // 20: gangline.agent.v1.AssignedWorker
+	(*GangNode)(nil),         // 21: gangline.agent.v1.GangNode
+	(*Stop)(nil),             // 22: gangline.agent.v1.Stop
+	(*ReadLogsRequest)(nil),  // 23: gangline.agent.v1.ReadLogsRequest
+	(*ReadLogsResponse)(nil), // 24: gangline.agent.v1.ReadLogsResponse
+	nil,                      // 25: gangline.agent.v1.Hello.LabelsEntry
+	nil,                      // 26: gangline.agent.v1.Hello.TaintsEntry
+	nil,                      // 27: gangline.agent.v1.Progress.MetricsEntry
+	nil,                      // 28: gangline.agent.v1.Assignment.EnvEntry
 }
 var file_gangline_agent_v1_agent_proto_depIdxs = []int32{
 	4,  // 0: gangline.agent.v1.ConnectRequest.hello:type_name -> gangline.agent.v1.Hello
-	10, // 1: gangline.agent.v1.ConnectRequest.heartbeat:type_name -> gangline.agent.v1.Heartbeat
-	12, // 2: gangline.agent.v1.ConnectRequest.report:type_name -> gangline.agent.v1.Report
-	13, // 3: gangline.agent.v1.ConnectResponse.welcome:type_name -> gangline.agent.v1.Welcome
-	15, // 4: gangline.agent.v1.ConnectResponse.desired:type_name -> gangline.agent.v1.Desired
-	14, // 5: gangline.agent.v1.ConnectResponse.redirect:type_name -> gangline.agent.v1.Redirect
+	11, // 1: gangline.agent.v1.ConnectRequest.heartbeat:type_name -> gangline.agent.v1.Heartbeat
+	13, // 2: gangline.agent.v1.ConnectRequest.report:type_name -> gangline.agent.v1.Report
+	14, // 3: gangline.agent.v1.ConnectResponse.welcome:type_name -> gangline.agent.v1.Welcome
+	16, // 4: gangline.agent.v1.ConnectResponse.desired:type_name -> gangline.agent.v1.Desired
+	15, // 5: gangline.agent.v1.ConnectResponse.redirect:type_name -> gangline.agent.v1.Redirect
 	3,  // 6: gangline.agent.v1.Hello.gpus:type_name -> gangline.agent.v1.GPU
-	24, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
+	25, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
 	5,  // 8: gangline.agent.v1.Hello.fence:type_name -> gangline.agent.v1.Fence
 	7,  // 9: gangline.agent.v1.Hello.workers:type_name -> gangline.agent.v1.WorkerStatus
-	25, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
+	26, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
 	6,  // 11: gangline.agent.v1.WorkerStatus.key:type_name -> gangline.agent.v1.WorkerKey
 	0,  // 12: gangline.agent.v1.WorkerStatus.state:type_name -> gangline.agent.v1.WorkerState
-	8,  // 13: gangline.agent.v1.WorkerStatus.checkpoint:type_name -> gangline.agent.v1.Checkpoint
-	9,  // 14: gangline.agent.v1.WorkerStatus.progress:type_name -> gangline.agent.v1.Progress
-	26, // 15: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
-	11, // 16: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
-	7,  // 17: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
-	5,  // 18: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
-	16, // 19: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
-	6,  // 20: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
-	19, // 21: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
-	20, // 22: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
-	27, // 23: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
-	21, // 24: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
-	17, // 25: gangline.agent.v1.Assignment.checkpoints:type_name -> gangline.agent.v1.CheckpointPolicy
-	18, // 26: gangline.agent.v1.CheckpointPolicy.keep_best:type_name -> gangline.agent.v1.KeepBest
-	6,  // 27: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
-	1,  // 28: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
-	22, // 29: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
-	2,  // 30: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
-	23, // 31: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
-	30, // [30:32] is the sub-list for method output_type
-	28, // [28:30] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	9,  // 13: gangline.agent.v1.WorkerStatus.checkpoint:type_name -> gangline.agent.v1.Checkpoint
+	10, // 14: gangline.agent.v1.WorkerStatus.progress:type_name -> gangline.agent.v1.Progress
+	8,  // 15: gangline.agent.v1.WorkerStatus.ring:type_name -> gangline.agent.v1.Ring
+	27, // 16: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
+	12, // 17: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
+	7,  // 18: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
+	5,  // 19: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
+	17, // 20: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
+	6,  // 21: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
+	20, // 22: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
+	21, // 23: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
+	28, // 24: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
+	22, // 25: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
+	18, // 26: gangline.agent.v1.Assignment.checkpoints:type_name -> gangline.agent.v1.CheckpointPolicy
+	19, // 27: gangline.agent.v1.CheckpointPolicy.keep_best:type_name -> gangline.agent.v1.KeepBest
+	6,  // 28: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
+	1,  // 29: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
+	23, // 30: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
+	2,  // 31: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
+	24, // 32: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
+	31, // [31:33] is the sub-list for method output_type
+	29, // [29:31] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_gangline_agent_v1_agent_proto_init() }
@@ -2486,7 +2567,7 @@ func file_gangline_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_agent_v1_agent_proto_rawDesc), len(file_gangline_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -262,6 +262,89 @@ func (*ReportProgressResponse) Descriptor() ([]byte, []int) {
 	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{3}
 }
 
+// ReportRingRequest is what a worker's collective calls have come to.
+type ReportRingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Since the epoch began; it only grows.
+	Ring          *Ring `protobuf:"bytes,1,opt,name=ring,proto3" json:"ring,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRingRequest) Reset() {
+	*x = ReportRingRequest{}
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRingRequest) ProtoMessage() {}
+
+func (x *ReportRingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRingRequest.ProtoReflect.Descriptor instead.
+func (*ReportRingRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReportRingRequest) GetRing() *Ring {
+	if x != nil {
+		return x.Ring
+	}
+	return nil
+}
+
+// ReportRingResponse is empty.
+type ReportRingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRingResponse) Reset() {
+	*x = ReportRingResponse{}
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRingResponse) ProtoMessage() {}
+
+func (x *ReportRingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRingResponse.ProtoReflect.Descriptor instead.
+func (*ReportRingResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{5}
+}
+
 // ReportCheckpointRequest names a committed checkpoint.
 type ReportCheckpointRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -273,7 +356,7 @@ type ReportCheckpointRequest struct {
 
 func (x *ReportCheckpointRequest) Reset() {
 	*x = ReportCheckpointRequest{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[4]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +368,7 @@ func (x *ReportCheckpointRequest) String() string {
 func (*ReportCheckpointRequest) ProtoMessage() {}
 
 func (x *ReportCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[4]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +381,7 @@ func (x *ReportCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*ReportCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{4}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReportCheckpointRequest) GetCheckpoint() *Checkpoint {
@@ -317,7 +400,7 @@ type ReportCheckpointResponse struct {
 
 func (x *ReportCheckpointResponse) Reset() {
 	*x = ReportCheckpointResponse{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[5]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +412,7 @@ func (x *ReportCheckpointResponse) String() string {
 func (*ReportCheckpointResponse) ProtoMessage() {}
 
 func (x *ReportCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[5]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +425,7 @@ func (x *ReportCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*ReportCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{5}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
 // SaveDueRequest says where the training is.
@@ -356,7 +439,7 @@ type SaveDueRequest struct {
 
 func (x *SaveDueRequest) Reset() {
 	*x = SaveDueRequest{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[6]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +451,7 @@ func (x *SaveDueRequest) String() string {
 func (*SaveDueRequest) ProtoMessage() {}
 
 func (x *SaveDueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[6]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +464,7 @@ func (x *SaveDueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveDueRequest.ProtoReflect.Descriptor instead.
 func (*SaveDueRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{6}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SaveDueRequest) GetStep() int64 {
@@ -412,7 +495,7 @@ type SaveDueResponse struct {
 
 func (x *SaveDueResponse) Reset() {
 	*x = SaveDueResponse{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[7]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -424,7 +507,7 @@ func (x *SaveDueResponse) String() string {
 func (*SaveDueResponse) ProtoMessage() {}
 
 func (x *SaveDueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[7]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -437,7 +520,7 @@ func (x *SaveDueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveDueResponse.ProtoReflect.Descriptor instead.
 func (*SaveDueResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{7}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SaveDueResponse) GetDue() bool {
@@ -495,7 +578,7 @@ type ReportPeerLostRequest struct {
 
 func (x *ReportPeerLostRequest) Reset() {
 	*x = ReportPeerLostRequest{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +590,7 @@ func (x *ReportPeerLostRequest) String() string {
 func (*ReportPeerLostRequest) ProtoMessage() {}
 
 func (x *ReportPeerLostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +603,7 @@ func (x *ReportPeerLostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportPeerLostRequest.ProtoReflect.Descriptor instead.
 func (*ReportPeerLostRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{8}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReportPeerLostRequest) GetRank() int32 {
@@ -546,7 +629,7 @@ type ReportPeerLostResponse struct {
 
 func (x *ReportPeerLostResponse) Reset() {
 	*x = ReportPeerLostResponse{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +641,7 @@ func (x *ReportPeerLostResponse) String() string {
 func (*ReportPeerLostResponse) ProtoMessage() {}
 
 func (x *ReportPeerLostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +654,7 @@ func (x *ReportPeerLostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportPeerLostResponse.ProtoReflect.Descriptor instead.
 func (*ReportPeerLostResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{9}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{11}
 }
 
 // WatchNoticesRequest is empty.
@@ -583,7 +666,7 @@ type WatchNoticesRequest struct {
 
 func (x *WatchNoticesRequest) Reset() {
 	*x = WatchNoticesRequest{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +678,7 @@ func (x *WatchNoticesRequest) String() string {
 func (*WatchNoticesRequest) ProtoMessage() {}
 
 func (x *WatchNoticesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +691,7 @@ func (x *WatchNoticesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchNoticesRequest.ProtoReflect.Descriptor instead.
 func (*WatchNoticesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 // WatchNoticesResponse is one notice.
@@ -627,7 +710,7 @@ type WatchNoticesResponse struct {
 
 func (x *WatchNoticesResponse) Reset() {
 	*x = WatchNoticesResponse{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[11]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +722,7 @@ func (x *WatchNoticesResponse) String() string {
 func (*WatchNoticesResponse) ProtoMessage() {}
 
 func (x *WatchNoticesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[11]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +735,7 @@ func (x *WatchNoticesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchNoticesResponse.ProtoReflect.Descriptor instead.
 func (*WatchNoticesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchNoticesResponse) GetNotice() isWatchNoticesResponse_Notice {
@@ -709,7 +792,7 @@ type ReformNotice struct {
 
 func (x *ReformNotice) Reset() {
 	*x = ReformNotice{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +804,7 @@ func (x *ReformNotice) String() string {
 func (*ReformNotice) ProtoMessage() {}
 
 func (x *ReformNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +817,7 @@ func (x *ReformNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReformNotice.ProtoReflect.Descriptor instead.
 func (*ReformNotice) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReformNotice) GetFormation() int32 {
@@ -759,7 +842,7 @@ type StopNotice struct {
 
 func (x *StopNotice) Reset() {
 	*x = StopNotice{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[13]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +854,7 @@ func (x *StopNotice) String() string {
 func (*StopNotice) ProtoMessage() {}
 
 func (x *StopNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[13]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +867,7 @@ func (x *StopNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopNotice.ProtoReflect.Descriptor instead.
 func (*StopNotice) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StopNotice) GetReason() string {
@@ -826,7 +909,10 @@ const file_gangline_agent_v1_worker_proto_rawDesc = "" +
 	"\amembers\x18\a \x03(\x05R\amembers\"P\n" +
 	"\x15ReportProgressRequest\x127\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1b.gangline.agent.v1.ProgressR\bprogress\"\x18\n" +
-	"\x16ReportProgressResponse\"X\n" +
+	"\x16ReportProgressResponse\"@\n" +
+	"\x11ReportRingRequest\x12+\n" +
+	"\x04ring\x18\x01 \x01(\v2\x17.gangline.agent.v1.RingR\x04ring\"\x14\n" +
+	"\x12ReportRingResponse\"X\n" +
 	"\x17ReportCheckpointRequest\x12=\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\v2\x1d.gangline.agent.v1.CheckpointR\n" +
@@ -858,11 +944,13 @@ const file_gangline_agent_v1_worker_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12&\n" +
 	"\x0fterminate_in_ms\x18\x02 \x01(\x03R\rterminateInMs\x12\x1c\n" +
 	"\n" +
-	"kill_in_ms\x18\x03 \x01(\x03R\bkillInMs2\xda\x04\n" +
+	"kill_in_ms\x18\x03 \x01(\x03R\bkillInMs2\xb5\x05\n" +
 	"\rWorkerService\x12Y\n" +
 	"\n" +
 	"Rendezvous\x12$.gangline.agent.v1.RendezvousRequest\x1a%.gangline.agent.v1.RendezvousResponse\x12e\n" +
-	"\x0eReportProgress\x12(.gangline.agent.v1.ReportProgressRequest\x1a).gangline.agent.v1.ReportProgressResponse\x12k\n" +
+	"\x0eReportProgress\x12(.gangline.agent.v1.ReportProgressRequest\x1a).gangline.agent.v1.ReportProgressResponse\x12Y\n" +
+	"\n" +
+	"ReportRing\x12$.gangline.agent.v1.ReportRingRequest\x1a%.gangline.agent.v1.ReportRingResponse\x12k\n" +
 	"\x10ReportCheckpoint\x12*.gangline.agent.v1.ReportCheckpointRequest\x1a+.gangline.agent.v1.ReportCheckpointResponse\x12P\n" +
 	"\aSaveDue\x12!.gangline.agent.v1.SaveDueRequest\x1a\".gangline.agent.v1.SaveDueResponse\x12e\n" +
 	"\x0eReportPeerLost\x12(.gangline.agent.v1.ReportPeerLostRequest\x1a).gangline.agent.v1.ReportPeerLostResponse\x12a\n" +
@@ -880,47 +968,53 @@ func file_gangline_agent_v1_worker_proto_rawDescGZIP() []byte {
 	return file_gangline_agent_v1_worker_proto_rawDescData
 }
 
-var file_gangline_agent_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_gangline_agent_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_gangline_agent_v1_worker_proto_goTypes = []any{
 	(*RendezvousRequest)(nil),        // 0: gangline.agent.v1.RendezvousRequest
 	(*RendezvousResponse)(nil),       // 1: gangline.agent.v1.RendezvousResponse
 	(*ReportProgressRequest)(nil),    // 2: gangline.agent.v1.ReportProgressRequest
 	(*ReportProgressResponse)(nil),   // 3: gangline.agent.v1.ReportProgressResponse
-	(*ReportCheckpointRequest)(nil),  // 4: gangline.agent.v1.ReportCheckpointRequest
-	(*ReportCheckpointResponse)(nil), // 5: gangline.agent.v1.ReportCheckpointResponse
-	(*SaveDueRequest)(nil),           // 6: gangline.agent.v1.SaveDueRequest
-	(*SaveDueResponse)(nil),          // 7: gangline.agent.v1.SaveDueResponse
-	(*ReportPeerLostRequest)(nil),    // 8: gangline.agent.v1.ReportPeerLostRequest
-	(*ReportPeerLostResponse)(nil),   // 9: gangline.agent.v1.ReportPeerLostResponse
-	(*WatchNoticesRequest)(nil),      // 10: gangline.agent.v1.WatchNoticesRequest
-	(*WatchNoticesResponse)(nil),     // 11: gangline.agent.v1.WatchNoticesResponse
-	(*ReformNotice)(nil),             // 12: gangline.agent.v1.ReformNotice
-	(*StopNotice)(nil),               // 13: gangline.agent.v1.StopNotice
-	(*Progress)(nil),                 // 14: gangline.agent.v1.Progress
-	(*Checkpoint)(nil),               // 15: gangline.agent.v1.Checkpoint
+	(*ReportRingRequest)(nil),        // 4: gangline.agent.v1.ReportRingRequest
+	(*ReportRingResponse)(nil),       // 5: gangline.agent.v1.ReportRingResponse
+	(*ReportCheckpointRequest)(nil),  // 6: gangline.agent.v1.ReportCheckpointRequest
+	(*ReportCheckpointResponse)(nil), // 7: gangline.agent.v1.ReportCheckpointResponse
+	(*SaveDueRequest)(nil),           // 8: gangline.agent.v1.SaveDueRequest
+	(*SaveDueResponse)(nil),          // 9: gangline.agent.v1.SaveDueResponse
+	(*ReportPeerLostRequest)(nil),    // 10: gangline.agent.v1.ReportPeerLostRequest
+	(*ReportPeerLostResponse)(nil),   // 11: gangline.agent.v1.ReportPeerLostResponse
+	(*WatchNoticesRequest)(nil),      // 12: gangline.agent.v1.WatchNoticesRequest
+	(*WatchNoticesResponse)(nil),     // 13: gangline.agent.v1.WatchNoticesResponse
+	(*ReformNotice)(nil),             // 14: gangline.agent.v1.ReformNotice
+	(*StopNotice)(nil),               // 15: gangline.agent.v1.StopNotice
+	(*Progress)(nil),                 // 16: gangline.agent.v1.Progress
+	(*Ring)(nil),                     // 17: gangline.agent.v1.Ring
+	(*Checkpoint)(nil),               // 18: gangline.agent.v1.Checkpoint
 }
 var file_gangline_agent_v1_worker_proto_depIdxs = []int32{
-	14, // 0: gangline.agent.v1.ReportProgressRequest.progress:type_name -> gangline.agent.v1.Progress
-	15, // 1: gangline.agent.v1.ReportCheckpointRequest.checkpoint:type_name -> gangline.agent.v1.Checkpoint
-	13, // 2: gangline.agent.v1.WatchNoticesResponse.stop:type_name -> gangline.agent.v1.StopNotice
-	12, // 3: gangline.agent.v1.WatchNoticesResponse.reform:type_name -> gangline.agent.v1.ReformNotice
-	0,  // 4: gangline.agent.v1.WorkerService.Rendezvous:input_type -> gangline.agent.v1.RendezvousRequest
-	2,  // 5: gangline.agent.v1.WorkerService.ReportProgress:input_type -> gangline.agent.v1.ReportProgressRequest
-	4,  // 6: gangline.agent.v1.WorkerService.ReportCheckpoint:input_type -> gangline.agent.v1.ReportCheckpointRequest
-	6,  // 7: gangline.agent.v1.WorkerService.SaveDue:input_type -> gangline.agent.v1.SaveDueRequest
-	8,  // 8: gangline.agent.v1.WorkerService.ReportPeerLost:input_type -> gangline.agent.v1.ReportPeerLostRequest
-	10, // 9: gangline.agent.v1.WorkerService.WatchNotices:input_type -> gangline.agent.v1.WatchNoticesRequest
-	1,  // 10: gangline.agent.v1.WorkerService.Rendezvous:output_type -> gangline.agent.v1.RendezvousResponse
-	3,  // 11: gangline.agent.v1.WorkerService.ReportProgress:output_type -> gangline.agent.v1.ReportProgressResponse
-	5,  // 12: gangline.agent.v1.WorkerService.ReportCheckpoint:output_type -> gangline.agent.v1.ReportCheckpointResponse
-	7,  // 13: gangline.agent.v1.WorkerService.SaveDue:output_type -> gangline.agent.v1.SaveDueResponse
-	9,  // 14: gangline.agent.v1.WorkerService.ReportPeerLost:output_type -> gangline.agent.v1.ReportPeerLostResponse
-	11, // 15: gangline.agent.v1.WorkerService.WatchNotices:output_type -> gangline.agent.v1.WatchNoticesResponse
-	10, // [10:16] is the sub-list for method output_type
-	4,  // [4:10] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	16, // 0: gangline.agent.v1.ReportProgressRequest.progress:type_name -> gangline.agent.v1.Progress
+	17, // 1: gangline.agent.v1.ReportRingRequest.ring:type_name -> gangline.agent.v1.Ring
+	18, // 2: gangline.agent.v1.ReportCheckpointRequest.checkpoint:type_name -> gangline.agent.v1.Checkpoint
+	15, // 3: gangline.agent.v1.WatchNoticesResponse.stop:type_name -> gangline.agent.v1.StopNotice
+	14, // 4: gangline.agent.v1.WatchNoticesResponse.reform:type_name -> gangline.agent.v1.ReformNotice
+	0,  // 5: gangline.agent.v1.WorkerService.Rendezvous:input_type -> gangline.agent.v1.RendezvousRequest
+	2,  // 6: gangline.agent.v1.WorkerService.ReportProgress:input_type -> gangline.agent.v1.ReportProgressRequest
+	4,  // 7: gangline.agent.v1.WorkerService.ReportRing:input_type -> gangline.agent.v1.ReportRingRequest
+	6,  // 8: gangline.agent.v1.WorkerService.ReportCheckpoint:input_type -> gangline.agent.v1.ReportCheckpointRequest
+	8,  // 9: gangline.agent.v1.WorkerService.SaveDue:input_type -> gangline.agent.v1.SaveDueRequest
+	10, // 10: gangline.agent.v1.WorkerService.ReportPeerLost:input_type -> gangline.agent.v1.ReportPeerLostRequest
+	12, // 11: gangline.agent.v1.WorkerService.WatchNotices:input_type -> gangline.agent.v1.WatchNoticesRequest
+	1,  // 12: gangline.agent.v1.WorkerService.Rendezvous:output_type -> gangline.agent.v1.RendezvousResponse
+	3,  // 13: gangline.agent.v1.WorkerService.ReportProgress:output_type -> gangline.agent.v1.ReportProgressResponse
+	5,  // 14: gangline.agent.v1.WorkerService.ReportRing:output_type -> gangline.agent.v1.ReportRingResponse
+	7,  // 15: gangline.agent.v1.WorkerService.ReportCheckpoint:output_type -> gangline.agent.v1.ReportCheckpointResponse
+	9,  // 16: gangline.agent.v1.WorkerService.SaveDue:output_type -> gangline.agent.v1.SaveDueResponse
+	11, // 17: gangline.agent.v1.WorkerService.ReportPeerLost:output_type -> gangline.agent.v1.ReportPeerLostResponse
+	13, // 18: gangline.agent.v1.WorkerService.WatchNotices:output_type -> gangline.agent.v1.WatchNoticesResponse
+	12, // [12:19] is the sub-list for method output_type
+	5,  // [5:12] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_gangline_agent_v1_worker_proto_init() }
@@ -929,7 +1023,7 @@ func file_gangline_agent_v1_worker_proto_init() {
 		return
 	}
 	file_gangline_agent_v1_agent_proto_init()
-	file_gangline_agent_v1_worker_proto_msgTypes[11].OneofWrappers = []any{
+	file_gangline_agent_v1_worker_proto_msgTypes[13].OneofWrappers = []any{
 		(*WatchNoticesResponse_Stop)(nil),
 		(*WatchNoticesResponse_Reform)(nil),
 	}
@@ -939,7 +1033,7 @@ func file_gangline_agent_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_agent_v1_worker_proto_rawDesc), len(file_gangline_agent_v1_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	WorkerService_Rendezvous_FullMethodName       = "/gangline.agent.v1.WorkerService/Rendezvous"
 	WorkerService_ReportProgress_FullMethodName   = "/gangline.agent.v1.WorkerService/ReportProgress"
+	WorkerService_ReportRing_FullMethodName       = "/gangline.agent.v1.WorkerService/ReportRing"
 	WorkerService_ReportCheckpoint_FullMethodName = "/gangline.agent.v1.WorkerService/ReportCheckpoint"
 	WorkerService_SaveDue_FullMethodName          = "/gangline.agent.v1.WorkerService/SaveDue"
 	WorkerService_ReportPeerLost_FullMethodName   = "/gangline.agent.v1.WorkerService/ReportPeerLost"
@@ -40,6 +41,8 @@ type WorkerServiceClient interface {
 	Rendezvous(ctx context.Context, in *RendezvousRequest, opts ...grpc.CallOption) (*RendezvousResponse, error)
 	// ReportProgress tells how far the worker is. Cheap; only the last one counts.
 	ReportProgress(ctx context.Context, in *ReportProgressRequest, opts ...grpc.CallOption) (*ReportProgressResponse, error)
+	// ReportRing tells what the worker's collective calls have come to. Cheap; only the last one counts.
+	ReportRing(ctx context.Context, in *ReportRingRequest, opts ...grpc.CallOption) (*ReportRingResponse, error)
 	// ReportCheckpoint tells that a checkpoint was committed on the shared storage.
 	ReportCheckpoint(ctx context.Context, in *ReportCheckpointRequest, opts ...grpc.CallOption) (*ReportCheckpointResponse, error)
 	// SaveDue asks whether to save now, by the job's checkpoint policy. One rank asks and tells the others, so that all save the same step.
@@ -72,6 +75,16 @@ func (c *workerServiceClient) ReportProgress(ctx context.Context, in *ReportProg
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReportProgressResponse)
 	err := c.cc.Invoke(ctx, WorkerService_ReportProgress_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) ReportRing(ctx context.Context, in *ReportRingRequest, opts ...grpc.CallOption) (*ReportRingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportRingResponse)
+	err := c.cc.Invoke(ctx, WorkerService_ReportRing_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +150,8 @@ type WorkerServiceServer interface {
 	Rendezvous(context.Context, *RendezvousRequest) (*RendezvousResponse, error)
 	// ReportProgress tells how far the worker is. Cheap; only the last one counts.
 	ReportProgress(context.Context, *ReportProgressRequest) (*ReportProgressResponse, error)
+	// ReportRing tells what the worker's collective calls have come to. Cheap; only the last one counts.
+	ReportRing(context.Context, *ReportRingRequest) (*ReportRingResponse, error)
 	// ReportCheckpoint tells that a checkpoint was committed on the shared storage.
 	ReportCheckpoint(context.Context, *ReportCheckpointRequest) (*ReportCheckpointResponse, error)
 	// SaveDue asks whether to save now, by the job's checkpoint policy. One rank asks and tells the others, so that all save the same step.
@@ -160,6 +175,9 @@ func (UnimplementedWorkerServiceServer) Rendezvous(context.Context, *RendezvousR
 }
 func (UnimplementedWorkerServiceServer) ReportProgress(context.Context, *ReportProgressRequest) (*ReportProgressResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportProgress not implemented")
+}
+func (UnimplementedWorkerServiceServer) ReportRing(context.Context, *ReportRingRequest) (*ReportRingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportRing not implemented")
 }
 func (UnimplementedWorkerServiceServer) ReportCheckpoint(context.Context, *ReportCheckpointRequest) (*ReportCheckpointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportCheckpoint not implemented")
@@ -226,6 +244,24 @@ func _WorkerService_ReportProgress_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(WorkerServiceServer).ReportProgress(ctx, req.(*ReportProgressRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_ReportRing_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportRingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).ReportRing(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_ReportRing_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).ReportRing(ctx, req.(*ReportRingRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -309,6 +345,10 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReportProgress",
 			Handler:    _WorkerService_ReportProgress_Handler,
+		},
+		{
+			MethodName: "ReportRing",
+			Handler:    _WorkerService_ReportRing_Handler,
 		},
 		{
 			MethodName: "ReportCheckpoint",
