@@ -145,7 +145,7 @@ type Group struct {
 
 	sequence uint64 // the call under way
 	doing    transfer
-	queue    queue    // calls that were started
+	queue    queue // calls that were started
 	meter    meter
 	ctx      attended // the context of the call that waits
 	mesh     mesh

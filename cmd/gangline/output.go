@@ -86,6 +86,20 @@ func short(d time.Duration) string {
 	}
 }
 
+// fine writes a duration that may be a small part of a second, such as "37ms".
+func fine(d time.Duration) string {
+	switch {
+	case d >= 10*time.Second:
+		return short(d)
+	case d >= time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d >= 10*time.Millisecond:
+		return d.Round(time.Millisecond).String()
+	default:
+		return d.Round(10 * time.Microsecond).String()
+	}
+}
+
 func timestamp(ns int64) string {
 	if ns == 0 {
 		return "-"

@@ -90,8 +90,8 @@ func ringText(r *schedulerv1.Ring) string {
 	if late == nil {
 		return text + "; no rank holds the others up"
 	}
-	return text + fmt.Sprintf("; rank %d on %s comes last: others wait %v for it in each call, %.0f %% of the time",
-		late.GetRank(), late.GetNode(), time.Duration(late.GetLagSeconds()*1e6).Round(10)*time.Microsecond, 100*late.GetLagRatio())
+	return text + fmt.Sprintf("; rank %d on %s comes last: others wait %s for it in each call, %.0f %% of the time",
+		late.GetRank(), late.GetNode(), fine(time.Duration(late.GetLagSeconds()*float64(time.Second))), 100*late.GetLagRatio())
 }
 
 // busyText says which part of the time a rank spends in collective calls, waiting and moving data.

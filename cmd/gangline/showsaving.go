@@ -24,7 +24,7 @@ func savingRows(j *schedulerv1.Job) [][]string {
 		text += ", " + byteSize(c.GetBytes())
 	}
 	if c.GetCostMs() > 0 {
-		text += fmt.Sprintf("; the save held up the training for %s", short(time.Duration(c.GetCostMs())*time.Millisecond))
+		text += fmt.Sprintf("; the save held up the training for %s", fine(time.Duration(c.GetCostMs())*time.Millisecond))
 	}
 	rows = append(rows, []string{"Checkpoint", text})
 	if c.GetRemote() != "" {

@@ -110,9 +110,9 @@ func (t *trainer) train(ctx context.Context) error {
 
 // Flags at the end of the vector that the ring adds up.
 const (
-	flagStop = iota // some rank was asked to stop
-	flagSave        // rank 0 says that a checkpoint of this step is due
-	flagReform      // some rank has heard that the set of ranks has changed
+	flagStop   = iota // some rank was asked to stop
+	flagSave          // rank 0 says that a checkpoint of this step is due
+	flagReform        // some rank has heard that the set of ranks has changed
 	numFlags
 )
 

@@ -64,8 +64,8 @@ func busy() telemetry.Snapshot {
 			{UUID: "GPU-b", UtilPct: new(0.0)},
 			{UUID: "GPU-gone", UtilPct: new(1.0)},
 		},
-		Held:      map[string]int{"GPU-a": 1000, "GPU-d": 250},
-		Workers:   map[telemetry.WorkerState]int{telemetry.WorkerRunning: 2, "no such state": 9},
+		Held:    map[string]int{"GPU-a": 1000, "GPU-d": 250},
+		Workers: map[telemetry.WorkerState]int{telemetry.WorkerRunning: 2, "no such state": 9},
 		Rings: []telemetry.Ring{
 			{Job: 7, Rank: 3, Calls: 12, Bytes: 4800, Busy: 1500 * time.Millisecond},
 			{Job: 7, Rank: 3, Calls: 99}, // of an older epoch that still ends

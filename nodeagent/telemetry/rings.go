@@ -35,11 +35,11 @@ func (r rings) collect(out chan<- prometheus.Metric, all []Ring) {
 	seen := map[key]bool{}
 	for i := range all {
 		w := &all[i]
-		if k := (key{w.Job, w.Rank}); seen[k] { // a repeated series would fail the whole scrape: an older epoch still ends
-			continue
-		} else {
-			seen[k] = true
+		k := key{w.Job, w.Rank}
+		if seen[k] {
+			continue // a repeated series would fail the whole scrape: an older epoch still ends
 		}
+		seen[k] = true
 		job, rank := strconv.FormatUint(w.Job, 10), strconv.Itoa(w.Rank)
 		counter(out, r.calls, float64(w.Calls), job, rank)
 		counter(out, r.bytes, float64(w.Bytes), job, rank)

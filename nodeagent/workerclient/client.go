@@ -98,7 +98,7 @@ type Client struct {
 	progress *agentv1.Progress // not yet sent, or nil
 	ring     func() Ring       // nil: nobody has told
 	save     saveDue
-	reformed chan struct{}     // closed and replaced when formation grows
+	reformed chan struct{} // closed and replaced when formation grows
 }
 
 // Dial returns a client for this process's environment; see FromEnv. It does not wait for the agent, which may be
