@@ -69,8 +69,10 @@ type peer struct {
 //
 //nolint:gochecknoglobals // table, never written
 var peers = []peer{
-	{name: "torch_save_fsync"}, {name: "torch_save_fsync_ranks", ranks: true},
-	{name: "torch_dcp", dcp: true}, {name: "torch_dcp_ranks", dcp: true, ranks: true},
+	{name: "torch_save_fsync"},
+	{name: "torch_save_fsync_ranks", ranks: true},
+	{name: "torch_dcp", dcp: true},
+	{name: "torch_dcp_ranks", dcp: true, ranks: true},
 }
 
 // PeerNames gives the keys that Report.Peers may have, in the order to print them.
