@@ -35,7 +35,7 @@ func (m *Manifest) check() error {
 			return err
 		}
 	}
-	if err := m.checkBorrowed(); err != nil {
+	if err := m.checkOrigins(); err != nil {
 		return err
 	}
 	return m.checkCover()
@@ -116,17 +116,17 @@ func checkMeta(meta map[string]string) error {
 	return nil
 }
 
-// checkBorrowed checks that ranks which refer to the same file say the same of it.
-func (m *Manifest) checkBorrowed() error {
-	seen := map[string]*Borrow{}
+// checkOrigins checks that ranks which refer to the same file say the same of it.
+func (m *Manifest) checkOrigins() error {
+	seen := map[string]*Origin{}
 	for i := range m.Shards {
-		for j := range m.Shards[i].Borrowed {
-			b := &m.Shards[i].Borrowed[j]
+		for j := range m.Shards[i].Origins {
+			b := &m.Shards[i].Origins[j]
 			o := seen[b.name()]
 			if o == nil {
 				seen[b.name()] = b
 			} else if o.Bytes != b.Bytes || o.ChunkBytes != b.ChunkBytes || !o.Encoded.equal(b.Encoded) {
-				return fmt.Errorf("%w: borrowed file %s has %d bytes in chunks of %d, but for rank %d %d in chunks of %d",
+				return fmt.Errorf("%w: origin %s has %d bytes in chunks of %d, but for rank %d %d in chunks of %d",
 					ErrInvalid, b.name(), o.Bytes, o.ChunkBytes, i, b.Bytes, b.ChunkBytes)
 			}
 		}
@@ -157,12 +157,12 @@ func (i *ShardInfo) check(owner Ref, worldSize int, chunkBytes int64) error {
 			return fmt.Errorf("shard %s: %w", i.File, err)
 		}
 	}
-	if len(i.Borrowed) > MaxBorrowed {
-		return fmt.Errorf("%w: shard %s refers to %d files, at most %d are allowed", ErrInvalid, i.File, len(i.Borrowed), MaxBorrowed)
+	if len(i.Origins) > MaxOrigins {
+		return fmt.Errorf("%w: shard %s refers to %d files, at most %d are allowed", ErrInvalid, i.File, len(i.Origins), MaxOrigins)
 	}
-	files := make(map[string]struct{}, len(i.Borrowed))
-	for j := range i.Borrowed {
-		b := &i.Borrowed[j]
+	files := make(map[string]struct{}, len(i.Origins))
+	for j := range i.Origins {
+		b := &i.Origins[j]
 		if err := b.check(owner); err != nil {
 			return fmt.Errorf("shard %s: %w", i.File, err)
 		}
@@ -211,10 +211,10 @@ func (i *ShardInfo) checkTensors() error {
 // checkPlace checks that a tensor's bytes lie where it says.
 func (i *ShardInfo) checkPlace(t *TensorInfo) error {
 	switch {
-	case t.From < 0 || t.From > len(i.Borrowed):
-		return fmt.Errorf("%w: shard %s: tensor %q is in borrowed file %d of %d", ErrInvalid, i.File, t.Name, t.From, len(i.Borrowed))
+	case t.From < 0 || t.From > len(i.Origins):
+		return fmt.Errorf("%w: shard %s: tensor %q is in origin %d of %d", ErrInvalid, i.File, t.Name, t.From, len(i.Origins))
 	case t.From > 0:
-		if err := i.Borrowed[t.From-1].checkPlace(t.FileOffset, t.size()); err != nil {
+		if err := i.Origins[t.From-1].checkPlace(t.FileOffset, t.size()); err != nil {
 			return fmt.Errorf("shard %s: tensor %q: %w", i.File, t.Name, err)
 		}
 	case t.FileOffset < Align || t.FileOffset%Align != 0 || t.FileOffset > i.logical() || t.size() > i.logical()-t.FileOffset:
@@ -223,10 +223,10 @@ func (i *ShardInfo) checkPlace(t *TensorInfo) error {
 	if t.Base == 0 && t.BaseOffset == 0 {
 		return nil
 	}
-	if t.Base < 1 || t.Base > len(i.Borrowed) || t.From > 0 || t.DType != BFloat16 {
-		return fmt.Errorf("%w: shard %s: tensor %q, %s, is a difference to borrowed file %d of %d", ErrInvalid, i.File, t.Name, t.DType, t.Base, len(i.Borrowed))
+	if t.Base < 1 || t.Base > len(i.Origins) || t.From > 0 || t.DType != BFloat16 {
+		return fmt.Errorf("%w: shard %s: tensor %q, %s, is a difference to origin %d of %d", ErrInvalid, i.File, t.Name, t.DType, t.Base, len(i.Origins))
 	}
-	if err := i.Borrowed[t.Base-1].checkPlace(t.BaseOffset, t.size()); err != nil {
+	if err := i.Origins[t.Base-1].checkPlace(t.BaseOffset, t.size()); err != nil {
 		return fmt.Errorf("shard %s: base of tensor %q: %w", i.File, t.Name, err)
 	}
 	return nil

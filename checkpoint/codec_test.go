@@ -128,7 +128,7 @@ func FuzzFrame(f *testing.F) {
 func sampleEncoded() Manifest {
 	m := sampleReference()
 	m.Shards[1].Encoded = &Encoding{Compress: Zstd, Key: strings.Repeat("0f", keyIDBytes), Salt: make([]byte, saltBytes), Bytes: 2 * Align, Frames: []int64{100, 200}}
-	m.Shards[1].Borrowed = []Borrow{{
+	m.Shards[1].Origins = []Origin{{
 		Epoch: 1, Step: 100, WorldSize: 1, Bytes: 3 * Align, ChunkBytes: Align, Spans: []Span{{First: 1, Sums: make([]Sum, 2)}},
 		Encoded: &Encoding{Compress: Zstd, Bytes: 3 * Align, Frames: []int64{100, 4000, 100}},
 	}}
@@ -171,7 +171,7 @@ func TestHostileEncodings(t *testing.T) {
 		"base past the end":     func(_ *ShardInfo, _ *Encoding, x *TensorInfo) { x.BaseOffset = 3 * Align },
 		"referred to and based": func(_ *ShardInfo, _ *Encoding, x *TensorInfo) { x.From = 1 },
 		"base without checksum": func(s *ShardInfo, _ *Encoding, _ *TensorInfo) {
-			s.Borrowed[0].Spans = []Span{{First: 2, Sums: make([]Sum, 1)}}
+			s.Origins[0].Spans = []Span{{First: 2, Sums: make([]Sum, 1)}}
 		},
 	} {
 		m := sampleEncoded()

@@ -135,7 +135,7 @@ func (s *Store) gather(ctx context.Context, dir string, r CommitRequest) (Manife
 			}
 		}
 	}
-	return m, s.checkLent(&m)
+	return m, s.lookForOrigins(&m)
 }
 
 // sizes lists a checkpoint's files. A missing directory has none.

@@ -76,8 +76,8 @@ func (m *Manifest) FileNames() []Entry {
 	return out
 }
 
-// Lent says of a name that FileNames gives whether it is a file of an earlier checkpoint.
-func (m *Manifest) Lent(name string) bool {
+// OfEarlier says of a name that FileNames gives whether it is a file of an earlier checkpoint.
+func (m *Manifest) OfEarlier(name string) bool {
 	return m.WorldSize > 0 && strings.Contains(name, "/") // a shard's own file has no slash
 }
 

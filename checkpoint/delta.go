@@ -31,7 +31,7 @@ func (d *deltaBase) xor(ctx context.Context, dst []byte, off int64) error {
 const deltaBufBytes = 4 << 20
 
 // useDeltas writes those tensors as differences that are weights of bfloat16 and of which an earlier whole copy can be used.
-func (sv *saving) useDeltas(b *borrower, usable func(*place) (bool, error)) error {
+func (sv *saving) useDeltas(b *referrer, usable func(*place) (bool, error)) error {
 	for i := range b.info.Tensors {
 		t, m := &b.info.Tensors[i], &sv.memos[i]
 		if t.From > 0 || t.DType != BFloat16 || t.size() == 0 || m.before.base == nil || m.before.deltas+1 >= sv.store.delta {
@@ -42,7 +42,7 @@ func (sv *saving) useDeltas(b *borrower, usable func(*place) (bool, error)) erro
 			return err
 		}
 		if ok {
-			t.Base, t.BaseOffset = b.borrow(m.before.base), m.before.base.at
+			t.Base, t.BaseOffset = b.refer(m.before.base), m.before.base.at
 			sv.differs = true
 		}
 	}
@@ -65,7 +65,7 @@ func (sv *saving) openBases(ref Ref, info *ShardInfo) []*deltaBase {
 		}
 		f := files[t.Base]
 		if f == nil {
-			f = &shardFile{blob: blobOf(&info.Borrowed[t.Base-1])}
+			f = &shardFile{blob: blobOf(&info.Origins[t.Base-1])}
 			files[t.Base] = f
 			sv.reader.files = append(sv.reader.files, f)
 		}

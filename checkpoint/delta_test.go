@@ -71,7 +71,7 @@ func TestADamagedBaseCostsOneSave(t *testing.T) {
 	first := mustMix(t, s, ref(1, 1), 1)
 	second := mustMix(t, s, ref(1, 2), 1)
 	name := ref(1, 1).String() + "/" + first.Shards[0].File
-	span := second.Shards[0].Borrowed[0].Spans[0]
+	span := second.Shards[0].Origins[0].Spans[0]
 	if err := disk.Flip(name, int64(span.First)*testChunk+9, 1); err != nil {
 		t.Fatal(err)
 	}

@@ -216,7 +216,7 @@ func TestEveryFlippedBitOfAnEncodedOneIsFound(t *testing.T) {
 	}
 	flips := 0
 	for _, file := range []string{m.Dir + "/MANIFEST.json", m.Dir + "/" + m.Shards[0].File, m.FileNames()[1].Name} {
-		used := m.Shards[0].Borrowed[0]
+		used := m.Shards[0].Origins[0]
 		for at := 0; at < len(readAll(t, disk, file)); at += 149 {
 			chunk := at / testChunk
 			if strings.HasPrefix(file, ref(1, 1).String()) && !slices.ContainsFunc(used.Spans, func(s checkpoint.Span) bool { return chunk >= s.First && chunk < s.First+len(s.Sums) }) {

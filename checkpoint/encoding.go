@@ -80,7 +80,7 @@ func (e *Encoding) stored(at, size, chunkBytes int64) (first, end int64) {
 // logical gives how many bytes the shard's file stands for: tensors lie in these.
 func (i *ShardInfo) logical() int64 { return logicalBytes(i.Bytes, i.Encoded) }
 
-func (b *Borrow) logical() int64 { return logicalBytes(b.Bytes, b.Encoded) }
+func (b *Origin) logical() int64 { return logicalBytes(b.Bytes, b.Encoded) }
 
 func logicalBytes(stored int64, e *Encoding) int64 {
 	if e != nil {

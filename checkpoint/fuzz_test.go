@@ -99,7 +99,7 @@ func FuzzManifest(f *testing.F) {
 // sampleReference is a sample whose rank 0 refers to an earlier checkpoint of three ranks.
 func sampleReference() Manifest {
 	m := sampleManifest()
-	m.Shards[0].Borrowed = []Borrow{{Epoch: 2, Step: 100, WorldSize: 3, Rank: 2, Bytes: 4 * Align, ChunkBytes: Align, Spans: []Span{{First: 1, Sums: make([]Sum, 2)}}}}
+	m.Shards[0].Origins = []Origin{{Epoch: 2, Step: 100, WorldSize: 3, Rank: 2, Bytes: 4 * Align, ChunkBytes: Align, Spans: []Span{{First: 1, Sums: make([]Sum, 2)}}}}
 	m.Shards[0].Tensors[0].From = 1
 	return m
 }
@@ -111,38 +111,38 @@ func TestHostileReferences(t *testing.T) {
 	if _, err := good.Encode(); err != nil {
 		t.Fatal(err)
 	}
-	for what, bend := range map[string]func(*Manifest, *Borrow, *TensorInfo){
-		"itself":        func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Step = 120 },
-		"a later one":   func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Epoch = 3 },
-		"epoch 0":       func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Epoch = 0 },
-		"rank":          func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Rank = 3 },
-		"negative rank": func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Rank = -1 },
-		"world size":    func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.WorldSize = MaxWorldSize + 1 },
-		"unaligned":     func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Bytes++ },
-		"huge":          func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Bytes = math.MaxInt64 &^ (Align - 1) },
-		"chunks":        func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.ChunkBytes = 1 },
-		"no spans":      func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Spans = nil },
-		"empty span":    func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Spans = append(b.Spans, Span{First: 3}) },
-		"span outside":  func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Spans[0].First = 3 },
-		"negative span": func(_ *Manifest, b *Borrow, _ *TensorInfo) { b.Spans[0].First = -1 },
-		"overlapping spans": func(_ *Manifest, b *Borrow, _ *TensorInfo) {
+	for what, bend := range map[string]func(*Manifest, *Origin, *TensorInfo){
+		"itself":        func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Step = 120 },
+		"a later one":   func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Epoch = 3 },
+		"epoch 0":       func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Epoch = 0 },
+		"rank":          func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Rank = 3 },
+		"negative rank": func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Rank = -1 },
+		"world size":    func(_ *Manifest, b *Origin, _ *TensorInfo) { b.WorldSize = MaxWorldSize + 1 },
+		"unaligned":     func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Bytes++ },
+		"huge":          func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Bytes = math.MaxInt64 &^ (Align - 1) },
+		"chunks":        func(_ *Manifest, b *Origin, _ *TensorInfo) { b.ChunkBytes = 1 },
+		"no spans":      func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Spans = nil },
+		"empty span":    func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Spans = append(b.Spans, Span{First: 3}) },
+		"span outside":  func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Spans[0].First = 3 },
+		"negative span": func(_ *Manifest, b *Origin, _ *TensorInfo) { b.Spans[0].First = -1 },
+		"overlapping spans": func(_ *Manifest, b *Origin, _ *TensorInfo) {
 			b.Spans = append(b.Spans, Span{First: 2, Sums: make([]Sum, 1)})
 		},
-		"no checksum":     func(_ *Manifest, _ *Borrow, x *TensorInfo) { x.FileOffset = 3 * Align },
-		"in the header":   func(_ *Manifest, _ *Borrow, x *TensorInfo) { x.FileOffset = 0 },
-		"beyond the file": func(_ *Manifest, _ *Borrow, x *TensorInfo) { x.FileOffset = 4 * Align },
-		"no such file":    func(_ *Manifest, _ *Borrow, x *TensorInfo) { x.From = 2 },
-		"negative file":   func(_ *Manifest, _ *Borrow, x *TensorInfo) { x.From = -1 },
-		"twice":           func(m *Manifest, b *Borrow, _ *TensorInfo) { m.Shards[0].Borrowed = append(m.Shards[0].Borrowed, *b) },
-		"too many":        func(m *Manifest, _ *Borrow, _ *TensorInfo) { m.Shards[0].Borrowed = make([]Borrow, MaxBorrowed+1) },
-		"ranks do not agree": func(m *Manifest, b *Borrow, _ *TensorInfo) {
+		"no checksum":     func(_ *Manifest, _ *Origin, x *TensorInfo) { x.FileOffset = 3 * Align },
+		"in the header":   func(_ *Manifest, _ *Origin, x *TensorInfo) { x.FileOffset = 0 },
+		"beyond the file": func(_ *Manifest, _ *Origin, x *TensorInfo) { x.FileOffset = 4 * Align },
+		"no such file":    func(_ *Manifest, _ *Origin, x *TensorInfo) { x.From = 2 },
+		"negative file":   func(_ *Manifest, _ *Origin, x *TensorInfo) { x.From = -1 },
+		"twice":           func(m *Manifest, b *Origin, _ *TensorInfo) { m.Shards[0].Origins = append(m.Shards[0].Origins, *b) },
+		"too many":        func(m *Manifest, _ *Origin, _ *TensorInfo) { m.Shards[0].Origins = make([]Origin, MaxOrigins+1) },
+		"ranks do not agree": func(m *Manifest, b *Origin, _ *TensorInfo) {
 			c := *b
 			c.Bytes += Align
-			m.Shards[1].Borrowed = []Borrow{c}
+			m.Shards[1].Origins = []Origin{c}
 		},
 	} {
 		m := sampleReference()
-		bend(&m, &m.Shards[0].Borrowed[0], &m.Shards[0].Tensors[0])
+		bend(&m, &m.Shards[0].Origins[0], &m.Shards[0].Tensors[0])
 		if _, err := m.Encode(); err == nil {
 			t.Errorf("%s: was taken", what)
 		}

@@ -119,7 +119,7 @@ func (s *Store) load(dir string) (Manifest, error) {
 			return Manifest{}, wrongSize(dir+"/"+b.name, b.bytes, size, ok)
 		}
 	}
-	return m, s.checkLent(&m)
+	return m, s.lookForOrigins(&m)
 }
 
 // wrongSize says that a file is not there, or not as long as it should be.

@@ -85,12 +85,12 @@ type ShardInfo struct {
 	Meta    map[string]string `json:"meta,omitempty"` // this rank's own, such as its data position
 	// Encoded says how the file is stored; nil: byte for byte.
 	Encoded *Encoding `json:"encoded,omitempty"`
-	// Borrowed are files of earlier checkpoints that hold some of the tensors.
-	Borrowed []Borrow `json:"borrowed,omitempty"`
+	// Origins are files of earlier checkpoints that hold some of the tensors.
+	Origins []Origin `json:"origins,omitempty"`
 }
 
 // TensorInfo says where one rank's box of a tensor lies. Offset and Shape are in elements of the tensor
-// of shape Global; FileOffset is in bytes from the start of the file (of what it stands for, if it is encoded): the shard's own, or, with From, Borrowed[From-1].
+// of shape Global; FileOffset is in bytes from the start of the file (of what it stands for, if it is encoded): the shard's own, or, with From, Origins[From-1].
 type TensorInfo struct {
 	Name       string  `json:"name"`
 	DType      DType   `json:"dtype"`
@@ -99,7 +99,7 @@ type TensorInfo struct {
 	Shape      []int64 `json:"shape"`
 	FileOffset int64   `json:"file_offset"`
 	From       int     `json:"from,omitempty"`
-	// Base, from 1, says that the file holds the difference (exclusive or) to the bytes at BaseOffset of Borrowed[Base-1]; of bfloat16 alone.
+	// Base, from 1, says that the file holds the difference (exclusive or) to the bytes at BaseOffset of Origins[Base-1]; of bfloat16 alone.
 	Base       int   `json:"base,omitempty"`
 	BaseOffset int64 `json:"base_offset,omitempty"`
 	// Sum is of the box's bytes, nil where it was not made: by it a later process sees that the tensor has not changed.
@@ -109,7 +109,7 @@ type TensorInfo struct {
 // Ref gives the checkpoint's epoch and step.
 func (m *Manifest) Ref() Ref { return Ref{Epoch: m.Epoch, Step: m.Step} }
 
-// Bytes gives the size of all its own files together, without the manifest; see BorrowedBytes for what it refers to.
+// Bytes gives the size of all its own files together, without the manifest; see ReferredBytes for what it refers to.
 func (m *Manifest) Bytes() int64 {
 	n := int64(0)
 	for i := range m.Shards {

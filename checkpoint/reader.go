@@ -55,12 +55,12 @@ type part struct {
 // NewReader gives a reader of a checkpoint that Latest, Load or Commit gave.
 func (s *Store) NewReader(m Manifest) *Reader {
 	r := &Reader{store: s, m: m, parts: map[string][]part{}}
-	lent := map[string]*shardFile{}
+	origins := map[string]*shardFile{}
 	for _, b := range m.blobs() {
 		f := &shardFile{blob: b}
 		r.files = append(r.files, f)
 		if b.from != nil {
-			lent[b.name] = f
+			origins[b.name] = f
 		}
 	}
 	for i := range m.Shards {
@@ -69,11 +69,11 @@ func (s *Store) NewReader(m Manifest) *Reader {
 			t := &sh.Tensors[j]
 			f := r.files[i]
 			if t.From > 0 {
-				f = lent[sh.Borrowed[t.From-1].name()]
+				f = origins[sh.Origins[t.From-1].name()]
 			}
 			p := part{file: f, info: t}
 			if t.Base > 0 {
-				p.base = lent[sh.Borrowed[t.Base-1].name()]
+				p.base = origins[sh.Origins[t.Base-1].name()]
 			}
 			r.parts[t.Name] = append(r.parts[t.Name], p)
 		}

@@ -34,7 +34,7 @@ const maxPlaces = 2
 
 // place is where a tensor's bytes lie: in a file, of which the one span covers them.
 type place struct {
-	file Borrow
+	file Origin
 	at   int64
 }
 
@@ -120,11 +120,11 @@ func (i *ShardInfo) place(ref Ref, worldSize int, chunkBytes int64, t *TensorInf
 	p := place{at: t.FileOffset}
 	switch {
 	case t.Base > 0:
-		p.file, p.at = i.Borrowed[t.Base-1], t.BaseOffset
+		p.file, p.at = i.Origins[t.Base-1], t.BaseOffset
 	case t.From > 0:
-		p.file = i.Borrowed[t.From-1]
+		p.file = i.Origins[t.From-1]
 	default:
-		p.file = Borrow{
+		p.file = Origin{
 			Epoch: ref.Epoch, Step: ref.Step, WorldSize: worldSize, Rank: i.Rank, Bytes: i.Bytes, ChunkBytes: chunkBytes,
 			Spans: []Span{{Sums: i.Chunks}}, Encoded: i.Encoded,
 		}

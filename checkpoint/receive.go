@@ -100,8 +100,8 @@ func (s *Store) wanted(m *Manifest) ([]blob, error) {
 	var out []blob
 	for _, b := range m.blobs() {
 		if b.from != nil && here[b.from.Ref()] {
-			one := Manifest{Dir: m.Dir, Shards: []ShardInfo{{Borrowed: []Borrow{*b.from}}}}
-			err := s.checkLent(&one)
+			one := Manifest{Dir: m.Dir, Shards: []ShardInfo{{Origins: []Origin{*b.from}}}}
+			err := s.lookForOrigins(&one)
 			if err == nil {
 				continue
 			}

@@ -55,7 +55,7 @@ func (s *Store) refer(ctx context.Context, w *ShardWrite, info *ShardInfo) (*sav
 		}
 		return ok, err
 	}
-	to := &borrower{info: info, files: map[string]int{}}
+	to := &referrer{info: info, files: map[string]int{}}
 	if s.referenceShare >= 0 {
 		if err := sv.useOld(ctx, to, usable); err != nil {
 			return nil, err
@@ -66,8 +66,8 @@ func (s *Store) refer(ctx context.Context, w *ShardWrite, info *ShardInfo) (*sav
 			return nil, err
 		}
 	}
-	for i := range info.Borrowed {
-		info.Borrowed[i].Spans = mergeSpans(info.Borrowed[i].Spans)
+	for i := range info.Origins {
+		info.Origins[i].Spans = mergeSpans(info.Origins[i].Spans)
 	}
 	for i := range sv.memos {
 		if m := &sv.memos[i]; !m.summed && (!m.before.sampled || m.before.sample == m.sample) && len(w.Tensors[i].Data) > 0 {
@@ -78,7 +78,7 @@ func (s *Store) refer(ctx context.Context, w *ShardWrite, info *ShardInfo) (*sav
 }
 
 // useOld refers to the tensors that have not changed, where that is worth it.
-func (sv *saving) useOld(ctx context.Context, to *borrower, usable func(*place) (bool, error)) error {
+func (sv *saving) useOld(ctx context.Context, to *referrer, usable func(*place) (bool, error)) error {
 	total := int64(0)
 	for _, t := range sv.tensors {
 		total += int64(len(t.Data))
@@ -112,23 +112,23 @@ func (s *Store) sameKey(e *Encoding) bool {
 	return have == want
 }
 
-// borrower puts files of earlier checkpoints into a description.
-type borrower struct {
+// referrer puts files of earlier checkpoints into a description.
+type referrer struct {
 	info  *ShardInfo
 	files map[string]int // number of each, from 1
 }
 
-// borrow gives the number of a place's file. Spans are put in order when all are known.
-func (b *borrower) borrow(p *place) int {
+// refer gives the number of a place's file. Spans are put in order when all are known.
+func (b *referrer) refer(p *place) int {
 	n := b.files[p.file.name()]
 	if n == 0 {
-		b.info.Borrowed = append(b.info.Borrowed, p.file)
-		n = len(b.info.Borrowed)
+		b.info.Origins = append(b.info.Origins, p.file)
+		n = len(b.info.Origins)
 		b.files[p.file.name()] = n
-		b.info.Borrowed[n-1].Spans = slices.Clone(p.file.Spans)
+		b.info.Origins[n-1].Spans = slices.Clone(p.file.Spans)
 		return n
 	}
-	b.info.Borrowed[n-1].Spans = append(b.info.Borrowed[n-1].Spans, p.file.Spans...)
+	b.info.Origins[n-1].Spans = append(b.info.Origins[n-1].Spans, p.file.Spans...)
 	return n
 }
 
@@ -193,7 +193,7 @@ func (sv *saving) compare(ctx context.Context, sources map[Ref]int64) error {
 }
 
 // layOut refers to the usable places and gives the other tensors new ones in the file.
-func (sv *saving) layOut(to *borrower, usable func(*place) (bool, error)) error {
+func (sv *saving) layOut(to *referrer, usable func(*place) (bool, error)) error {
 	at := int64(Align)
 	for i := range to.info.Tensors {
 		t := &to.info.Tensors[i]
@@ -202,7 +202,7 @@ func (sv *saving) layOut(to *borrower, usable func(*place) (bool, error)) error 
 			return err
 		}
 		if p != nil {
-			t.From, t.FileOffset = to.borrow(p), p.at
+			t.From, t.FileOffset = to.refer(p), p.at
 			sv.refers = true
 			continue
 		}

@@ -74,8 +74,8 @@ func TestUnchangedTensorsAreReferredTo(t *testing.T) {
 		if got := m.Refs(); !slices.Equal(got, []checkpoint.Ref{ref(1, 1)}) {
 			t.Errorf("step %d refers to %v, want the one that wrote the bytes", step, got)
 		}
-		if m.Bytes()*2 > first.Bytes() || m.BorrowedBytes()*2 < first.Bytes() {
-			t.Errorf("step %d: %d bytes written and %d referred to, of %d", step, m.Bytes(), m.BorrowedBytes(), first.Bytes())
+		if m.Bytes()*2 > first.Bytes() || m.ReferredBytes()*2 < first.Bytes() {
+			t.Errorf("step %d: %d bytes written and %d referred to, of %d", step, m.Bytes(), m.ReferredBytes(), first.Bytes())
 		}
 		wantTuned(t, s, ref(1, step))
 	}
@@ -122,7 +122,7 @@ func TestOneChangedByteIsNoticed(t *testing.T) {
 		}
 		// A change that the samples missed is summed at the next save, and referred to from the one after that on.
 		write(step + 1)
-		if again := write(step + 2); again.BorrowedBytes() == 0 {
+		if again := write(step + 2); again.ReferredBytes() == 0 {
 			t.Fatalf("after byte %d nothing changed, and nothing is referred to", at)
 		}
 		step += 3
@@ -301,7 +301,7 @@ func TestReceivedWithAndWithoutItsSource(t *testing.T) {
 			if !ok {
 				return asked
 			}
-			if m.Lent(name) {
+			if m.OfEarlier(name) {
 				asked = append(asked, name)
 			}
 		}

@@ -55,10 +55,10 @@ func (s *Store) WriteShard(ctx context.Context, w ShardWrite) (ShardInfo, error)
 }
 
 // compact gives the content of the file that holds the tensors which info does not refer elsewhere for.
-func (s *Store) compact(w ShardWrite, info *ShardInfo, sv *saving) *source {
+func (s *Store) compact(w ShardWrite, info *ShardInfo, sv *saving) *pieceList {
 	info.Chunks = make([]Sum, chunkCount(info.Bytes, s.chunkBytes))
 	header := s.header(w, info)
-	return newSource(header.page(), w.Tensors, info.Tensors, sv.openBases(Ref{Epoch: w.Epoch, Step: w.Step}, info))
+	return newPieces(header.page(), w.Tensors, info.Tensors, sv.openBases(Ref{Epoch: w.Epoch, Step: w.Step}, info))
 }
 
 // header gives what a shard's file says of itself.

@@ -15,9 +15,9 @@ type blob struct {
 	name       string // below the checkpoint's directory
 	bytes      int64
 	chunkBytes int64
-	sums       []Sum      // of all chunks; of a borrowed file nil
-	shard      *ShardInfo // nil for a program's own file and for a borrowed one
-	from       *Borrow    // a file of an earlier checkpoint; nil for this one's own
+	sums       []Sum      // of all chunks; of an origin nil
+	shard      *ShardInfo // nil for a program's own file and for an origin
+	from       *Origin    // a file of an earlier checkpoint; nil for this one's own
 	encoded    *Encoding  // of a shard's file that is not stored byte for byte
 
 	// Whose shard it is, of shards alone.
@@ -39,16 +39,16 @@ func (m *Manifest) blobs() []blob {
 		f := &m.Files[i]
 		all = append(all, blob{name: f.Name, bytes: f.Bytes, chunkBytes: m.ChunkBytes, sums: f.Chunks})
 	}
-	return append(all, m.borrowed()...)
+	return append(all, m.origins()...)
 }
 
-// borrowed lists the files of earlier checkpoints.
-func (m *Manifest) borrowed() []blob {
+// origins lists the files of earlier checkpoints.
+func (m *Manifest) origins() []blob {
 	var all []blob
 	at := map[string]int{}
 	for i := range m.Shards {
-		for j := range m.Shards[i].Borrowed {
-			b := &m.Shards[i].Borrowed[j]
+		for j := range m.Shards[i].Origins {
+			b := &m.Shards[i].Origins[j]
 			if k, again := at[b.name()]; again {
 				both := *all[k].from
 				both.Spans = mergeSpans(append(both.Spans[:len(both.Spans):len(both.Spans)], b.Spans...))
@@ -62,8 +62,8 @@ func (m *Manifest) borrowed() []blob {
 	return all
 }
 
-// blobOf gives a borrowed file.
-func blobOf(b *Borrow) blob {
+// blobOf gives an origin.
+func blobOf(b *Origin) blob {
 	return blob{name: b.name(), bytes: b.Bytes, chunkBytes: b.ChunkBytes, from: b, encoded: b.Encoded, ref: b.Ref(), rank: b.Rank, world: b.WorldSize}
 }
 
@@ -83,7 +83,7 @@ func (b *blob) sum(chunk int) (Sum, bool) {
 	return b.sums[chunk], true
 }
 
-// open opens a file of a checkpoint and says where it was. A borrowed one lies in its own checkpoint's directory, which a
+// open opens a file of a checkpoint and says where it was. An origin lies in its own checkpoint's directory, which a
 // collection may take out of sight for a moment before it sees who refers to it; or this checkpoint has a copy of its own.
 func (s *Store) open(m *Manifest, b *blob) (f ReadFile, path string, err error) {
 	path = m.Dir + "/" + b.name
@@ -93,17 +93,17 @@ func (s *Store) open(m *Manifest, b *blob) (f ReadFile, path string, err error) 
 	}
 	base := b.from.Ref().String()
 	for _, dir := range []string{base, base + deadSuffix, base + sealedSuffix, base} {
-		lent := dir + "/" + shardName(b.from.Rank, b.from.WorldSize)
-		if f, err = s.fs.Open(lent); !errors.Is(err, fs.ErrNotExist) {
-			return f, lent, err
+		there := dir + "/" + shardName(b.from.Rank, b.from.WorldSize)
+		if f, err = s.fs.Open(there); !errors.Is(err, fs.ErrNotExist) {
+			return f, there, err
 		}
 	}
 	return nil, path, corrupt(base+"/"+shardName(b.from.Rank, b.from.WorldSize), -1, fmt.Sprintf("%d bytes", b.bytes), "no such file")
 }
 
-// checkLent checks that the files which a checkpoint refers to are there, with their sizes.
-func (s *Store) checkLent(m *Manifest) error {
-	for _, b := range m.borrowed() {
+// lookForOrigins checks that the files which a checkpoint refers to are there, with their sizes.
+func (s *Store) lookForOrigins(m *Manifest) error {
+	for _, b := range m.origins() {
 		f, path, err := s.open(m, &b)
 		if err != nil {
 			return err

@@ -47,7 +47,7 @@ func Pull(ctx context.Context, b Bucket, s *checkpoint.Store, job string, ref ch
 		return checkpoint.Manifest{}, fmt.Errorf("pull %s: %w", ref, err)
 	}
 	return s.Receive(ctx, manifest, func(ctx context.Context, name string, at int64, dst []byte) error {
-		if m.Lent(name) {
+		if m.OfEarlier(name) {
 			return b.Read(ctx, job+"/"+name, at, dst)
 		}
 		return b.Read(ctx, prefix+name, at, dst)
@@ -99,7 +99,7 @@ func remove(ctx context.Context, b Bucket, job string, ref checkpoint.Ref) error
 			return fmt.Errorf("what %s refers to can not be known, so no file is removed: %w", o.Name, err)
 		}
 		for _, f := range m.FileNames() {
-			if m.Lent(f.Name) {
+			if m.OfEarlier(f.Name) {
 				needed[job+"/"+f.Name] = true
 			}
 		}

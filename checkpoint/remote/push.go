@@ -43,8 +43,8 @@ func Push(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manif
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(filesAtOnce)
 	for _, f := range m.FileNames() {
-		if m.Lent(f.Name) {
-			group.Go(func() error { return pushLent(gctx, b, s, m, f) })
+		if m.OfEarlier(f.Name) {
+			group.Go(func() error { return pushEarlier(gctx, b, s, m, f) })
 			continue
 		}
 		group.Go(func() error { return pushFile(gctx, b, s, m, f, prefix+f.Name) })
@@ -80,9 +80,9 @@ func same(there, here []byte, prefix string) error {
 	return fmt.Errorf("%s%s is there with other content: %w: give each job a prefix of its own", prefix, manifestName, ErrExists)
 }
 
-// pushLent uploads a file of an earlier checkpoint, unless it is there. If that checkpoint is here, all of the file is verified, not only
+// pushEarlier uploads a file of an earlier checkpoint, unless it is there. If that checkpoint is here, all of the file is verified, not only
 // what this one refers to.
-func pushLent(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest, f checkpoint.Entry) error {
+func pushEarlier(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest, f checkpoint.Entry) error {
 	object := m.Job + "/" + f.Name
 	there, err := b.List(ctx, object)
 	if err != nil {

@@ -56,12 +56,12 @@ func wantPulled(tb testing.TB, b remote.Bucket, m checkpoint.Manifest) {
 func TestReferencesInTheBucket(t *testing.T) {
 	t.Parallel()
 	s, ms := tuned(t, 3)
-	lent := "job-7/" + ms[0].Ref().String() + "/" + ms[0].Shards[0].File
+	shared := "job-7/" + ms[0].Ref().String() + "/" + ms[0].Shards[0].File
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0}} {
 		b := &remote.Memory{}
 		uploads := 0
 		b.Before = func(_ int, op, name string) error {
-			if op == "upload" && name == lent {
+			if op == "upload" && name == shared {
 				uploads++
 			}
 			return nil
@@ -127,5 +127,66 @@ func TestPushOfAPulledCheckpoint(t *testing.T) {
 	}
 	if _, err := remote.Pull(t.Context(), again, open(t, faultfs.New()), m.Job, m.Ref()); !errors.Is(err, remote.ErrNotFound) {
 		t.Errorf("what it refers to is gone: %v", err)
+	}
+}
+
+// TestReferencesCutOnTheWay cuts pushes and pulls of a checkpoint that refers to another, with and without that other at the place.
+func TestReferencesCutOnTheWay(t *testing.T) {
+	t.Parallel()
+	s, ms := tuned(t, 2)
+	m := ms[1]
+	cut := errors.New("the link is cut")
+	full := &remote.Memory{}
+	if err := remote.Push(t.Context(), full, s, m); err != nil {
+		t.Fatal(err)
+	}
+	for at := 1; at <= full.Ops(); at++ {
+		b, down := &remote.Memory{}, true
+		b.Before = func(n int, _, _ string) error {
+			if down && n >= at {
+				return cut
+			}
+			return nil
+		}
+		err := remote.Push(t.Context(), b, s, m)
+		down = false
+		if !errors.Is(err, cut) {
+			t.Fatalf("push cut at %d: %v", at, err)
+		}
+		if _, err := remote.Pull(t.Context(), b, open(t, faultfs.New()), m.Job, m.Ref()); !errors.Is(err, checkpoint.ErrNone) {
+			t.Fatalf("push cut at %d: a pull of half of it: %v", at, err)
+		}
+		if err := remote.Push(t.Context(), b, s, m); err != nil {
+			t.Fatalf("push cut at %d: again: %v", at, err)
+		}
+		wantPulled(t, b, m)
+	}
+	if err := remote.Push(t.Context(), full, s, ms[0]); err != nil {
+		t.Fatal(err)
+	}
+	for _, with := range []bool{false, true} {
+		for at, whole := 1, false; !whole; at++ {
+			disk := faultfs.New()
+			if with {
+				if _, err := remote.Pull(t.Context(), full, open(t, disk), m.Job, ms[0].Ref()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			disk.Arm(faultfs.Plan{PowerAt: at})
+			_, err := remote.Pull(t.Context(), full, open(t, disk), m.Job, m.Ref())
+			whole = err == nil
+			disk.Crash(faultfs.DropAll, nil)
+			back := open(t, disk)
+			got, skipped, lerr := back.Latest(t.Context())
+			if len(skipped) > 0 || lerr != nil && !errors.Is(lerr, checkpoint.ErrNone) || whole && got.Ref() != m.Ref() {
+				t.Fatalf("power cut at %d, pull said %v: latest %v, %v, skipped %v", at, err, got.Ref(), lerr, skipped)
+			}
+			if got, err = remote.Pull(t.Context(), full, back, m.Job, m.Ref()); err == nil {
+				err = back.Verify(t.Context(), got)
+			}
+			if err != nil {
+				t.Fatalf("power cut at %d: again: %v", at, err)
+			}
+		}
 	}
 }

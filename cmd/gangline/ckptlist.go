@@ -27,7 +27,7 @@ type ckptView struct {
 	Files    int                `json:"files,omitempty"`
 	Tensors  int                `json:"tensors,omitempty"`
 	Bytes    int64              `json:"bytes"`          // of its own files
-	Borrowed int64              `json:"borrowed_bytes"` // of earlier checkpoints' files that it refers to
+	Referred int64              `json:"referred_bytes"` // of earlier checkpoints' files that it refers to
 	RefersTo []string           `json:"refers_to,omitempty"`
 	UsedBy   []string           `json:"used_by,omitempty"` // later checkpoints that refer to it
 	Key      string             `json:"key,omitempty"`     // id of the key that its shards are encrypted with
@@ -60,7 +60,7 @@ func (d *ckptDir) view(f checkpoint.Found) ckptView {
 	}
 	v.manifest = m
 	v.Job, v.Bytes, v.SavedMS, v.Metrics, v.Meta = m.Job, m.Bytes(), m.SavedMS, m.Metrics, m.Meta
-	v.Borrowed, v.Key = m.BorrowedBytes(), m.KeyID()
+	v.Referred, v.Key = m.ReferredBytes(), m.KeyID()
 	for _, ref := range m.Refs() {
 		v.RefersTo = append(v.RefersTo, ref.String())
 	}
@@ -159,7 +159,7 @@ func (v *ckptView) notes() string {
 		notes = append(notes, "being read by "+v.ReadBy)
 	}
 	if len(v.RefersTo) > 0 {
-		notes = append(notes, byteSize(v.Borrowed)+" in "+strings.Join(v.RefersTo, ", "))
+		notes = append(notes, byteSize(v.Referred)+" in "+strings.Join(v.RefersTo, ", "))
 	}
 	if len(v.UsedBy) > 0 {
 		notes = append(notes, "kept for "+plural(len(v.UsedBy), "later one"))

@@ -2,8 +2,8 @@ package checkpoint
 
 import "context"
 
-// source is the content of a shard file: pieces of memory at rising places, zeros between.
-type source struct {
+// pieceList is the content of a shard file: pieces of memory at rising places, zeros between.
+type pieceList struct {
 	pieces []piece
 }
 
@@ -13,9 +13,9 @@ type piece struct {
 	base *deltaBase // what it is a difference to; nil: it is itself
 }
 
-// newSource gives a file of a header and those tensors that infos has in it, some of them as differences to their bases.
-func newSource(header []byte, tensors []Tensor, infos []TensorInfo, bases []*deltaBase) *source {
-	src := &source{pieces: make([]piece, 0, len(tensors)+1)}
+// newPieces gives a file of a header and those tensors that infos has in it, some of them as differences to their bases.
+func newPieces(header []byte, tensors []Tensor, infos []TensorInfo, bases []*deltaBase) *pieceList {
+	src := &pieceList{pieces: make([]piece, 0, len(tensors)+1)}
 	src.pieces = append(src.pieces, piece{data: header})
 	for i, t := range tensors {
 		if infos[i].From == 0 {
@@ -25,10 +25,10 @@ func newSource(header []byte, tensors []Tensor, infos []TensorInfo, bases []*del
 	return src
 }
 
-func (s *source) needsBuffers() bool { return true }
+func (s *pieceList) needsBuffers() bool { return true }
 
 // next puts the file's bytes from start on into buf. Pieces left behind are forgotten.
-func (s *source) next(ctx context.Context, buf []byte, start int64) ([]byte, error) {
+func (s *pieceList) next(ctx context.Context, buf []byte, start int64) ([]byte, error) {
 	done := int64(0) // how far buf is filled
 	end := start + int64(len(buf))
 	for len(s.pieces) > 0 {

@@ -9,17 +9,17 @@ import (
 
 // Limits of references.
 const (
-	// MaxBorrowed is the most files of earlier checkpoints that one shard may refer to: after a change of world size a
+	// MaxOrigins is the most files of earlier checkpoints that one shard may refer to: after a change of world size a
 	// rank's tensors may lie in the files of many ranks.
-	MaxBorrowed = 4096
-	// maxSpans is the most stretches of one borrowed file.
+	MaxOrigins = 4096
+	// maxSpans is the most stretches of one origin.
 	maxSpans = MaxTensors
 )
 
-// Borrow describes a shard's file of an earlier checkpoint that holds tensors of this one, whose bytes have not changed since. It always
+// Origin describes a shard's file of an earlier checkpoint that holds tensors of this one, whose bytes have not changed since. It always
 // names the file that holds the bytes, never one that refers on, and brings the checksums, so that nothing else of the
 // earlier checkpoint need be read. Its file lies in the earlier checkpoint's directory, or in one of that name inside this one's.
-type Borrow struct {
+type Origin struct {
 	Epoch      uint64 `json:"epoch"` // of the checkpoint that wrote the file; with Step below the one that refers to it
 	Step       uint64 `json:"step"`
 	WorldSize  int    `json:"world_size"`
@@ -38,13 +38,13 @@ type Span struct {
 }
 
 // Ref gives the checkpoint that the file is of.
-func (b *Borrow) Ref() Ref { return Ref{Epoch: b.Epoch, Step: b.Step} }
+func (b *Origin) Ref() Ref { return Ref{Epoch: b.Epoch, Step: b.Step} }
 
 // name gives the file's name, below the directory of the checkpoint that refers to it or below the job's own.
-func (b *Borrow) name() string { return b.Ref().String() + "/" + shardName(b.Rank, b.WorldSize) }
+func (b *Origin) name() string { return b.Ref().String() + "/" + shardName(b.Rank, b.WorldSize) }
 
 // bytesUsed gives how many bytes of the file are referred to, in whole chunks.
-func (b *Borrow) bytesUsed() int64 {
+func (b *Origin) bytesUsed() int64 {
 	n := int64(0)
 	for _, s := range b.Spans {
 		end := int64(s.First+len(s.Sums)) * b.ChunkBytes
@@ -54,7 +54,7 @@ func (b *Borrow) bytesUsed() int64 {
 }
 
 // sum gives the checksum of a chunk, and false if it is not among those referred to.
-func (b *Borrow) sum(chunk int) (Sum, bool) { return sumIn(b.Spans, chunk) }
+func (b *Origin) sum(chunk int) (Sum, bool) { return sumIn(b.Spans, chunk) }
 
 // sumIn looks a chunk up in spans that rise.
 func sumIn(spans []Span, chunk int) (Sum, bool) {
@@ -67,47 +67,47 @@ func sumIn(spans []Span, chunk int) (Sum, bool) {
 
 // check says what is wrong with a description that a checkpoint owner gives. That the source is older than its user makes a
 // circle impossible.
-func (b *Borrow) check(owner Ref) error {
+func (b *Origin) check(owner Ref) error {
 	if err := checkIdentity("x", b.Epoch, b.WorldSize, b.ChunkBytes); err != nil {
-		return fmt.Errorf("borrowed file: %w", err)
+		return fmt.Errorf("origin: %w", err)
 	}
 	switch {
 	case b.Ref().Compare(owner) >= 0:
 		return fmt.Errorf("%w: %s refers to %s: only an earlier checkpoint can be referred to", ErrInvalid, owner, b.Ref())
 	case b.Rank < 0 || b.Rank >= b.WorldSize:
-		return fmt.Errorf("%w: borrowed file of rank %d of %d", ErrInvalid, b.Rank, b.WorldSize)
+		return fmt.Errorf("%w: origin of rank %d of %d", ErrInvalid, b.Rank, b.WorldSize)
 	case b.Bytes < Align || b.Bytes%Align != 0 || b.Bytes > math.MaxInt64-MaxChunkBytes:
-		return fmt.Errorf("%w: borrowed file %s has %d bytes, want a multiple of %d", ErrInvalid, b.name(), b.Bytes, Align)
+		return fmt.Errorf("%w: origin %s has %d bytes, want a multiple of %d", ErrInvalid, b.name(), b.Bytes, Align)
 	case len(b.Spans) == 0 || len(b.Spans) > maxSpans:
-		return fmt.Errorf("%w: borrowed file %s has %d spans, want 1 to %d", ErrInvalid, b.name(), len(b.Spans), maxSpans)
+		return fmt.Errorf("%w: origin %s has %d spans, want 1 to %d", ErrInvalid, b.name(), len(b.Spans), maxSpans)
 	}
 	chunks := chunkCount(b.Bytes, b.ChunkBytes)
 	next := int64(0)
 	for _, s := range b.Spans {
 		n := int64(len(s.Sums))
 		if n == 0 || int64(s.First) < next || int64(s.First) > chunks-n {
-			return fmt.Errorf("%w: borrowed file %s: %d chunks from %d on are out of order, or not in the file", ErrInvalid, b.name(), n, s.First)
+			return fmt.Errorf("%w: origin %s: %d chunks from %d on are out of order, or not in the file", ErrInvalid, b.name(), n, s.First)
 		}
 		next = int64(s.First) + n
 	}
 	if b.Encoded != nil {
 		if err := b.Encoded.check(b.Bytes, b.ChunkBytes); err != nil {
-			return fmt.Errorf("borrowed file %s: %w", b.name(), err)
+			return fmt.Errorf("origin %s: %w", b.name(), err)
 		}
 	}
 	return nil
 }
 
 // checkPlace says whether bytes from at on lie in the file, below its header, with a checksum for each of their chunks.
-func (b *Borrow) checkPlace(at, size int64) error {
+func (b *Origin) checkPlace(at, size int64) error {
 	if at < Align || at%Align != 0 || at > b.logical() || size > b.logical()-at {
-		return fmt.Errorf("%w: %d bytes at %d do not fit into the %d of borrowed file %s", ErrInvalid, size, at, b.logical(), b.name())
+		return fmt.Errorf("%w: %d bytes at %d do not fit into the %d of origin %s", ErrInvalid, size, at, b.logical(), b.name())
 	}
 	if size == 0 {
 		return nil
 	}
 	if first, last := chunksOf(b.Encoded, at, size, b.ChunkBytes); !covered(b.Spans, first, last) {
-		return fmt.Errorf("%w: borrowed file %s: chunks %d to %d have no checksums", ErrInvalid, b.name(), first, last)
+		return fmt.Errorf("%w: origin %s: chunks %d to %d have no checksums", ErrInvalid, b.name(), first, last)
 	}
 	return nil
 }
@@ -139,8 +139,8 @@ func mergeSpans(spans []Span) []Span {
 func (m *Manifest) Refs() []Ref {
 	var refs []Ref
 	for i := range m.Shards {
-		for j := range m.Shards[i].Borrowed {
-			if r := m.Shards[i].Borrowed[j].Ref(); !slices.Contains(refs, r) {
+		for j := range m.Shards[i].Origins {
+			if r := m.Shards[i].Origins[j].Ref(); !slices.Contains(refs, r) {
 				refs = append(refs, r)
 			}
 		}
@@ -149,8 +149,8 @@ func (m *Manifest) Refs() []Ref {
 	return refs
 }
 
-// BorrowedBytes gives how many bytes of earlier checkpoints' files belong to this one, in whole chunks.
-func (m *Manifest) BorrowedBytes() int64 {
+// ReferredBytes gives how many bytes of earlier checkpoints' files belong to this one, in whole chunks.
+func (m *Manifest) ReferredBytes() int64 {
 	n := int64(0)
 	for _, b := range m.blobs() {
 		if b.from != nil {
@@ -161,4 +161,4 @@ func (m *Manifest) BorrowedBytes() int64 {
 }
 
 // ReadBytes gives how many bytes a reader of all of it reads: its own, and what it refers to.
-func (m *Manifest) ReadBytes() int64 { return m.Bytes() + m.BorrowedBytes() }
+func (m *Manifest) ReadBytes() int64 { return m.Bytes() + m.ReferredBytes() }
