@@ -153,8 +153,10 @@ type Group struct {
 	endLife  context.CancelFunc
 	small    *Pool // frames without a payload
 
-	team  *shm.Team // memory that all ranks share; nil: they have none
-	stage int       // the large stage that the next block uses
+	team  *shm.Team // memory that all ranks share, or those of this machine; nil: they have none
+	apart bool      // the team has not all ranks
+	nodes nodes
+	stage int // the large stage that the next block uses
 
 	seen    [][]byte // the vectors of the call under way that lie in shared memory themselves
 	scratch []byte   // for their results; made when needed
@@ -182,6 +184,7 @@ func New(cfg Config, next, prev Link) (*Group, error) {
 		small:  NewPool(0),
 	}
 	g.queue.open()
+	g.mesh.nodes = make(chan Link, 1)
 	g.life, g.endLife = context.WithCancel(context.Background())
 	if cfg.WorldSize == 1 {
 		g.wait.Go(g.serve)

@@ -32,26 +32,29 @@ func (g *Group) Free(b []byte) {
 
 // shares says whether a call goes through shared memory.
 func (g *Group) shares(t *transfer) bool {
-	return g.team != nil && (t.kind == KindBarrier || t.call == callAllReduce)
+	return g.team != nil && !g.apart && (t.kind == KindBarrier || t.call == callAllReduce)
 }
 
 // runShared makes one call in shared memory. t is complete afterwards unless the group has ended.
 func (g *Group) runShared(t *transfer) {
 	t.toSend, t.toReceive = 1, 0 // the call as a whole
+	if g.combineShared(t) {
+		t.sent = 1
+	}
+}
+
+// combineShared combines the vectors of all members of the team, or lets them meet. It reports whether to go on.
+func (g *Group) combineShared(t *transfer) bool {
 	team, data := g.team, t.vector.data
 	own, seen := team.Find(data)
 	putCard(team.Card(team.Me(), team.Phase()+1), t, g.sequence, own, seen)
-	ok := false
 	switch {
 	case t.kind == KindBarrier:
-		ok = g.meet(t)
+		return g.meet(t)
 	case len(data) <= shm.SmallBytes:
-		ok = g.sumSmall(t)
+		return g.sumSmall(t)
 	default:
-		ok = g.sumLong(t, seen)
-	}
-	if ok {
-		t.sent = 1
+		return g.sumLong(t, seen)
 	}
 }
 

@@ -32,7 +32,8 @@ type place struct {
 // mesh is the links to ranks that are no neighbours, made when they are first needed. Each carries data one way, and credits the other way.
 // They have no heartbeats: who is lost is found out on the ring.
 type mesh struct {
-	dial Dialer // nil: there is none
+	dial  Dialer    // nil: there is none
+	nodes chan Link // from the leader of the previous machine; one at most
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -70,8 +71,15 @@ func (g *Group) Accept(rank int, lane Lane, link Link) {
 	m := &g.mesh
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if lane == LaneNodes && !m.closed {
+		select {
+		case m.nodes <- link:
+			return
+		default: // it has one
+		}
+	}
 	w := g.wireFrom(place{rank, lane})
-	if m.closed || w.link != nil {
+	if lane == LaneNodes || m.closed || w.link != nil {
 		go func() { _ = link.Close() }() // one at a time; the other side sees its end
 		return
 	}
@@ -258,8 +266,17 @@ func (g *Group) closeWires() {
 			}
 		}
 	}
+	across := g.nodes.across
 	m.mu.Unlock()
 	var closing sync.WaitGroup
+	if across != nil {
+		closing.Go(func() { _ = across.Close() }) // returns nil
+	}
+	select {
+	case l := <-m.nodes: // nobody has taken it
+		links = append(links, l)
+	default:
+	}
 	for _, l := range links {
 		closing.Go(func() { _ = l.Close() }) // what could fail is to say so
 	}

@@ -110,6 +110,8 @@ func (g *Group) perform(a asked) error {
 		g.runShared(t)
 	case g.doubles(t):
 		g.runDoubling(t)
+	case g.hierarchic(t):
+		g.runNodes(t)
 	default:
 		if t.wire.narrow() {
 			g.makeUp(t)

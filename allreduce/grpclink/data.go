@@ -25,6 +25,9 @@ const (
 	PathAuto Path = ""
 	// PathShared is memory that all ranks share; they must be of one machine and one user. Links take the way that PathAuto takes.
 	PathShared Path = "shm"
+	// PathNodes is memory shared by the ranks of each machine, and a ring over machines between one rank of each. PathAuto is that too where
+	// machines are several and some have several ranks. Links take the way that PathAuto takes.
+	PathNodes Path = "nodes"
 	// PathGRPC is the stream of the gRPC session itself: one port, TLS, through any proxy.
 	PathGRPC Path = "grpc"
 	// PathTCP is a connection of its own to the same port, agreed on over the gRPC session; inside TLS if there is any.
@@ -36,20 +39,23 @@ const (
 // ParsePath finds a path by its name; "auto" is PathAuto.
 func ParsePath(name string) (Path, error) {
 	switch p := Path(name); p {
-	case PathAuto, PathShared, PathGRPC, PathTCP, PathUnix:
+	case PathAuto, PathShared, PathNodes, PathGRPC, PathTCP, PathUnix:
 		return p, nil
 	case "auto":
 		return PathAuto, nil
 	default:
-		return "", fmt.Errorf("path %q: allowed are auto, shm, unix, tcp, grpc", name)
+		return "", fmt.Errorf("path %q: allowed are auto, shm, nodes, unix, tcp, grpc", name)
 	}
 }
 
 // own says whether nothing but a data connection will do.
 func (p Path) own() bool { return p == PathTCP || p == PathUnix }
 
+// shares says whether nothing but shared memory will do.
+func (p Path) shares() bool { return p == PathShared || p == PathNodes }
+
 // wants says whether to try a way of its own.
-func (p Path) wants(own Path) bool { return p == PathAuto || p == PathShared || p == own }
+func (p Path) wants(own Path) bool { return p == PathAuto || p.shares() || p == own }
 
 // dataTimeout bounds how long the agreement on a data connection may take: on one machine or a network without obstacles it takes
 // a few round trips, and behind an obstacle gRPC still works.

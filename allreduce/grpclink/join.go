@@ -57,6 +57,9 @@ type Config struct {
 	Path Path
 	// Wire is that of allreduce.Config.
 	Wire allreduce.Wire
+	// Machine tells machines apart: ranks with equal texts are taken to share memory. Empty: found out. To be set where several machines are to be
+	// played on one.
+	Machine string
 	// JoinTimeout bounds how long the others may take to come; ctx may end it
 	// sooner. Zero means DefaultJoinTimeout.
 	JoinTimeout time.Duration

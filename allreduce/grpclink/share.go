@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gangline/gangline/allreduce"
 	"github.com/gangline/gangline/allreduce/shm"
@@ -15,21 +16,18 @@ import (
 // nameBytes is the room for the name of shared memory in the message that tells it.
 const nameBytes = 64
 
-// share gives the group shared memory if all its ranks are on one machine and want it. All ranks make the same calls, whatever each
-// wants and has, and all end with the memory or without.
+// share gives the group shared memory: of all ranks if they are on one machine, of each machine's ranks if there are several, and want it.
+// All ranks make the same calls, whatever each wants and has, and all end with the memory or without.
 func share(ctx context.Context, cfg Config, g *allreduce.Group) error {
-	apart, err := placesOf(ctx, cfg, g)
+	places, err := placesOf(ctx, cfg, g)
 	if err != nil {
 		return err
 	}
-	if apart >= 0 {
-		if cfg.Path == PathShared {
-			return fmt.Errorf("ring of job %d epoch %d: rank %d shares no memory with rank %d: it is on another machine, runs as another user or "+
-				"was told to use another path: choose the path auto", cfg.Job, cfg.Epoch, apart, g.Rank())
-		}
-		return nil
+	mine, leaders := machinesOf(places, g.Rank())
+	if len(leaders) == g.WorldSize() || (cfg.Path == PathShared && len(leaders) > 1) || (cfg.Path == PathNodes && len(leaders) == 1) {
+		return cfg.unlike(g, len(leaders))
 	}
-	team, name, why := founded(ctx, cfg, g)
+	team, name, why := founded(ctx, cfg, g, mine)
 	if why != nil && !errors.As(why, new(*noMemoryError)) {
 		return why // the ring is broken
 	}
@@ -37,24 +35,52 @@ func share(ctx context.Context, cfg Config, g *allreduce.Group) error {
 		cfg.Logger.Info("ring without shared memory", "job", cfg.Job, "epoch", cfg.Epoch, "rank", g.Rank(), "cause", why.Error())
 	}
 	has := []int8{1}
-	if team == nil {
+	if team == nil && len(mine) > 1 {
 		has[0] = 0
 	}
 	err = g.AllReduce(ctx, allreduce.Of(has), allreduce.Min)
-	if g.Rank() == 0 && name != "" {
+	if g.Rank() == mine[0] && name != "" {
 		shm.Forget(name) // all have it, or never will
 	}
 	switch {
-	case err == nil && has[0] == 1:
+	case err == nil && has[0] == 1 && len(leaders) == 1:
 		g.Share(team)
 		return nil
+	case err == nil && has[0] == 1:
+		if err := g.ShareNodes(ctx, team, leaders); err != nil {
+			return err
+		}
+		return g.Barrier(ctx) // all machines have their links
 	case team != nil:
 		_ = team.Close() // nobody uses it
 	}
-	if err == nil && cfg.Path == PathShared {
+	if err == nil && cfg.Path.shares() {
 		return fmt.Errorf("ring of job %d epoch %d: no memory to share: %w", cfg.Job, cfg.Epoch, orElse(why))
 	}
 	return err
+}
+
+// unlike says that ranks are not where the path needs them, if it was asked for.
+func (c Config) unlike(g *allreduce.Group, machines int) error {
+	if !c.Path.shares() {
+		return nil
+	}
+	return fmt.Errorf("ring of job %d epoch %d: the path %s does not fit: rank %d sees %d ranks on %d machines (a rank of another user, or that was told to use "+
+		"another path, counts as one): choose the path auto", c.Job, c.Epoch, c.Path, g.Rank(), g.WorldSize(), machines)
+}
+
+// machinesOf returns the ranks that are where this one is, and the lowest rank of each machine, in order. Where a rank says nothing it is alone.
+func machinesOf(places [][sha256.Size]byte, rank int) (mine, leaders []int) {
+	for r, p := range places {
+		same := slices.IndexFunc(leaders, func(l int) bool { return places[l] == p && p != [sha256.Size]byte{} })
+		if same < 0 {
+			leaders = append(leaders, r)
+		}
+		if r == rank || (p == places[rank] && p != [sha256.Size]byte{}) {
+			mine = append(mine, r)
+		}
+	}
+	return mine, leaders
 }
 
 func orElse(why error) error {
@@ -70,59 +96,56 @@ type noMemoryError struct{ cause error }
 func (e *noMemoryError) Error() string { return e.cause.Error() }
 func (e *noMemoryError) Unwrap() error { return e.cause }
 
-// placesOf tells all ranks where this one is, and returns a rank that is elsewhere or does not want to share, or -1.
-func placesOf(ctx context.Context, cfg Config, g *allreduce.Group) (apart int, err error) {
+// placesOf tells all ranks where this one is, and returns where each is; zeros: it does not want to share.
+func placesOf(ctx context.Context, cfg Config, g *allreduce.Group) ([][sha256.Size]byte, error) {
 	const size = sha256.Size
 	all := make([]byte, size*g.WorldSize())
-	if host := shm.Host(); host != "" && (cfg.Path == PathAuto || cfg.Path == PathShared) {
-		place := sha256.Sum256([]byte(host))
+	if host := shm.Host(); host != "" && (cfg.Path == PathAuto || cfg.Path.shares()) {
+		place := sha256.Sum256([]byte(host + "/" + cfg.Machine))
 		copy(all[size*g.Rank():], place[:])
 	}
 	if err := g.AllGather(ctx, allreduce.Bits(allreduce.Int8, all)); err != nil {
-		return 0, err
+		return nil, err
 	}
-	mine := all[size*g.Rank():][:size]
-	nowhere := bytes.Equal(mine, make([]byte, size))
-	for r := range g.WorldSize() {
-		if nowhere || !bytes.Equal(all[size*r:][:size], mine) {
-			return r, nil
-		}
+	places := make([][size]byte, g.WorldSize())
+	for r := range places {
+		copy(places[r][:], all[size*r:])
 	}
-	return -1, nil
+	return places, nil
 }
 
-// seal is what rank 0 leaves in the memory that it makes, and nobody else can.
+// seal is what a machine's first rank leaves in the memory that it makes, and nobody else can.
 func (c Config) seal(name string) []byte {
 	mac := hmac.New(sha256.New, c.Secret)
 	fmt.Fprintf(mac, "gangline ring memory 1\x00%d\x00%d\x00%s", c.Job, c.Epoch, name)
 	return mac.Sum(nil)
 }
 
-// founded lets rank 0 make the memory and the others join it. An error other than a noMemoryError is the ring's.
-func founded(ctx context.Context, cfg Config, g *allreduce.Group) (team *shm.Team, name string, err error) {
-	text := make([]byte, nameBytes)
+// founded lets the first rank of each machine make its memory and the others of it join. An error other than a noMemoryError is the ring's.
+func founded(ctx context.Context, cfg Config, g *allreduce.Group, mine []int) (team *shm.Team, name string, err error) {
+	names := make([]byte, nameBytes*g.WorldSize())
 	var why error
-	if g.Rank() == 0 {
-		if team, name, why = shm.Create(g.WorldSize()); why == nil {
-			copy(text, name)
+	if g.Rank() == mine[0] && len(mine) > 1 {
+		if team, name, why = shm.Create(len(mine)); why == nil {
+			copy(names[nameBytes*g.Rank():], name)
 			copy(team.Seal(), cfg.seal(name))
 		}
 	}
-	if err := g.Broadcast(ctx, allreduce.Bits(allreduce.Int8, text), 0); err != nil {
+	if err := g.AllGather(ctx, allreduce.Bits(allreduce.Int8, names)); err != nil {
 		if team != nil {
 			shm.Forget(name)
 			_ = team.Close() // nobody uses it
 		}
 		return nil, "", err
 	}
-	if g.Rank() > 0 {
-		if name = string(bytes.TrimRight(text, "\x00")); name == "" {
-			return nil, "", &noMemoryError{errors.New("rank 0 could make none; its log says why")}
+	if g.Rank() != mine[0] {
+		if name = string(bytes.TrimRight(names[nameBytes*mine[0]:][:nameBytes], "\x00")); name == "" {
+			return nil, "", &noMemoryError{fmt.Errorf("rank %d could make none; its log says why", mine[0])}
 		}
-		team, why = shm.Join(name, g.Rank(), g.WorldSize())
+		team, why = shm.Join(name, slices.Index(mine, g.Rank()), len(mine))
 		if why == nil && !hmac.Equal(team.Seal()[:sha256.Size], cfg.seal(name)) {
 			_ = team.Close() // nobody uses it
-			team, why = nil, fmt.Errorf("shared memory %s was not made by rank 0 of this ring", name)
+			team, why = nil, fmt.Errorf("shared memory %s was not made by rank %d of this ring", name, mine[0])
 		}
 	}
 	if why != nil {

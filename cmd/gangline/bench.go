@@ -43,7 +43,8 @@ some of the value, within a bound that each result is checked against; ours with
 bytes is then measured too. With --rate each rank has a network namespace of its
 own, with a link of that rate (needs root and iproute2; path tcp or grpc).
 
-Paths: shm is memory that all ranks share, unix a Unix socket, tcp a connection of
+Paths: shm is memory that all ranks share, nodes memory that the ranks of each machine
+share and a ring over machines, unix a Unix socket, tcp a connection of
 its own, grpc the stream of the gRPC session; auto is the fastest that works.`,
 		Example: `  gangline bench allreduce --ranks 4 --bytes 64MiB
   gangline bench allreduce --ranks 2 --bytes 4KiB --path tcp --peer gloo,ompi --json
@@ -74,8 +75,9 @@ its own, grpc the stream of the gRPC session; auto is the fastest that works.`,
 	f.IntVar(&cfg.Ranks, "ranks", cfg.Ranks, "processes, 1 to 64")
 	f.StringVar(&bytes, "bytes", bytes, "size of the vector, such as 4KiB or 64MiB")
 	f.StringVar(&cfg.Type, "dtype", cfg.Type, "element: float32, float64, float16, bfloat16, int8, int32, int64")
-	f.StringVar(&cfg.Path, "path", cfg.Path, "auto, shm, unix, tcp or grpc")
+	f.StringVar(&cfg.Path, "path", cfg.Path, "auto, shm, nodes, unix, tcp or grpc")
 	f.StringVar(&cfg.Wire, "wire", cfg.Wire, "form in which our float32 travel: exact, bf16 or int8")
+	f.IntVar(&cfg.Machines, "machines", 1, "machines that our ranks take themselves to be on, to try the path nodes on one")
 	f.StringVar(&cfg.Rate, "rate", "", "of each rank's link, such as 1gbit (empty: loopback)")
 	f.BoolVar(&cfg.Alloc, "alloc", false, "let gangline allocate the vectors, in shared memory if the ranks have any: no copies")
 	f.StringSliceVar(&cfg.Peers, "peer", nil, "measure these too: gloo, ompi")

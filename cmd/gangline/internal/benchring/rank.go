@@ -24,6 +24,7 @@ type Task struct {
 	Secret      []byte
 	Host        string // to listen at
 	Wire        string // form of the elements
+	Machine     string // to be taken for; empty: this one
 	Alloc       bool   // let the group allocate the vector
 	Warmup      int    // calls that are not counted
 	Calls       int
@@ -66,7 +67,7 @@ func Rank(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := readLine(lines, &peers); err != nil {
 		return errors.Join(fmt.Errorf("the addresses: %w", err), listener.Close())
 	}
-	group, err := grpclink.Join(ctx, grpclink.Config{Job: 1, Epoch: 1, Rank: task.Rank, Peers: peers, Secret: task.Secret, Listener: listener, Path: path})
+	group, err := grpclink.Join(ctx, grpclink.Config{Job: 1, Epoch: 1, Rank: task.Rank, Peers: peers, Secret: task.Secret, Listener: listener, Path: path, Machine: task.Machine})
 	if err != nil {
 		return err
 	}

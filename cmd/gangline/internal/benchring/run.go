@@ -20,16 +20,17 @@ import (
 
 // Config says what to measure.
 type Config struct {
-	Ranks  int      // processes, 1..64
-	Bytes  int      // of the vector, a multiple of the element's size
-	Type   string   // of an element; peers are measured with float32
-	Path   string   // auto, shm, unix, tcp or grpc
-	Wire   string   // form in which our elements travel: exact, bf16 or int8
-	Rate   string   // of each rank's link, such as 1gbit; empty: all ranks are on this machine's loopback
-	Alloc  bool     // our vectors lie in memory of Group.Alloc
-	Peers  []string // gloo, ompi
-	Rounds int      // how often each contender runs, in turn, in new processes; at least 1
-	Calls  int      // that count in one round; 0: as many as take about a second
+	Ranks    int      // processes, 1..64
+	Bytes    int      // of the vector, a multiple of the element's size
+	Type     string   // of an element; peers are measured with float32
+	Path     string   // auto, shm, nodes, unix, tcp or grpc
+	Wire     string   // form in which our elements travel: exact, bf16 or int8
+	Machines int      // that ours take their ranks to be on, in equal parts; 1: this one
+	Rate     string   // of each rank's link, such as 1gbit; empty: all ranks are on this machine's loopback
+	Alloc    bool     // our vectors lie in memory of Group.Alloc
+	Peers    []string // gloo, ompi
+	Rounds   int      // how often each contender runs, in turn, in new processes; at least 1
+	Calls    int      // that count in one round; 0: as many as take about a second
 	// Command is the program and arguments that run Rank.
 	Command []string
 	Log     io.Writer // progress
@@ -37,15 +38,16 @@ type Config struct {
 
 // Report is what was measured. Seconds are of the slowest rank, medians over all calls of all rounds.
 type Report struct {
-	Ranks  int    `json:"ranks"`
-	Bytes  int    `json:"bytes"`
-	Path   string `json:"path"`
-	Type   string `json:"dtype"`
-	Wire   string `json:"wire"`
-	Rate   string `json:"rate,omitempty"`
-	Alloc  bool   `json:"alloc"`
-	Rounds int    `json:"rounds"`
-	Calls  int    `json:"calls"`
+	Ranks    int    `json:"ranks"`
+	Bytes    int    `json:"bytes"`
+	Path     string `json:"path"`
+	Type     string `json:"dtype"`
+	Wire     string `json:"wire"`
+	Machines int    `json:"machines"`
+	Rate     string `json:"rate,omitempty"`
+	Alloc    bool   `json:"alloc"`
+	Rounds   int    `json:"rounds"`
+	Calls    int    `json:"calls"`
 	// Median is of our calls, BusBandwidth what each link carries: 2(n-1)/n times the vector's bytes in that time, in 10^9 bytes/s.
 	Median       float64 `json:"median_s"`
 	BusBandwidth float64 `json:"busbw_gbs"`
@@ -85,6 +87,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Rate != "" && (!rates.MatchString(c.Rate) || (c.Path != "tcp" && c.Path != "grpc")) {
 		errs = append(errs, fmt.Errorf("--rate %q with --path %s: must be such as 1gbit or 500mbit, and the path tcp or grpc", c.Rate, c.Path))
+	}
+	if c.Machines < 0 || c.Machines > c.Ranks || (c.Machines > 1 && c.Rate != "") {
+		errs = append(errs, fmt.Errorf("--machines %d: must be 1..%d, and 1 with --rate", c.Machines, c.Ranks))
 	}
 	if c.Rounds < 1 || c.Calls < 0 {
 		errs = append(errs, errors.New("--rounds must be 1 or more, --calls 0 or more"))
@@ -130,7 +135,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		defer r.net.remove()
 	}
 	report := &Report{
-		Ranks: cfg.Ranks, Bytes: cfg.Bytes, Path: cmp.Or(cfg.Path, "auto"), Type: cfg.Type, Wire: cfg.Wire, Rate: cfg.Rate,
+		Ranks: cfg.Ranks, Bytes: cfg.Bytes, Path: cmp.Or(cfg.Path, "auto"), Type: cfg.Type, Wire: cfg.Wire, Machines: max(cfg.Machines, 1), Rate: cfg.Rate,
 		Alloc: cfg.Alloc, Rounds: cfg.Rounds, Peers: map[string]Peer{},
 	}
 	entries, err := r.entries(ctx, report)
@@ -263,6 +268,9 @@ func (r *runner) ours(wire string) contender {
 			task := Task{
 				Rank: i, Ranks: cfg.Ranks, Bytes: cfg.Bytes, Type: cfg.Type, Path: cfg.Path, Secret: secret, Host: r.net.address(i), Wire: wire,
 				Alloc: cfg.Alloc, Warmup: warmup, Calls: calls,
+			}
+			if cfg.Machines > 1 {
+				task.Machine = fmt.Sprint("machine ", i*cfg.Machines/cfg.Ranks)
 			}
 			if err := p.exchange(task, &peers[i]); err != nil {
 				return nil, fmt.Errorf("rank %d: %w", i, err)
