@@ -222,6 +222,9 @@ func ownName(name string) bool {
 	if ofManifest(name) {
 		return true
 	}
+	if _, err := ParseRef(name); err == nil {
+		return true // files of an earlier checkpoint
+	}
 	name = strings.TrimSuffix(name, tempSuffix)
 	if name == damagedName || strings.HasPrefix(name, usesPrefix) {
 		return true

@@ -41,16 +41,17 @@ func (s *Store) refer(ctx context.Context, w *ShardWrite, info *ShardInfo) (*sav
 	}
 	info.Tensors = slices.Clone(info.Tensors) // an image keeps its own
 	sv.recognise(s.lastSaved(w.Rank, w.WorldSize), info)
-	dir := Ref{Epoch: w.Epoch, Step: w.Step}.String()
+	own := Ref{Epoch: w.Epoch, Step: w.Step}
 	looked := map[Ref]bool{}
 	usable := func(p *place) (ok bool, err error) {
-		if !s.sameKey(p.file.Encoded) {
+		ref := p.file.Ref()
+		// A step that is written again, or after a later one, refers to earlier ones alone.
+		if !s.sameKey(p.file.Encoded) || ref.Compare(own) >= 0 {
 			return false, nil
 		}
-		ref := p.file.Ref()
 		ok, before := looked[ref]
 		if !before {
-			ok, err = s.use(dir, ref)
+			ok, err = s.use(own.String(), ref)
 			looked[ref] = ok
 		}
 		return ok, err

@@ -56,7 +56,8 @@ func (s *Store) used() (map[Ref][]string, error) {
 	users := map[Ref][]string{}
 	for _, e := range entries {
 		base := strings.TrimSuffix(strings.TrimSuffix(e.Name, deadSuffix), sealedSuffix)
-		if _, err := ParseRef(base); err != nil || !e.IsDir {
+		own, err := ParseRef(base)
+		if err != nil || !e.IsDir {
 			continue
 		}
 		names, err := s.namesWherever(e.Name, base)
@@ -65,7 +66,7 @@ func (s *Store) used() (map[Ref][]string, error) {
 		}
 		for _, name := range names {
 			of, ok := strings.CutPrefix(name, usesPrefix)
-			if ref, err := ParseRef(of); ok && err == nil {
+			if ref, err := ParseRef(of); ok && err == nil && ref != own {
 				users[ref] = append(users[ref], e.Name)
 			}
 		}

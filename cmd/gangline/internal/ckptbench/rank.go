@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"slices"
@@ -149,7 +150,7 @@ func (r *ranks) close() error {
 // rank is the state of one process.
 type rank struct {
 	order
-	store        *checkpoint.Store
+	store, small *checkpoint.Store
 	state, back  []float32 // what is saved, and what is loaded
 	lo, hi       int64     // of the whole tensor, in elements
 	copyTo       []byte
@@ -194,9 +195,14 @@ func (r *rank) do(ctx context.Context, o order) (float64, error) {
 	case opStart:
 		err = r.start(o)
 	case opSave, opSmall:
+		r.train()
+		store := r.store
+		if o.Op == opSmall {
+			store = r.small
+		}
 		w := checkpoint.ShardWrite{Epoch: 1, Step: o.Step, Rank: r.Rank, WorldSize: r.Ranks, Tensors: r.tensors(o.Op == opSmall)}
 		start = time.Now()
-		_, err = r.store.WriteShard(ctx, w)
+		_, err = store.WriteShard(ctx, w)
 	case opLoad:
 		clear(r.back)
 		start = time.Now()
@@ -208,6 +214,7 @@ func (r *rank) do(ctx context.Context, o order) (float64, error) {
 	case opMemcpy:
 		err = r.memcpy(&start)
 	case opAsync:
+		r.train()
 		return r.async(ctx, o.Step)
 	default:
 		err = fmt.Errorf("unknown order %q", o.Op)
@@ -221,8 +228,11 @@ func (r *rank) start(o order) error {
 	if err != nil {
 		return err
 	}
-	// The state is the same at each save, which stands for one that is new each time: nothing may be left out.
-	if r.store, err = checkpoint.Open(checkpoint.Config{FS: dir, Job: jobName, ReferenceShare: -1}); err != nil {
+	if r.store, err = checkpoint.Open(checkpoint.Config{FS: dir, Job: jobName}); err != nil {
+		return err
+	}
+	// A store remembers what it saved last; that of the small tensors is not to be disturbed by the large one.
+	if r.small, err = checkpoint.Open(checkpoint.Config{FS: dir, Job: jobName}); err != nil {
 		return err
 	}
 	r.lo, r.hi = checkpoint.ShareRange(o.Bytes/4, o.Rank, o.Ranks)
@@ -235,6 +245,13 @@ func (r *rank) start(o order) error {
 		r.state[i] = float32(int32(x)) / 3 //nolint:gosec // any value will do
 	}
 	return nil
+}
+
+// train changes each number a little, as training does: what stayed the same would not be saved again.
+func (r *rank) train() {
+	for i, v := range r.state {
+		r.state[i] = math.Float32frombits(math.Float32bits(v) + 1)
+	}
 }
 
 // tensors cuts the state into one tensor, or into many small ones.
