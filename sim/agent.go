@@ -127,6 +127,12 @@ func (a *agent) obey(o order) {
 	a.desired, a.details = &o.desired, o.details
 	a.heard = max(a.heard, o.heard)
 	a.reconcile()
+	for i := range o.desired.Assignments {
+		as := &o.desired.Assignments[i]
+		if g := a.w.machine.gangs[gangKey{as.Job, as.Epoch}]; g != nil {
+			g.form(&o.details[i])
+		}
+	}
 }
 
 // reconcile does what reconcile.Diff says, and forgets ends that nobody will ask for again.
@@ -196,6 +202,7 @@ func (a *agent) statuses() []control.WorkerStatus {
 			continue
 		}
 		st := control.WorkerStatus{Key: keyFor(p.key), State: cluster.WorkerRunning, GPUs: p.gpus}
+		st.Arrived = p.phase == running // where its peers meet
 		if p.phase == ended {
 			st.State, st.ExitCode, st.Signal, st.PeerLost, st.Stopped = p.end, p.code, p.signal, p.peerLost, p.stopped
 		}

@@ -12,7 +12,7 @@ import (
 func checkBounds(s *cluster.State, j *cluster.Job) error {
 	p := s.Policy()
 	all, mine, typed, members := map[string]int64{}, map[string]int64{}, map[string]int64{}, int32(0)
-	gpuType := heldType(s, j)
+	gpuType := s.HeldType(j)
 	s.EachHolding(func(o *cluster.Job) bool {
 		milli := int64(o.Held()) * int64(o.Spec.Share())
 		if o.Array == j.Array && j.Array != 0 {
@@ -23,7 +23,7 @@ func checkBounds(s *cluster.State, j *cluster.Job) error {
 			if o.User == j.User {
 				mine[path] += milli
 			}
-			if heldType(s, o) == gpuType {
+			if s.HeldType(o) == gpuType {
 				typed[path] += milli
 			}
 		}
@@ -57,16 +57,4 @@ func checkBounds(s *cluster.State, j *cluster.Job) error {
 		return fmt.Errorf("job %d has started: %s", j.ID, strings.Join(errs, "; "))
 	}
 	return nil
-}
-
-// heldType is the type of the GPUs that a job holds.
-func heldType(s *cluster.State, j *cluster.Job) string {
-	n := s.Node(j.Workers[0].Node)
-	if n == nil {
-		return ""
-	}
-	if g := n.FindGPU(j.Workers[0].GPUs[0]); g >= 0 {
-		return n.GPUs[g].Type
-	}
-	return ""
 }

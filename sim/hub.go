@@ -28,8 +28,9 @@ type order struct {
 
 // detail is what a worker is told beyond what reconcile needs.
 type detail struct {
-	world  int
-	resume int64 // step to resume from
+	formation int32
+	members   []cluster.Rank // who makes up the ring
+	resume    int64          // step to resume from
 }
 
 // connect opens an agent's stream.
@@ -180,7 +181,7 @@ func orderOf(in *control.Order) order {
 		if a.Stop != nil {
 			as.Stop = &reconcile.Stop{Why: a.Stop.Reason, Warn: a.Stop.Warn, Grace: a.Stop.Grace}
 		}
-		d := detail{world: len(a.Job.Workers)}
+		d := detail{formation: a.Job.Formation(), members: a.Members}
 		if a.Resume != nil {
 			d.resume = a.Resume.Step
 		}

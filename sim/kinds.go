@@ -25,12 +25,15 @@ func (j *job) vary(ms []Machine, rng *rand.Rand) {
 	j.user = fmt.Sprintf("user-%d", rng.IntN(3))
 	spec := *j.spec
 	spec.Preemptible = rng.IntN(3) > 0
-	switch rng.IntN(8) {
+	switch kind := rng.IntN(8); kind {
 	case 0:
 		spec.GPUs, spec.GPUsPerNode, spec.GPUMilli = 1, 0, int32(1+rng.IntN(9))*100
 	case 1, 2:
 		if spec.MinGPUs = max(spec.GPUs>>(1+rng.IntN(2)), 1); spec.GPUsPerNode > 0 {
 			spec.MinGPUs = max(spec.MinGPUs-spec.MinGPUs%spec.GPUsPerNode, spec.GPUsPerNode)
+		}
+		if kind == 2 && spec.MinGPUs < spec.GPUs && spec.Launch == cluster.LaunchPerGPU {
+			spec.OnFailure = cluster.FailureShrinks
 		}
 	case 3:
 		spec.GPUs, spec.GPUsPerNode = min(spec.GPUs, 2), 0

@@ -34,7 +34,7 @@ type proc struct {
 	stubborn bool
 	stopping *reconcile.Stop
 	acked    bool
-	step     int64 // of the newest checkpoint that it wrote; rank 0 only
+	step     int64 // of the newest checkpoint that it wrote; the first member only
 
 	// How it ended.
 	end      cluster.WorkerState
@@ -104,7 +104,7 @@ func (p *proc) exit(st cluster.WorkerState, code, signal int32) {
 	}
 	p.phase, p.end, p.code, p.signal = ended, st, code, signal
 	p.stopped = p.stopping != nil
-	p.gang.left()
+	p.gang.left(p)
 	p.agent.changed()
 	p.agent.reconcile()
 }
@@ -112,7 +112,7 @@ func (p *proc) exit(st cluster.WorkerState, code, signal int32) {
 // halt asks a worker to end, or to end sooner than it was asked before.
 func (p *proc) halt(stop reconcile.Stop) {
 	w := p.agent.w
-	if p.stopping == nil && stop.Warn > 0 && p.key.Rank == 0 {
+	if p.stopping == nil && stop.Warn > 0 && p == p.gang.first() {
 		p.gang.checkpoint()
 	}
 	p.stopping = &stop
@@ -123,123 +123,3 @@ func (p *proc) halt(stop reconcile.Stop) {
 	}
 	w.clock.after(time.Duration(w.net.Int64N(int64(limit)+1)), func() { p.exit(cluster.WorkerExited, 0, sigTerm) })
 }
-
-// gang is one epoch of a job as it physically trains: from the moment when all ranks run to the moment when one is gone.
-type gang struct {
-	w        *world
-	key      gangKey
-	job      *job
-	world    int
-	resume   time.Duration // work that the checkpoint had when it started
-	procs    []*proc
-	started  int
-	gone     int
-	training bool
-	complete bool
-	since    cluster.Time
-	done     time.Duration // work done, resumed work included
-}
-
-// gangOf returns the gang of an epoch, and makes it when its first worker is launched.
-func (w *world) gangOf(key reconcile.Key, d detail) *gang {
-	k := gangKey{key.Job, key.Epoch}
-	g := w.machine.gangs[k]
-	if g == nil {
-		resume := time.Duration(d.resume) * time.Millisecond
-		g = &gang{w: w, key: k, job: w.clients.byID(cluster.JobID(key.Job)), world: d.world, resume: resume, done: resume}
-		w.machine.gangs[k] = g
-	}
-	return g
-}
-
-// worked is the work done by now.
-func (g *gang) worked() time.Duration {
-	if g.training {
-		return g.done + g.w.clock.now.Sub(g.since)
-	}
-	return g.done
-}
-
-// joined is called when one more worker runs. The last one lets the training begin.
-func (g *gang) joined() {
-	g.started++
-	if g.started < g.world || g.gone > 0 {
-		return
-	}
-	g.training, g.since = true, g.w.clock.now
-	left := max(g.job.service-g.resume, 0)
-	g.w.clock.after(left, g.finish)
-	g.planCheckpoint()
-	if at := g.job.failsAt; at > g.resume && at < g.job.service && !g.job.failed {
-		g.w.clock.after(at-g.resume, g.stumble)
-	}
-}
-
-func (g *gang) planCheckpoint() {
-	g.w.clock.after(time.Duration(g.w.set.CheckpointEach), func() {
-		if g.training {
-			g.checkpoint()
-			g.planCheckpoint()
-		}
-	})
-}
-
-// checkpoint saves the work done, and lets rank 0's agent know.
-func (g *gang) checkpoint() {
-	if !g.training {
-		return
-	}
-	for _, p := range g.procs {
-		if p.key.Rank == 0 && p.phase == running {
-			p.step = g.worked().Milliseconds()
-			p.agent.changed()
-		}
-	}
-}
-
-// finish is the end of the training: each rank exits with 0, not all at the same moment.
-func (g *gang) finish() {
-	if !g.training {
-		return
-	}
-	g.done, g.training, g.complete = g.job.service, false, true
-	for _, p := range g.procs {
-		g.w.clock.after(g.w.upTo(time.Second), func() { p.exit(cluster.WorkerExited, 0, 0) })
-	}
-}
-
-// stumble is a failure of the job's own: one rank exits with 1.
-func (g *gang) stumble() {
-	if !g.training || g.job.failed {
-		return
-	}
-	g.job.failed = true
-	g.w.faults.WorkerFailures++
-	g.procs[g.w.net.IntN(len(g.procs))].exit(cluster.WorkerExited, 1, 0)
-}
-
-// left is called when a worker is gone: the ring is broken. Some peers notice and exit, the others hang until they are stopped.
-func (g *gang) left() {
-	wasTraining := g.training
-	g.done, g.training = g.worked(), false
-	g.job.worked, g.job.workedIn = g.done, g.key.epoch
-	if g.gone++; g.gone == len(g.procs) {
-		delete(g.w.machine.gangs, g.key)
-	}
-	if !wasTraining {
-		return
-	}
-	for _, p := range g.procs {
-		if p.alive() && g.w.net.IntN(3) > 0 {
-			g.w.clock.after(g.w.upTo(peerTimeout), func() {
-				if p.alive() {
-					p.peerLost = true
-					p.exit(cluster.WorkerExited, 1, 0)
-				}
-			})
-		}
-	}
-}
-
-// peerTimeout is how long a rank may take to see that a peer is gone.
-const peerTimeout = 20 * time.Second

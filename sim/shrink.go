@@ -196,11 +196,14 @@ func (s *shrinker) plainerJob(i int) {
 	edit(func(j *Submission, _ *cluster.JobSpec) { j.FailsAt = 0 })
 	edit(func(j *Submission, _ *cluster.JobSpec) { j.Follows = 0 })
 	edit(func(_ *Submission, p *cluster.JobSpec) { p.Array = cluster.ArraySpec{} })
-	edit(func(_ *Submission, p *cluster.JobSpec) { p.MinGPUs = 0 })
+	edit(func(_ *Submission, p *cluster.JobSpec) { p.OnFailure = cluster.FailureRestarts })
+	edit(func(_ *Submission, p *cluster.JobSpec) { p.MinGPUs, p.OnFailure = 0, cluster.FailureRestarts })
 	edit(func(_ *Submission, p *cluster.JobSpec) {
 		p.Topology, p.Selector, p.GPUTypes = cluster.TopologyWish{}, nil, nil
 	})
-	edit(func(_ *Submission, p *cluster.JobSpec) { p.GPUs, p.MinGPUs, p.GPUsPerNode, p.GPUMilli = 1, 0, 0, 0 })
+	edit(func(_ *Submission, p *cluster.JobSpec) {
+		p.GPUs, p.MinGPUs, p.GPUsPerNode, p.GPUMilli, p.OnFailure = 1, 0, 0, 0, cluster.FailureRestarts
+	})
 	edit(func(_ *Submission, p *cluster.JobSpec) { p.CPUPerGPU, p.MemPerGPU, p.GPUsPerNode = 0, 0, 0 })
 	edit(func(_ *Submission, p *cluster.JobSpec) { p.TimeLimit = 0 })
 	edit(func(_ *Submission, p *cluster.JobSpec) {

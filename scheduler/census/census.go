@@ -151,12 +151,8 @@ func (c *counter) holds(j *cluster.Job) {
 
 // typeOf is the type of a holding job's GPUs: a gang is of one type.
 func (c *counter) typeOf(j *cluster.Job) string {
-	if len(j.Workers) > 0 && len(j.Workers[0].GPUs) > 0 {
-		if n := c.state.Node(j.Workers[0].Node); n != nil {
-			if i := n.FindGPU(j.Workers[0].GPUs[0]); i >= 0 {
-				return n.GPUs[i].Type
-			}
-		}
+	if t := c.state.HeldType(j); t != "" {
+		return t
 	}
 	return "unknown" // its node came back without this GPU
 }

@@ -107,6 +107,23 @@ func (j *Job) Members() []Rank {
 	return out
 }
 
+// HeldType is the type of the GPUs that a job holds, of which a gang has one; "" if it holds none, or its nodes came back without them.
+func (s *State) HeldType(j *Job) string {
+	for i := range j.Workers {
+		w := &j.Workers[i]
+		if len(w.GPUs) == 0 {
+			continue // another worker has taken them over
+		}
+		if n := s.Node(w.Node); n != nil {
+			if g := n.FindGPU(w.GPUs[0]); g >= 0 {
+				return n.GPUs[g].Type
+			}
+		}
+		return ""
+	}
+	return ""
+}
+
 // member reports whether the worker runs, or will, as one of those that make up the ring.
 func (w *Worker) member() bool { return !w.State.Ended() && w.Joined != waitsToJoin }
 

@@ -1,8 +1,6 @@
 package planner
 
 import (
-	"slices"
-
 	"github.com/gangline/gangline/scheduler/cluster"
 )
 
@@ -14,26 +12,11 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 		r = &run{}
 		x.running[j.ID] = r
 		x.news = true
-		r.q, r.gpuType, r.milli = x.tree.Queue(j.Spec.Queue), x.gpuTypeOf(j), int64(j.Held())*int64(j.Spec.Share())
+		r.q, r.gpuType, r.milli = x.tree.Queue(j.Spec.Queue), x.state.HeldType(j), int64(j.Held())*int64(j.Spec.Share())
 		r.shape = x.fleet.Shape(j.Spec)
 		x.count(r, j, 1)
 	}
 	r.job = j
-}
-
-// gpuTypeOf is the type of the GPUs that a job holds.
-func (x *Index) gpuTypeOf(j *cluster.Job) string {
-	first := slices.IndexFunc(j.Workers, func(w cluster.Worker) bool { return len(w.GPUs) > 0 }) // another may have taken over rank 0's
-	if first < 0 {
-		return ""
-	}
-	w := &j.Workers[first]
-	if n := x.state.Node(w.Node); n != nil {
-		if g := n.FindGPU(w.GPUs[0]); g >= 0 {
-			return n.GPUs[g].Type
-		}
-	}
-	return ""
 }
 
 // count adds what a job holds to what its queue uses, or takes it away.
