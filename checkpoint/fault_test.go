@@ -227,3 +227,30 @@ func TestSlowDiskObeysDeadline(t *testing.T) {
 	disk.Arm(faultfs.Plan{})
 	wantLatest(t, s, checkpoint.Ref{})
 }
+
+// TestEveryFlippedBitOfASidecarIsFound flips a bit of each byte of what a commit goes by: it is refused.
+func TestEveryFlippedBitOfASidecarIsFound(t *testing.T) {
+	t.Parallel()
+	disk, s := begun(t, 1)
+	mustTune(t, s, ref(1, 10), 1)
+	if _, err := s.WriteShard(t.Context(), tuned(ref(1, 20), 0, 1)); err != nil {
+		t.Fatal(err)
+	}
+	name := ref(1, 20).String() + "/shard-0000-of-0001.json"
+	for at := 0; at < len(readAll(t, disk, name)); at++ {
+		if err := disk.Flip(name, int64(at), uint(at)); err != nil {
+			t.Fatal(err)
+		}
+		var c *checkpoint.CorruptError
+		if _, err := s.Commit(t.Context(), commitOf(ref(1, 20), 1)); !errors.As(err, &c) || c.Path != name {
+			t.Fatalf("byte %d: %v", at, err)
+		}
+		if err := disk.Flip(name, int64(at), uint(at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Commit(t.Context(), commitOf(ref(1, 20), 1)); err != nil {
+		t.Fatal(err)
+	}
+	wantTuned(t, s, ref(1, 20))
+}

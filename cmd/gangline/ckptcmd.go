@@ -26,7 +26,7 @@ is the job's own. The directory must be reachable from this machine.
 A checkpoint is named by its step ("500"; of several epochs the newest), by its
 full name ("step-0000000500.epoch-3"), or as "latest".
 
-Reading tensors of an encrypted one needs its key: --key, or GANGLINE_CHECKPOINT_KEY
+Reading tensors of an encrypted one (diff, export) needs its key: --key, or GANGLINE_CHECKPOINT_KEY
 as in the job, says where it is: file:PATH, env:NAME or command:COMMAND.`,
 	}
 	onlyVerbs(cmd)
@@ -40,7 +40,10 @@ as in the job, says where it is: file:PATH, env:NAME or command:COMMAND.`,
 }
 
 // ckptTarget says whose checkpoints are meant.
-type ckptTarget struct{ dir, job, key string }
+type ckptTarget struct {
+	dir, job, key string
+	keyed         bool // the verb reads or writes tensors' content, so it needs the key if there is one
+}
 
 // ckptDir is an opened directory of checkpoints.
 type ckptDir struct {
@@ -93,17 +96,23 @@ func (a *app) openCheckpoints(ctx context.Context, t *ckptTarget) (*ckptDir, err
 	}
 	d := &ckptDir{path: path, job: job}
 	cfg := checkpoint.Config{FS: dir, Job: job, Progress: d.progress}
-	err = cfg.FromEnv(ctx, func(name string) string {
-		if name == checkpoint.EnvKey && t.key != "" {
-			return t.key
-		}
-		return os.Getenv(name)
-	})
+	err = cfg.FromEnv(ctx, t.getenv)
 	if err != nil {
 		return nil, usage("%w", err)
 	}
 	d.store, err = checkpoint.Open(cfg)
 	return d, err
+}
+
+// getenv is the environment by which a directory is opened: with --key, and without keys where none is needed, so that nothing runs or fails for them.
+func (t *ckptTarget) getenv(name string) string {
+	switch {
+	case !t.keyed && (name == checkpoint.EnvKey || name == checkpoint.EnvOldKeys):
+		return ""
+	case name == checkpoint.EnvKey && t.key != "":
+		return t.key
+	}
+	return os.Getenv(name)
 }
 
 // progress feeds the bar that is shown now.

@@ -126,6 +126,7 @@ func (a *app) ckptDiff(t *ckptTarget) *cobra.Command {
 are read and verified, whatever numbers of ranks wrote them. The exit code is 0
 whether they differ or not.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			t.keyed = true
 			ctx := cmd.Context()
 			d, err := a.openCheckpoints(ctx, t)
 			if err != nil {
@@ -198,6 +199,7 @@ func (a *app) ckptExport(t *ckptTarget) *cobra.Command {
 safetensors file, whatever number of ranks wrote them; a program's own files to a
 new directory. The default is the latest. PATH must not exist.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			t.keyed = true
 			ctx := cmd.Context()
 			if to == "" {
 				return usage("--to is needed: the file or directory to write")

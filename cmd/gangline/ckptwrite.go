@@ -21,8 +21,10 @@ func (a *app) ckptImport(t *ckptTarget) *cobra.Command {
 		Use: "import FILE --step N", Short: "Make a checkpoint of a safetensors file, for a job to start from", Args: exactArgs(1, "one safetensors file"),
 		Long: `Make a checkpoint of a safetensors file. It is of the job's newest epoch, so that the
 job resumes from it unless that epoch has a later step; the directory is made if
-it is not there.`,
+it is not there. Compressed and encrypted as GANGLINE_CHECKPOINT_COMPRESS and --key,
+or GANGLINE_CHECKPOINT_KEY, say.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			t.keyed = true
 			ctx := cmd.Context()
 			if t.dir != "" {
 				if err := os.MkdirAll(t.dir, 0o755); err != nil { //nolint:gosec // as agents make it
