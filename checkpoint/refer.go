@@ -92,13 +92,48 @@ func (sv *saving) useOld(ctx context.Context, to *referrer, usable func(*place) 
 	if err := sv.compare(ctx, worth); err != nil {
 		return err
 	}
-	worth = sv.bytesBySource(least)
-	return sv.layOut(to, func(p *place) (bool, error) {
-		if _, ok := worth[p.file.Ref()]; !ok {
-			return false, nil
+	chosen, err := sv.choose(sv.bytesBySource(least), least, usable)
+	if err != nil {
+		return err
+	}
+	sv.layOut(to, chosen)
+	return nil
+}
+
+// choose gives each tensor that is the same its place, nil where it has none: the newest that can be used. A source for which that comes to less than
+// is worth it is left out, and its tensors go to their next place, or are written.
+func (sv *saving) choose(worth map[Ref]int64, least int64, usable func(*place) (bool, error)) ([]*place, error) {
+	for {
+		chosen, sums := make([]*place, len(sv.memos)), map[Ref]int64{}
+		for i := range sv.memos {
+			m := &sv.memos[i]
+			for j := range m.before.places {
+				p := &m.before.places[j]
+				if _, ok := worth[p.file.Ref()]; !ok || !m.same || !m.summed {
+					continue
+				}
+				ok, err := usable(p)
+				if err != nil {
+					return nil, err
+				}
+				if ok {
+					chosen[i] = p
+					sums[p.file.Ref()] += int64(len(sv.tensors[i].Data))
+					break
+				}
+			}
 		}
-		return usable(p)
-	})
+		enough := true
+		for ref, n := range sums {
+			if n < least {
+				enough = false
+				delete(worth, ref)
+			}
+		}
+		if enough {
+			return chosen, nil
+		}
+	}
 }
 
 // sameKey says whether a file is encrypted as this Store's own are: what is to be encrypted does not refer to what is not.
@@ -193,16 +228,12 @@ func (sv *saving) compare(ctx context.Context, sources map[Ref]int64) error {
 	return group.Wait()
 }
 
-// layOut refers to the usable places and gives the other tensors new ones in the file.
-func (sv *saving) layOut(to *referrer, usable func(*place) (bool, error)) error {
+// layOut refers to the chosen places and gives the other tensors new ones in the file.
+func (sv *saving) layOut(to *referrer, chosen []*place) {
 	at := int64(Align)
 	for i := range to.info.Tensors {
 		t := &to.info.Tensors[i]
-		p, err := sv.memos[i].usablePlace(usable)
-		if err != nil {
-			return err
-		}
-		if p != nil {
+		if p := chosen[i]; p != nil {
 			t.From, t.FileOffset = to.refer(p), p.at
 			sv.refers = true
 			continue
@@ -211,20 +242,6 @@ func (sv *saving) layOut(to *referrer, usable func(*place) (bool, error)) error 
 		at += alignUp(t.size())
 	}
 	to.info.Bytes = at
-	return nil
-}
-
-// usablePlace gives a place to refer to, nil if the tensor has changed or has none.
-func (m *tensorMemo) usablePlace(usable func(*place) (bool, error)) (*place, error) {
-	if !m.same || !m.summed {
-		return nil, nil
-	}
-	for i := range m.before.places {
-		if ok, err := usable(&m.before.places[i]); ok || err != nil {
-			return &m.before.places[i], err
-		}
-	}
-	return nil, nil
 }
 
 // tensorSum is what a tensor is known by. Of what is encrypted it tells nothing to whoever has no key.

@@ -352,35 +352,3 @@ func TestImagesRefer(t *testing.T) {
 		wantTuned(t, s, ref(1, step))
 	}
 }
-
-// TestOnlyEarlierOnesAreReferredTo writes a step again, and an earlier step after a later one.
-func TestOnlyEarlierOnesAreReferredTo(t *testing.T) {
-	t.Parallel()
-	disk, s := begun(t, 1)
-	mustTune(t, s, ref(1, 50), 1)
-	for range 2 { // the second try of the same step
-		if _, err := s.WriteShard(t.Context(), tuned(ref(1, 40), 0, 1)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	m, err := s.Commit(t.Context(), commitOf(ref(1, 40), 1))
-	if err != nil || len(m.Refs()) > 0 {
-		t.Fatalf("step 40, saved after 50, refers to %v, %v", m.Refs(), err)
-	}
-	wantTuned(t, s, ref(1, 40))
-	for _, name := range disk.Names() {
-		if strings.Contains(name, "/uses-") {
-			t.Errorf("%s is noted", name)
-		}
-	}
-}
-
-// TestHalfReceivedIsNoHalfCommit: what a cut Receive left with files of another checkpoint in it is not taken for a program's own files.
-func TestHalfReceivedIsNoHalfCommit(t *testing.T) {
-	t.Parallel()
-	disk, s := begun(t, 1)
-	put(t, disk, ref(1, 2).String()+"/"+ref(1, 1).String()+"/shard-0000-of-0001.glck", []byte("half"))
-	if got, err := s.HalfFiles(t.Context(), 1); err != nil || len(got) > 0 {
-		t.Errorf("half commits of files: %v, %v", got, err)
-	}
-}
