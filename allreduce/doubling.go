@@ -71,7 +71,7 @@ func (g *Group) give(t *transfer, rank, step int) bool {
 
 // receive waits for a rank's vector in a step of this call.
 func (g *Group) receive(t *transfer, rank, step int, use func(theirs []byte)) bool {
-	f := g.get(g.incoming(rank, LaneCalls), t.header(g.sequence, step), len(t.vector.data))
+	f := g.get(g.incoming(rank, LaneCalls), nil, t.header(g.sequence, step), len(t.vector.data))
 	if f == nil {
 		return false
 	}

@@ -14,6 +14,7 @@ type edge struct {
 	link Link
 	peer int
 	left chan struct{} // closed by the reader when the neighbour left in good order
+	last atomic.Uint64 // the last call that it took part in to the end; set before left closes
 
 	up    atomic.Bool  // something was heard
 	heard atomic.Int64 // when last
@@ -40,7 +41,7 @@ func (g *Group) read(e *edge) {
 	for {
 		f, err := e.link.Recv()
 		if err != nil {
-			if !e.hasLeft {
+			if !e.hasLeft && g.deferred.Load() == nil { // after its word on a loss its end is no news
 				g.fail(e.peer, fmt.Errorf("its link broke: %w", err))
 			}
 			return
@@ -84,11 +85,13 @@ func (g *Group) accept(e *edge, f *Frame) bool {
 			e.echoed.Store(f.Ack)
 		}
 	case KindAbort:
-		g.fail(min(max(f.Rank, 0), g.cfg.WorldSize-1), fmt.Errorf("%s (reported by rank %d)", trimReporter(f.Cause), e.peer))
+		g.hearAbort(e, f)
 	case KindLeave:
 		if !e.hasLeft {
 			e.hasLeft = true
+			e.last.Store(f.Sequence)
 			close(e.left)
+			g.missLeft(e)
 		}
 	case KindHello: // a link's own greeting, good as a sign of life
 	case KindRefuse:
@@ -97,6 +100,36 @@ func (g *Group) accept(e *edge, f *Frame) bool {
 		g.fail(e.peer, fmt.Errorf("it sent a frame of unknown kind %d: is it of another release?", f.Kind))
 	}
 	return false
+}
+
+// missLeft ends the group if a neighbour that left is missed by the call under way. All ranks take part in every call, so it need not be
+// this one that waits for it: who does may be no neighbour of it, and not know.
+func (g *Group) missLeft(e *edge) {
+	if call := g.underWay.Load(); call > 0 && isClosed(e.left) && e.last.Load() < call {
+		g.failLeft(e)
+	}
+}
+
+// failLeft ends the group since a neighbour left before the call under way. It does no harm to ranks that are still at a call which that one
+// took part in.
+func (g *Group) failLeft(e *edge) { g.failFrom(e.last.Load()+1, e.peer, ErrLeft) }
+
+// hearAbort ends the group by another rank's word, or once the call under way has ended, if that is one which the lost rank took part in.
+func (g *Group) hearAbort(e *edge, f *Frame) {
+	lost := min(max(f.Rank, 0), g.cfg.WorldSize-1)
+	cause := fmt.Errorf("%s (reported by rank %d)", trimReporter(f.Cause), e.peer)
+	from := f.Sequence
+	g.deferred.Store(&abort{from: from, lost: lost, cause: cause})
+	if call := g.underWay.Load(); call == 0 || call >= from {
+		g.failFrom(from, lost, cause)
+	}
+}
+
+// abort is what a neighbour said of a lost rank: from which call on it is missed, 0: at once.
+type abort struct {
+	from  uint64
+	lost  int
+	cause error
 }
 
 // trimReporter cuts the note of an earlier rank, so that a cause does not grow

@@ -143,7 +143,10 @@ type Group struct {
 	taken    uint64
 	credited uint64
 
-	sequence uint64 // the call under way
+	sequence uint64        // the call under way
+	underWay atomic.Uint64 // as sequence; 0: none
+	deferred atomic.Pointer[abort] // heard while an earlier call was under way
+	finished atomic.Uint64 // the last call that ended well
 	doing    transfer
 	queue    queue // calls that were started
 	meter    meter
@@ -219,7 +222,7 @@ func (g *Group) WorldSize() int { return g.cfg.WorldSize }
 // cause ErrLeft. It is safe to call more than once and after the group broke;
 // it returns nil.
 func (g *Group) Close() error {
-	g.end(ErrClosed, Header{Kind: KindLeave, Rank: g.cfg.Rank})
+	g.Leave()
 	g.wait.Wait()
 	g.ctx.forget()
 	g.busy <- struct{}{} // a call under way has seen the end, or will in a moment: its memory must not vanish beneath it
@@ -239,9 +242,12 @@ func (g *Group) depth() int { return g.cfg.Window / 2 }
 func (g *Group) creditEvery() uint64 { return uint64(max(1, g.cfg.Window/4)) }
 
 // fail breaks the group; only the first failure counts.
-func (g *Group) fail(rank int, cause error) {
+func (g *Group) fail(rank int, cause error) { g.failFrom(0, rank, cause) }
+
+// failFrom breaks the group since a rank is missed from a call on; 0: at once.
+func (g *Group) failFrom(call uint64, rank int, cause error) {
 	lost := &RankLostError{Job: g.cfg.Job, Epoch: g.cfg.Epoch, Rank: rank, Cause: cause}
-	if g.end(lost, Header{Kind: KindAbort, Rank: rank, Cause: cause.Error()}) {
+	if g.end(lost, Header{Kind: KindAbort, Rank: rank, Cause: cause.Error(), Sequence: call}) {
 		g.cfg.Logger.Warn("all-reduce ring broke", "job", g.cfg.Job, "epoch", g.cfg.Epoch,
 			"rank", g.cfg.Rank, "lost", rank, "cause", cause.Error())
 	}

@@ -35,12 +35,13 @@ type mesh struct {
 	dial  Dialer    // nil: there is none
 	nodes chan Link // from the leader of the previous machine; one at most
 
-	mu     sync.Mutex // guards what follows
-	closed bool
-	to     map[place]*wire
-	from   map[place]*wire
-	turns  map[int]chan struct{} // each holds a token while a Send to the rank is under way
-	wait   sync.WaitGroup        // readers
+	mu       sync.Mutex // guards what follows
+	closed   bool
+	to       map[place]*wire
+	from     map[place]*wire
+	dialling map[place]chan struct{} // each closed when the dial under way has ended
+	turns    map[int]chan struct{}   // each holds a token while a Send to the rank is under way
+	wait     sync.WaitGroup          // readers
 }
 
 // wire is one of these links, seen from one end.
@@ -107,20 +108,43 @@ func (g *Group) incoming(rank int, lane Lane) *wire {
 	return g.wireFrom(place{rank, lane})
 }
 
-// outgoing returns the wire to a rank, dialled if it was not. One goroutine at a time may ask for the same rank.
+// outgoing returns the wire to a rank, dialled if it was not.
 func (g *Group) outgoing(ctx context.Context, rank int, lane Lane) (*wire, error) {
 	m := &g.mesh
+	at := place{rank, lane}
 	m.mu.Lock()
-	w := m.to[place{rank, lane}]
-	m.mu.Unlock()
-	if w != nil {
+	for m.dialling[at] != nil {
+		done := m.dialling[at]
+		m.mu.Unlock()
+		<-done
+		m.mu.Lock()
+	}
+	if w := m.to[at]; w != nil {
+		m.mu.Unlock()
 		return w, nil
 	}
+	done := make(chan struct{})
+	if m.dialling == nil {
+		m.dialling = map[place]chan struct{}{}
+	}
+	m.dialling[at] = done
+	m.mu.Unlock()
+	w, err := g.openWire(ctx, at)
+	m.mu.Lock()
+	delete(m.dialling, at)
+	m.mu.Unlock()
+	close(done)
+	return w, err
+}
+
+// openWire dials a rank.
+func (g *Group) openWire(ctx context.Context, at place) (*wire, error) {
+	m, rank := &g.mesh, at.rank
 	if m.dial == nil {
 		return nil, fmt.Errorf("all-reduce of job %d epoch %d: rank %d is no neighbour of rank %d, and this group has links to neighbours only",
 			g.cfg.Job, g.cfg.Epoch, rank, g.cfg.Rank)
 	}
-	link, err := m.dial(ctx, rank, lane)
+	link, err := m.dial(ctx, rank, at.lane)
 	if err != nil {
 		return nil, fmt.Errorf("a link to rank %d: %w", rank, err)
 	}
@@ -130,11 +154,11 @@ func (g *Group) outgoing(ctx context.Context, rank int, lane Lane) (*wire, error
 		go func() { _ = link.Close() }() // nobody sends on it
 		return nil, g.err
 	}
-	w = &wire{peer: rank, link: link, left: make(chan struct{}), credit: make(chan struct{}, 1)}
+	w := &wire{peer: rank, link: link, left: make(chan struct{}), credit: make(chan struct{}, 1)}
 	if m.to == nil {
 		m.to = map[place]*wire{}
 	}
-	m.to[place{rank, lane}] = w
+	m.to[at] = w
 	m.wait.Go(func() { g.readWire(w, g.takeWireCredit) })
 	return w, nil
 }
@@ -221,19 +245,25 @@ func (g *Group) failWire(w *wire, err error) {
 	}
 }
 
-// get takes the next frame of a wire, which must have this header, but for the sender, and size. It returns nil when the group has ended. Whoever gets
+// get takes the next frame of a wire, which must have this header, but for the sender, and size. The end of back, if there is one, is the end of
+// the wire too. It returns nil when the group has ended. Whoever gets
 // the frame releases it.
-func (g *Group) get(w *wire, want Header, size int) *Frame {
+func (g *Group) get(w, back *wire, want Header, size int) *Frame {
 	var f *Frame
+	var gone <-chan struct{}
+	if back != nil {
+		gone = back.left
+	}
 	select {
 	case f = <-w.inbox:
 	case <-g.ended:
 		return nil
 	case <-w.left:
-		select {
-		case f = <-w.inbox: // sent before it ended
-		default:
-			g.failWire(w, w.why)
+		if f = g.leftover(w, w); f == nil {
+			return nil
+		}
+	case <-gone:
+		if f = g.leftover(w, back); f == nil {
 			return nil
 		}
 	}
@@ -250,6 +280,17 @@ func (g *Group) get(w *wire, want Header, size int) *Frame {
 		_ = w.link.Send(g.control(Header{Kind: KindCredit, Rank: g.cfg.Rank, Count: w.taken})) // a broken link is its reader's to notice
 	}
 	return f
+}
+
+// leftover returns what was sent on a wire before it, or the one back, ended; or ends the group.
+func (g *Group) leftover(w, ended *wire) *Frame {
+	select {
+	case f := <-w.inbox:
+		return f
+	default:
+		g.failWire(w, ended.why)
+		return nil
+	}
 }
 
 // closeWires closes all wires when the group ends, and waits for their readers.

@@ -200,3 +200,43 @@ func TestLossWhileRanksAreNoNeighbours(t *testing.T) {
 		})
 	})
 }
+
+// TestLeavingIsNoticedBeyondNeighbours: a rank that left before a call is missed by all, also by those who would have heard from it on a link that it
+// never opened.
+func TestLeavingIsNoticedBeyondNeighbours(t *testing.T) {
+	t.Parallel()
+	for _, leaves := range []int{5, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			groups, _ := newRing(t, 6, allreduce.Config{Job: 7, Epoch: 3, DetectTimeout: detect})
+			defer closeAll(groups)
+			connect(groups)
+			v := func() allreduce.Vector { return allreduce.Of(make([]float32, 10)) }
+			onAll(t, groups, func(_ int, g *allreduce.Group) error { return g.Barrier(t.Context()) })
+			groups[leaves].Leave()
+			onOthers(groups, leaves, func(r int, g *allreduce.Group) {
+				err := g.AllReduce(t.Context(), v(), allreduce.Sum)
+				var lost *allreduce.RankLostError
+				if !errors.As(err, &lost) || lost.Rank != leaves || !strings.Contains(err.Error(), allreduce.ErrLeft.Error()) {
+					t.Errorf("rank %d: %v, want that rank %d left", r, err, leaves)
+				}
+			})
+		})
+	}
+}
+
+// TestMessageFromARankThatLeft: who waits for a message is told that its sender has gone, by a link that is opened for that.
+func TestMessageFromARankThatLeft(t *testing.T) {
+	t.Parallel()
+	groups := joinLoopback(grpclink.PathTCP)(t, 4)
+	defer closeAll(groups)
+	answer := make(chan error, 1)
+	go func() { answer <- groups[0].Recv(t.Context(), allreduce.Of(make([]float32, 10)), 2) }()
+	if err := groups[0].Send(t.Context(), allreduce.Of(make([]float32, 1)), 2); err != nil { // the links are there
+		t.Fatal(err)
+	}
+	_ = groups[2].Close()
+	var lost *allreduce.RankLostError
+	if err := <-answer; !errors.As(err, &lost) || lost.Rank != 2 {
+		t.Errorf("Recv: %v, want that rank 2 is lost", err)
+	}
+}

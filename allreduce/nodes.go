@@ -12,16 +12,17 @@ import (
 // nodes is the hierarchy of a group whose ranks are on several machines, some with several ranks: shared memory within a machine, and a ring
 // over one rank of each, its leader, which is the lowest.
 type nodes struct {
+	mine    []int  // the ranks of this machine, as the team has them
 	leaders []int  // by machine; nil: there is no hierarchy
 	across  *Group // the ring of leaders; nil on other ranks
 }
 
 // ShareNodes lets all-reduces go by machines, from the next call on: ranks of one machine combine in the memory that they share, leaders
 // go round a ring of their own, and give the result to the others of their machine. Call it on every rank or on none, before the first call, on groups with links to
-// all ranks. team is this machine's, its members in the order of ranks; nil where a rank is alone. leaders are the lowest ranks of all
+// all ranks. team is this machine's, whose members are the ranks in mine; nil where a rank is alone. leaders are the lowest ranks of all
 // machines, in order. The group owns the team and closes it. It returns once this rank's links are made, and does not wait for others.
-func (g *Group) ShareNodes(ctx context.Context, team *shm.Team, leaders []int) error {
-	g.team, g.apart, g.nodes.leaders = team, true, leaders
+func (g *Group) ShareNodes(ctx context.Context, team *shm.Team, mine, leaders []int) error {
+	g.team, g.apart, g.nodes.mine, g.nodes.leaders = team, true, mine, leaders
 	me := -1
 	for i, r := range leaders {
 		if r == g.cfg.Rank {

@@ -25,7 +25,8 @@ func (g *Group) Send(ctx context.Context, v Vector, to int) error {
 	defer func() { <-turn }()
 	w, err := g.outgoing(g.life, to, LaneMessages)
 	if err != nil {
-		return err
+		g.fail(to, err)
+		return g.err
 	}
 	w.message++
 	chunk := g.chunk(v.typ)
@@ -49,6 +50,11 @@ func (g *Group) Recv(ctx context.Context, v Vector, from int) error {
 	}
 	defer g.attend(ctx)()
 	w := g.incoming(from, LaneMessages)
+	back, err := g.outgoing(g.life, from, LaneMessages) // by whose end it is known that the other is gone, though it never sent
+	if err != nil {
+		g.fail(from, err)
+		return g.err
+	}
 	select {
 	case w.turn <- struct{}{}:
 	case <-g.ended:
@@ -59,7 +65,7 @@ func (g *Group) Recv(ctx context.Context, v Vector, from int) error {
 	chunk := g.chunk(v.typ)
 	for i := range max(1, ceilDiv(v.Len(), chunk)) {
 		part := v.slice(i*chunk, min((i+1)*chunk, v.Len()))
-		f := g.get(w, messageHeader(v, w.message, i), len(part))
+		f := g.get(w, back, messageHeader(v, w.message, i), len(part))
 		if f == nil {
 			return g.err
 		}

@@ -105,6 +105,11 @@ func (g *Group) perform(a asked) error {
 	t := &g.doing
 	began, bytes := time.Now(), a.vector.Len()*a.vector.typ.Size()
 	g.prepare(t, a)
+	g.underWay.Store(g.sequence)
+	defer g.settle()
+	for _, e := range g.edges() {
+		g.missLeft(e)
+	}
 	switch {
 	case g.shares(t):
 		g.runShared(t)
@@ -122,8 +127,17 @@ func (g *Group) perform(a asked) error {
 	if !t.complete() {
 		return g.err
 	}
+	g.finished.Store(g.sequence)
 	g.meter.count(bytes, time.Since(began))
 	return nil
+}
+
+// settle ends a call, and the group if a loss was heard of meanwhile that did not concern it.
+func (g *Group) settle() {
+	g.underWay.Store(0)
+	if d := g.deferred.Load(); d != nil {
+		g.failFrom(d.from, d.lost, d.cause)
+	}
 }
 
 // cancelled ends the group when the context of a call ended. If neighbours never
@@ -201,7 +215,7 @@ func (g *Group) blame(e *edge, err error) {
 	select {
 	case <-g.ended:
 	case <-e.left:
-		g.fail(e.peer, ErrLeft)
+		g.failLeft(e)
 	case <-patience.C:
 		g.fail(e.peer, fmt.Errorf("sending to it: %w", err))
 	}
@@ -234,10 +248,10 @@ func (g *Group) step(t *transfer) bool {
 			return g.take(t, f)
 		default:
 		}
-		g.fail(g.prev.peer, ErrLeft)
+		g.failLeft(g.prev)
 		return false
 	case <-nextLeft:
-		g.fail(g.next.peer, ErrLeft)
+		g.failLeft(g.next)
 		return false
 	}
 }

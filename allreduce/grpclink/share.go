@@ -47,7 +47,7 @@ func share(ctx context.Context, cfg Config, g *allreduce.Group) error {
 		g.Share(team)
 		return nil
 	case err == nil && has[0] == 1:
-		if err := g.ShareNodes(ctx, team, leaders); err != nil {
+		if err := g.ShareNodes(ctx, team, mine, leaders); err != nil {
 			return err
 		}
 		return g.Barrier(ctx) // all machines have their links

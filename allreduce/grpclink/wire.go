@@ -1,6 +1,7 @@
 package grpclink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,13 +15,16 @@ import (
 // A wire is a link to a rank that need not be a neighbour. It is made as the ring's links are, by a greeting with proofs and the choice of a
 // path; its hello holds the lane.
 
-// dialWire opens a wire. It tries until it is connected, ctx ends, or there is no use.
+// dialWire opens a wire. It tries until it is connected, ctx ends, or there is no use; at most for the time in which a silent rank is lost, as all
+// ranks have been there.
 func dialWire(ctx context.Context, cfg Config, rank int, lane allreduce.Lane, pool *allreduce.Pool, reads *readPool) (allreduce.Link, error) {
 	d, l, err := newDialer(ctx, cfg, rank, pool, reads)
 	if err != nil {
 		return nil, err
 	}
 	d.lane = lane
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(cfg.DetectTimeout, allreduce.DefaultDetectTimeout))
+	defer cancel()
 	close(d.done) // nobody runs it but this call
 	for {
 		s, err := d.try()

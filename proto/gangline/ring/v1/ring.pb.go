@@ -52,9 +52,10 @@ const (
 	// Says that the sender lives. Uses rank, count, ack.
 	FrameKind_FRAME_KIND_HEARTBEAT FrameKind = 6
 	// Says which rank is lost. Every rank passes the first one it hears on to both
-	// neighbours and breaks its own group. Uses rank, cause.
+	// neighbours and breaks its own group. Uses rank, cause, and sequence: the first call that the rank is missed in; absent: at once. A rank that
+	// is at an earlier call ends that first.
 	FrameKind_FRAME_KIND_ABORT FrameKind = 7
-	// Says that the sender closed its group in good order. Uses rank.
+	// Says that the sender closed its group in good order. Uses rank, and sequence: the last call that it took part in to the end.
 	FrameKind_FRAME_KIND_LEAVE FrameKind = 8
 	// The client's second frame: what all further frames travel on. Uses socket.
 	FrameKind_FRAME_KIND_PATH FrameKind = 9
