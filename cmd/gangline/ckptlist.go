@@ -216,7 +216,8 @@ type tensorView struct {
 	DType checkpoint.DType `json:"dtype"`
 	Shape []int64          `json:"shape"`
 	Bytes int64            `json:"bytes"`
-	Parts int              `json:"parts"` // ranks that wrote a part of it
+	Parts int              `json:"parts"`        // ranks that wrote a part of it
+	In    []string         `json:"in,omitempty"` // earlier checkpoints that hold some of it, or what it is a difference to
 }
 
 func tensorsOf(m *checkpoint.Manifest) []tensorView {
@@ -232,6 +233,11 @@ func tensorsOf(m *checkpoint.Manifest) []tensorView {
 				byName[t.Name] = v
 			}
 			v.Parts++
+			if n := max(t.From, t.Base); n > 0 {
+				if in := m.Shards[i].Origins[n-1].Ref().String(); !slices.Contains(v.In, in) {
+					v.In = append(v.In, in)
+				}
+			}
 		}
 	}
 	out := make([]tensorView, 0, len(byName))
@@ -272,8 +278,15 @@ func (a *app) printCheckpoint(v *ckptView) error {
 		return table(a.out, rows)
 	}
 	rows = [][]string{{"TENSOR", "TYPE", "SHAPE", "SIZE", "PARTS"}}
+	if len(v.RefersTo) > 0 {
+		rows[0] = append(rows[0], "IN")
+	}
 	for _, x := range tensorsOf(v.manifest) {
-		rows = append(rows, []string{printable(x.Name), string(x.DType), fmt.Sprint(x.Shape), byteSize(x.Bytes), fmt.Sprint(x.Parts)})
+		row := []string{printable(x.Name), string(x.DType), fmt.Sprint(x.Shape), byteSize(x.Bytes), fmt.Sprint(x.Parts)}
+		if len(v.RefersTo) > 0 {
+			row = append(row, strings.Join(x.In, ", "))
+		}
+		rows = append(rows, row)
 	}
 	return table(a.out, rows)
 }
