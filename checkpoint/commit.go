@@ -53,6 +53,9 @@ func (s *Store) commit(ctx context.Context, r CommitRequest) (Manifest, error) {
 	if done { // an earlier try came through, perhaps all but its last sync
 		return s.committed(dir)
 	}
+	if m, err := s.local(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return m, err
+	}
 	m, err := s.gather(ctx, dir, r)
 	if err != nil {
 		return Manifest{}, err
@@ -60,6 +63,9 @@ func (s *Store) commit(ctx context.Context, r CommitRequest) (Manifest, error) {
 	data, err := m.Encode()
 	if err != nil {
 		return Manifest{}, err
+	}
+	if m.Local {
+		return s.commitLocal(ctx, &m, data)
 	}
 	return s.finishCommit(ctx, &m, data)
 }
@@ -76,7 +82,7 @@ func (s *Store) committed(dir string) (Manifest, error) {
 // finishCommit puts the manifest, whose file's bytes are data. The fence is looked at once more with everything written, immediately before the
 // rename. If somebody else has committed it meanwhile, it gives that.
 func (s *Store) finishCommit(ctx context.Context, m *Manifest, data []byte) (Manifest, error) {
-	done, err := s.publish(m.Dir, data, func() error { return s.current(ctx, m.Epoch, "commit") })
+	done, err := s.publish(m.Dir+"/"+manifestName, data, func() error { return s.current(ctx, m.Epoch, "commit") })
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -93,7 +99,7 @@ func (s *Store) finishCommit(ctx context.Context, m *Manifest, data []byte) (Man
 // maxNamedRanks bounds how many missing ranks an error lists.
 const maxNamedRanks = 8
 
-// gather builds the manifest from the sidecars and checks that every shard file is there with its size.
+// gather builds the manifest from the sidecars and checks that every shard file is there with its size, or on its node's own disk.
 func (s *Store) gather(ctx context.Context, dir string, r CommitRequest) (Manifest, error) {
 	m := Manifest{
 		Job: s.job, Epoch: r.Epoch, Step: r.Step, WorldSize: r.WorldSize, ChunkBytes: s.chunkBytes, Meta: r.Meta,
@@ -111,7 +117,8 @@ func (s *Store) gather(ctx context.Context, dir string, r CommitRequest) (Manife
 		side := sidecarName(rank, r.WorldSize)
 		_, hasSide := sizes[side]
 		size, hasShard := sizes[shardName(rank, r.WorldSize)]
-		if !hasSide || !hasShard {
+		_, isLocal := sizes[localNote(rank, r.WorldSize)]
+		if !hasSide || !hasShard && !isLocal {
 			missing = append(missing, rank)
 			continue
 		}
@@ -119,7 +126,9 @@ func (s *Store) gather(ctx context.Context, dir string, r CommitRequest) (Manife
 		if err != nil {
 			return Manifest{}, err
 		}
-		if size != c.Shard.Bytes {
+		if !hasShard {
+			m.Local = true
+		} else if size != c.Shard.Bytes {
 			return Manifest{}, corrupt(dir+"/"+c.Shard.File, -1, fmt.Sprintf("%d bytes", c.Shard.Bytes), fmt.Sprintf("%d bytes", size))
 		}
 		m.Shards = append(m.Shards, c.Shard)

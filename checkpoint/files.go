@@ -219,7 +219,7 @@ func (s *Store) HalfFiles(ctx context.Context, epoch uint64) ([]uint64, error) {
 
 // ownName says whether a file in a checkpoint's directory is of this package's own making.
 func ownName(name string) bool {
-	if ofManifest(name) {
+	if ofManifest(name) || ofTiers(name) {
 		return true
 	}
 	if _, err := ParseRef(name); err == nil {

@@ -16,6 +16,7 @@ type Found struct {
 	Ref      Ref
 	Dir      string
 	Complete bool     // committed; Err says whether its manifest can be used
+	Local    bool     // not Complete: all ranks have saved it, some of them on their nodes' own disks alone so far
 	Sealed   bool     // of an epoch that is over; nobody can complete it
 	Pinned   bool     // Store.Pin
 	Reader   string   // somebody reads it, and who; empty: nobody
@@ -51,6 +52,11 @@ func (s *Store) Inventory(ctx context.Context, now time.Time) ([]Found, error) {
 		one := Found{Ref: f.ref, Dir: f.name, Complete: f.complete, Sealed: f.sealed, Pinned: slices.Contains(pins, f.ref.String()), Users: users[f.ref]}
 		if why, ok := strings.CutPrefix(held[f.ref], "it is being read by "); ok {
 			one.Reader = why
+		}
+		if !f.complete && !f.sealed {
+			if one.Local, err = s.exists(f.name + "/" + localName); err != nil {
+				return nil, err
+			}
 		}
 		if f.complete {
 			if m, err := s.load(f.name); err == nil {
@@ -130,10 +136,14 @@ func JobOf(fsys FS) (string, error) {
 	}
 	var bad error
 	for _, f := range found {
+		name := f.name + "/" + manifestName
 		if !f.complete {
-			continue
+			name = f.name + "/" + localName
+			if there, err := s.exists(name); err != nil || !there {
+				continue
+			}
 		}
-		data, err := s.readSmall(f.name + "/" + manifestName)
+		data, err := s.readSmall(name)
 		if err != nil {
 			bad = err
 			continue
@@ -144,7 +154,7 @@ func JobOf(fsys FS) (string, error) {
 			} `json:"body"`
 		}
 		if err := json.Unmarshal(data, &m); err != nil || m.Body.Job == "" {
-			bad = corrupt(f.name+"/"+manifestName, -1, "a manifest", "no job's name")
+			bad = corrupt(name, -1, "a manifest", "no job's name")
 			continue
 		}
 		return m.Body.Job, nil

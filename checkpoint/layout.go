@@ -24,6 +24,15 @@ const (
 	// damagedName is an empty file in the directory of a checkpoint in which somebody has found damage: nothing new may refer to it.
 	damagedName = "damaged"
 
+	// localName is a manifest too, of a step whose shards are durable, some of them on nodes' own disks: see local.go.
+	localName = "LOCAL.json"
+	// localPrefix begins the names of empty files, each of which says that a rank's shard is on its node's disk: local-0002-of-0008.
+	localPrefix = "local-"
+	// heldPrefix begins the names of files that say which agents have a shard: held-SHARD-NODE.
+	heldPrefix = "held-"
+	// drainedMark is in the names of shards that were copied here and are not in place yet: SHARD.drained-DIGEST.
+	drainedMark = ".drained-"
+
 	fenceDir    = "fence"
 	fencePrefix = "epoch-"
 

@@ -73,6 +73,8 @@ type Manifest struct {
 
 	// Dir is the directory it was found in, below the store's own. Not stored.
 	Dir string `json:"-"`
+	// Local says that some of its shards are only on nodes' own disks so far: then Latest does not give it. Not stored.
+	Local bool `json:"-"`
 }
 
 // ShardInfo describes one rank's file.

@@ -15,8 +15,7 @@ type newRenamer interface{ RenameNew(from, to string) error }
 // publish puts a checkpoint's manifest at its place: the commit. Several callers may do so for the same checkpoint at the same time, each by a
 // temporary file of its own: one of them wins, and the others are told that it is done. Where the file system can not rename to a free
 // name alone, callers within the same moment replace each other's, which describe the same files. before runs just before the rename and can stop it.
-func (s *Store) publish(dir string, data []byte, before func() error) (done bool, err error) {
-	name := dir + "/" + manifestName
+func (s *Store) publish(name string, data []byte, before func() error) (done bool, err error) {
 	temp := name + "." + rand.Text()[:10] + tempSuffix
 	if err := s.writeTemp(temp, data); err != nil {
 		return false, s.discard(temp, wrapWrite(name, int64(len(data)), err))
@@ -64,7 +63,7 @@ func (s *Store) tidy(m *Manifest) {
 		refs[usesPrefix+r.String()] = true
 	}
 	for _, name := range names {
-		temp := name != manifestName && ofManifest(name)
+		temp := name != manifestName && ofManifest(name) || m.WorldSize > 0 && ofTiers(name)
 		if temp || strings.HasPrefix(name, usesPrefix) && m.WorldSize > 0 && !refs[name] {
 			_ = s.fs.Remove(m.Dir + "/" + name)
 		}

@@ -106,6 +106,9 @@ func (s *Store) prepare(ref Ref) error {
 		return err
 	}
 	done, err := s.exists(dir + "/" + manifestName)
+	if err == nil && !done {
+		done, err = s.exists(dir + "/" + localName)
+	}
 	if err != nil {
 		return err
 	}
@@ -124,20 +127,9 @@ func (s *Store) writeBoth(ctx context.Context, w ShardWrite, info *ShardInfo, sr
 	if err := s.fs.Remove(side); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	file := dir + info.File
-	group, gctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if info.Encoded != nil {
-			return s.writeEncoded(gctx, file+tempSuffix, w, info, src)
-		}
-		return s.writeFile(gctx, file+tempSuffix, info, src)
-	})
-	group.Go(func() error { return sv.sumRest(gctx) })
-	if err := errors.Join(group.Wait(), sv.close()); err != nil {
-		return s.discard(file+tempSuffix, wrapWrite(file, info.Bytes, err))
-	}
-	if err := s.fs.Rename(file+tempSuffix, file); err != nil {
-		return s.discard(file+tempSuffix, err)
+	undo, err := s.putShard(ctx, w, info, src, sv)
+	if err = errors.Join(err, sv.close()); err != nil {
+		return err
 	}
 	sv.note(info)
 	data, err := seal(sidecarFormat, sidecar{
@@ -147,13 +139,32 @@ func (s *Store) writeBoth(ctx context.Context, w ShardWrite, info *ShardInfo, sr
 		err = s.writeDurably(side, data, nil)
 	}
 	if err != nil {
-		return s.discard(file, err)
+		return undo(err)
 	}
 	if err := s.fs.SyncDir(ref.String()); err != nil {
-		return s.discard(side, s.discard(file, err))
+		return s.discard(side, undo(err))
 	}
 	if sv.memos != nil {
 		s.setSaved(w.Rank, w.WorldSize, sv.learn(ref, w.WorldSize, s.chunkBytes, info))
+	}
+	return nil
+}
+
+// putInto writes a shard's file, durable but for its name.
+func (s *Store) putInto(ctx context.Context, file string, w ShardWrite, info *ShardInfo, src content, sv *saving) error {
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if info.Encoded != nil {
+			return s.writeEncoded(gctx, file+tempSuffix, w, info, src)
+		}
+		return s.writeFile(gctx, file+tempSuffix, info, src)
+	})
+	group.Go(func() error { return sv.sumRest(gctx) })
+	if err := group.Wait(); err != nil {
+		return s.discard(file+tempSuffix, wrapWrite(file, info.Bytes, err))
+	}
+	if err := s.fs.Rename(file+tempSuffix, file); err != nil {
+		return s.discard(file+tempSuffix, err)
 	}
 	return nil
 }

@@ -37,6 +37,8 @@ type Config struct {
 	// saves in a row, then a whole one. At least 2; needs Compress, for a difference is no shorter by itself. A save then reads the earlier
 	// one, and a load reads both.
 	Delta int
+	// Local, if not nil, is the node's own disk, where shards are written first; see Local.
+	Local *Local
 	// VerifyWorkers is how many files are checked at once; 0 means 2, which fills a disk or a network link
 	// while one of them waits. Each holds one chunk in memory.
 	VerifyWorkers int
@@ -63,6 +65,7 @@ type Store struct {
 	keys    []*Key    // that are given, the one to write with first
 	encoder func() (*zstd.Encoder, error)
 	decoder func() (*zstd.Decoder, error)
+	near    *near // nil: shards are written into the directory itself
 
 	mu       sync.Mutex
 	verified map[string]struct{} // directories whose bytes this Store has checked in full
@@ -102,7 +105,11 @@ func Open(cfg Config) (*Store, error) {
 		progress: cfg.Progress, referenceShare: cfg.ReferenceShare, verified: map[string]struct{}{},
 		delta: cfg.Delta, encoder: sync.OnceValues(newEncoder), decoder: sync.OnceValues(newDecoder),
 	}
-	return s, s.setEncoding(cfg)
+	if err := s.setEncoding(cfg); err != nil {
+		return nil, err
+	}
+	s.near = newNear(s, cfg.Local)
+	return s, nil
 }
 
 // setEncoding takes in how shards are to be stored.

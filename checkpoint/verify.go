@@ -87,6 +87,9 @@ func (b *blob) sum(chunk int) (Sum, bool) {
 // collection may take out of sight for a moment before it sees who refers to it; or this checkpoint has a copy of its own.
 func (s *Store) open(m *Manifest, b *blob) (f ReadFile, path string, err error) {
 	path = m.Dir + "/" + b.name
+	if f, path, ok := s.openNear(m, b); ok {
+		return f, path, nil
+	}
 	f, err = s.fs.Open(path)
 	if b.from == nil || err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return f, path, err
@@ -141,7 +144,7 @@ func (s *Store) Verify(ctx context.Context, m Manifest) error {
 
 // verifyChunks checks the chunks [first, end) of one file, and a shard's header with the first.
 func (s *Store) verifyChunks(ctx context.Context, m *Manifest, b blob, first, end int) error {
-	f, name, err := s.open(m, &b)
+	f, name, err := s.openShared(m, &b)
 	if err != nil {
 		return err
 	}
@@ -184,8 +187,18 @@ func checkHeader(page []byte, name string, m Manifest, sh *ShardInfo) error {
 	return nil
 }
 
-// readChunk reads one chunk into buf and checks its sum, if it has one.
+// readChunk reads one chunk into buf and checks its sum, if it has one; from a second place if the first one does not give it.
 func readChunk(f ReadFile, name string, b blob, chunk int, buf []byte) ([]byte, error) {
+	data, err := readSum(f, name, b, chunk, buf)
+	if two, ok := f.(*nearFile); ok && err != nil {
+		if far, ferr := two.farther(); ferr == nil {
+			return readSum(far, name, b, chunk, buf)
+		}
+	}
+	return data, err
+}
+
+func readSum(f io.ReaderAt, name string, b blob, chunk int, buf []byte) ([]byte, error) {
 	start := int64(chunk) * b.chunkBytes
 	data := buf[:min(b.chunkBytes, b.bytes-start)]
 	if n, err := f.ReadAt(data, start); n != len(data) {

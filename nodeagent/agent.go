@@ -50,6 +50,7 @@ type Agent struct {
 	workers  *worker.Manager
 	sockets  *socket.Server
 	keeper   *keeper.Keeper
+	tiers    tiers
 	pusher   *pusher.Pusher // nil: no object store
 	gpus     gpu.Prober
 	monitor  *gpu.Monitor
@@ -146,7 +147,7 @@ func (a *Agent) open(ctx context.Context) error {
 		return err
 	}
 	a.keeper = keeper.New(keeper.Config{Committed: a.committed, Changed: a.look, Metrics: a.metricsOf, Clock: cfg.Clock, Log: a.log})
-	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Reported: a.reported, Clock: cfg.Clock, Logger: a.log})
+	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Reported: a.reported, IsLocal: isLocal, Local: a.reportedLocal, Clock: cfg.Clock, Logger: a.log})
 	a.recallNotes()
 	alive := slices.ContainsFunc(a.workers.Workers(), func(st worker.Status) bool { return st.State != worker.Exited })
 	a.gpus, err = open.Prober(ctx, cfg.GPUs, open.Config{
@@ -166,7 +167,7 @@ func (a *Agent) open(ctx context.Context) error {
 	if a.metrics, err = telemetry.New(a.registry, cfg.Name, a.snapshot); err != nil {
 		return err
 	}
-	if err = a.openPusher(); err != nil {
+	if err = errors.Join(a.openPusher(), a.openTiers()); err != nil {
 		return err
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -261,6 +262,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.serve(ctx) })
 	g.Go(func() error { return a.serveMetrics(ctx) })
 	g.Go(func() error { return a.collect(ctx) })
+	g.Go(func() error { return a.runTiers(ctx) })
 	a.log.Info("agent started", "id", a.NodeID(), "incarnation", a.id.get().Incarnation, "address", a.Address(),
 		"gpus", len(a.monitor.Latest().GPUs), "workers", len(a.workers.Workers()))
 	err := g.Wait()

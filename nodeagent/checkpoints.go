@@ -103,6 +103,10 @@ func (a *Agent) look() {
 func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.Assignment) (string, error) {
 	vctx, cancel := context.WithTimeout(ctx, verifyWithin)
 	defer cancel()
+	settled, err := a.settle(vctx, key, as)
+	if err != nil {
+		return "", err
+	}
 	brought, err := a.fetch(vctx, key, as)
 	if err != nil {
 		return "", err
@@ -120,5 +124,5 @@ func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.A
 			keyArgs(key, "within", verifyWithin, "checkpoint", as.GetResumeFrom())...)
 		return "", nil
 	}
-	return cmp.Or(found.Path, brought), err
+	return cmp.Or(found.Path, brought, settled), err
 }

@@ -51,6 +51,14 @@ type Config struct {
 	// CheckpointRoot is the folder, shared by all nodes, in which each job has its folder job-ID. Default:
 	// StateDir/checkpoints, which only jobs on one node can use.
 	CheckpointRoot string
+	// CheckpointLocal is a directory on the node's own disk, where jobs write checkpoints first; the agent copies them to CheckpointRoot, and keeps
+	// copies of another node's there until they are. Default: none.
+	CheckpointLocal string
+	// CheckpointLocalBytes bounds it. Default 256 GiB. Three times what the jobs of the node save at once is right; with less than two times, saves
+	// go to CheckpointRoot directly, now and then or always.
+	CheckpointLocalBytes int64
+	// CheckpointDrainRate bounds the copying to CheckpointRoot, in bytes a second; 0: as fast as it goes.
+	CheckpointDrainRate int64
 	// CheckpointRemote is the object store to which checkpoints are copied of jobs that ask for it, such as s3://bucket/prefix; keys come from where AWS's
 	// own tools look. Default: none.
 	CheckpointRemote string
@@ -113,8 +121,11 @@ func DefaultConfig() Config {
 		LogKeepFor:    7 * 24 * time.Hour,
 		LogKeepBytes:  10 << 30,
 		MaxLogBytes:   64 << 20,
-		Version:       "dev",
-		Clock:         time.Now,
+
+		CheckpointLocalBytes: 256 << 30,
+
+		Version: "dev",
+		Clock:   time.Now,
 	}
 }
 
@@ -154,6 +165,12 @@ func (c Config) Validate() error {
 		if _, err := remote.OpenS3(c.CheckpointRemote, c.CheckpointEndpoint); err != nil {
 			wrong("checkpoint remote: %w", err)
 		}
+	}
+	if c.CheckpointLocal != "" && !filepath.IsAbs(c.CheckpointLocal) {
+		wrong("checkpoint local %q: want an absolute path on a disk of the node", c.CheckpointLocal)
+	}
+	if c.CheckpointLocalBytes <= 0 || c.CheckpointDrainRate < 0 {
+		wrong("local checkpoints: want a bound above 0 and a rate of at least 0, got %d bytes and %d bytes a second", c.CheckpointLocalBytes, c.CheckpointDrainRate)
 	}
 	errs = append(errs, checkPairs("label", c.Labels), checkPairs("taint", c.Taints))
 	if c.CPUMilli < 0 || c.MemoryBytes < 0 {

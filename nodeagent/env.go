@@ -37,6 +37,8 @@ type launchPlace struct {
 	Socket, Hostfile string
 	// Images is the worker's directory in shared memory; "": there is none.
 	Images string
+	// Local is the job's directory on the node's own disk; "": it saves on the shared storage.
+	Local string
 	// ResumeFrom is the verified checkpoint that the agent found; "": what the scheduler knows of holds.
 	ResumeFrom string
 	// MasterPort is the worker's MASTER_PORT.
@@ -126,6 +128,9 @@ func ganglineEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchP
 		"GANGLINE_RESUME_FROM":    cmp.Or(place.ResumeFrom, a.GetResumeFrom()),
 		"GANGLINE_AGENT_SOCKET":   place.Socket,
 		"GANGLINE_SNAPSHOT_DIR":   place.Images,
+	}
+	if place.Local != "" {
+		env["GANGLINE_CHECKPOINT_LOCAL"] = place.Local
 	}
 	if keep := a.GetCheckpointKeep(); keep > 0 {
 		env["GANGLINE_CHECKPOINT_KEEP"] = number(keep)

@@ -29,6 +29,12 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == superviseArg {
 		os.Exit(worker.Supervise(os.Args[2]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == saveArg {
+		if err := saveOnce(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
 	goleak.VerifyTestMain(m)
 }
 

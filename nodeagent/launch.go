@@ -58,7 +58,7 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 	}
 	place := launchPlace{
 		Agent: os.Environ(), CheckpointRoot: a.cfg.CheckpointRoot, Socket: path, Hostfile: filepath.Join(dir, hostfileName),
-		MasterPort: port, Images: a.imageDir(key),
+		MasterPort: port, Images: a.imageDir(key), Local: a.localDir(key.Job),
 	}
 	if place.ResumeFrom, err = a.resumeFrom(ctx, key, as); err != nil {
 		return fmt.Errorf("launch worker %v: %w", key, err)

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
+	"github.com/gangline/gangline/nodeagent/drain"
 	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
@@ -29,7 +30,7 @@ const (
 	// tailStep is how far back the search for lines goes first; it grows fourfold.
 	tailStep = 64 << 10
 	// maxRequest bounds a request to the agent's own service.
-	maxRequest = 64 << 10
+	maxRequest = shardPiece + 64<<10
 	// maxReaders bounds the streams of one caller, so that a burst of followers cannot eat the node.
 	maxReaders = 256
 	// headerWait bounds slow scrapers.
@@ -40,6 +41,7 @@ const (
 type nodeService struct {
 	agentv1.UnimplementedNodeServiceServer
 	workers *worker.Manager
+	drainer *drain.Drainer // nil: no disk for checkpoints
 }
 
 // serve runs the agent's gRPC server until ctx ends.
@@ -48,7 +50,7 @@ func (a *Agent) serve(ctx context.Context) error {
 		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxConcurrentStreams(maxReaders), grpc.WaitForHandlers(true),
 	}, a.transport.serve...)
 	s := grpc.NewServer(opts...)
-	agentv1.RegisterNodeServiceServer(s, &nodeService{workers: a.workers})
+	agentv1.RegisterNodeServiceServer(s, &nodeService{workers: a.workers, drainer: a.tiers.drainer})
 	healthpb.RegisterHealthServer(s, health.NewServer())
 	reflection.Register(s)
 	defer context.AfterFunc(ctx, s.Stop)()

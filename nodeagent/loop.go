@@ -146,7 +146,7 @@ func (r *reconciler) takeOrder() {
 		r.retry.Reset(retryAfter)
 		return
 	}
-	r.order = newOrder(d)
+	r.order = r.obeyed(d)
 	for key, w := range r.order.by {
 		r.sockets.SetGang(key, gangOf(w.assignment))
 	}

@@ -84,7 +84,7 @@ func statusOf(st worker.Status, notes *agentv1.WorkerStatus) *agentv1.WorkerStat
 		CpuMs: int64((st.UserSeconds + st.SystemSeconds) * 1000), MaxRssBytes: st.MaxRSSBytes,
 		RendezvousAddress: notes.GetRendezvousAddress(), RendezvousShare: notes.GetRendezvousShare(),
 		RendezvousLeast: notes.GetRendezvousLeast(), RendezvousMet: notes.GetRendezvousMet(), Checkpoint: notes.GetCheckpoint(), Progress: notes.GetProgress(), Ring: notes.GetRing(),
-		PeerLost: notes.GetPeerLost(), Stopped: st.Stopped(),
+		PeerLost: notes.GetPeerLost(), Stopped: st.Stopped(), LocalCheckpoint: notes.GetLocalCheckpoint(),
 	}
 	if st.State != worker.Exited {
 		return out
@@ -120,7 +120,7 @@ func (a *Agent) hello() *agentv1.Hello {
 	return &agentv1.Hello{
 		NodeId: record.NodeID, Name: a.cfg.Name, BootId: a.machine.bootID, Incarnation: record.Incarnation,
 		Address: a.Address(), Host: a.cfg.AdvertiseHost, Gpus: inventory(a.monitor.Latest()),
-		CpuMilli: a.machine.cpuMilli, MemoryBytes: a.machine.memoryBytes, Labels: a.cfg.Labels, Taints: a.cfg.Taints, Version: a.cfg.Version,
+		CpuMilli: a.machine.cpuMilli, MemoryBytes: a.machine.memoryBytes, Labels: a.cfg.Labels, Taints: a.cfg.Taints, KeepsCopies: a.tiers.drainer != nil, Version: a.cfg.Version,
 		ClusterId: record.ClusterID, Fence: &agentv1.Fence{Term: fence.Term, Index: fence.Index}, Workers: a.statuses(),
 	}
 }

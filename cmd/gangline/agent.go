@@ -5,9 +5,11 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/gangline/gangline/nodeagent"
 	"github.com/gangline/gangline/nodeagent/gpu"
+	"github.com/gangline/gangline/scheduler/yamlfile"
 )
 
 func (a *app) agentCmd() *cobra.Command {
@@ -16,7 +18,7 @@ func (a *app) agentCmd() *cobra.Command {
 	cfg.Listen = "127.0.0.1:7411"
 	var cpus float64
 	var memory int64
-	var rack, block string
+	var rack, block, localSize, drainRate string
 	var insecure bool
 	var logs logFlags
 	cmd := &cobra.Command{
@@ -35,8 +37,7 @@ the file of --config; flags win over variables, variables over the file.`,
 			if done, err := printConfig(cmd); done {
 				return err
 			}
-			cfg.Servers, cfg.Version = a.servers, version
-			cfg.CPUMilli, cfg.MemoryBytes = int64(cpus*1000), memory
+			cfg.Servers, cfg.Version, cfg.CPUMilli, cfg.MemoryBytes = a.servers, version, int64(cpus*1000), memory
 			if _, _, err := a.tls.loadServer(); err != nil {
 				return err // without a certificate the node's logs would be served in plain text
 			}
@@ -48,7 +49,10 @@ the file of --config; flags win over variables, variables over the file.`,
 			if cfg.Labels, err = withPlace(cfg.Labels, rack, block); err != nil {
 				return err
 			}
-			if err := absolute(&cfg.StateDir, &cfg.CheckpointRoot); err != nil {
+			if err := absolute(&cfg.StateDir, &cfg.CheckpointRoot, &cfg.CheckpointLocal); err != nil {
+				return err
+			}
+			if err := localFlags(&cfg, localSize, drainRate); err != nil {
 				return err
 			}
 			if err := cfg.Validate(); err != nil {
@@ -67,9 +71,7 @@ the file of --config; flags win over variables, variables over the file.`,
 	f.StringVar(&cfg.AdvertiseHost, "advertise-host", "", "name or address at which others reach this node (default: the host of --listen, or the name)")
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", cfg.MetricsListen, `host:port for /metrics ("" for none)`)
 	f.StringVar(&cfg.GPUs, "gpus", cfg.GPUs, "where GPUs come from: "+gpu.SpecForms)
-	f.StringVar(&cfg.CheckpointRoot, "checkpoint-root", "", "directory for checkpoints, shared by all nodes (default: in --state-dir, which serves one node only)")
-	f.StringVar(&cfg.CheckpointRemote, "checkpoint-remote", "", "object store to which checkpoints are copied of jobs that ask for it, such as s3://bucket/prefix (default: none)")
-	f.StringVar(&cfg.CheckpointEndpoint, "checkpoint-endpoint", "", "URL of its server (default: AWS_ENDPOINT_URL, else Amazon's)")
+	checkpointFlags(f, &cfg, &localSize, &drainRate)
 	f.StringToStringVar(&cfg.Labels, "label", nil, "labels of the node, such as disk=nvme, that jobs can ask for")
 	f.StringToStringVar(&cfg.Taints, "taint", nil, "taints of the node, such as team=vision: jobs that do not tolerate each of them stay away")
 	f.StringVar(&rack, "rack", "", "the rack in which the node stands: short for --label "+nodeagent.LabelRack+"=RACK")
@@ -82,6 +84,29 @@ the file of --config; flags win over variables, variables over the file.`,
 	logs.register(f)
 	configFlags(cmd)
 	return cmd
+}
+
+// checkpointFlags are where checkpoints go. size and rate are of those on the node's own disk, for localFlags.
+func checkpointFlags(f *pflag.FlagSet, cfg *nodeagent.Config, size, rate *string) {
+	f.StringVar(&cfg.CheckpointRoot, "checkpoint-root", "", "directory for checkpoints, shared by all nodes (default: in --state-dir, which serves one node only)")
+	f.StringVar(&cfg.CheckpointLocal, "checkpoint-local", "", "directory on the node's own disk, such as NVMe, where jobs save first; the agent copies checkpoints to --checkpoint-root in the background, and one to another node's agent (default: jobs save on --checkpoint-root)")
+	f.StringVar(size, "checkpoint-local-size", "256GiB", "most that may lie there: three times what the node's jobs save at once is right")
+	f.StringVar(rate, "checkpoint-drain-rate", "", "most that is copied from there in a second, such as 500MB (default: as fast as it goes)")
+	f.StringVar(&cfg.CheckpointRemote, "checkpoint-remote", "", "object store to which checkpoints are copied of jobs that ask for it, such as s3://bucket/prefix (default: none)")
+	f.StringVar(&cfg.CheckpointEndpoint, "checkpoint-endpoint", "", "URL of its server (default: AWS_ENDPOINT_URL, else Amazon's)")
+}
+
+// localFlags reads the sizes of local checkpoints.
+func localFlags(cfg *nodeagent.Config, size, rate string) (err error) {
+	if cfg.CheckpointLocalBytes, err = yamlfile.ParseBytes(size); err != nil {
+		return usage("--checkpoint-local-size: %v", err)
+	}
+	if cfg.CheckpointDrainRate = 0; rate != "" {
+		if cfg.CheckpointDrainRate, err = yamlfile.ParseBytes(rate); err != nil {
+			return usage("--checkpoint-drain-rate: %v", err)
+		}
+	}
+	return nil
 }
 
 // withPlace returns labels with those of the node's rack and block; empty ones add none.

@@ -19,7 +19,7 @@ type ckptView struct {
 	Path     string             `json:"path"`
 	Step     uint64             `json:"step"`
 	Epoch    uint64             `json:"epoch"`
-	State    string             `json:"state"` // complete, damaged, writing, abandoned
+	State    string             `json:"state"` // complete, local, damaged, writing, abandoned
 	Problem  string             `json:"problem,omitempty"`
 	Job      string             `json:"job,omitempty"`
 	Kind     string             `json:"kind,omitempty"` // shards, files
@@ -49,6 +49,8 @@ func (d *ckptDir) view(f checkpoint.Found) ckptView {
 		v.State, v.Problem = "damaged", f.Err.Error()
 	case f.Complete:
 		v.State = "complete"
+	case f.Local:
+		v.State = "local"
 	case f.Sealed:
 		v.State = "abandoned"
 	default:

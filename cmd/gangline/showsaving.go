@@ -15,6 +15,13 @@ func savingRows(j *schedulerv1.Job) [][]string {
 	if text := savingText(j.GetSpec()); text != "" {
 		rows = append(rows, []string{"Saves", text})
 	}
+	if l := j.GetLocalCheckpoint(); l != nil {
+		where := "on the nodes' own disks, on the way to the shared storage"
+		if l.GetCopied() {
+			where += "; each part is on two nodes"
+		}
+		rows = append(rows, []string{"Local", fmt.Sprintf("step %d, %s", l.GetStep(), where)})
+	}
 	c := j.GetCheckpoint()
 	if c == nil {
 		return rows

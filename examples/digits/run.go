@@ -99,7 +99,11 @@ func openSaver(ctx context.Context, env workerclient.Environment, cfg config) (*
 	if err != nil {
 		return nil, fmt.Errorf("open the checkpoint directory: %w", err)
 	}
-	stored := checkpoint.Config{FS: dir, Job: job}
+	local, err := env.Local(func(err error) { fmt.Fprintln(os.Stderr, "digits:", err) })
+	if err != nil {
+		return nil, fmt.Errorf("open the node's own disk for checkpoints: %w", err)
+	}
+	stored := checkpoint.Config{FS: dir, Job: job, Local: local}
 	if err := stored.FromEnv(ctx, os.Getenv); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -85,7 +86,14 @@ func (s *Session) OpenCheckpoints(r CheckpointsRequest) (handle int64, err error
 	if err != nil {
 		return 0, fmt.Errorf("open the checkpoint directory: %w", err)
 	}
-	if c.store, err = checkpoint.Open(checkpoint.Config{FS: dir, Job: job}); err != nil {
+	var local *checkpoint.Local
+	if c.dir == env.CheckpointDir && c.epoch == 0 { // another directory has no agent that drains
+		local, err = env.Local(func(err error) { fmt.Fprintln(os.Stderr, "gangline:", err) })
+		if err != nil {
+			return 0, err
+		}
+	}
+	if c.store, err = checkpoint.Open(checkpoint.Config{FS: dir, Job: job, Local: local}); err != nil {
 		return 0, err
 	}
 	if err := c.begin(context.Background(), env); err != nil {

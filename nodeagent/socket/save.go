@@ -71,3 +71,38 @@ func (s *Server) Copied(key reconcile.Key, address string, step int64) {
 		s.cfg.Changed()
 	}
 }
+
+// local keeps a checkpoint that is on nodes' own disks so far, and gives what is kept.
+func (e *endpoint) local(c *agentv1.Checkpoint) *agentv1.Checkpoint {
+	c = proto.CloneOf(c)
+	e.mu.Lock()
+	if old := e.notes.GetLocalCheckpoint(); old == nil || c.GetStep() > old.GetStep() {
+		cost, took := e.pace.Saved(fromMillis(c.GetCostMs()), fromMillis(c.GetTookMs()), e.server.cfg.Clock())
+		c.CostMs, c.TookMs = ceilMillis(cost), ceilMillis(took)
+		e.notes.LocalCheckpoint, e.dirty = c, true
+	}
+	e.mu.Unlock()
+	e.save(e.server.log, true)
+	e.server.cfg.Changed()
+	return proto.CloneOf(c)
+}
+
+// LocalCopied keeps that each shard of a local checkpoint has a copy on another node.
+func (s *Server) LocalCopied(key reconcile.Key, step int64) {
+	e := s.find(key)
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	c := e.notes.GetLocalCheckpoint()
+	news := c != nil && c.GetStep() == step && !c.GetCopied()
+	if news {
+		c = proto.CloneOf(c)
+		c.Copied = true
+		e.notes.LocalCheckpoint, e.dirty = c, true
+	}
+	e.mu.Unlock()
+	if news {
+		s.cfg.Changed()
+	}
+}

@@ -36,6 +36,10 @@ type Config struct {
 	Changed func()
 	// Reported is called, without a lock held, after a worker has reported a checkpoint of its own. It must not block. Nil: nobody is told.
 	Reported func(reconcile.Key)
+	// IsLocal says of the path of a checkpoint that a worker reports whether it is on nodes' own disks so far. Local is called in the place
+	// of Reported then, with what is kept of it. Nil: none is.
+	IsLocal func(path string) bool
+	Local   func(reconcile.Key, *agentv1.Checkpoint)
 	// Clock gives the wall clock, by which saves are due across restarts of the agent. Nil: time.Now.
 	Clock func() time.Time
 	// Logger takes what goes wrong; nil discards it.
@@ -81,6 +85,9 @@ func New(cfg Config) *Server {
 	}
 	if s.cfg.Reported == nil {
 		s.cfg.Reported = func(reconcile.Key) {}
+	}
+	if s.cfg.IsLocal == nil || s.cfg.Local == nil {
+		s.cfg.IsLocal, s.cfg.Local = func(string) bool { return false }, func(reconcile.Key, *agentv1.Checkpoint) {}
 	}
 	if s.cfg.Clock == nil {
 		s.cfg.Clock = time.Now

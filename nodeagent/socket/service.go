@@ -160,6 +160,10 @@ func (e *endpoint) ReportCheckpoint(_ context.Context, req *agentv1.ReportCheckp
 	if c.GetPath() == "" || len(c.GetPath()) > maxText || c.GetStep() < 0 {
 		return nil, status.Errorf(codes.InvalidArgument, "report checkpoint: a step >= 0 and a path of at most %d bytes are needed, got step %d and %q", maxText, c.GetStep(), c.GetPath())
 	}
+	if e.server.cfg.IsLocal(c.GetPath()) {
+		e.server.cfg.Local(e.key, e.local(c))
+		return &agentv1.ReportCheckpointResponse{}, nil
+	}
 	e.committed(c)
 	e.server.cfg.Reported(e.key)
 	return &agentv1.ReportCheckpointResponse{}, nil
@@ -170,7 +174,13 @@ func (e *endpoint) committed(c *agentv1.Checkpoint) {
 	c = proto.CloneOf(c)
 	e.mu.Lock()
 	old := e.notes.GetCheckpoint()
-	if old == nil || c.GetStep() > old.GetStep() {
+	if local := e.notes.GetLocalCheckpoint(); local != nil && c.GetStep() <= local.GetStep() {
+		// What it cost was taken when it was saved; the way to the shared storage costs the training nothing.
+		if c.GetStep() == local.GetStep() {
+			e.notes.LocalCheckpoint = nil
+		}
+	} else if old == nil || c.GetStep() > old.GetStep() {
+		e.notes.LocalCheckpoint = nil
 		cost, took := e.pace.Saved(fromMillis(c.GetCostMs()), fromMillis(c.GetTookMs()), e.server.cfg.Clock())
 		c.CostMs, c.TookMs = ceilMillis(cost), ceilMillis(took)
 	}

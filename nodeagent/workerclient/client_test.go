@@ -226,7 +226,7 @@ func TestFromEnv(t *testing.T) {
 		JobID: 42, JobName: "digits", Epoch: 3, Rank: 5, LocalRank: 1, WorldSize: 8, NodeRank: 2, NumNodes: 4, GPUs: []string{"GPU-a", "GPU-b"},
 		CheckpointDir: "/ck", ResumeFrom: "/ck/7", CheckpointKeep: 3,
 		CheckpointInterval: "500 steps", CheckpointEvery: 1000, CheckpointBest: []checkpoint.Best{{Metric: "loss", Lowest: true, Count: 1}, {Metric: "acc", Count: 2}},
-		Socket: "/s", ArrayIndex: 9,
+		Socket: "/s", ArrayIndex: 9, LocalWorldSize: 1,
 		ArrayJobID: 33, GPUShare: 0.25,
 	}
 	if d := cmp.Diff(want, env); d != "" || err != nil {

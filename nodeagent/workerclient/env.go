@@ -44,6 +44,10 @@ type Environment struct {
 	SnapshotDir string
 	// Shrinks says that the gang goes on when a worker fails: the others meet anew (Client.MeetIn), and another may join.
 	Shrinks bool
+	// CheckpointLocal is the job's directory on the node's own disk, where shards are written first; "": there is none. See Local.
+	CheckpointLocal string
+	// LocalWorldSize is the number of workers on this node.
+	LocalWorldSize int
 	// Socket is the agent socket's path; "" outside Gangline.
 	Socket string
 	// ArrayIndex is the index in a job array, or -1; ArrayJobID the array's first job, or 0.
@@ -73,6 +77,8 @@ func fromEnv(get func(string) string) (Environment, error) {
 		CheckpointEvery:    r.number("GANGLINE_CHECKPOINT_EVERY", 0),
 		CheckpointBest:     r.best("GANGLINE_CHECKPOINT_BEST"),
 		SnapshotDir:        get("GANGLINE_SNAPSHOT_DIR"),
+		CheckpointLocal:    get("GANGLINE_CHECKPOINT_LOCAL"),
+		LocalWorldSize:     r.integer("LOCAL_WORLD_SIZE", 1),
 		Socket:             get("GANGLINE_AGENT_SOCKET"),
 		Shrinks:            get("GANGLINE_ON_FAILURE") == "shrink",
 		ArrayIndex:         r.integer("GANGLINE_ARRAY_INDEX", -1),

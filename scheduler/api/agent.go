@@ -308,6 +308,9 @@ func (a *agent) propose(cmds ...cluster.Command) (written bool, err error) {
 // Only what is committed is ever ordered: State is that.
 func (a *agent) order() {
 	d := desiredFor(a.hub.cfg.Replica.State(), a.id, a.told, a.hub.peers, a.reign.term)
+	if d != nil {
+		d.CopiesTo = a.hub.copiesTo(a.id)
+	}
 	if d == nil || (a.sent != nil && sameOrder(a.sent, d)) {
 		return
 	}
@@ -317,6 +320,6 @@ func (a *agent) order() {
 
 // sameOrder compares two orders but for their fences.
 func sameOrder(a, b *agentv1.Desired) bool {
-	return proto.Equal(&agentv1.Desired{Assignments: a.GetAssignments(), Acknowledged: a.GetAcknowledged()},
-		&agentv1.Desired{Assignments: b.GetAssignments(), Acknowledged: b.GetAcknowledged()})
+	return proto.Equal(&agentv1.Desired{Assignments: a.GetAssignments(), Acknowledged: a.GetAcknowledged(), CopiesTo: a.GetCopiesTo()},
+		&agentv1.Desired{Assignments: b.GetAssignments(), Acknowledged: b.GetAcknowledged(), CopiesTo: b.GetCopiesTo()})
 }

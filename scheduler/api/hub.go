@@ -57,6 +57,8 @@ type Hub struct {
 	meetings  map[cluster.JobID]*meeting
 	progress  map[cluster.JobID]lastProgress
 	rings     map[cluster.JobID]*ring
+	locals    map[cluster.JobID]lastLocal
+	copies    copyPeers
 	lastLook  time.Time // when the leases were last looked at
 	orderKeys map[cluster.JobID]control.OrderKey
 }
@@ -99,6 +101,7 @@ func (h *Hub) forget() {
 	h.meetings = map[cluster.JobID]*meeting{}
 	h.progress = map[cluster.JobID]lastProgress{}
 	h.rings = map[cluster.JobID]*ring{}
+	h.locals, h.copies = map[cluster.JobID]lastLocal{}, copyPeers{}
 	h.orderKeys = map[cluster.JobID]control.OrderKey{}
 }
 

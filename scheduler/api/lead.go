@@ -141,6 +141,7 @@ func (h *Hub) dropJob(id cluster.JobID) {
 	delete(h.orderKeys, id)
 	delete(h.progress, id)
 	delete(h.rings, id)
+	delete(h.locals, id)
 	delete(h.meetings, id)
 }
 

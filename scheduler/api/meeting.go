@@ -48,6 +48,7 @@ func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 			h.progress[j.ID] = lastProgress{epoch: j.Epoch, progress: progressFromProto(s.GetProgress())}
 		}
 		h.hearRing(j, k.GetRank(), s.GetRing())
+		h.hearLocal(j, s)
 		if s.GetState() != agentv1.WorkerState_WORKER_STATE_RUNNING || !usableAddress(s.GetRendezvousAddress()) {
 			continue
 		}

@@ -422,7 +422,9 @@ type Hello struct {
 	// All workers on the node, running or exited and not yet acknowledged.
 	Workers []*WorkerStatus `protobuf:"bytes,14,rep,name=workers,proto3" json:"workers,omitempty"`
 	// Taints: jobs that do not tolerate each of them stay away.
-	Taints        map[string]string `protobuf:"bytes,15,rep,name=taints,proto3" json:"taints,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Taints map[string]string `protobuf:"bytes,15,rep,name=taints,proto3" json:"taints,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// It keeps checkpoints on the node's own disk, and copies of another node's.
+	KeepsCopies   bool `protobuf:"varint,16,opt,name=keeps_copies,json=keepsCopies,proto3" json:"keeps_copies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -560,6 +562,13 @@ func (x *Hello) GetTaints() map[string]string {
 		return x.Taints
 	}
 	return nil
+}
+
+func (x *Hello) GetKeepsCopies() bool {
+	if x != nil {
+		return x.KeepsCopies
+	}
+	return false
 }
 
 // Fence orders the messages of all leaders: term first, then index.
@@ -721,9 +730,12 @@ type WorkerStatus struct {
 	// The formation in which it met its peers at that address; 0 while it waits.
 	RendezvousMet int32 `protobuf:"varint,18,opt,name=rendezvous_met,json=rendezvousMet,proto3" json:"rendezvous_met,omitempty"`
 	// What its collective calls have come to, if it tells.
-	Ring          *Ring `protobuf:"bytes,19,opt,name=ring,proto3" json:"ring,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Ring *Ring `protobuf:"bytes,19,opt,name=ring,proto3" json:"ring,omitempty"`
+	// Newest checkpoint that all ranks have saved on their nodes' own disks and that is not on the shared storage yet; a release that
+	// does not know it sees the checkpoint once it has come there.
+	LocalCheckpoint *Checkpoint `protobuf:"bytes,20,opt,name=local_checkpoint,json=localCheckpoint,proto3" json:"local_checkpoint,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *WorkerStatus) Reset() {
@@ -889,6 +901,13 @@ func (x *WorkerStatus) GetRing() *Ring {
 	return nil
 }
 
+func (x *WorkerStatus) GetLocalCheckpoint() *Checkpoint {
+	if x != nil {
+		return x.LocalCheckpoint
+	}
+	return nil
+}
+
 // Ring is what a worker's collective calls have come to in this epoch. All ranks make the same calls: the one that spends the least
 // time in them comes last, and the others wait for it.
 type Ring struct {
@@ -970,7 +989,9 @@ type Checkpoint struct {
 	// Newest copy in the object store, as an address; empty: none.
 	Remote string `protobuf:"bytes,6,opt,name=remote,proto3" json:"remote,omitempty"`
 	// Training step of that copy.
-	RemoteStep    int64 `protobuf:"varint,7,opt,name=remote_step,json=remoteStep,proto3" json:"remote_step,omitempty"`
+	RemoteStep int64 `protobuf:"varint,7,opt,name=remote_step,json=remoteStep,proto3" json:"remote_step,omitempty"`
+	// Of a local checkpoint: each shard has a copy on another node, so that the loss of one node loses nothing.
+	Copied        bool `protobuf:"varint,8,opt,name=copied,proto3" json:"copied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1052,6 +1073,13 @@ func (x *Checkpoint) GetRemoteStep() int64 {
 		return x.RemoteStep
 	}
 	return 0
+}
+
+func (x *Checkpoint) GetCopied() bool {
+	if x != nil {
+		return x.Copied
+	}
+	return false
 }
 
 // Progress is a worker's own word on how far it is.
@@ -1419,7 +1447,9 @@ type Desired struct {
 	// What should run or stop here.
 	Assignments []*Assignment `protobuf:"bytes,2,rep,name=assignments,proto3" json:"assignments,omitempty"`
 	// Exits that are safely recorded: the agent may forget them.
-	Acknowledged  []*WorkerKey `protobuf:"bytes,3,rep,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	Acknowledged []*WorkerKey `protobuf:"bytes,3,rep,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	// Address of the agent that keeps copies of this node's checkpoints until they are on the shared storage; empty: none.
+	CopiesTo      string `protobuf:"bytes,4,opt,name=copies_to,json=copiesTo,proto3" json:"copies_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1473,6 +1503,13 @@ func (x *Desired) GetAcknowledged() []*WorkerKey {
 		return x.Acknowledged
 	}
 	return nil
+}
+
+func (x *Desired) GetCopiesTo() string {
+	if x != nil {
+		return x.CopiesTo
+	}
+	return ""
 }
 
 // Assignment is an allocation as one node sees it.
@@ -2249,6 +2286,217 @@ func (x *ReadLogsResponse) GetData() []byte {
 	return nil
 }
 
+// ReadShardRequest names a shard.
+type ReadShardRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Job number.
+	JobId uint64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// File below the job's checkpoint directory, such as step-0000000120.epoch-3/shard-0002-of-0008.glck.
+	File          string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadShardRequest) Reset() {
+	*x = ReadShardRequest{}
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadShardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadShardRequest) ProtoMessage() {}
+
+func (x *ReadShardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadShardRequest.ProtoReflect.Descriptor instead.
+func (*ReadShardRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ReadShardRequest) GetJobId() uint64 {
+	if x != nil {
+		return x.JobId
+	}
+	return 0
+}
+
+func (x *ReadShardRequest) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+// ReadShardResponse is a piece of a shard.
+type ReadShardResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes, at most 1 MiB.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadShardResponse) Reset() {
+	*x = ReadShardResponse{}
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadShardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadShardResponse) ProtoMessage() {}
+
+func (x *ReadShardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadShardResponse.ProtoReflect.Descriptor instead.
+func (*ReadShardResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ReadShardResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// KeepShardRequest is a piece of a shard. The first one names it.
+type KeepShardRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Job number; in the first message.
+	JobId uint64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// File as of ReadShardRequest; in the first message.
+	File string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	// Size of the file in bytes; in the first message.
+	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Bytes, at most 1 MiB.
+	Data          []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepShardRequest) Reset() {
+	*x = KeepShardRequest{}
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepShardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepShardRequest) ProtoMessage() {}
+
+func (x *KeepShardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepShardRequest.ProtoReflect.Descriptor instead.
+func (*KeepShardRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *KeepShardRequest) GetJobId() uint64 {
+	if x != nil {
+		return x.JobId
+	}
+	return 0
+}
+
+func (x *KeepShardRequest) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *KeepShardRequest) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *KeepShardRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// KeepShardResponse is empty.
+type KeepShardResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepShardResponse) Reset() {
+	*x = KeepShardResponse{}
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepShardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepShardResponse) ProtoMessage() {}
+
+func (x *KeepShardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepShardResponse.ProtoReflect.Descriptor instead.
+func (*KeepShardResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+}
+
 var File_gangline_agent_v1_agent_proto protoreflect.FileDescriptor
 
 const file_gangline_agent_v1_agent_proto_rawDesc = "" +
@@ -2273,7 +2521,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x06island\x18\x06 \x01(\x05R\x06island\x12 \n" +
 	"\tnuma_node\x18\a \x01(\x05H\x00R\bnumaNode\x88\x01\x01B\f\n" +
 	"\n" +
-	"_numa_node\"\x9f\x05\n" +
+	"_numa_node\"\xc2\x05\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
@@ -2291,7 +2539,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"cluster_id\x18\f \x01(\tR\tclusterId\x12.\n" +
 	"\x05fence\x18\r \x01(\v2\x18.gangline.agent.v1.FenceR\x05fence\x129\n" +
 	"\aworkers\x18\x0e \x03(\v2\x1f.gangline.agent.v1.WorkerStatusR\aworkers\x12<\n" +
-	"\x06taints\x18\x0f \x03(\v2$.gangline.agent.v1.Hello.TaintsEntryR\x06taints\x1a9\n" +
+	"\x06taints\x18\x0f \x03(\v2$.gangline.agent.v1.Hello.TaintsEntryR\x06taints\x12!\n" +
+	"\fkeeps_copies\x18\x10 \x01(\bR\vkeepsCopies\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -2304,7 +2553,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xf0\x05\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xba\x06\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -2327,11 +2576,12 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\rsave_due_step\x18\x10 \x01(\x03R\vsaveDueStep\x12)\n" +
 	"\x10rendezvous_least\x18\x11 \x01(\x05R\x0frendezvousLeast\x12%\n" +
 	"\x0erendezvous_met\x18\x12 \x01(\x05R\rrendezvousMet\x12+\n" +
-	"\x04ring\x18\x13 \x01(\v2\x17.gangline.agent.v1.RingR\x04ring\"K\n" +
+	"\x04ring\x18\x13 \x01(\v2\x17.gangline.agent.v1.RingR\x04ring\x12H\n" +
+	"\x10local_checkpoint\x18\x14 \x01(\v2\x1d.gangline.agent.v1.CheckpointR\x0flocalCheckpoint\"K\n" +
 	"\x04Ring\x12\x14\n" +
 	"\x05calls\x18\x01 \x01(\x03R\x05calls\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x17\n" +
-	"\abusy_ns\x18\x03 \x01(\x03R\x06busyNs\"\xb5\x01\n" +
+	"\abusy_ns\x18\x03 \x01(\x03R\x06busyNs\"\xcd\x01\n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x12\n" +
@@ -2341,7 +2591,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\atook_ms\x18\x05 \x01(\x03R\x06tookMs\x12\x16\n" +
 	"\x06remote\x18\x06 \x01(\tR\x06remote\x12\x1f\n" +
 	"\vremote_step\x18\a \x01(\x03R\n" +
-	"remoteStep\"\xde\x01\n" +
+	"remoteStep\x12\x16\n" +
+	"\x06copied\x18\b \x01(\bR\x06copied\"\xde\x01\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x1f\n" +
 	"\vtotal_steps\x18\x02 \x01(\x03R\n" +
@@ -2368,11 +2619,12 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\blease_ms\x18\x03 \x01(\x03R\aleaseMs\x12\x18\n" +
 	"\aservers\x18\x04 \x03(\tR\aservers\"1\n" +
 	"\bRedirect\x12%\n" +
-	"\x0eleader_address\x18\x01 \x01(\tR\rleaderAddress\"\xbc\x01\n" +
+	"\x0eleader_address\x18\x01 \x01(\tR\rleaderAddress\"\xd9\x01\n" +
 	"\aDesired\x12.\n" +
 	"\x05fence\x18\x01 \x01(\v2\x18.gangline.agent.v1.FenceR\x05fence\x12?\n" +
 	"\vassignments\x18\x02 \x03(\v2\x1d.gangline.agent.v1.AssignmentR\vassignments\x12@\n" +
-	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\"\xcd\a\n" +
+	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\x12\x1b\n" +
+	"\tcopies_to\x18\x04 \x01(\tR\bcopiesTo\"\xcd\a\n" +
 	"\n" +
 	"Assignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
@@ -2448,16 +2700,29 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"tail_lines\x18\x04 \x01(\x05R\ttailLines\"&\n" +
 	"\x10ReadLogsResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data*u\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"=\n" +
+	"\x10ReadShardRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\"'\n" +
+	"\x11ReadShardResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"g\n" +
+	"\x10KeepShardRequest\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"\x13\n" +
+	"\x11KeepShardResponse*u\n" +
 	"\vWorkerState\x12\x1c\n" +
 	"\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14WORKER_STATE_RUNNING\x10\x01\x12\x17\n" +
 	"\x13WORKER_STATE_EXITED\x10\x02\x12\x15\n" +
 	"\x11WORKER_STATE_LOST\x10\x032d\n" +
 	"\fAgentService\x12T\n" +
-	"\aConnect\x12!.gangline.agent.v1.ConnectRequest\x1a\".gangline.agent.v1.ConnectResponse(\x010\x012d\n" +
+	"\aConnect\x12!.gangline.agent.v1.ConnectRequest\x1a\".gangline.agent.v1.ConnectResponse(\x010\x012\x98\x02\n" +
 	"\vNodeService\x12U\n" +
-	"\bReadLogs\x12\".gangline.agent.v1.ReadLogsRequest\x1a#.gangline.agent.v1.ReadLogsResponse0\x01B>Z<github.com/gangline/gangline/proto/gangline/agent/v1;agentv1b\x06proto3"
+	"\bReadLogs\x12\".gangline.agent.v1.ReadLogsRequest\x1a#.gangline.agent.v1.ReadLogsResponse0\x01\x12X\n" +
+	"\tReadShard\x12#.gangline.agent.v1.ReadShardRequest\x1a$.gangline.agent.v1.ReadShardResponse0\x01\x12X\n" +
+	"\tKeepShard\x12#.gangline.agent.v1.KeepShardRequest\x1a$.gangline.agent.v1.KeepShardResponse(\x01B>Z<github.com/gangline/gangline/proto/gangline/agent/v1;agentv1b\x06proto3"
 
 var (
 	file_gangline_agent_v1_agent_proto_rawDescOnce sync.Once
@@ -2472,37 +2737,41 @@ func file_gangline_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_gangline_agent_v1_agent_proto_goTypes = []any{
-	(WorkerState)(0),         // 0: gangline.agent.v1.WorkerState
-	(*ConnectRequest)(nil),   // 1: gangline.agent.v1.ConnectRequest
-	(*ConnectResponse)(nil),  // 2: gangline.agent.v1.ConnectResponse
-	(*GPU)(nil),              // 3: gangline.agent.v1.GPU
-	(*Hello)(nil),            // 4: gangline.agent.v1.Hello
-	(*Fence)(nil),            // 5: gangline.agent.v1.Fence
-	(*WorkerKey)(nil),        // 6: gangline.agent.v1.WorkerKey
-	(*WorkerStatus)(nil),     // 7: gangline.agent.v1.WorkerStatus
-	(*Ring)(nil),             // 8: gangline.agent.v1.Ring
-	(*Checkpoint)(nil),       // 9: gangline.agent.v1.Checkpoint
-	(*Progress)(nil),         // 10: gangline.agent.v1.Progress
-	(*Heartbeat)(nil),        // 11: gangline.agent.v1.Heartbeat
-	(*GPUSample)(nil),        // 12: gangline.agent.v1.GPUSample
-	(*Report)(nil),           // 13: gangline.agent.v1.Report
-	(*Welcome)(nil),          // 14: gangline.agent.v1.Welcome
-	(*Redirect)(nil),         // 15: gangline.agent.v1.Redirect
-	(*Desired)(nil),          // 16: gangline.agent.v1.Desired
-	(*Assignment)(nil),       // 17: gangline.agent.v1.Assignment
-	(*CheckpointPolicy)(nil), // 18: gangline.agent.v1.CheckpointPolicy
-	(*KeepBest)(nil),         // 19: gangline.agent.v1.KeepBest
-	(*AssignedWorker)(nil),   // 20: gangline.agent.v1.AssignedWorker
-	(*GangNode)(nil),         // 21: gangline.agent.v1.GangNode
-	(*Stop)(nil),             // 22: gangline.agent.v1.Stop
-	(*ReadLogsRequest)(nil),  // 23: gangline.agent.v1.ReadLogsRequest
-	(*ReadLogsResponse)(nil), // 24: gangline.agent.v1.ReadLogsResponse
-	nil,                      // 25: gangline.agent.v1.Hello.LabelsEntry
-	nil,                      // 26: gangline.agent.v1.Hello.TaintsEntry
-	nil,                      // 27: gangline.agent.v1.Progress.MetricsEntry
-	nil,                      // 28: gangline.agent.v1.Assignment.EnvEntry
+	(WorkerState)(0),          // 0: gangline.agent.v1.WorkerState
+	(*ConnectRequest)(nil),    // 1: gangline.agent.v1.ConnectRequest
+	(*ConnectResponse)(nil),   // 2: gangline.agent.v1.ConnectResponse
+	(*GPU)(nil),               // 3: gangline.agent.v1.GPU
+	(*Hello)(nil),             // 4: gangline.agent.v1.Hello
+	(*Fence)(nil),             // 5: gangline.agent.v1.Fence
+	(*WorkerKey)(nil),         // 6: gangline.agent.v1.WorkerKey
+	(*WorkerStatus)(nil),      // 7: gangline.agent.v1.WorkerStatus
+	(*Ring)(nil),              // 8: gangline.agent.v1.Ring
+	(*Checkpoint)(nil),        // 9: gangline.agent.v1.Checkpoint
+	(*Progress)(nil),          // 10: gangline.agent.v1.Progress
+	(*Heartbeat)(nil),         // 11: gangline.agent.v1.Heartbeat
+	(*GPUSample)(nil),         // 12: gangline.agent.v1.GPUSample
+	(*Report)(nil),            // 13: gangline.agent.v1.Report
+	(*Welcome)(nil),           // 14: gangline.agent.v1.Welcome
+	(*Redirect)(nil),          // 15: gangline.agent.v1.Redirect
+	(*Desired)(nil),           // 16: gangline.agent.v1.Desired
+	(*Assignment)(nil),        // 17: gangline.agent.v1.Assignment
+	(*CheckpointPolicy)(nil),  // 18: gangline.agent.v1.CheckpointPolicy
+	(*KeepBest)(nil),          // 19: gangline.agent.v1.KeepBest
+	(*AssignedWorker)(nil),    // 20: gangline.agent.v1.AssignedWorker
+	(*GangNode)(nil),          // 21: gangline.agent.v1.GangNode
+	(*Stop)(nil),              // 22: gangline.agent.v1.Stop
+	(*ReadLogsRequest)(nil),   // 23: gangline.agent.v1.ReadLogsRequest
+	(*ReadLogsResponse)(nil),  // 24: gangline.agent.v1.ReadLogsResponse
+	(*ReadShardRequest)(nil),  // 25: gangline.agent.v1.ReadShardRequest
+	(*ReadShardResponse)(nil), // 26: gangline.agent.v1.ReadShardResponse
+	(*KeepShardRequest)(nil),  // 27: gangline.agent.v1.KeepShardRequest
+	(*KeepShardResponse)(nil), // 28: gangline.agent.v1.KeepShardResponse
+	nil,                       // 29: gangline.agent.v1.Hello.LabelsEntry
+	nil,                       // 30: gangline.agent.v1.Hello.TaintsEntry
+	nil,                       // 31: gangline.agent.v1.Progress.MetricsEntry
+	nil,                       // 32: gangline.agent.v1.Assignment.EnvEntry
 }
 var file_gangline_agent_v1_agent_proto_depIdxs = []int32{
 	4,  // 0: gangline.agent.v1.ConnectRequest.hello:type_name -> gangline.agent.v1.Hello
@@ -2512,37 +2781,42 @@ var file_gangline_agent_v1_agent_proto_depIdxs = []int32{
 	16, // 4: gangline.agent.v1.ConnectResponse.desired:type_name -> gangline.agent.v1.Desired
 	15, // 5: gangline.agent.v1.ConnectResponse.redirect:type_name -> gangline.agent.v1.Redirect
 	3,  // 6: gangline.agent.v1.Hello.gpus:type_name -> gangline.agent.v1.GPU
-	25, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
+	29, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
 	5,  // 8: gangline.agent.v1.Hello.fence:type_name -> gangline.agent.v1.Fence
 	7,  // 9: gangline.agent.v1.Hello.workers:type_name -> gangline.agent.v1.WorkerStatus
-	26, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
+	30, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
 	6,  // 11: gangline.agent.v1.WorkerStatus.key:type_name -> gangline.agent.v1.WorkerKey
 	0,  // 12: gangline.agent.v1.WorkerStatus.state:type_name -> gangline.agent.v1.WorkerState
 	9,  // 13: gangline.agent.v1.WorkerStatus.checkpoint:type_name -> gangline.agent.v1.Checkpoint
 	10, // 14: gangline.agent.v1.WorkerStatus.progress:type_name -> gangline.agent.v1.Progress
 	8,  // 15: gangline.agent.v1.WorkerStatus.ring:type_name -> gangline.agent.v1.Ring
-	27, // 16: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
-	12, // 17: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
-	7,  // 18: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
-	5,  // 19: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
-	17, // 20: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
-	6,  // 21: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
-	20, // 22: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
-	21, // 23: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
-	28, // 24: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
-	22, // 25: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
-	18, // 26: gangline.agent.v1.Assignment.checkpoints:type_name -> gangline.agent.v1.CheckpointPolicy
-	19, // 27: gangline.agent.v1.CheckpointPolicy.keep_best:type_name -> gangline.agent.v1.KeepBest
-	6,  // 28: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
-	1,  // 29: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
-	23, // 30: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
-	2,  // 31: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
-	24, // 32: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
-	31, // [31:33] is the sub-list for method output_type
-	29, // [29:31] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	9,  // 16: gangline.agent.v1.WorkerStatus.local_checkpoint:type_name -> gangline.agent.v1.Checkpoint
+	31, // 17: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
+	12, // 18: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
+	7,  // 19: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
+	5,  // 20: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
+	17, // 21: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
+	6,  // 22: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
+	20, // 23: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
+	21, // 24: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
+	32, // 25: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
+	22, // 26: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
+	18, // 27: gangline.agent.v1.Assignment.checkpoints:type_name -> gangline.agent.v1.CheckpointPolicy
+	19, // 28: gangline.agent.v1.CheckpointPolicy.keep_best:type_name -> gangline.agent.v1.KeepBest
+	6,  // 29: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
+	1,  // 30: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
+	23, // 31: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
+	25, // 32: gangline.agent.v1.NodeService.ReadShard:input_type -> gangline.agent.v1.ReadShardRequest
+	27, // 33: gangline.agent.v1.NodeService.KeepShard:input_type -> gangline.agent.v1.KeepShardRequest
+	2,  // 34: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
+	24, // 35: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
+	26, // 36: gangline.agent.v1.NodeService.ReadShard:output_type -> gangline.agent.v1.ReadShardResponse
+	28, // 37: gangline.agent.v1.NodeService.KeepShard:output_type -> gangline.agent.v1.KeepShardResponse
+	34, // [34:38] is the sub-list for method output_type
+	30, // [30:34] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_gangline_agent_v1_agent_proto_init() }
@@ -2567,7 +2841,7 @@ func file_gangline_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_agent_v1_agent_proto_rawDesc), len(file_gangline_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

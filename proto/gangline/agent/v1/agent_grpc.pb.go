@@ -127,7 +127,9 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	NodeService_ReadLogs_FullMethodName = "/gangline.agent.v1.NodeService/ReadLogs"
+	NodeService_ReadLogs_FullMethodName  = "/gangline.agent.v1.NodeService/ReadLogs"
+	NodeService_ReadShard_FullMethodName = "/gangline.agent.v1.NodeService/ReadShard"
+	NodeService_KeepShard_FullMethodName = "/gangline.agent.v1.NodeService/KeepShard"
 )
 
 // NodeServiceClient is the client API for NodeService service.
@@ -138,6 +140,10 @@ const (
 type NodeServiceClient interface {
 	// ReadLogs streams one worker's output from the node's disk.
 	ReadLogs(ctx context.Context, in *ReadLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogsResponse], error)
+	// ReadShard streams one rank's shard of a checkpoint from the node's own disk, to an agent of the same cluster.
+	ReadShard(ctx context.Context, in *ReadShardRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadShardResponse], error)
+	// KeepShard keeps a copy of a shard of another node until it is on the shared storage. Its answer says that the copy is durable and verified.
+	KeepShard(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[KeepShardRequest, KeepShardResponse], error)
 }
 
 type nodeServiceClient struct {
@@ -167,6 +173,38 @@ func (c *nodeServiceClient) ReadLogs(ctx context.Context, in *ReadLogsRequest, o
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NodeService_ReadLogsClient = grpc.ServerStreamingClient[ReadLogsResponse]
 
+func (c *nodeServiceClient) ReadShard(ctx context.Context, in *ReadShardRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadShardResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &NodeService_ServiceDesc.Streams[1], NodeService_ReadShard_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadShardRequest, ReadShardResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeService_ReadShardClient = grpc.ServerStreamingClient[ReadShardResponse]
+
+func (c *nodeServiceClient) KeepShard(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[KeepShardRequest, KeepShardResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &NodeService_ServiceDesc.Streams[2], NodeService_KeepShard_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[KeepShardRequest, KeepShardResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeService_KeepShardClient = grpc.ClientStreamingClient[KeepShardRequest, KeepShardResponse]
+
 // NodeServiceServer is the server API for NodeService service.
 // All implementations must embed UnimplementedNodeServiceServer
 // for forward compatibility.
@@ -175,6 +213,10 @@ type NodeService_ReadLogsClient = grpc.ServerStreamingClient[ReadLogsResponse]
 type NodeServiceServer interface {
 	// ReadLogs streams one worker's output from the node's disk.
 	ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[ReadLogsResponse]) error
+	// ReadShard streams one rank's shard of a checkpoint from the node's own disk, to an agent of the same cluster.
+	ReadShard(*ReadShardRequest, grpc.ServerStreamingServer[ReadShardResponse]) error
+	// KeepShard keeps a copy of a shard of another node until it is on the shared storage. Its answer says that the copy is durable and verified.
+	KeepShard(grpc.ClientStreamingServer[KeepShardRequest, KeepShardResponse]) error
 	mustEmbedUnimplementedNodeServiceServer()
 }
 
@@ -187,6 +229,12 @@ type UnimplementedNodeServiceServer struct{}
 
 func (UnimplementedNodeServiceServer) ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[ReadLogsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadLogs not implemented")
+}
+func (UnimplementedNodeServiceServer) ReadShard(*ReadShardRequest, grpc.ServerStreamingServer[ReadShardResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReadShard not implemented")
+}
+func (UnimplementedNodeServiceServer) KeepShard(grpc.ClientStreamingServer[KeepShardRequest, KeepShardResponse]) error {
+	return status.Error(codes.Unimplemented, "method KeepShard not implemented")
 }
 func (UnimplementedNodeServiceServer) mustEmbedUnimplementedNodeServiceServer() {}
 func (UnimplementedNodeServiceServer) testEmbeddedByValue()                     {}
@@ -220,6 +268,24 @@ func _NodeService_ReadLogs_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NodeService_ReadLogsServer = grpc.ServerStreamingServer[ReadLogsResponse]
 
+func _NodeService_ReadShard_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadShardRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(NodeServiceServer).ReadShard(m, &grpc.GenericServerStream[ReadShardRequest, ReadShardResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeService_ReadShardServer = grpc.ServerStreamingServer[ReadShardResponse]
+
+func _NodeService_KeepShard_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(NodeServiceServer).KeepShard(&grpc.GenericServerStream[KeepShardRequest, KeepShardResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeService_KeepShardServer = grpc.ClientStreamingServer[KeepShardRequest, KeepShardResponse]
+
 // NodeService_ServiceDesc is the grpc.ServiceDesc for NodeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -232,6 +298,16 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "ReadLogs",
 			Handler:       _NodeService_ReadLogs_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "ReadShard",
+			Handler:       _NodeService_ReadShard_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "KeepShard",
+			Handler:       _NodeService_KeepShard_Handler,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "gangline/agent/v1/agent.proto",

@@ -1544,9 +1544,11 @@ type Job struct {
 	// Number of the set of workers that make up the ring of this epoch, from 1: it grows when the gang goes on without one, or one joins.
 	Formation int32 `protobuf:"varint,28,opt,name=formation,proto3" json:"formation,omitempty"`
 	// How the collective calls of its ranks have gone lately; only while it runs and all of them tell.
-	Ring          *Ring `protobuf:"bytes,29,opt,name=ring,proto3" json:"ring,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Ring *Ring `protobuf:"bytes,29,opt,name=ring,proto3" json:"ring,omitempty"`
+	// Newest checkpoint on nodes' own disks that is not on the shared storage yet; only while it runs.
+	LocalCheckpoint *LocalCheckpoint `protobuf:"bytes,30,opt,name=local_checkpoint,json=localCheckpoint,proto3" json:"local_checkpoint,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -1782,6 +1784,68 @@ func (x *Job) GetRing() *Ring {
 	return nil
 }
 
+func (x *Job) GetLocalCheckpoint() *LocalCheckpoint {
+	if x != nil {
+		return x.LocalCheckpoint
+	}
+	return nil
+}
+
+// LocalCheckpoint is a checkpoint that all ranks have saved on their nodes' own disks.
+type LocalCheckpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Training step it holds.
+	Step int64 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
+	// Each part of it is on two nodes, so that the loss of one loses nothing.
+	Copied        bool `protobuf:"varint,2,opt,name=copied,proto3" json:"copied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LocalCheckpoint) Reset() {
+	*x = LocalCheckpoint{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LocalCheckpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LocalCheckpoint) ProtoMessage() {}
+
+func (x *LocalCheckpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LocalCheckpoint.ProtoReflect.Descriptor instead.
+func (*LocalCheckpoint) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LocalCheckpoint) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *LocalCheckpoint) GetCopied() bool {
+	if x != nil {
+		return x.Copied
+	}
+	return false
+}
+
 // Ring is how the collective calls of a job's ranks have gone in the last half minute or so.
 type Ring struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1801,7 +1865,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +1877,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +1890,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Ring) GetCallsPerSecond() float64 {
@@ -1881,7 +1945,7 @@ type Straggler struct {
 
 func (x *Straggler) Reset() {
 	*x = Straggler{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +1957,7 @@ func (x *Straggler) String() string {
 func (*Straggler) ProtoMessage() {}
 
 func (x *Straggler) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +1970,7 @@ func (x *Straggler) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Straggler.ProtoReflect.Descriptor instead.
 func (*Straggler) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Straggler) GetRank() int32 {
@@ -1952,7 +2016,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2028,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +2041,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Kept) GetNodes() []string {
@@ -2020,7 +2084,7 @@ type Launch struct {
 
 func (x *Launch) Reset() {
 	*x = Launch{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2096,7 @@ func (x *Launch) String() string {
 func (*Launch) ProtoMessage() {}
 
 func (x *Launch) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2109,7 @@ func (x *Launch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Launch.ProtoReflect.Descriptor instead.
 func (*Launch) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Launch) GetEpoch() uint64 {
@@ -2098,7 +2162,7 @@ type SubmitJobRequest struct {
 
 func (x *SubmitJobRequest) Reset() {
 	*x = SubmitJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2174,7 @@ func (x *SubmitJobRequest) String() string {
 func (*SubmitJobRequest) ProtoMessage() {}
 
 func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2187,7 @@ func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SubmitJobRequest) GetRequestId() string {
@@ -2162,7 +2226,7 @@ type SubmitJobResponse struct {
 
 func (x *SubmitJobResponse) Reset() {
 	*x = SubmitJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2238,7 @@ func (x *SubmitJobResponse) String() string {
 func (*SubmitJobResponse) ProtoMessage() {}
 
 func (x *SubmitJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2251,7 @@ func (x *SubmitJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobResponse.ProtoReflect.Descriptor instead.
 func (*SubmitJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SubmitJobResponse) GetJob() *Job {
@@ -2224,7 +2288,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2300,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2313,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetJobRequest) GetId() uint64 {
@@ -2279,7 +2343,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2355,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2368,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -2346,7 +2410,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2422,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2435,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListJobsRequest) GetStates() []JobState {
@@ -2445,7 +2509,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2521,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2534,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -2507,7 +2571,7 @@ type WatchJobsRequest struct {
 
 func (x *WatchJobsRequest) Reset() {
 	*x = WatchJobsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +2583,7 @@ func (x *WatchJobsRequest) String() string {
 func (*WatchJobsRequest) ProtoMessage() {}
 
 func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,7 +2596,7 @@ func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WatchJobsRequest) GetFromIndex() uint64 {
@@ -2567,7 +2631,7 @@ type WatchJobsResponse struct {
 
 func (x *WatchJobsResponse) Reset() {
 	*x = WatchJobsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2643,7 @@ func (x *WatchJobsResponse) String() string {
 func (*WatchJobsResponse) ProtoMessage() {}
 
 func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2656,7 @@ func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsResponse.ProtoReflect.Descriptor instead.
 func (*WatchJobsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchJobsResponse) GetIndex() uint64 {
@@ -2638,7 +2702,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2714,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2727,7 @@ func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CancelJobRequest) GetId() uint64 {
@@ -2698,7 +2762,7 @@ type CancelJobResponse struct {
 
 func (x *CancelJobResponse) Reset() {
 	*x = CancelJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2774,7 @@ func (x *CancelJobResponse) String() string {
 func (*CancelJobResponse) ProtoMessage() {}
 
 func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2787,7 @@ func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobResponse.ProtoReflect.Descriptor instead.
 func (*CancelJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CancelJobResponse) GetJob() *Job {
@@ -2754,7 +2818,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2766,7 +2830,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2779,7 +2843,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StreamLogsRequest) GetJobId() uint64 {
@@ -2843,7 +2907,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2855,7 +2919,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2868,7 +2932,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{26}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StreamLogsResponse) GetRank() int32 {
@@ -2937,7 +3001,7 @@ type GPU struct {
 
 func (x *GPU) Reset() {
 	*x = GPU{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3013,7 @@ func (x *GPU) String() string {
 func (*GPU) ProtoMessage() {}
 
 func (x *GPU) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3026,7 @@ func (x *GPU) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPU.ProtoReflect.Descriptor instead.
 func (*GPU) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{27}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GPU) GetUuid() string {
@@ -3057,7 +3121,7 @@ type GPUShare struct {
 
 func (x *GPUShare) Reset() {
 	*x = GPUShare{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3133,7 @@ func (x *GPUShare) String() string {
 func (*GPUShare) ProtoMessage() {}
 
 func (x *GPUShare) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3146,7 @@ func (x *GPUShare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUShare.ProtoReflect.Descriptor instead.
 func (*GPUShare) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{28}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GPUShare) GetJobId() uint64 {
@@ -3123,7 +3187,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3135,7 +3199,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3148,7 +3212,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{29}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Drain) GetReason() string {
@@ -3216,7 +3280,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3292,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3305,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{30}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Node) GetId() string {
@@ -3353,7 +3417,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3429,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3442,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{31}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -3401,7 +3465,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3413,7 +3477,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3426,7 +3490,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{32}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -3458,7 +3522,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3470,7 +3534,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3483,7 +3547,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{33}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Server) GetId() string {
@@ -3516,7 +3580,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3528,7 +3592,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3541,7 +3605,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{34}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{35}
 }
 
 // GetClusterResponse is the cluster's summary.
@@ -3569,7 +3633,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3581,7 +3645,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3594,7 +3658,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{35}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetClusterResponse) GetClusterId() string {
@@ -3670,7 +3734,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3682,7 +3746,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3695,7 +3759,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{36}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListQueuesRequest) GetQueue() string {
@@ -3743,7 +3807,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3755,7 +3819,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3768,7 +3832,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{37}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListQueuesResponse) GetQueues() []*Queue {
@@ -3812,7 +3876,7 @@ type GPUCount struct {
 
 func (x *GPUCount) Reset() {
 	*x = GPUCount{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3824,7 +3888,7 @@ func (x *GPUCount) String() string {
 func (*GPUCount) ProtoMessage() {}
 
 func (x *GPUCount) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3837,7 +3901,7 @@ func (x *GPUCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUCount.ProtoReflect.Descriptor instead.
 func (*GPUCount) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GPUCount) GetType() string {
@@ -3889,7 +3953,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3901,7 +3965,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3914,7 +3978,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Queue) GetPath() string {
@@ -4023,7 +4087,7 @@ type QueueUser struct {
 
 func (x *QueueUser) Reset() {
 	*x = QueueUser{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4035,7 +4099,7 @@ func (x *QueueUser) String() string {
 func (*QueueUser) ProtoMessage() {}
 
 func (x *QueueUser) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4048,7 +4112,7 @@ func (x *QueueUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueUser.ProtoReflect.Descriptor instead.
 func (*QueueUser) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *QueueUser) GetUser() string {
@@ -4089,7 +4153,7 @@ type PendingReason struct {
 
 func (x *PendingReason) Reset() {
 	*x = PendingReason{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4101,7 +4165,7 @@ func (x *PendingReason) String() string {
 func (*PendingReason) ProtoMessage() {}
 
 func (x *PendingReason) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4114,7 +4178,7 @@ func (x *PendingReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingReason.ProtoReflect.Descriptor instead.
 func (*PendingReason) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PendingReason) GetReason() string {
@@ -4160,7 +4224,7 @@ type ListPredictionsRequest struct {
 
 func (x *ListPredictionsRequest) Reset() {
 	*x = ListPredictionsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4172,7 +4236,7 @@ func (x *ListPredictionsRequest) String() string {
 func (*ListPredictionsRequest) ProtoMessage() {}
 
 func (x *ListPredictionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4185,7 +4249,7 @@ func (x *ListPredictionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPredictionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPredictionsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListPredictionsRequest) GetQueue() string {
@@ -4222,7 +4286,7 @@ type ListPredictionsResponse struct {
 
 func (x *ListPredictionsResponse) Reset() {
 	*x = ListPredictionsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4234,7 +4298,7 @@ func (x *ListPredictionsResponse) String() string {
 func (*ListPredictionsResponse) ProtoMessage() {}
 
 func (x *ListPredictionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4247,7 +4311,7 @@ func (x *ListPredictionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPredictionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPredictionsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListPredictionsResponse) GetPredictions() []*Prediction {
@@ -4287,7 +4351,7 @@ type Prediction struct {
 
 func (x *Prediction) Reset() {
 	*x = Prediction{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4299,7 +4363,7 @@ func (x *Prediction) String() string {
 func (*Prediction) ProtoMessage() {}
 
 func (x *Prediction) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,7 +4376,7 @@ func (x *Prediction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prediction.ProtoReflect.Descriptor instead.
 func (*Prediction) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Prediction) GetQueue() string {
@@ -4375,7 +4439,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4387,7 +4451,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4400,7 +4464,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -4427,7 +4491,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4439,7 +4503,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4452,7 +4516,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetPolicyResponse) GetYaml() string {
@@ -4500,7 +4564,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4512,7 +4576,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4525,7 +4589,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SetPolicyRequest) GetYaml() []byte {
@@ -4571,7 +4635,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4583,7 +4647,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4596,7 +4660,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SetPolicyResponse) GetChanged() bool {
@@ -4637,7 +4701,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4649,7 +4713,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4662,7 +4726,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -4704,7 +4768,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4716,7 +4780,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4729,7 +4793,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DrainNodeResponse) GetNode() *Node {
@@ -4752,7 +4816,7 @@ type UndrainNodeRequest struct {
 
 func (x *UndrainNodeRequest) Reset() {
 	*x = UndrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4764,7 +4828,7 @@ func (x *UndrainNodeRequest) String() string {
 func (*UndrainNodeRequest) ProtoMessage() {}
 
 func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4777,7 +4841,7 @@ func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*UndrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UndrainNodeRequest) GetNode() string {
@@ -4805,7 +4869,7 @@ type UndrainNodeResponse struct {
 
 func (x *UndrainNodeResponse) Reset() {
 	*x = UndrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4817,7 +4881,7 @@ func (x *UndrainNodeResponse) String() string {
 func (*UndrainNodeResponse) ProtoMessage() {}
 
 func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4830,7 +4894,7 @@ func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*UndrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *UndrainNodeResponse) GetNode() *Node {
@@ -4855,7 +4919,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4867,7 +4931,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4880,7 +4944,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WhyRequest) GetId() uint64 {
@@ -4919,7 +4983,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4931,7 +4995,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4944,7 +5008,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WhyResponse) GetJob() *Job {
@@ -4985,7 +5049,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4997,7 +5061,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5010,7 +5074,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PlanRequest) GetSpec() *JobSpec {
@@ -5058,7 +5122,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5070,7 +5134,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5083,7 +5147,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *PlanResponse) GetRefused() string {
@@ -5145,7 +5209,7 @@ type Prospects struct {
 
 func (x *Prospects) Reset() {
 	*x = Prospects{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5157,7 +5221,7 @@ func (x *Prospects) String() string {
 func (*Prospects) ProtoMessage() {}
 
 func (x *Prospects) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5170,7 +5234,7 @@ func (x *Prospects) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prospects.ProtoReflect.Descriptor instead.
 func (*Prospects) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Prospects) GetNowUnixNs() int64 {
@@ -5284,7 +5348,7 @@ type Constraint struct {
 
 func (x *Constraint) Reset() {
 	*x = Constraint{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5296,7 +5360,7 @@ func (x *Constraint) String() string {
 func (*Constraint) ProtoMessage() {}
 
 func (x *Constraint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5309,7 +5373,7 @@ func (x *Constraint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Constraint.ProtoReflect.Descriptor instead.
 func (*Constraint) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{58}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Constraint) GetKind() string {
@@ -5419,7 +5483,7 @@ type Holder struct {
 
 func (x *Holder) Reset() {
 	*x = Holder{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5431,7 +5495,7 @@ func (x *Holder) String() string {
 func (*Holder) ProtoMessage() {}
 
 func (x *Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5444,7 +5508,7 @@ func (x *Holder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holder.ProtoReflect.Descriptor instead.
 func (*Holder) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{59}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Holder) GetJob() uint64 {
@@ -5509,7 +5573,7 @@ type Fit struct {
 
 func (x *Fit) Reset() {
 	*x = Fit{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5521,7 +5585,7 @@ func (x *Fit) String() string {
 func (*Fit) ProtoMessage() {}
 
 func (x *Fit) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5534,7 +5598,7 @@ func (x *Fit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fit.ProtoReflect.Descriptor instead.
 func (*Fit) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{60}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Fit) GetGpuType() string {
@@ -5564,7 +5628,7 @@ type FitNode struct {
 
 func (x *FitNode) Reset() {
 	*x = FitNode{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5576,7 +5640,7 @@ func (x *FitNode) String() string {
 func (*FitNode) ProtoMessage() {}
 
 func (x *FitNode) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5589,7 +5653,7 @@ func (x *FitNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FitNode.ProtoReflect.Descriptor instead.
 func (*FitNode) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{61}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *FitNode) GetNode() string {
@@ -5621,7 +5685,7 @@ type Victim struct {
 
 func (x *Victim) Reset() {
 	*x = Victim{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5633,7 +5697,7 @@ func (x *Victim) String() string {
 func (*Victim) ProtoMessage() {}
 
 func (x *Victim) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5646,7 +5710,7 @@ func (x *Victim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Victim.ProtoReflect.Descriptor instead.
 func (*Victim) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{62}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Victim) GetJob() uint64 {
@@ -5695,7 +5759,7 @@ type StartEstimate struct {
 
 func (x *StartEstimate) Reset() {
 	*x = StartEstimate{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5707,7 +5771,7 @@ func (x *StartEstimate) String() string {
 func (*StartEstimate) ProtoMessage() {}
 
 func (x *StartEstimate) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5720,7 +5784,7 @@ func (x *StartEstimate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartEstimate.ProtoReflect.Descriptor instead.
 func (*StartEstimate) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{63}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *StartEstimate) GetBasis() EstimateBasis {
@@ -5798,7 +5862,7 @@ type Alternative struct {
 
 func (x *Alternative) Reset() {
 	*x = Alternative{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5810,7 +5874,7 @@ func (x *Alternative) String() string {
 func (*Alternative) ProtoMessage() {}
 
 func (x *Alternative) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5823,7 +5887,7 @@ func (x *Alternative) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
 func (*Alternative) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{64}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Alternative) GetChange() string {
@@ -5872,7 +5936,7 @@ type GetSnapshotRequest struct {
 
 func (x *GetSnapshotRequest) Reset() {
 	*x = GetSnapshotRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5884,7 +5948,7 @@ func (x *GetSnapshotRequest) String() string {
 func (*GetSnapshotRequest) ProtoMessage() {}
 
 func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5897,7 +5961,7 @@ func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{65}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetSnapshotRequest) GetStale() bool {
@@ -5926,7 +5990,7 @@ type GetSnapshotResponse struct {
 
 func (x *GetSnapshotResponse) Reset() {
 	*x = GetSnapshotResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5938,7 +6002,7 @@ func (x *GetSnapshotResponse) String() string {
 func (*GetSnapshotResponse) ProtoMessage() {}
 
 func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5951,7 +6015,7 @@ func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*GetSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{66}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetSnapshotResponse) GetState() []byte {
@@ -6093,7 +6157,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\ametrics\x18\x04 \x03(\v2,.gangline.scheduler.v1.Progress.MetricsEntryR\ametrics\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x95\t\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xe8\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\x04spec\x18\x02 \x01(\v2\x1e.gangline.scheduler.v1.JobSpecR\x04spec\x12\x12\n" +
@@ -6127,7 +6191,11 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x05unmet\x18\x1a \x03(\v2!.gangline.scheduler.v1.DependencyR\x05unmet\x12\"\n" +
 	"\rready_unix_ns\x18\x1b \x01(\x03R\vreadyUnixNs\x12\x1c\n" +
 	"\tformation\x18\x1c \x01(\x05R\tformation\x12/\n" +
-	"\x04ring\x18\x1d \x01(\v2\x1b.gangline.scheduler.v1.RingR\x04ring\"\xd3\x01\n" +
+	"\x04ring\x18\x1d \x01(\v2\x1b.gangline.scheduler.v1.RingR\x04ring\x12Q\n" +
+	"\x10local_checkpoint\x18\x1e \x01(\v2&.gangline.scheduler.v1.LocalCheckpointR\x0flocalCheckpoint\"=\n" +
+	"\x0fLocalCheckpoint\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x16\n" +
+	"\x06copied\x18\x02 \x01(\bR\x06copied\"\xd3\x01\n" +
 	"\x04Ring\x12(\n" +
 	"\x10calls_per_second\x18\x01 \x01(\x01R\x0ecallsPerSecond\x12(\n" +
 	"\x10bytes_per_second\x18\x02 \x01(\x01R\x0ebytesPerSecond\x12\x18\n" +
@@ -6539,7 +6607,7 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(JobState)(0),                   // 0: gangline.scheduler.v1.JobState
 	(LaunchMode)(0),                 // 1: gangline.scheduler.v1.LaunchMode
@@ -6560,72 +6628,73 @@ var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(*Checkpoint)(nil),              // 16: gangline.scheduler.v1.Checkpoint
 	(*Progress)(nil),                // 17: gangline.scheduler.v1.Progress
 	(*Job)(nil),                     // 18: gangline.scheduler.v1.Job
-	(*Ring)(nil),                    // 19: gangline.scheduler.v1.Ring
-	(*Straggler)(nil),               // 20: gangline.scheduler.v1.Straggler
-	(*Kept)(nil),                    // 21: gangline.scheduler.v1.Kept
-	(*Launch)(nil),                  // 22: gangline.scheduler.v1.Launch
-	(*SubmitJobRequest)(nil),        // 23: gangline.scheduler.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),       // 24: gangline.scheduler.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),           // 25: gangline.scheduler.v1.GetJobRequest
-	(*GetJobResponse)(nil),          // 26: gangline.scheduler.v1.GetJobResponse
-	(*ListJobsRequest)(nil),         // 27: gangline.scheduler.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),        // 28: gangline.scheduler.v1.ListJobsResponse
-	(*WatchJobsRequest)(nil),        // 29: gangline.scheduler.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),       // 30: gangline.scheduler.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),        // 31: gangline.scheduler.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),       // 32: gangline.scheduler.v1.CancelJobResponse
-	(*StreamLogsRequest)(nil),       // 33: gangline.scheduler.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),      // 34: gangline.scheduler.v1.StreamLogsResponse
-	(*GPU)(nil),                     // 35: gangline.scheduler.v1.GPU
-	(*GPUShare)(nil),                // 36: gangline.scheduler.v1.GPUShare
-	(*Drain)(nil),                   // 37: gangline.scheduler.v1.Drain
-	(*Node)(nil),                    // 38: gangline.scheduler.v1.Node
-	(*ListNodesRequest)(nil),        // 39: gangline.scheduler.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),       // 40: gangline.scheduler.v1.ListNodesResponse
-	(*Server)(nil),                  // 41: gangline.scheduler.v1.Server
-	(*GetClusterRequest)(nil),       // 42: gangline.scheduler.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),      // 43: gangline.scheduler.v1.GetClusterResponse
-	(*ListQueuesRequest)(nil),       // 44: gangline.scheduler.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),      // 45: gangline.scheduler.v1.ListQueuesResponse
-	(*GPUCount)(nil),                // 46: gangline.scheduler.v1.GPUCount
-	(*Queue)(nil),                   // 47: gangline.scheduler.v1.Queue
-	(*QueueUser)(nil),               // 48: gangline.scheduler.v1.QueueUser
-	(*PendingReason)(nil),           // 49: gangline.scheduler.v1.PendingReason
-	(*ListPredictionsRequest)(nil),  // 50: gangline.scheduler.v1.ListPredictionsRequest
-	(*ListPredictionsResponse)(nil), // 51: gangline.scheduler.v1.ListPredictionsResponse
-	(*Prediction)(nil),              // 52: gangline.scheduler.v1.Prediction
-	(*GetPolicyRequest)(nil),        // 53: gangline.scheduler.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),       // 54: gangline.scheduler.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),        // 55: gangline.scheduler.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),       // 56: gangline.scheduler.v1.SetPolicyResponse
-	(*DrainNodeRequest)(nil),        // 57: gangline.scheduler.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),       // 58: gangline.scheduler.v1.DrainNodeResponse
-	(*UndrainNodeRequest)(nil),      // 59: gangline.scheduler.v1.UndrainNodeRequest
-	(*UndrainNodeResponse)(nil),     // 60: gangline.scheduler.v1.UndrainNodeResponse
-	(*WhyRequest)(nil),              // 61: gangline.scheduler.v1.WhyRequest
-	(*WhyResponse)(nil),             // 62: gangline.scheduler.v1.WhyResponse
-	(*PlanRequest)(nil),             // 63: gangline.scheduler.v1.PlanRequest
-	(*PlanResponse)(nil),            // 64: gangline.scheduler.v1.PlanResponse
-	(*Prospects)(nil),               // 65: gangline.scheduler.v1.Prospects
-	(*Constraint)(nil),              // 66: gangline.scheduler.v1.Constraint
-	(*Holder)(nil),                  // 67: gangline.scheduler.v1.Holder
-	(*Fit)(nil),                     // 68: gangline.scheduler.v1.Fit
-	(*FitNode)(nil),                 // 69: gangline.scheduler.v1.FitNode
-	(*Victim)(nil),                  // 70: gangline.scheduler.v1.Victim
-	(*StartEstimate)(nil),           // 71: gangline.scheduler.v1.StartEstimate
-	(*Alternative)(nil),             // 72: gangline.scheduler.v1.Alternative
-	(*GetSnapshotRequest)(nil),      // 73: gangline.scheduler.v1.GetSnapshotRequest
-	(*GetSnapshotResponse)(nil),     // 74: gangline.scheduler.v1.GetSnapshotResponse
-	nil,                             // 75: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	nil,                             // 76: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                             // 77: gangline.scheduler.v1.Node.LabelsEntry
-	nil,                             // 78: gangline.scheduler.v1.Node.TaintsEntry
+	(*LocalCheckpoint)(nil),         // 19: gangline.scheduler.v1.LocalCheckpoint
+	(*Ring)(nil),                    // 20: gangline.scheduler.v1.Ring
+	(*Straggler)(nil),               // 21: gangline.scheduler.v1.Straggler
+	(*Kept)(nil),                    // 22: gangline.scheduler.v1.Kept
+	(*Launch)(nil),                  // 23: gangline.scheduler.v1.Launch
+	(*SubmitJobRequest)(nil),        // 24: gangline.scheduler.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),       // 25: gangline.scheduler.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),           // 26: gangline.scheduler.v1.GetJobRequest
+	(*GetJobResponse)(nil),          // 27: gangline.scheduler.v1.GetJobResponse
+	(*ListJobsRequest)(nil),         // 28: gangline.scheduler.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),        // 29: gangline.scheduler.v1.ListJobsResponse
+	(*WatchJobsRequest)(nil),        // 30: gangline.scheduler.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),       // 31: gangline.scheduler.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),        // 32: gangline.scheduler.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),       // 33: gangline.scheduler.v1.CancelJobResponse
+	(*StreamLogsRequest)(nil),       // 34: gangline.scheduler.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),      // 35: gangline.scheduler.v1.StreamLogsResponse
+	(*GPU)(nil),                     // 36: gangline.scheduler.v1.GPU
+	(*GPUShare)(nil),                // 37: gangline.scheduler.v1.GPUShare
+	(*Drain)(nil),                   // 38: gangline.scheduler.v1.Drain
+	(*Node)(nil),                    // 39: gangline.scheduler.v1.Node
+	(*ListNodesRequest)(nil),        // 40: gangline.scheduler.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),       // 41: gangline.scheduler.v1.ListNodesResponse
+	(*Server)(nil),                  // 42: gangline.scheduler.v1.Server
+	(*GetClusterRequest)(nil),       // 43: gangline.scheduler.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),      // 44: gangline.scheduler.v1.GetClusterResponse
+	(*ListQueuesRequest)(nil),       // 45: gangline.scheduler.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),      // 46: gangline.scheduler.v1.ListQueuesResponse
+	(*GPUCount)(nil),                // 47: gangline.scheduler.v1.GPUCount
+	(*Queue)(nil),                   // 48: gangline.scheduler.v1.Queue
+	(*QueueUser)(nil),               // 49: gangline.scheduler.v1.QueueUser
+	(*PendingReason)(nil),           // 50: gangline.scheduler.v1.PendingReason
+	(*ListPredictionsRequest)(nil),  // 51: gangline.scheduler.v1.ListPredictionsRequest
+	(*ListPredictionsResponse)(nil), // 52: gangline.scheduler.v1.ListPredictionsResponse
+	(*Prediction)(nil),              // 53: gangline.scheduler.v1.Prediction
+	(*GetPolicyRequest)(nil),        // 54: gangline.scheduler.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),       // 55: gangline.scheduler.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),        // 56: gangline.scheduler.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),       // 57: gangline.scheduler.v1.SetPolicyResponse
+	(*DrainNodeRequest)(nil),        // 58: gangline.scheduler.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),       // 59: gangline.scheduler.v1.DrainNodeResponse
+	(*UndrainNodeRequest)(nil),      // 60: gangline.scheduler.v1.UndrainNodeRequest
+	(*UndrainNodeResponse)(nil),     // 61: gangline.scheduler.v1.UndrainNodeResponse
+	(*WhyRequest)(nil),              // 62: gangline.scheduler.v1.WhyRequest
+	(*WhyResponse)(nil),             // 63: gangline.scheduler.v1.WhyResponse
+	(*PlanRequest)(nil),             // 64: gangline.scheduler.v1.PlanRequest
+	(*PlanResponse)(nil),            // 65: gangline.scheduler.v1.PlanResponse
+	(*Prospects)(nil),               // 66: gangline.scheduler.v1.Prospects
+	(*Constraint)(nil),              // 67: gangline.scheduler.v1.Constraint
+	(*Holder)(nil),                  // 68: gangline.scheduler.v1.Holder
+	(*Fit)(nil),                     // 69: gangline.scheduler.v1.Fit
+	(*FitNode)(nil),                 // 70: gangline.scheduler.v1.FitNode
+	(*Victim)(nil),                  // 71: gangline.scheduler.v1.Victim
+	(*StartEstimate)(nil),           // 72: gangline.scheduler.v1.StartEstimate
+	(*Alternative)(nil),             // 73: gangline.scheduler.v1.Alternative
+	(*GetSnapshotRequest)(nil),      // 74: gangline.scheduler.v1.GetSnapshotRequest
+	(*GetSnapshotResponse)(nil),     // 75: gangline.scheduler.v1.GetSnapshotResponse
+	nil,                             // 76: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                             // 77: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                             // 78: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                             // 79: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
 	8,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
 	13, // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
-	75, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	76, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
 	14, // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
 	12, // 5: gangline.scheduler.v1.JobSpec.after:type_name -> gangline.scheduler.v1.Dependency
 	10, // 6: gangline.scheduler.v1.JobSpec.checkpoints:type_name -> gangline.scheduler.v1.CheckpointPolicy
@@ -6633,97 +6702,98 @@ var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	11, // 8: gangline.scheduler.v1.CheckpointPolicy.keep_best:type_name -> gangline.scheduler.v1.KeepBest
 	3,  // 9: gangline.scheduler.v1.Dependency.condition:type_name -> gangline.scheduler.v1.Condition
 	4,  // 10: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	76, // 11: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	77, // 11: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
 	9,  // 12: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
 	0,  // 13: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
 	15, // 14: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
 	16, // 15: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
 	17, // 16: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
-	22, // 17: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
-	21, // 18: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
+	23, // 17: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
+	22, // 18: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
 	12, // 19: gangline.scheduler.v1.Job.unmet:type_name -> gangline.scheduler.v1.Dependency
-	19, // 20: gangline.scheduler.v1.Job.ring:type_name -> gangline.scheduler.v1.Ring
-	20, // 21: gangline.scheduler.v1.Ring.straggler:type_name -> gangline.scheduler.v1.Straggler
-	9,  // 22: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	18, // 23: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	18, // 24: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	0,  // 25: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
-	18, // 26: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
-	18, // 27: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
-	18, // 28: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	5,  // 29: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
-	5,  // 30: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
-	36, // 31: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
-	6,  // 32: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
-	35, // 33: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	77, // 34: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	78, // 35: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
-	37, // 36: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
-	38, // 37: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
-	41, // 38: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
-	47, // 39: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
-	49, // 40: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
-	49, // 41: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
-	46, // 42: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
-	46, // 43: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
-	46, // 44: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
-	48, // 45: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
-	52, // 46: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
-	38, // 47: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	38, // 48: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	18, // 49: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
-	65, // 50: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	9,  // 51: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	65, // 52: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	66, // 53: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
-	68, // 54: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
-	70, // 55: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
-	71, // 56: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
-	72, // 57: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
-	67, // 58: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
-	69, // 59: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
-	7,  // 60: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
-	68, // 61: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
-	70, // 62: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
-	23, // 63: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
-	25, // 64: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
-	27, // 65: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
-	29, // 66: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
-	31, // 67: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
-	33, // 68: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
-	39, // 69: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
-	42, // 70: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
-	44, // 71: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
-	50, // 72: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
-	53, // 73: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
-	55, // 74: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
-	57, // 75: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
-	59, // 76: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
-	61, // 77: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
-	63, // 78: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
-	73, // 79: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
-	24, // 80: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	26, // 81: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	28, // 82: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	30, // 83: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	32, // 84: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	34, // 85: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	40, // 86: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	43, // 87: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	45, // 88: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
-	51, // 89: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
-	54, // 90: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
-	56, // 91: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
-	58, // 92: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
-	60, // 93: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
-	62, // 94: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
-	64, // 95: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
-	74, // 96: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
-	80, // [80:97] is the sub-list for method output_type
-	63, // [63:80] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	20, // 20: gangline.scheduler.v1.Job.ring:type_name -> gangline.scheduler.v1.Ring
+	19, // 21: gangline.scheduler.v1.Job.local_checkpoint:type_name -> gangline.scheduler.v1.LocalCheckpoint
+	21, // 22: gangline.scheduler.v1.Ring.straggler:type_name -> gangline.scheduler.v1.Straggler
+	9,  // 23: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	18, // 24: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	18, // 25: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	0,  // 26: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
+	18, // 27: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
+	18, // 28: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
+	18, // 29: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	5,  // 30: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
+	5,  // 31: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
+	37, // 32: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
+	6,  // 33: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
+	36, // 34: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
+	78, // 35: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	79, // 36: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	38, // 37: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
+	39, // 38: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
+	42, // 39: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
+	48, // 40: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
+	50, // 41: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
+	50, // 42: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
+	47, // 43: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
+	47, // 44: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
+	47, // 45: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
+	49, // 46: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
+	53, // 47: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
+	39, // 48: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	39, // 49: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	18, // 50: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
+	66, // 51: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	9,  // 52: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	66, // 53: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	67, // 54: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
+	69, // 55: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
+	71, // 56: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
+	72, // 57: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
+	73, // 58: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
+	68, // 59: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
+	70, // 60: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
+	7,  // 61: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
+	69, // 62: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
+	71, // 63: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
+	24, // 64: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
+	26, // 65: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
+	28, // 66: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
+	30, // 67: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
+	32, // 68: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
+	34, // 69: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
+	40, // 70: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
+	43, // 71: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
+	45, // 72: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
+	51, // 73: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
+	54, // 74: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
+	56, // 75: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
+	58, // 76: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
+	60, // 77: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
+	62, // 78: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
+	64, // 79: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
+	74, // 80: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
+	25, // 81: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	27, // 82: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	29, // 83: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	31, // 84: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	33, // 85: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	35, // 86: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	41, // 87: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	44, // 88: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	46, // 89: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
+	52, // 90: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
+	55, // 91: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
+	57, // 92: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
+	59, // 93: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
+	61, // 94: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
+	63, // 95: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
+	65, // 96: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
+	75, // 97: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
+	81, // [81:98] is the sub-list for method output_type
+	64, // [64:81] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_gangline_scheduler_v1_scheduler_proto_init() }
@@ -6733,17 +6803,17 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 	}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[1].OneofWrappers = []any{}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[4].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[25].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[27].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[47].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[49].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[26].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[28].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[48].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[50].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   71,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,79 @@
+package nodeagent
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"math"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/gangline/gangline/checkpoint"
+	"github.com/gangline/gangline/nodeagent/drain"
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+)
+
+// noTiers answers for an agent without a disk for checkpoints.
+func noTiers() error {
+	return status.Error(codes.FailedPrecondition, "this agent keeps no checkpoints on its node's disk: start it with --checkpoint-local")
+}
+
+// ReadShard streams a shard from the node's own disk.
+func (s *nodeService) ReadShard(req *agentv1.ReadShardRequest, out grpc.ServerStreamingServer[agentv1.ReadShardResponse]) error {
+	if s.drainer == nil {
+		return noTiers()
+	}
+	f, err := s.drainer.Own(req.GetJobId(), req.GetFile())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return status.Errorf(codes.NotFound, "job %d has no %s on this node's disk", req.GetJobId(), req.GetFile())
+	case errors.Is(err, checkpoint.ErrInvalid):
+		return status.Error(codes.InvalidArgument, err.Error())
+	case err != nil:
+		return status.Error(codes.Internal, err.Error())
+	}
+	defer f.Close() //nolint:errcheck // it was only read from
+	buf := make([]byte, shardPiece)
+	r := io.NewSectionReader(f, 0, math.MaxInt64)
+	for {
+		n, err := io.ReadFull(r, buf)
+		if n > 0 {
+			if err := out.Send(&agentv1.ReadShardResponse{Data: buf[:n]}); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return status.Error(codes.Internal, err.Error())
+		}
+	}
+}
+
+// KeepShard keeps a copy of another node's shard.
+func (s *nodeService) KeepShard(in grpc.ClientStreamingServer[agentv1.KeepShardRequest, agentv1.KeepShardResponse]) error {
+	if s.drainer == nil {
+		return noTiers()
+	}
+	first, err := in.Recv()
+	if err != nil {
+		return err
+	}
+	content := &pieces{left: first.GetData(), next: func() ([]byte, error) {
+		msg, err := in.Recv()
+		return msg.GetData(), err
+	}}
+	err = s.drainer.Keep(in.Context(), first.GetJobId(), first.GetFile(), first.GetBytes(), content)
+	switch {
+	case errors.Is(err, drain.ErrNoRoom):
+		return status.Error(codes.ResourceExhausted, err.Error())
+	case errors.Is(err, checkpoint.ErrInvalid):
+		return status.Error(codes.InvalidArgument, err.Error())
+	case err != nil:
+		return status.Error(codes.Internal, err.Error())
+	}
+	return in.SendAndClose(&agentv1.KeepShardResponse{})
+}

@@ -1,0 +1,91 @@
+package api
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+const (
+	// peersFor is how long the agents' peers are worked out for: after a change of leader all agents come within a moment.
+	peersFor = time.Second
+	// peerReach is how many agents are looked at for one in another rack.
+	peerReach = 64
+	// rackLabel is the agents' label for the rack; see nodeagent.LabelRack.
+	rackLabel = "topology.gangline.dev/rack"
+)
+
+// copyPeers says which agent keeps copies of which node's checkpoints. It is memory of this leadership: what was copied is known to the agents.
+type copyPeers struct {
+	at time.Time // when it was worked out; zero: never
+	to map[cluster.NodeID]string
+}
+
+// copiesTo gives the address of the agent that keeps copies of a node's checkpoints; "": none.
+func (h *Hub) copiesTo(id cluster.NodeID) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now := h.cfg.Clock(); h.copies.at.IsZero() || now.Sub(h.copies.at) >= peersFor {
+		all := make([]*agentv1.Hello, 0, len(h.agents))
+		for _, a := range h.agents { // any order: they are sorted
+			all = append(all, a.hello)
+		}
+		h.copies = copyPeers{at: now, to: peersOf(all)}
+	}
+	return h.copies.to[id]
+}
+
+// peersOf gives each agent that keeps copies the next one by node id, in another rack if there is one near. So each has one, and one that
+// comes or goes changes its neighbours' alone.
+func peersOf(all []*agentv1.Hello) map[cluster.NodeID]string {
+	all = slices.DeleteFunc(all, func(h *agentv1.Hello) bool { return !h.GetKeepsCopies() })
+	slices.SortFunc(all, func(a, b *agentv1.Hello) int { return cmp.Compare(a.GetNodeId(), b.GetNodeId()) })
+	to := make(map[cluster.NodeID]string, len(all))
+	for i, h := range all {
+		for n := 1; n < min(len(all), peerReach+1); n++ {
+			peer := all[(i+n)%len(all)]
+			rack := peer.GetLabels()[rackLabel]
+			if apart := rack != "" && rack != h.GetLabels()[rackLabel]; n == 1 || apart {
+				to[cluster.NodeID(h.GetNodeId())] = peer.GetAddress()
+				if apart {
+					break
+				}
+			}
+		}
+	}
+	return to
+}
+
+// hearLocal notes what rank 0 has saved on nodes' own disks. The caller holds mu.
+func (h *Hub) hearLocal(j *cluster.Job, s *agentv1.WorkerStatus) {
+	c := s.GetLocalCheckpoint()
+	switch {
+	case s.GetKey().GetRank() != 0:
+	case c == nil || c.GetStep() < 0:
+		delete(h.locals, j.ID)
+	default:
+		h.locals[j.ID] = lastLocal{epoch: j.Epoch, local: &schedulerv1.LocalCheckpoint{Step: c.GetStep(), Copied: c.GetCopied()}}
+	}
+}
+
+// lastLocal is the newest checkpoint that a job has on nodes' own disks alone.
+type lastLocal struct {
+	epoch cluster.Epoch
+	local *schedulerv1.LocalCheckpoint
+}
+
+// Local returns the newest checkpoint that a running job's ranks have saved on their nodes' own disks and that is not on the shared
+// storage yet, or nil.
+func (h *Hub) Local(id cluster.JobID, epoch cluster.Epoch) *schedulerv1.LocalCheckpoint {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l, ok := h.locals[id]
+	if !ok || l.epoch != epoch {
+		return nil
+	}
+	return &schedulerv1.LocalCheckpoint{Step: l.local.GetStep(), Copied: l.local.GetCopied()}
+}
