@@ -85,9 +85,14 @@ func (s *Store) collectHalf(ctx context.Context, r CollectRequest, found []folde
 			newest = f.ref
 		}
 	}
+	users, err := s.used()
+	if err != nil {
+		return err
+	}
 	for _, f := range found {
 		over := f.ref.Epoch < r.Epoch || f.ref.Epoch == r.Epoch && f.ref.Compare(newest) < 0
-		if f.complete || !over {
+		// One that is referred to was complete once: a power cut took its manifest, and not that of the one that refers to it.
+		if f.complete || !over || stillUsed(users[f.ref], out) {
 			continue
 		}
 		// Sealed first, so that no commit can come between: then it would be complete, and stay.
@@ -149,8 +154,7 @@ func (s *Store) collectComplete(ctx context.Context, r CollectRequest, found []f
 	}
 	keep := retained(good, r)
 	for i, f := range old { // the newest first, so that what refers to others goes before them
-		stays := func(user string) bool { return !slices.Contains(out.Removed, user) }
-		if keep[i] || held[f.ref] != "" || slices.ContainsFunc(users[f.ref], stays) {
+		if keep[i] || held[f.ref] != "" || stillUsed(users[f.ref], out) {
 			out.Kept = append(out.Kept, f.ref)
 			continue
 		}
@@ -160,6 +164,14 @@ func (s *Store) collectComplete(ctx context.Context, r CollectRequest, found []f
 	}
 	slices.SortFunc(out.Kept, func(a, b Ref) int { return b.Compare(a) })
 	return nil
+}
+
+// stillUsed says whether one of the directories that refer to a checkpoint has not been removed.
+func stillUsed(users []string, out *Collected) bool {
+	return slices.ContainsFunc(users, func(user string) bool {
+		base := strings.TrimSuffix(user, sealedSuffix)
+		return !slices.Contains(out.Removed, user) && !slices.Contains(out.Removed, base) && !slices.Contains(out.Removed, base+sealedSuffix)
+	})
 }
 
 // removeOld removes one complete checkpoint, or says that it would.

@@ -8,5 +8,6 @@
 // The package must not know the scheduler, the network or the clock, must not start goroutines that outlive a call, and
 // must not log: it returns reasons. It never trusts a byte it reads.
 //
-// Read next: DESIGN.md for the format and the rules, commit.go for the commit, fence.go for late writers, crash_test.go for the proof.
+// Read next: DESIGN.md for the format and the rules, commit.go for the commit, fence.go for late writers, refer.go and uses.go for tensors that
+// have not changed, encoding.go for compression and encryption, crash_test.go and crashes_test.go for the proof.
 package checkpoint

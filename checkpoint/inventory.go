@@ -103,6 +103,9 @@ func (s *Store) Remove(ctx context.Context, r RemoveRequest) error {
 		case !f.complete && f.ref.Epoch >= epoch:
 			return fmt.Errorf("%s: epoch %d may be writing it: %w", what, f.ref.Epoch, ErrIncomplete)
 		case !f.complete:
+			if user, uerr := s.userOf(f.ref); uerr != nil || user != "" {
+				return errors.Join(uerr, fmt.Errorf("%s: %s refers to it: remove that first: %w", what, user, ErrInUse))
+			}
 			err = s.removeTree(ctx, f.name, &out)
 		case newest && !r.Force:
 			return fmt.Errorf("%s: %w: the job would start from an older one, or from nothing: say that you mean it", what, ErrNewest)

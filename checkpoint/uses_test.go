@@ -143,3 +143,28 @@ func TestRenamesWhileOthersLook(t *testing.T) {
 		wantTuned(t, s, ref(1, 2))
 	}
 }
+
+// TestAnOriginWithoutItsManifest: a power cut took the manifest of step 1 after step 2, which refers to it, was durable. Step 2 stays whole
+// through fences and collections, and takes the rest of step 1 with it when it goes.
+func TestAnOriginWithoutItsManifest(t *testing.T) {
+	t.Parallel()
+	disk, s := begun(t, 1)
+	mustTune(t, s, ref(1, 1), 2)
+	mustTune(t, s, ref(1, 2), 2)
+	if err := disk.Remove(ref(1, 1).String() + "/MANIFEST.json"); err != nil {
+		t.Fatal(err)
+	}
+	collect(t, open(t, disk), 1, 1)
+	wantTuned(t, open(t, disk), ref(1, 2))
+	s = open(t, disk)
+	mustFence(t, s, 2) // moves what is left of step 1
+	collect(t, s, 2, 1)
+	wantTuned(t, s, ref(1, 2))
+	if err := s.Remove(t.Context(), checkpoint.RemoveRequest{Ref: ref(1, 1), Force: true}); !errors.Is(err, checkpoint.ErrInUse) {
+		t.Errorf("remove: %v", err)
+	}
+	mustSave(t, s, ref(2, 3), 1)
+	collect(t, s, 2, 1)
+	collect(t, s, 2, 1) // half-written ones go before complete ones, so this takes two
+	onlyDir(t, disk, ref(2, 3))
+}
