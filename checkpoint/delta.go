@@ -34,16 +34,20 @@ const deltaBufBytes = 4 << 20
 func (sv *saving) useDeltas(b *referrer, usable func(*place) (bool, error)) error {
 	for i := range b.info.Tensors {
 		t, m := &b.info.Tensors[i], &sv.memos[i]
-		if t.From > 0 || t.DType != BFloat16 || t.size() == 0 || m.before.base == nil || m.before.deltas+1 >= sv.store.delta {
+		if t.From > 0 || t.DType != BFloat16 || t.size() == 0 || m.before.deltas+1 >= sv.store.delta {
 			continue
 		}
-		ok, err := usable(m.before.base)
-		if err != nil {
-			return err
-		}
-		if ok {
-			t.Base, t.BaseOffset = b.refer(m.before.base), m.before.base.at
-			sv.differs = true
+		for j := range m.before.bases {
+			p := &m.before.bases[j]
+			ok, err := usable(p)
+			if err != nil {
+				return err
+			}
+			if ok {
+				t.Base, t.BaseOffset = b.refer(p), p.at
+				sv.differs = true
+				break
+			}
 		}
 	}
 	return nil

@@ -25,12 +25,13 @@ type known struct {
 	sum     Sum // of all of them; only if summed
 	summed  bool
 	places  []place // where they lie, the newest first; at most maxPlaces
-	base    *place  // an earlier whole copy that it may be written as a difference to; nil: none
-	deltas  int     // how many saves in a row were differences to it
+	bases   []place // earlier whole copies that it may be written as a difference to, the newest first; at most maxPlaces
+	deltas  int     // how many saves in a row were differences
 }
 
-// maxPlaces is how many places of a tensor are known: while the last save is not committed yet, the one before it still is.
-const maxPlaces = 2
+// maxPlaces is how many places of a tensor are known: while the last saves are not committed yet, as where they come from nodes' own disks in
+// the background, one before them may be.
+const maxPlaces = 4
 
 // place is where a tensor's bytes lie: in a file, of which the one span covers them.
 type place struct {
@@ -102,9 +103,9 @@ func knownOf(m *Manifest) map[string]known {
 			p := sh.place(m.Ref(), m.WorldSize, m.ChunkBytes, t)
 			switch {
 			case t.Base > 0:
-				k.base, k.deltas = &p, 1 // or more
+				k.bases, k.deltas = []place{p}, 1 // or more
 			default:
-				k.base, k.places = &p, []place{p}
+				k.bases, k.places = []place{p}, []place{p}
 			}
 			if t.Sum != nil {
 				k.sum, k.summed = *t.Sum, true

@@ -286,14 +286,16 @@ func (sv *saving) learn(ref Ref, worldSize int, chunkBytes int64, info *ShardInf
 		}
 		k := known{sample: m.sample, sampled: true, sum: m.sum, summed: m.summed}
 		if t.Base > 0 { // nothing refers to a difference
-			k.base, k.deltas = m.before.base, m.before.deltas+1
+			k.bases, k.deltas = m.before.bases, m.before.deltas+1
 			out[m.key] = k
 			continue
 		}
 		p := info.place(ref, worldSize, chunkBytes, t)
 		k.places = append(k.places, p)
 		if t.DType == BFloat16 && sv.store.delta > 0 {
-			k.base = &p
+			if k.bases = m.before.bases; len(k.bases) == 0 || k.bases[0].file.Ref() != p.file.Ref() {
+				k.bases = append([]place{p}, k.bases[:min(len(k.bases), maxPlaces-1)]...)
+			}
 		}
 		if m.same && m.summed { // an older place is as good, and may be complete sooner
 			for _, o := range m.before.places {
