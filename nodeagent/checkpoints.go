@@ -71,6 +71,8 @@ func (a *Agent) workerStatuses() []worker.Status {
 	for i := range all {
 		if st := &all[i]; st.State == worker.Exited && !st.Acked && !a.keeper.Settled(reconcile.Key(st.Key)) {
 			st.State, st.Reason = worker.Stopping, "has ended; files that it saved are being committed"
+		} else if a.draining(*st) {
+			st.State, st.Reason = worker.Stopping, "has ended; its last checkpoint is on the way to the shared storage"
 		}
 	}
 	return all
@@ -78,7 +80,15 @@ func (a *Agent) workerStatuses() []worker.Status {
 
 // committed keeps what the keeper has committed as if the worker itself had told it.
 func (a *Agent) committed(c keeper.Commit) {
-	a.sockets.Committed(c.Key, &agentv1.Checkpoint{Step: int64(c.Step), Path: c.Path, Bytes: c.Bytes}) //nolint:gosec // at most 63 bits
+	told := &agentv1.Checkpoint{Step: int64(c.Step), Path: c.Path, Bytes: c.Bytes} //nolint:gosec // at most 63 bits
+	// As one finished for a worker that died may be, while other ranks have theirs on their nodes' disks.
+	if isLocal(c.Path) {
+		if kept := a.sockets.Local(c.Key, told); kept != nil {
+			a.reportedLocal(c.Key, kept)
+		}
+		return
+	}
+	a.sockets.Committed(c.Key, told)
 	a.pushDue(c.Key)
 }
 

@@ -130,7 +130,7 @@ func ganglineEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchP
 		"GANGLINE_SNAPSHOT_DIR":   place.Images,
 	}
 	if place.Local != "" {
-		env["GANGLINE_CHECKPOINT_LOCAL"] = place.Local
+		env["GANGLINE_CHECKPOINT_LOCAL_DIR"] = place.Local
 	}
 	if keep := a.GetCheckpointKeep(); keep > 0 {
 		env["GANGLINE_CHECKPOINT_KEEP"] = number(keep)

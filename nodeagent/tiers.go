@@ -16,6 +16,7 @@ import (
 
 	"github.com/gangline/gangline/nodeagent/drain"
 	"github.com/gangline/gangline/nodeagent/reconcile"
+	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
 
@@ -26,6 +27,9 @@ const (
 	maxPending = 64
 	// settleWithin bounds the completion of local checkpoints before a launch; what is left of verifyWithin is for the verification.
 	settleWithin = 3 * time.Minute
+	// drainWithin bounds how long the success of a job waits for its last checkpoint to reach the shared storage, where what comes after
+	// the job looks for it.
+	drainWithin = 10 * time.Minute
 )
 
 // tiers is the agent's part in checkpoints that lie on the node's own disk first.
@@ -38,11 +42,12 @@ type tiers struct {
 
 	mu      sync.Mutex
 	pending map[reconcile.Key][]*agentv1.Checkpoint // local ones by rank 0, the oldest first
+	since   map[reconcile.Key]time.Time             // from when the success of a worker waits
 }
 
 // openTiers prepares the node's own disk, if the agent is to use it.
 func (a *Agent) openTiers() error {
-	a.tiers.pending = map[reconcile.Key][]*agentv1.Checkpoint{}
+	a.tiers.pending, a.tiers.since = map[reconcile.Key][]*agentv1.Checkpoint{}, map[reconcile.Key]time.Time{}
 	if a.cfg.CheckpointLocal == "" {
 		return nil
 	}
@@ -142,8 +147,39 @@ func (a *Agent) reportedLocal(key reconcile.Key, c *agentv1.Checkpoint) {
 	}
 }
 
+// draining says whether the end of a worker waits for its last checkpoint to be drained. One that failed, or was stopped, starts again, and
+// that start completes what is there; its GPUs need not wait.
+func (a *Agent) draining(st worker.Status) bool {
+	key := reconcile.Key(st.Key)
+	if a.tiers.drainer == nil || key.Rank != 0 || st.State != worker.Exited || st.Acked || !st.Succeeded() || a.sockets.Notes(key).GetLocalCheckpoint() == nil {
+		return false
+	}
+	a.tiers.mu.Lock()
+	defer a.tiers.mu.Unlock()
+	since, waits := a.tiers.since[key]
+	if !waits {
+		since = time.Now()
+		a.tiers.since[key] = since
+	}
+	return time.Since(since) < drainWithin
+}
+
+// lateDrains has the loop look again once a success has waited for too long.
+func (a *Agent) lateDrains() {
+	a.tiers.mu.Lock()
+	defer a.tiers.mu.Unlock()
+	for key, since := range a.tiers.since { // any order: each is looked at
+		if time.Since(since) >= drainWithin {
+			delete(a.tiers.pending, key)
+			a.tiers.since[key] = time.Time{}
+			a.look()
+		}
+	}
+}
+
 // tellDrained tells, of workers of rank 0, which of their checkpoints have come to the shared storage since, and which have copies.
 func (a *Agent) tellDrained() {
+	a.lateDrains()
 	for _, st := range a.workers.Workers() {
 		key := reconcile.Key(st.Key)
 		if key.Rank != 0 || st.Acked {
@@ -180,6 +216,7 @@ func (a *Agent) drained(key reconcile.Key, c *agentv1.Checkpoint) {
 	}
 	if len(left) == 0 {
 		delete(a.tiers.pending, key)
+		delete(a.tiers.since, key)
 	} else {
 		a.tiers.pending[key] = left
 	}
@@ -188,6 +225,7 @@ func (a *Agent) drained(key reconcile.Key, c *agentv1.Checkpoint) {
 	c.Copied = false
 	a.sockets.Committed(key, c)
 	a.reported(key)
+	a.look()
 }
 
 // dialAgent opens a connection to another node's agent.

@@ -35,6 +35,7 @@ type shape struct {
 	gpus            int      // emulated ones of each agent
 	serverArgs      []string // more flags of the servers
 	tls             tlsFlags // of every program, the client too
+	local           bool     // agents keep checkpoints on a disk of their own first
 }
 
 // testCluster is servers and agents as real processes on loopback.
@@ -102,6 +103,9 @@ func (c *testCluster) addAgent(name string, gpus int) *testProc {
 		"agent", "--name", name, "--server", c.address(), "--state-dir", a.dir, "--listen", a.addr, "--metrics-listen", "",
 		"--gpus", fmt.Sprintf("fake:%dxH100", gpus), "--checkpoint-root", filepath.Join(c.dir, "checkpoints"),
 	}, c.tlsArgs()...)
+	if c.shape.local {
+		a.args = append(a.args, "--checkpoint-local", filepath.Join(c.dir, name+"-disk"))
+	}
 	c.agents = append(c.agents, a)
 	return a
 }

@@ -49,7 +49,7 @@ func TestKillEverything(t *testing.T) {
 	kills, seed := setting(t, "KILLS", 3), setting(t, "KILL_SEED", 1)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 	m := &massacre{every: 10}
-	m.testCluster = newTestCluster(t, shape{servers: 1, agents: 2, gpus: 1})
+	m.testCluster = newTestCluster(t, shape{servers: 1, agents: 2, gpus: 1, local: setting(t, "KILL_LOCAL", random.IntN(2)) == 1})
 	m.digits = filepath.Join(m.dir, "bin", "digits")
 	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", m.digits, "../../examples/digits").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -81,6 +81,9 @@ func TestKillEverything(t *testing.T) {
 	}
 	m.await(m.id, "Succeeded", func(j *schedulerv1.Job) bool { return stateName(j.GetState()) == "Succeeded" })
 	m.checkStarts(t, saved)
+	if on, _ := filepath.Glob(filepath.Join(m.dir, "n*-disk", "own", "job-*", "step-*", "shard-*")); m.shape.local != (len(on) > 0) {
+		t.Errorf("with disks of the nodes' own %v, on them lies %v", m.shape.local, on)
+	}
 	if got := m.model(t, filepath.Join(m.dir, "checkpoints", fmt.Sprintf("job-%d", m.id)), fmt.Sprintf("job-%d", m.id)); !bytes.Equal(got, want) {
 		t.Error("the model is another one than that of a training that nobody disturbed")
 	}
@@ -176,14 +179,18 @@ func (m *massacre) newestEpoch(t *testing.T) (newest uint64) {
 	return newest
 }
 
-// newestStep is the step of the newest checkpoint that is complete; 0: none is.
+// newestStep is the step of the newest checkpoint that is complete, on the shared storage or on the nodes' own disks; 0: none is.
 func (m *massacre) newestStep(t *testing.T) int64 {
 	t.Helper()
 	dir := filepath.Join(m.dir, "checkpoints", fmt.Sprintf("job-%d", m.id))
 	if _, err := os.Stat(dir); err != nil {
 		return 0
 	}
-	refs, err := openJob(t, dir, fmt.Sprintf("job-%d", m.id)).List(t.Context())
+	s := openJob(t, dir, fmt.Sprintf("job-%d", m.id))
+	refs, err := s.Undrained(t.Context())
+	if err == nil && len(refs) == 0 {
+		refs, err = s.List(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

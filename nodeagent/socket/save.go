@@ -72,6 +72,14 @@ func (s *Server) Copied(key reconcile.Key, address string, step int64) {
 	}
 }
 
+// Local keeps a checkpoint that is on nodes' own disks so far, as if the worker had told it, and gives what is kept; nil: the worker is not tracked.
+func (s *Server) Local(key reconcile.Key, c *agentv1.Checkpoint) *agentv1.Checkpoint {
+	if e := s.find(key); e != nil {
+		return e.local(c)
+	}
+	return nil
+}
+
 // local keeps a checkpoint that is on nodes' own disks so far, and gives what is kept.
 func (e *endpoint) local(c *agentv1.Checkpoint) *agentv1.Checkpoint {
 	c = proto.CloneOf(c)

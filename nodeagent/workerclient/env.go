@@ -77,7 +77,7 @@ func fromEnv(get func(string) string) (Environment, error) {
 		CheckpointEvery:    r.number("GANGLINE_CHECKPOINT_EVERY", 0),
 		CheckpointBest:     r.best("GANGLINE_CHECKPOINT_BEST"),
 		SnapshotDir:        get("GANGLINE_SNAPSHOT_DIR"),
-		CheckpointLocal:    get("GANGLINE_CHECKPOINT_LOCAL"),
+		CheckpointLocal:    get("GANGLINE_CHECKPOINT_LOCAL_DIR"),
 		LocalWorldSize:     r.integer("LOCAL_WORLD_SIZE", 1),
 		Socket:             get("GANGLINE_AGENT_SOCKET"),
 		Shrinks:            get("GANGLINE_ON_FAILURE") == "shrink",
