@@ -251,13 +251,13 @@ class Checkpoints:
                 continue
             m = _savable(value)
             size = memory.TYPES[m.type][1]
-            if m.count * size < _CUT_BYTES or not m.shape or m.shape[0] < self.world_size:
+            if m.length * size < _CUT_BYTES or not m.shape or m.shape[0] < self.world_size:
                 if turn % self.world_size == self.rank:
                     keep.append(_add_box(save, name, m, m.shape, (0,) * len(m.shape), m.shape))
                 turn += 1
                 continue
             low, high = _share(m.shape[0], self.rank, self.world_size)
-            row = m.count // m.shape[0]
+            row = m.length // m.shape[0]
             box = m._replace(address=m.address + low * row * size)
             keep.append(_add_box(save, name, box, m.shape, (low,) + (0,) * (len(m.shape) - 1), (high - low, *m.shape[1:])))
         return keep
@@ -347,7 +347,7 @@ class Checkpoint:
             m = memory.of(out)
             if m.type != kind or tuple(m.shape) != tuple(shape):
                 raise errors.InvalidError(f"tensor {name!r} is {tuple(shape)} of {kind}, the place for it is {m.shape} of {m.type}")
-        size = m.count * memory.TYPES[m.type][1]
+        size = m.length * memory.TYPES[m.type][1]
         self._read(name, offset, shape, m.address, size)
         return out
 

@@ -1,5 +1,6 @@
 """What can go wrong, as exceptions. All are GanglineError, and each has a code of gangline.h."""
 
+import builtins
 from typing import Dict, Optional, Type
 
 
@@ -32,7 +33,7 @@ class ClosedError(GanglineError):
     code = 3
 
 
-class TimeoutError(GanglineError, TimeoutError):  # noqa: A001 - users catch either
+class TimeoutError(GanglineError, builtins.TimeoutError):  # noqa: A001 - users catch either
     """The time for waiting is over. What was waited for goes on."""
 
     code = 4

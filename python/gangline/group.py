@@ -186,22 +186,26 @@ class Group:
         """Replaces each element by the result of op (sum, mean, min, max, product) over that element of all ranks; all ranks end with the
         same bits. wire is the form for this call, by default the group's."""
         if wire != "group" or feedback is not None:
-            return self.all_reduce_start(array, op, wire=wire, feedback=feedback).wait()
-        return self._run(_ALL_REDUCE, array, _op(op), 0)
+            self.all_reduce_start(array, op, wire=wire, feedback=feedback).wait()
+            return array
+        self._run(_ALL_REDUCE, array, _op(op), 0)
+        return array
 
     def reduce_scatter(self, array: Array, op: str = "sum") -> Tuple[int, int]:
         """As all_reduce, but only this rank's share of the elements is the result; returns it as (from, to), to not included. The other
         elements stay what they were."""
         self._run(_REDUCE_SCATTER, array, _op(op), 0)
-        return self.share(memory.of(array).count)
+        return self.share(memory.of(array).length)
 
     def all_gather(self, array: Array) -> Array:
         """Each rank gives its share of the elements, as share says, and gets those of all others."""
-        return self._run(_ALL_GATHER, array, 0, 0)
+        self._run(_ALL_GATHER, array, 0, 0)
+        return array
 
     def broadcast(self, array: Array, root: int = 0) -> Array:
         """Replaces the array by that of rank root."""
-        return self._run(_BROADCAST, array, 0, root)
+        self._run(_BROADCAST, array, 0, root)
+        return array
 
     def barrier(self) -> None:
         """Returns once all ranks have called it."""
@@ -228,7 +232,7 @@ class Group:
         )
         keep, handle = memory.of(array), ctypes.c_int64()
         number = memory.TYPES[keep.type][0]
-        _lib.call("start_all_reduce", self._handle, keep.address, keep.count, number, _op(op), ctypes.byref(options), ctypes.byref(handle))
+        _lib.call("start_all_reduce", self._handle, keep.address, keep.length, number, _op(op), ctypes.byref(options), ctypes.byref(handle))
         return Work(self, handle.value, array, (keep, feedback))
 
     def reduce_scatter_start(self, array: Any, op: str = "sum") -> Work:
@@ -264,11 +268,12 @@ class Group:
         count = 1
         for n in dims:
             count *= n
-        return numpy.frombuffer(self.buffer(count, type), dtype=type, count=count).reshape(dims)
+        return numpy.frombuffer(memoryview(self.buffer(count, type)), dtype=type, count=count).reshape(dims)
 
-    def _run(self, call: int, array: Any, op: int, root: int) -> Any:
+    def _run(self, call: int, array: Any, op: int, root: int) -> None:
         if self._interruptible:
-            return self._start(call, array, op, root).wait()
+            self._start(call, array, op, root).wait()
+            return
         library = _lib.load()
         if call == _BARRIER:
             code = library.gangline_barrier(self._handle)
@@ -276,18 +281,17 @@ class Group:
             m = memory.of(array)
             number = memory.TYPES[m.type][0]
             if call == _ALL_REDUCE:
-                code = library.gangline_all_reduce(self._handle, m.address, m.count, number, op)
+                code = library.gangline_all_reduce(self._handle, m.address, m.length, number, op)
             elif call == _REDUCE_SCATTER:
-                code = library.gangline_reduce_scatter(self._handle, m.address, m.count, number, op)
+                code = library.gangline_reduce_scatter(self._handle, m.address, m.length, number, op)
             elif call == _ALL_GATHER:
-                code = library.gangline_all_gather(self._handle, m.address, m.count, number)
+                code = library.gangline_all_gather(self._handle, m.address, m.length, number)
             else:
-                code = library.gangline_broadcast(self._handle, m.address, m.count, number, root)
+                code = library.gangline_broadcast(self._handle, m.address, m.length, number, root)
         if code != 0:
             error = _lib.last_error()
             self._broke(error)
             raise error
-        return array
 
     def _start(self, call: int, array: Any, op: int, root: int) -> Work:
         library, handle = _lib.load(), ctypes.c_int64()
@@ -297,7 +301,7 @@ class Group:
         else:
             keep = memory.of(array)
             number = memory.TYPES[keep.type][0]
-            code = library.gangline_start(self._handle, call, keep.address, keep.count, number, op, root, ctypes.byref(handle))
+            code = library.gangline_start(self._handle, call, keep.address, keep.length, number, op, root, ctypes.byref(handle))
         _lib.check(code)
         return Work(self, handle.value, array, keep)
 

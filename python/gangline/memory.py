@@ -50,7 +50,7 @@ class Memory(NamedTuple):
     """Memory of an array: its address, its number of elements, their type's name, and its shape. keep must live as long as it is used."""
 
     address: int
-    count: int
+    length: int
     type: str
     shape: Tuple[int, ...]
     keep: Any
@@ -107,12 +107,12 @@ def _of_buffer(array: Any, writable: bool) -> Memory:
         return _of_readonly(view, name)
     count = view.nbytes // TYPES[name][1]
     if count == 0:
-        return Memory(0, 0, name, view.shape, view)
+        return Memory(0, 0, name, tuple(view.shape or ()), view)
     at = ctypes.addressof(ctypes.c_char.from_buffer(view))
-    return Memory(at, count, name, view.shape, view)
+    return Memory(at, count, name, tuple(view.shape or ()), view)
 
 
 def _of_readonly(view: memoryview, name: str) -> Memory:
     """Bytes: ctypes gives no address of read-only memory, so this is the one copy."""
     data = ctypes.create_string_buffer(view.tobytes(), view.nbytes)
-    return Memory(ctypes.addressof(data), view.nbytes // TYPES[name][1], name, view.shape, data)
+    return Memory(ctypes.addressof(data), view.nbytes // TYPES[name][1], name, tuple(view.shape or ()), data)

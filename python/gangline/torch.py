@@ -49,7 +49,7 @@ def ddp_hook(state, bucket):  # without annotations: PyTorch compares them with 
     averaging = state if isinstance(state, Averaging) else Averaging(state)
     tensor = bucket.buffer()
     if tensor.device.type == "cpu":
-        future = torch.futures.Future()
+        future: Any = torch.futures.Future()
         work = averaging._start(bucket, tensor)
         _finisher(averaging.group).put(lambda: _complete(future, work.wait))
     else:
@@ -58,7 +58,7 @@ def ddp_hook(state, bucket):  # without annotations: PyTorch compares them with 
     return future.then(_value)
 
 
-def _value(future):
+def _value(future: Any) -> Any:
     """The future's value, or the error that it holds: what is raised here reaches whoever waits for the next future, in C++ too."""
     value = future.value()
     if isinstance(value, BaseException):

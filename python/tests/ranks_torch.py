@@ -128,6 +128,7 @@ def tensors(group, _):
 def tensors_and_loaders(group, _):
     tensors(group, None)
     loaders(group, None)
+    staging(group, None)
     tell("equal")
 
 
@@ -176,3 +177,56 @@ def resume(group, argument):
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "rng": torch.get_rng_state()}
         checkpoints.save(step, state, asynchronous=step > 5)
     tell([first, sum(p.double().sum().item() for p in model.parameters())])
+
+
+def staging(group, _):
+    """The path of a GPU's tensors, with a CPU's in the place of the GPU's: it runs, in this order. What a GPU makes of it nobody has seen."""
+    import contextlib
+    from unittest import mock
+
+    import torch
+
+    import gangline.torch as t
+
+    log = []
+
+    class Stream:
+        def __init__(self, *_):
+            pass
+
+        def wait_event(self, event):
+            log.append("wait for the gradients")
+
+    class Event:
+        def record(self, stream):
+            log.append("record")
+
+        def synchronize(self):
+            log.append("wait for the copy")
+
+    class Tensor(torch.Tensor):
+        def record_stream(self, stream):
+            log.append("keep")
+
+    class Bucket:
+        def index(self):
+            return 0
+
+        def parameters(self):
+            return []
+
+    real = torch.empty
+    fakes = {"Stream": Stream, "Event": Event, "current_stream": Stream, "stream": lambda _: contextlib.nullcontext()}
+    with contextlib.ExitStack() as stack:
+        for name, fake in fakes.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, fake))
+        stack.enter_context(mock.patch.object(torch, "empty", lambda *a, pin_memory=False, **k: real(*a, **k)))
+        averaging = t.Averaging(group, "bf16")
+        for _ in range(2):
+            gradients = torch.full((1000,), group.rank + 1.0).as_subclass(Tensor)
+            future = torch.futures.Future()
+            t._staged(averaging, Bucket(), gradients, future)()
+            assert t._value(future) is gradients
+            assert torch.equal(gradients.as_subclass(torch.Tensor), torch.full((1000,), (group.world_size + 1) / 2)), gradients
+        equal(len(group._stages), 1, "stages for one bucket")
+    equal(log, ["record", "wait for the gradients", "record", "keep", "wait for the copy"] * 2, "what was done")
