@@ -14,6 +14,9 @@ import (
 
 // Session is all that a process has open. Its methods may be called concurrently. The zero value is ready.
 type Session struct {
+	// Env gives the place of this process in its job; nil: workerclient.FromEnv.
+	Env func() (workerclient.Environment, error)
+
 	groups    table[*Group]
 	left      table[*Group] // closed, with memory that was not freed; by the numbers of groups
 	works     table[*Work]
@@ -36,7 +39,11 @@ func (s *Session) worker() (*workerclient.Client, *stopper, error) {
 	if s.client != nil {
 		return s.client, s.stop, nil
 	}
-	env, err := workerclient.FromEnv()
+	read := s.Env
+	if read == nil {
+		read = workerclient.FromEnv
+	}
+	env, err := read()
 	if err != nil {
 		return nil, nil, err
 	}

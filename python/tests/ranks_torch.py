@@ -1,7 +1,10 @@
 """What ranks of test worlds do with PyTorch; see ranks.py."""
 
+import contextlib
+import io
 import os
 import signal
+import sys
 
 import gangline
 from ranks import equal
@@ -181,7 +184,6 @@ def resume(group, argument):
 
 def staging(group, _):
     """The path of a GPU's tensors, with a CPU's in the place of the GPU's: it runs, in this order. What a GPU makes of it nobody has seen."""
-    import contextlib
     from unittest import mock
 
     import torch
@@ -230,3 +232,21 @@ def staging(group, _):
             assert torch.equal(gradients.as_subclass(torch.Tensor), torch.full((1000,), (group.world_size + 1) / 2)), gradients
         equal(len(group._stages), 1, "stages for one bucket")
     equal(log, ["record", "wait for the gradients", "record", "keep", "wait for the copy"] * 2, "what was done")
+
+
+def diloco(group, path):
+    """The example trains, over links on which int8 travels, and all ranks end with the same model."""
+    import torch
+
+    torch.set_num_threads(1)
+    sys.path.append(path)
+    import train
+
+    agreed = []
+    finish = train.Outer.finish
+    train.Outer.finish = lambda outer: (finish(outer), agreed.append(outer.agreed))
+    with contextlib.redirect_stdout(io.StringIO()):
+        accuracy = train.train(group, train.arguments(["--rounds", "25"]))
+    mine = agreed[-1].detach()
+    assert torch.equal(mine, group.broadcast(mine.clone())), "ranks end with other parameters"
+    tell(accuracy)

@@ -3,7 +3,7 @@
 import socket
 import unittest
 
-from worlds import World
+from worlds import HERE, World
 
 try:
     import torch
@@ -32,6 +32,12 @@ class Torch(unittest.TestCase):
             for rank in (0, 2):
                 self.assertEqual(world.ranks[rank].hear(), {"lost": 1})
                 self.assertEqual(world.ranks[rank].end(), 0)
+
+    def test_diloco_example(self):
+        with World(2, "ranks_torch.diloco", str(HERE.parent.parent / "examples" / "diloco"), path="tcp") as world:
+            first, second = world.results()
+            self.assertEqual(first, second)
+            self.assertGreater(first, 0.9, "accuracy on scans that were held out")
 
     def test_tensors_and_data_loader(self):
         self.each([2], "ranks_torch.tensors_and_loaders")
