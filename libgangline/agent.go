@@ -61,6 +61,18 @@ func goStopRequested(asked *C.int32_t, reason *C.char, room C.int32_t, terminate
 	})
 }
 
+//export goNewestFormation
+func goNewestFormation(formation *C.int32_t) C.int32_t {
+	return enter(func() error {
+		n, err := process.NewestFormation()
+		if err != nil || formation == nil {
+			return orPlace(err, "newest formation")
+		}
+		*formation = C.int32_t(n) //nolint:gosec // small
+		return nil
+	})
+}
+
 //export goSaveDue
 func goSaveDue(step C.int64_t, due, known *C.int32_t) C.int32_t {
 	return enter(func() error {

@@ -170,3 +170,9 @@ int32_t gangline_feedback_new(int64_t count, int64_t *feedback) { return ENTER(g
 int32_t gangline_feedback_free(int64_t feedback) { return ENTER(goFeedbackFree(feedback)); }
 
 int32_t gangline_save_due(int64_t step, int32_t *due, int32_t *known) { return ENTER(goSaveDue(step, due, known)); }
+
+int32_t gangline_formation(int64_t group, int32_t *formation, int32_t *members, int32_t room) {
+	return ENTER(goFormation(group, formation, members, room));
+}
+
+int32_t gangline_newest_formation(int32_t *formation) { return ENTER(goNewestFormation(formation)); }

@@ -119,6 +119,8 @@ typedef struct gangline_join_options {
 	int32_t secret_bytes;
 	int64_t listener;     /* with peers: of gangline_listen, whose address the others were told */
 	uint64_t job, epoch;  /* with peers: which group this is; others are refused */
+	uint32_t formation;   /* which set of ranks of the epoch this is; without peers the least that will do: after a loss, one above that of the group that broke */
+	uint32_t reserved;
 	const char *wire;     /* in which form float32 travels: exact, bf16, int8; NULL: exact. The same on all ranks */
 	const void *secret;   /* with peers: secret_bytes (16 or more) that only its ranks know, so that no stranger can join; NULL: none */
 } gangline_join_options;
@@ -135,6 +137,10 @@ int32_t gangline_listen(const char *address, int64_t *listener, char *told, int3
 int32_t gangline_close(int64_t group);
 
 int32_t gangline_place(int64_t group, int32_t *rank, int32_t *world_size);
+
+/* Which set of ranks of the epoch this is, from 1, and the ranks in the job of its places, as many as there is room for; 0 where nobody told. In a gang that goes on without
+ * ranks that were lost (on_failure: shrink), a place in a later formation is not a worker's rank. members may be NULL. */
+int32_t gangline_formation(int64_t group, int32_t *formation, int32_t *members, int32_t room);
 
 /* Collectives. All ranks make the same calls on a group in the same order, with the same count and type. They work in place, on data itself, and
  * wait for ranks that live and have not called yet, without a limit. After an error of GANGLINE_RANK_LOST data is neither input nor result.
@@ -196,6 +202,10 @@ int32_t gangline_report_step(int64_t step, int64_t total_steps, double data_epoc
 /* Says whether the agent wants this process to save and end; then why, in room bytes, and in how many milliseconds SIGTERM and SIGKILL
  * come. reason, terminate_ms and kill_ms may be NULL. */
 int32_t gangline_stop_requested(int32_t *asked, char *reason, int32_t room, int64_t *terminate_ms, int64_t *kill_ms);
+
+/* The newest formation that the agent told of, 0 while it told of none. If it is above the group's, a worker waits to join, or one was lost: leave the group, on all ranks
+ * after the same step, and join again. */
+int32_t gangline_newest_formation(int32_t *formation);
 
 /* Says whether to save now, step steps having been done since the start of the job, by the job's checkpoint policy. known is 0 where the job leaves it to the
  * program. One rank asks and tells the others; a save that is due is told once. It waits a second at most. */

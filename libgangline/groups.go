@@ -43,6 +43,7 @@ func joinRequest(o *C.gangline_join_options) (session.JoinRequest, error) {
 		JoinTimeout:   time.Duration(o.join_timeout_ms) * time.Millisecond,
 		DetectTimeout: time.Duration(o.detect_timeout_ms) * time.Millisecond,
 		Listener:      int64(o.listener), Job: uint64(o.job), Epoch: uint64(o.epoch), Rank: int(o.rank),
+		Formation: uint32(o.formation),
 	}
 	if o.peers == nil {
 		return r, nil
@@ -91,6 +92,26 @@ func goPlace(group C.int64_t, rank, world *C.int32_t) C.int32_t {
 		}
 		if world != nil {
 			*world = C.int32_t(g.WorldSize()) //nolint:gosec // at most 65536
+		}
+		return nil
+	})
+}
+
+//export goFormation
+func goFormation(group C.int64_t, formation, members *C.int32_t, room C.int32_t) C.int32_t {
+	return enter(func() error {
+		g, err := process.Group(int64(group))
+		if err != nil || formation == nil {
+			return orPlace(err, "formation")
+		}
+		n, ranks := g.Formation()
+		*formation = C.int32_t(n) //nolint:gosec // small
+		if members == nil || room < 0 {
+			return nil
+		}
+		places := unsafe.Slice(members, int(room))
+		for i := range min(len(ranks), len(places)) {
+			places[i] = C.int32_t(ranks[i]) //nolint:gosec // below 65536
 		}
 		return nil
 	})

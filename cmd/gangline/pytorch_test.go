@@ -2,22 +2,22 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+
+	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
 )
 
-// TestPyTorchExample trains the example as a job, with gradients averaged by us, kills a rank with SIGKILL in the middle, and holds the losses of
-// the whole training against those of a job whose gradients Gloo averaged and to which nothing happened.
-func TestPyTorchExample(t *testing.T) {
-	t.Parallel()
+// needPyTorch gives a Python with PyTorch, and builds the library that it loads; it skips the test where there is none.
+func needPyTorch(t *testing.T) string {
+	t.Helper()
 	const python = "/usr/bin/python3"
 	if err := exec.Command(python, "-c", "import torch").Run(); err != nil {
 		t.Skipf("no %s with PyTorch: %v", python, err)
@@ -25,9 +25,24 @@ func TestPyTorchExample(t *testing.T) {
 	if _, err := exec.LookPath("cc"); err != nil {
 		t.Skip("no C compiler: the library needs cgo")
 	}
-	if out, err := exec.Command("make", "-C", "../..", "lib", "CGO_ENABLED=1").CombinedOutput(); err != nil {
-		t.Fatalf("make lib: %v\n%s", err, out)
+	if err := buildLibrary(); err != nil {
+		t.Fatal(err)
 	}
+	return python
+}
+
+var buildLibrary = sync.OnceValue(func() error {
+	if out, err := exec.Command("make", "-C", "../..", "lib", "CGO_ENABLED=1").CombinedOutput(); err != nil {
+		return fmt.Errorf("make lib: %w\n%s", err, out)
+	}
+	return nil
+})
+
+// TestPyTorchExample trains the example as a job, with gradients averaged by us, kills a rank with SIGKILL in the middle, and holds the losses of
+// the whole training against those of a job whose gradients Gloo averaged and to which nothing happened.
+func TestPyTorchExample(t *testing.T) {
+	t.Parallel()
+	python := needPyTorch(t)
 	example, err := filepath.Abs("../../examples/pytorch_ddp")
 	if err != nil {
 		t.Fatal(err)
@@ -43,8 +58,10 @@ func TestPyTorchExample(t *testing.T) {
 	}
 	quiet, want := submit("gloo", "--average", "gloo")
 	killed, got := submit("gangline", "--step-delay", "0.2")
-	poll(t, "the second checkpoint is committed", func() bool { return c.job(killed).GetCheckpoint().GetStep() >= 8 })
-	c.killRank(t, got, 1)
+	c.await(killed, "at its second checkpoint", func(j *schedulerv1.Job) bool { return j.GetCheckpoint().GetStep() >= 8 })
+	if err := syscall.Kill(c.pythonRanks(killed)[1], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
 	c.awaitState(quiet, "Succeeded")
 
 	job := c.awaitState(killed, "Succeeded")
@@ -66,30 +83,14 @@ func TestPyTorchExample(t *testing.T) {
 	}
 }
 
-// killRank kills the process of a rank whose command line names a file.
-func (c *testCluster) killRank(t *testing.T, file string, rank int) {
-	t.Helper()
-	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+// pythonRanks finds the processes of a job's workers that run Python, by rank. Tests beside this one have jobs of the same numbers.
+func (c *testCluster) pythonRanks(job uint64) map[int]int {
+	c.t.Helper()
+	interpreter, err := filepath.EvalSymlinks("/usr/bin/python3")
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	for _, path := range commands {
-		command, _ := os.ReadFile(path) // it may have ended
-		env, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "environ"))
-		args := strings.Split(string(command), "\x00")
-		if !slices.Contains(args, file) || !strings.Contains(args[0], "python") || !bytes.Contains(env, fmt.Appendf(nil, "\x00RANK=%d\x00", rank)) {
-			continue
-		}
-		var pid int
-		if _, err := fmt.Sscan(filepath.Base(filepath.Dir(path)), &pid); err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	t.Fatalf("no process of rank %d with %s", rank, file)
+	return ranksOf(interpreter, job, c.dir)
 }
 
 // lossesOf reads the losses by step; a step that was repeated counts as it was the last time.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,8 +26,8 @@ func digitsBinary(t *testing.T) string {
 	return binary
 }
 
-// ranksOf finds the processes of a job's workers that run a program, by rank.
-func ranksOf(binary string, job uint64) map[int]int {
+// ranksOf finds the processes of a job's workers that run a program, by rank; words are in the environment of all of them.
+func ranksOf(binary string, job uint64, words ...string) map[int]int {
 	found := map[int]int{}
 	files, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, f := range files {
@@ -34,6 +35,9 @@ func ranksOf(binary string, job uint64) map[int]int {
 		env, err := os.ReadFile(f) //nolint:gosec // of the kernel
 		exe, _ := os.Readlink(filepath.Join(dir, "exe"))
 		if err != nil || exe != binary || !bytes.Contains(env, fmt.Appendf(nil, "\x00GANGLINE_JOB_ID=%d\x00", job)) {
+			continue
+		}
+		if slices.ContainsFunc(words, func(word string) bool { return !bytes.Contains(env, []byte(word)) }) {
 			continue
 		}
 		for _, v := range bytes.Split(env, []byte{0}) {

@@ -87,11 +87,11 @@ def train(args: argparse.Namespace, group: gangline.Group, checkpoints: "ganglin
                 print(step, mean, file=losses, flush=True)
             if group.rank == 0:
                 gangline.agent.report_step(step, total, step / per_epoch, {"loss": mean})  # (*)
-            save, stop = gangline.agent.decide(group, step, args.checkpoint_every)  # (*)
-            if checkpoints and (save or step == total):
+            due = gangline.agent.decide(group, step, args.checkpoint_every)  # (*)
+            if checkpoints and (due.save or step == total):
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                checkpoints.save(step, state, metrics={"loss": mean}, asynchronous=not stop and step < total)  # (*)
-            if stop and step < total:
+                checkpoints.save(step, state, metrics={"loss": mean}, asynchronous=not due.stop and step < total)  # (*)
+            if due.stop and step < total:
                 say(group, f"asked to stop after step {step} of {total}")
                 return False
             time.sleep(args.step_delay)

@@ -41,6 +41,16 @@ func (s *Session) ReportPeerLost(rank int, cause string) error {
 	return client.ReportPeerLost(ctx, rank, cause)
 }
 
+// NewestFormation returns the newest formation that the agent told of, 0 while it told of none. If it is above the group's, a worker waits to join, or one was
+// lost: leave the group, on all ranks after the same step, and join again.
+func (s *Session) NewestFormation() (int, error) {
+	client, _, err := s.worker()
+	if err != nil {
+		return 0, err
+	}
+	return client.Formation(), nil
+}
+
 // SaveDue says whether to save now, by the job's checkpoint policy; known is false where the job leaves it to the program. One rank asks, and tells the
 // others. It waits a second at most.
 func (s *Session) SaveDue(step int64) (due, known bool, err error) {

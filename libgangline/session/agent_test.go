@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ type worker struct {
 	agent   *socket.Server
 	key     reconcile.Key
 	changes chan struct{}
+	address string // that it told last
 }
 
 // workers makes the ranks of a job, each with an agent of its own.
@@ -51,19 +53,24 @@ func workers(t *testing.T, world int, dir string) []*worker {
 }
 
 // introduce does what the leader does: it waits for all addresses and gives them to all.
-func introduce(t *testing.T, all []*worker) {
+func introduce(t *testing.T, all []*worker, formation int32) {
 	t.Helper()
 	var peers []string
+	var ranks []int32
 	for _, w := range all {
-		select {
-		case <-w.changes:
-		case <-time.After(30 * time.Second):
-			t.Fatalf("rank %d told no address", w.key.Rank)
+		for before := w.address; w.address == before; w.address = w.agent.Notes(w.key).GetRendezvousAddress() {
+			select {
+			case <-w.changes:
+			case <-time.After(30 * time.Second):
+				t.Errorf("rank %d told no address", w.key.Rank)
+				return
+			}
 		}
-		peers = append(peers, w.agent.Notes(w.key).GetRendezvousAddress())
+		ranks = append(ranks, int32(w.key.Rank)) //nolint:gosec // small
+		peers = append(peers, w.address)
 	}
 	for _, w := range all {
-		w.agent.SetPeers(w.key, peers, []byte("a secret of thirty-two bytes ...."))
+		w.agent.SetGang(w.key, socket.Gang{Formation: formation, Members: ranks, Peers: peers, Secret: []byte("a secret of thirty-two bytes ....")})
 	}
 }
 
@@ -88,7 +95,7 @@ func TestJobThroughItsAgents(t *testing.T) {
 	met := make(chan struct{})
 	go func() {
 		defer close(met)
-		introduce(t, all)
+		introduce(t, all, 1)
 	}()
 	each(t, all, func(w *worker) error {
 		handle, err := w.Join(JoinRequest{DetectTimeout: time.Minute})
@@ -109,6 +116,7 @@ func TestJobThroughItsAgents(t *testing.T) {
 		return w.CloseGroup(handle)
 	})
 	<-met
+	goOnWithout(t, all)
 	lead := all[0]
 	if err := lead.ReportProgress(workerclient.Progress{Step: 9, TotalSteps: 10, Metrics: map[string]float64{"loss": 0.5}}); err != nil {
 		t.Fatal(err)
@@ -129,6 +137,32 @@ func TestJobThroughItsAgents(t *testing.T) {
 	if said.GetPeerLost() != true {
 		t.Errorf("the agent did not hear of the lost peer: %v", said)
 	}
+}
+
+// goOnWithout lets rank 1 vanish; the others form a new group, in which rank 2 has its place.
+func goOnWithout(t *testing.T, all []*worker) {
+	t.Helper()
+	left := []*worker{all[0], all[2]}
+	met := make(chan struct{})
+	go func() {
+		defer close(met)
+		introduce(t, left, 2)
+	}()
+	each(t, left, func(w *worker) error {
+		handle, err := w.Join(JoinRequest{Formation: 2, DetectTimeout: time.Minute})
+		if err != nil {
+			return err
+		}
+		g, err := w.Group(handle)
+		if err != nil {
+			return err
+		}
+		if formation, members := g.Formation(); formation != 2 || !slices.Equal(members, []int{0, 2}) || g.WorldSize() != 2 || g.Rank() != w.key.Rank/2 {
+			t.Errorf("rank %d has place %d of %d in formation %d of %v", w.key.Rank, g.Rank(), g.WorldSize(), formation, members)
+		}
+		return w.CloseGroup(handle)
+	})
+	<-met
 }
 
 // saveStep saves a vector of which each rank has a part, and reads it back.

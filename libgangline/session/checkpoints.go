@@ -38,6 +38,7 @@ type Checkpoints struct {
 	dir     string
 	epoch   uint64
 	keep    int
+	agent   bool              // the agent removes what need not stay
 	every   uint64            // steps of which checkpoints stay
 	best    []checkpoint.Best // what stays beside
 	rank    int
@@ -69,7 +70,7 @@ func (s *Session) OpenCheckpoints(r CheckpointsRequest) (handle int64, err error
 		return 0, invalid("there is no directory for checkpoints: name one, or run the program with `gangline submit`")
 	}
 	if c.keep == 0 {
-		c.keep = env.CheckpointKeep
+		c.keep, c.agent = env.CheckpointKeep, env.Socket != "" && env.CheckpointKeep > 0
 	}
 	if c.keep == 0 {
 		c.keep = defaultKeep
@@ -86,14 +87,16 @@ func (s *Session) OpenCheckpoints(r CheckpointsRequest) (handle int64, err error
 	if err != nil {
 		return 0, fmt.Errorf("open the checkpoint directory: %w", err)
 	}
-	var local *checkpoint.Local
-	if c.dir == env.CheckpointDir && c.epoch == 0 { // another directory has no agent that drains
-		local, err = env.Local(func(err error) { fmt.Fprintln(os.Stderr, "gangline:", err) })
-		if err != nil {
+	stored := checkpoint.Config{FS: dir, Job: job}
+	if c.dir == env.CheckpointDir && (c.epoch == 0 || c.epoch == env.Epoch) { // another directory has no agent that drains
+		if stored.Local, err = env.Local(c.note); err != nil {
 			return 0, err
 		}
 	}
-	if c.store, err = checkpoint.Open(checkpoint.Config{FS: dir, Job: job, Local: local}); err != nil {
+	if err := stored.FromEnv(context.Background(), os.Getenv); err != nil {
+		return 0, err
+	}
+	if c.store, err = checkpoint.Open(stored); err != nil {
 		return 0, err
 	}
 	if err := c.begin(context.Background(), env); err != nil {
@@ -204,6 +207,9 @@ func (c *Checkpoints) announce(m checkpoint.Manifest, report workerclient.Checkp
 	err := c.session.ReportCheckpoint(report)
 	if err != nil {
 		err = fmt.Errorf("the checkpoint of step %d is committed, but the agent does not know: %w", m.Step, err)
+	}
+	if c.agent {
+		return err
 	}
 	return errors.Join(err, c.Collect())
 }

@@ -12,7 +12,10 @@ import (
 // Group is a group that a process has joined. Its methods may be called concurrently; calls on it are made in the order in which they
 // were begun.
 type Group struct {
-	ring   *allreduce.Group
+	ring      *allreduce.Group
+	formation int   // which set of ranks of the epoch this is, from 1; 0: not told
+	members   []int // the ranks of its places in the job; nil: not told
+
 	lane   lane
 	ctx    context.Context //nolint:containedctx // the life of the calls that were started
 	cancel context.CancelFunc
@@ -28,8 +31,8 @@ type given struct {
 	pin  runtime.Pinner // ordinary memory must be seen by the collector while only C holds it
 }
 
-func newGroup(ring *allreduce.Group) *Group {
-	g := &Group{ring: ring, given: map[unsafe.Pointer]*given{}}
+func newGroup(ring *allreduce.Group, formation int, members []int) *Group {
+	g := &Group{ring: ring, formation: formation, members: members, given: map[unsafe.Pointer]*given{}}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g
 }
@@ -39,6 +42,10 @@ func (g *Group) Rank() int { return g.ring.Rank() }
 
 // WorldSize returns the number of ranks.
 func (g *Group) WorldSize() int { return g.ring.WorldSize() }
+
+// Formation returns which set of ranks of the epoch this is, from 1, and the ranks in the job of its places: where a gang goes on without lost
+// ranks, a place in a later formation is not a worker's rank. It is 0, and nil, where nobody told.
+func (g *Group) Formation() (formation int, members []int) { return g.formation, g.members }
 
 // Call is a collective with what it works on.
 type Call struct {

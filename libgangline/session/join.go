@@ -37,49 +37,66 @@ type JoinRequest struct {
 	Listener   int64
 	Job, Epoch uint64
 	Rank       int
+	// Formation is that of the group, or without peers the least that will do: after a loss one above that of the group that broke.
+	Formation uint32
 	// Secret is known to the ranks of this group and nobody else, 16 bytes or more: a stranger cannot join or listen then. The agent gives one.
 	Secret []byte
 }
 
-// Join joins a group and waits until all ranks have come. A stop that the agent asks for meanwhile ends the wait.
+// Join joins a group and waits until all ranks have come. A stop that the agent asks for meanwhile ends the wait. While a ring forms another rank may be
+// lost: then it joins the next formation.
 func (s *Session) Join(r JoinRequest) (handle int64, err error) {
+	cfg, err := r.config()
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.JoinTimeout)
+	defer cancel()
+	if len(r.Peers) > 0 {
+		if cfg.Listener, err = s.taken(r); err != nil {
+			return 0, err
+		}
+		ring, err := grpclink.Join(ctx, cfg)
+		if err != nil {
+			return 0, err
+		}
+		return s.groups.put(newGroup(ring, int(r.Formation), nil)), nil
+	}
+	client, stop, err := s.worker()
+	if err != nil {
+		return 0, err
+	}
+	for least := int(r.Formation); ; {
+		g, formation, err := join(ctx, client, stop, cfg, r.Listen, least)
+		if err == nil {
+			return s.groups.put(g), nil
+		}
+		if formation == 0 || ctx.Err() != nil || client.Formation() <= formation {
+			return 0, err
+		}
+		least = formation + 1
+	}
+}
+
+// config is what does not depend on the others.
+func (r JoinRequest) config() (grpclink.Config, error) {
 	path, err := grpclink.ParsePath(r.Path)
 	if err != nil {
-		return 0, invalid("%w", err)
+		return grpclink.Config{}, invalid("%w", err)
 	}
 	wire := allreduce.WireExact
 	if r.Wire != "" {
 		if wire, err = allreduce.ParseWire(r.Wire); err != nil {
-			return 0, invalid("%w", err)
+			return grpclink.Config{}, invalid("%w", err)
 		}
 	}
 	if r.JoinTimeout == 0 {
 		r.JoinTimeout = DefaultJoinTimeout
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), r.JoinTimeout)
-	defer cancel()
-	cfg := grpclink.Config{
-		Job: r.Job, Epoch: r.Epoch, Rank: r.Rank, Peers: r.Peers, Secret: r.Secret,
+	return grpclink.Config{
+		Job: r.Job, Epoch: r.Epoch, Formation: r.Formation, Rank: r.Rank, Peers: r.Peers, Secret: r.Secret,
 		Path: path, Wire: wire, DetectTimeout: r.DetectTimeout, JoinTimeout: r.JoinTimeout,
-	}
-	if len(r.Peers) > 0 {
-		cfg.Listener, err = s.taken(r)
-	} else {
-		err = s.meet(ctx, r, &cfg)
-	}
-	if err != nil {
-		return 0, err
-	}
-	ring, err := grpclink.Join(ctx, cfg)
-	if err != nil {
-		return 0, err
-	}
-	if len(r.Peers) == 0 { // it was found through the agent, who is told how it goes
-		if client, _, err := s.worker(); err == nil {
-			client.FollowRing(func() workerclient.Ring { return workerclient.Ring(ring.Stats()) })
-		}
-	}
-	return s.groups.put(newGroup(ring)), nil
+	}, nil
 }
 
 // taken takes the listener of a request that names its peers.
@@ -90,36 +107,50 @@ func (s *Session) taken(r JoinRequest) (net.Listener, error) {
 	return s.listeners.take(r.Listener, "listener")
 }
 
-// meet finds the other ranks through the agent.
-func (s *Session) meet(ctx context.Context, r JoinRequest, cfg *grpclink.Config) error {
-	client, stop, err := s.worker()
-	if err != nil {
-		return err
-	}
+// join meets the others of a formation through the agent and joins them. It gives up as soon as the agent knows of a newer formation.
+func join(ctx context.Context, client *workerclient.Client, stop *stopper, cfg grpclink.Config, listen string, least int) (*Group, int, error) {
 	env := client.Environment()
-	cfg.Job, cfg.Epoch, cfg.Rank = env.JobID, env.Epoch, env.Rank
-	if env.WorldSize == 1 {
+	cfg.Job, cfg.Epoch = env.JobID, env.Epoch
+	if env.WorldSize == 1 && !env.Shrinks {
 		cfg.Peers = []string{""}
-		return nil
+		ring, err := grpclink.Join(ctx, cfg)
+		if err != nil {
+			return nil, 0, err
+		}
+		return newGroup(ring, 1, []int{0}), 0, nil
 	}
-	if r.Listen == "" {
-		r.Listen = ":0"
+	if listen == "" {
+		listen = ":0"
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", r.Listen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
-		return fmt.Errorf("listen for the previous rank: %w: choose another address", err)
+		return nil, 0, fmt.Errorf("listen for the previous rank: %w: choose another address", err)
 	}
-	met, err := rendezvous(ctx, client, listener.Addr(), stop)
+	met, err := rendezvous(ctx, client, listener.Addr(), stop, least)
 	if err != nil {
-		return withClose(err, listener)
+		return nil, 0, errors.Join(err, listener.Close())
 	}
-	cfg.Peers, cfg.Secret, cfg.Listener = met.Peers, met.Secret, listener
-	cfg.Rank, cfg.Formation = met.Place, uint32(met.Formation) //nolint:gosec // small; in the first formation the place is the rank
-	return nil
+	cfg.Rank, cfg.Peers, cfg.Secret, cfg.Listener = met.Place, met.Peers, met.Secret, listener
+	cfg.Formation = uint32(met.Formation) //nolint:gosec // small
+	ctx, cancel := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if client.AwaitFormation(ctx, met.Formation) {
+			cancel()
+		}
+	})
+	defer wait.Wait()
+	defer cancel()
+	ring, err := grpclink.Join(ctx, cfg)
+	if err != nil {
+		return nil, met.Formation, err
+	}
+	client.FollowRing(func() workerclient.Ring { return workerclient.Ring(ring.Stats()) }) // the agent is told how it goes
+	return newGroup(ring, max(met.Formation, 1), met.Members), met.Formation, nil
 }
 
 // rendezvous waits for all ranks' addresses, or for the agent's wish to stop: peers may never come.
-func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr, stop *stopper) (workerclient.Meeting, error) {
+func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr, stop *stopper, least int) (workerclient.Meeting, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	wait.Go(func() {
@@ -135,7 +166,7 @@ func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr,
 	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		told = fmt.Sprintf(":%d", tcp.Port) // the agent puts in the host at which other nodes reach this one
 	}
-	met, err := client.Meet(ctx, told)
+	met, err := client.MeetIn(ctx, told, least)
 	select {
 	case <-stop.asked:
 		if err != nil {

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -155,12 +154,4 @@ func (s *Session) CloseAgent() error {
 		return nil
 	}
 	return client.Close()
-}
-
-// withClose joins an error with that of closing what is not needed any more.
-func withClose(err error, l net.Listener) error {
-	if l == nil {
-		return err
-	}
-	return errors.Join(err, l.Close())
 }

@@ -74,11 +74,19 @@ def save_due(step: int) -> Optional[bool]:
     return due.value == 1 if known.value else None
 
 
+def newest_formation() -> int:
+    """The newest set of ranks of this epoch that the agent told of, 0 while it told of none; see gangline.elastic."""
+    formation = ctypes.c_int32()
+    _lib.call("newest_formation", ctypes.byref(formation))
+    return formation.value
+
+
 class Decision(NamedTuple):
-    """What all ranks do after a step: save, and end."""
+    """What all ranks do after a step: save, end, and, in a gang that goes on without lost ranks, form a new group, since a rank waits to join."""
 
     save: bool
     stop: bool
+    reform: bool
 
 
 def decide(group: Group, step: int, every: int = 0) -> Decision:
@@ -88,9 +96,9 @@ def decide(group: Group, step: int, every: int = 0) -> Decision:
     if group.rank == 0:
         due = save_due(step)
         save = due if due is not None else every > 0 and step % every == 0
-    flags = array.array("b", [save, stop_requested() is not None])
+    flags = array.array("b", [save, stop_requested() is not None, newest_formation() > group.formation > 0])
     group.all_reduce(flags, "max")
-    return Decision(bool(flags[0] or flags[1]), bool(flags[1]))
+    return Decision(bool(flags[0] or flags[1]), bool(flags[1]), bool(flags[2]))
 
 
 class Stop(NamedTuple):

@@ -125,6 +125,7 @@ class Group:
         job: int = 0,
         epoch: int = 0,
         secret: bytes = b"",
+        formation: int = 0,
     ) -> None:
         """Joins. path is what data travels on (auto, shm, unix, tcp, grpc), wire in which form float32 travels between machines in sums and means (exact, bf16,
         int8: fewer bytes, which lose some of the value; docs/python.md has the bounds), both the same on all ranks; listen is the address for the previous rank, join_timeout how many
@@ -133,7 +134,7 @@ class Group:
         they run when the call has returned. Work.wait always lets them run.
 
         With peers, the addresses of all ranks, no agent is asked: rank and listener say which of them this is, job and epoch which group. A secret of 16 bytes
-        or more, which only its ranks know, keeps strangers out; the agent gives one by itself.
+        or more, which only its ranks know, keeps strangers out; the agent gives one by itself. formation is for gangline.elastic.
         """
         options = _lib.JoinOptions(
             size=ctypes.sizeof(_lib.JoinOptions),
@@ -143,6 +144,7 @@ class Group:
             wire=_lib.encoded(wire),
             join_timeout_ms=round(join_timeout * 1000),
             detect_timeout_ms=round(detect_timeout * 1000),
+            formation=formation,
             job=job,
             epoch=epoch,
         )
@@ -162,6 +164,12 @@ class Group:
         """This process's number, from 0."""
         self.world_size: int = world.value
         """How many ranks there are."""
+        number, members = ctypes.c_int32(), (ctypes.c_int32 * self.world_size)()
+        _lib.call("formation", self._handle, ctypes.byref(number), members, len(members))
+        self.formation: int = number.value
+        """Which set of ranks of the epoch this is, from 1; see gangline.elastic. 0 where no agent told."""
+        self.members: Tuple[int, ...] = tuple(members) if self.formation and peers is None else tuple(range(self.world_size))
+        """The ranks in the job of the group's places; rank is a place."""
         self._closer = weakref.finalize(self, _quietly, "close", self._handle)
 
     def __enter__(self) -> "Group":

@@ -46,6 +46,10 @@ _FORMATS = {
 }
 
 
+# Prefixes that say no other order of bytes than the machine's; ctypes names it.
+_NATIVE = "@=" + ("<" if sys.byteorder == "little" else ">")
+
+
 class Memory(NamedTuple):
     """Memory of an array: its address, its number of elements, their type's name, and its shape. keep must live as long as it is used."""
 
@@ -96,7 +100,7 @@ def _of_buffer(array: Any, writable: bool) -> Memory:
         view = memoryview(array)
     except TypeError:
         raise InvalidError(f"{type(array).__name__} is no array: pass a NumPy array, a PyTorch tensor or a buffer") from None
-    name: Optional[str] = _FORMATS.get(view.format.lstrip("@="))
+    name: Optional[str] = _FORMATS.get(view.format.lstrip(_NATIVE))
     if name is None:
         raise InvalidError(f"a buffer of format {view.format!r}: allowed are {' '.join(_FORMATS)}")
     if not view.c_contiguous:

@@ -132,6 +132,7 @@ def tensors_and_loaders(group, _):
     tensors(group, None)
     loaders(group, None)
     staging(group, None)
+    rallies(group, None)
     tell("equal")
 
 
@@ -180,6 +181,26 @@ def resume(group, argument):
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "rng": torch.get_rng_state()}
         checkpoints.save(step, state, asynchronous=step > 5)
     tell([first, sum(p.double().sum().item() for p in model.parameters())])
+
+
+def rallies(group, _):
+    """Ranks that differ by a step, and one that has none, agree on the state of the furthest."""
+    import numpy
+    import torch
+
+    from gangline.elastic import rally
+
+    me = group.rank
+    state = {"model": {"w": torch.full((3, 2), float(me)), "none": torch.empty(0)}, "n": numpy.arange(5) + me, "flag": numpy.array([me == 1]), "words": ["a", me]}
+    step, got = rally(group, None, state)
+    assert step == 0 and got is state, "nobody has done a step: each keeps its own"
+    step, got = rally(group, 4, state)
+    assert step == 4 and got is state, "all are equally far"
+    step, got = rally(group, {0: 5, 1: 6}.get(me), state)
+    equal(step, 6, "the step")
+    assert (got is state) == (me == 1), "who is furthest keeps its own arrays"
+    assert torch.equal(got["model"]["w"], torch.ones(3, 2)) and got["model"]["none"].numel() == 0
+    equal([got["n"].tolist(), got["flag"].tolist(), got["words"]], [[1, 2, 3, 4, 5], [True], ["a", 1]], "the state")
 
 
 def staging(group, _):
