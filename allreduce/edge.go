@@ -273,11 +273,11 @@ func compact(ranks []int) []int {
 }
 
 // closeEdge says bye on one link when the group ends, or says nothing when the
-// neighbour left first, and closes the link.
+// neighbour left first, and closes the link. It does not close it before: with the link from a rank goes the port to which wires lead, and
+// others may still open them, or have sent on them what has not been read.
 func (g *Group) closeEdge(e *edge) {
-	select {
-	case <-e.left:
-	case <-g.ended:
+	<-g.ended
+	if !isClosed(e.left) {
 		said := make(chan struct{})
 		go func() {
 			defer close(said)

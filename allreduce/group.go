@@ -143,10 +143,10 @@ type Group struct {
 	taken    uint64
 	credited uint64
 
-	sequence uint64        // the call under way
-	underWay atomic.Uint64 // as sequence; 0: none
+	sequence uint64                // the call under way
+	underWay atomic.Uint64         // as sequence; 0: none
 	deferred atomic.Pointer[abort] // heard while an earlier call was under way
-	finished atomic.Uint64 // the last call that ended well
+	finished atomic.Uint64         // the last call that ended well
 	doing    transfer
 	queue    queue // calls that were started
 	meter    meter

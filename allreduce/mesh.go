@@ -275,7 +275,7 @@ func (g *Group) get(w, back *wire, want Header, size int) *Frame {
 		return nil
 	}
 	w.taken++
-	if w.taken-w.credited >= g.creditEvery() {
+	if w.taken == 1 || w.taken-w.credited >= g.creditEvery() { // the first tells that the wire is open: see settleWires
 		w.credited = w.taken
 		_ = w.link.Send(g.control(Header{Kind: KindCredit, Rank: g.cfg.Rank, Count: w.taken})) // a broken link is its reader's to notice
 	}
