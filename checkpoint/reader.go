@@ -19,11 +19,11 @@ type Reader struct {
 	files []*shardFile // its own by rank, then those of earlier checkpoints
 	slots [readerSlots]slot
 	next  int // the slot to be replaced next
-	// Of encoded files: stored chunks, a frame, and room for its planes.
-	stored         [storedSlots]slot
-	nextStored     int
-	frame, scratch []byte
-	xor            []byte // of bases of differences
+	// Of encoded files: stored chunks, and a frame.
+	stored     [storedSlots]slot
+	nextStored int
+	frame      frameBuf
+	xor        []byte // of bases of differences
 }
 
 // shardFile is a file that holds tensors, opened on first use.
@@ -174,7 +174,11 @@ func (r *Reader) copyRun(ctx context.Context, f *shardFile, at int64, dst []byte
 	for len(dst) > 0 {
 		if whole := f.wholeChunks(at, int64(len(dst))); whole > 0 {
 			n := whole * f.chunkBytes
-			if err := r.readWhole(ctx, f, at, dst[:n]); err != nil {
+			read := r.readWhole
+			if f.encoded != nil {
+				read = r.decodeWhole
+			}
+			if err := read(ctx, f, at, dst[:n]); err != nil {
 				return err
 			}
 			dst, at = dst[n:], at+n
@@ -192,10 +196,10 @@ func (r *Reader) copyRun(ctx context.Context, f *shardFile, at int64, dst []byte
 
 // wholeChunks gives how many whole chunks begin at a place of a shard file, within n bytes.
 func (f *shardFile) wholeChunks(at, n int64) int64 {
-	if at%f.chunkBytes != 0 || f.encoded != nil {
+	if at%f.chunkBytes != 0 {
 		return 0
 	}
-	return min(n, f.bytes-at) / f.chunkBytes
+	return min(n, logicalBytes(f.bytes, f.encoded)-at) / f.chunkBytes
 }
 
 // readAtOnce is how many chunks are read at the same time where a tensor covers many: one is summed while another comes from the storage.
