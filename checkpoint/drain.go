@@ -55,30 +55,53 @@ func drainedName(info *ShardInfo) string { return info.File + drainedMark + dige
 // LocalShard says how far a shard is, of which the file on the node's own disk is named as in the job's directory. Errors: ErrInvalid for
 // another name, *CorruptError, the file system's.
 func (s *Store) LocalShard(ctx context.Context, ref Ref, file string) (LocalShard, error) {
+	all, err := s.LocalShards(ctx, ref, []string{file})
+	if err != nil {
+		return LocalShard{Ref: ref}, err
+	}
+	return all[0], nil
+}
+
+// LocalShards does so for several shards of a step, with one listing of its directory.
+func (s *Store) LocalShards(ctx context.Context, ref Ref, files []string) ([]LocalShard, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	sizes, err := s.sizes(ref.String())
+	if err != nil {
+		return nil, err
+	}
+	gone := false
+	if len(sizes) == 0 {
+		_, err := s.fs.ReadDir(ref.String())
+		gone = errors.Is(err, fs.ErrNotExist)
+	}
+	out := make([]LocalShard, 0, len(files))
+	for _, file := range files {
+		p, err := s.localShard(ref, file, sizes)
+		if err != nil {
+			return nil, err
+		}
+		if gone {
+			p.State = ShardOver
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func (s *Store) localShard(ref Ref, file string, sizes map[string]int64) (LocalShard, error) {
 	p := LocalShard{Ref: ref}
 	var rank, world int
 	if n, err := fmt.Sscanf(file, "shard-%d-of-%d.glck", &rank, &world); n != 2 || err != nil || file != shardName(rank, world) {
 		return p, fmt.Errorf("%w: %q is no shard", ErrInvalid, file)
 	}
-	if err := ctx.Err(); err != nil {
-		return p, err
-	}
-	dir := ref.String()
-	sizes, err := s.sizes(dir)
-	if err != nil {
-		return p, err
-	}
-	if len(sizes) == 0 {
-		if _, err := s.fs.ReadDir(dir); errors.Is(err, fs.ErrNotExist) {
-			p.State = ShardOver
-			return p, nil
-		}
-	}
 	side := sidecarName(rank, world)
 	if _, there := sizes[side]; !there {
 		return p, nil
 	}
-	data, err := s.readSmall(dir + "/" + side)
+	name := ref.String() + "/" + side
+	data, err := s.readSmall(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil // written anew, or gone with its directory: the next look tells
 	}
@@ -86,7 +109,7 @@ func (s *Store) LocalShard(ctx context.Context, ref Ref, file string) (LocalShar
 		return p, err
 	}
 	if p.side, err = parseSidecar(data); err != nil {
-		return p, corrupt(dir+"/"+side, -1, "a shard's sidecar", err.Error())
+		return p, corrupt(name, -1, "a shard's sidecar", err.Error())
 	}
 	p.Info = p.side.Shard
 	_, complete := sizes[manifestName]
@@ -336,7 +359,8 @@ func (s *Store) Holders(ref Ref, file string) (map[string]string, error) {
 	return out, nil
 }
 
-// Copied says of a step that is complete on nodes' own disks whether the loss of any one node would lose none of it.
+// Copied says of a step that is complete on nodes' own disks whether the loss of any one node would lose none of it. It lists the step's
+// directory once, and reads its manifest.
 func (s *Store) Copied(ref Ref) (bool, error) {
 	m, err := s.local(ref.String())
 	if err != nil {
@@ -346,13 +370,16 @@ func (s *Store) Copied(ref Ref) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	holders := map[string]int{} // by shard
+	for name := range sizes {   // any order: counts
+		if shard, _, ok := strings.Cut(strings.TrimPrefix(name, heldPrefix), ".glck-"); ok && strings.HasPrefix(name, heldPrefix) && !strings.HasSuffix(name, tempSuffix) {
+			holders[shard+".glck"]++
+		}
+	}
 	for i := range m.Shards {
 		sh := &m.Shards[i]
-		if sizes[sh.File] == sh.Bytes || sizes[drainedName(sh)] == sh.Bytes {
-			continue
-		}
-		if holders, err := s.Holders(ref, sh.File); err != nil || len(holders) < 2 {
-			return false, err
+		if sizes[sh.File] != sh.Bytes && sizes[drainedName(sh)] != sh.Bytes && holders[sh.File] < 2 {
+			return false, nil
 		}
 	}
 	return true, nil

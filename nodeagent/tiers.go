@@ -199,7 +199,7 @@ func (a *Agent) tellDrained() {
 				break
 			}
 		}
-		if notes != nil && !notes.GetCopied() && drain.Copied(a.cfg.CheckpointRoot, key.Job, notes.GetPath()) {
+		if notes != nil && !notes.GetCopied() && a.tiers.drainer != nil && a.tiers.drainer.Copied(key.Job, notes.GetPath()) {
 			a.sockets.LocalCopied(key, notes.GetStep())
 		}
 	}

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,9 @@ const (
 	lastRetry  = time.Minute
 	// idleFor is how long a copy stays on the node after its job has gone from it, for a start that comes back.
 	idleFor = 24 * time.Hour
+
+	// maxNames bounds the jobs whose names are remembered.
+	maxNames = 4096
 
 	ownDir    = "own"    // shards of this node's ranks, by job
 	copiesDir = "copies" // of other nodes' ranks
@@ -62,6 +66,7 @@ type Drainer struct {
 	used   int64                // bytes below Root at the last look
 	copies map[string]int64     // what is being received, by path, and how large it will be
 	later  map[uint64]*retry    // jobs whose shared directory could not be written
+	names  map[uint64]string    // by which checkpoints know their jobs
 	fates  map[string]fate      // of parts, by path, as far as they are known
 	noted  map[string]string    // what Hold was told, by path
 	sent   map[string]string    // to whom a part was copied, by path
@@ -95,7 +100,7 @@ func New(cfg Config) (*Drainer, error) {
 	}
 	d := &Drainer{
 		cfg: cfg, poke: make(chan struct{}, 1), copies: map[string]int64{}, later: map[uint64]*retry{},
-		noted: map[string]string{}, fates: map[string]fate{}, sent: map[string]string{}, told: map[string]time.Time{},
+		noted: map[string]string{}, fates: map[string]fate{}, names: map[uint64]string{}, sent: map[string]string{}, told: map[string]time.Time{},
 	}
 	if cfg.Rate > 0 {
 		d.limit = rate.NewLimiter(rate.Limit(cfg.Rate), maxChunk)
@@ -177,8 +182,27 @@ func (d *Drainer) JobDir(job uint64) (string, error) {
 func jobName(job uint64) string { return "job-" + strconv.FormatUint(job, 10) }
 
 // store opens a job's checkpoints on the shared storage. A job that has no directory there gives fs.ErrNotExist: it may not be mounted.
+// The name by which they know the job is looked for until there is one to be found.
 func (d *Drainer) store(job uint64) (*checkpoint.Store, error) {
-	return openStore(filepath.Join(d.cfg.Shared, jobName(job)), jobName(job))
+	path := filepath.Join(d.cfg.Shared, jobName(job))
+	d.mu.Lock()
+	name := d.names[job]
+	d.mu.Unlock()
+	if name == "" {
+		var err error
+		if name, err = nameOf(path); err != nil {
+			return nil, err
+		}
+		if name != "" {
+			d.mu.Lock()
+			if len(d.names) >= maxNames {
+				clear(d.names)
+			}
+			d.names[job] = name
+			d.mu.Unlock()
+		}
+	}
+	return openStore(path, cmp.Or(name, jobName(job)))
 }
 
 // pace waits for the rate.

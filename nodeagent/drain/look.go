@@ -113,23 +113,22 @@ func (d *Drainer) lookAt(ctx context.Context, job uint64, parts []part) error {
 	}
 	var errs []error
 	settle := map[checkpoint.Ref]bool{}
-	for i := range parts {
-		p := &parts[i]
-		if p.fate != needed {
-			continue
+	for first := 0; first < len(parts); {
+		end := first + 1
+		for end < len(parts) && parts[end].ref == parts[first].ref {
+			end++
 		}
-		err := d.lookAtPart(ctx, store, p, epoch)
-		d.setFate(p)
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
+		step := parts[first:end]
+		errs = append(errs, d.lookAtStep(ctx, store, step, epoch))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		for i := range step {
+			if step[i].known && step[i].shard.State == checkpoint.ShardDrained {
+				settle[step[i].ref] = true
 			}
-			errs = append(errs, err)
-			d.warn("drain "+p.path, "a shard on the node's own disk is not on the shared storage yet, it is tried again", "job", job, "shard", p.name(), "err", err)
 		}
-		if p.known && p.shard.State == checkpoint.ShardDrained {
-			settle[p.ref] = true
-		}
+		first = end
 	}
 	for i := range parts {
 		if ref := parts[i].ref; settle[ref] {
@@ -140,19 +139,45 @@ func (d *Drainer) lookAt(ctx context.Context, job uint64, parts []part) error {
 	return errors.Join(errs...)
 }
 
-// lookAtPart brings one shard to the shared storage.
-func (d *Drainer) lookAtPart(ctx context.Context, store *checkpoint.Store, p *part, epoch uint64) error {
-	if strings.HasSuffix(p.file, ".tmp") {
-		if p.ref.Epoch < epoch || time.Since(p.at) > idleFor { // who wrote it is gone
+// lookAtStep brings this node's shards of one step to the shared storage.
+func (d *Drainer) lookAtStep(ctx context.Context, store *checkpoint.Store, step []part, epoch uint64) error {
+	var files []string
+	var of []*part
+	for i := range step {
+		p := &step[i]
+		switch {
+		case p.fate != needed:
+		case !strings.HasSuffix(p.file, ".tmp"):
+			files, of = append(files, p.file), append(of, p)
+		case p.ref.Epoch < epoch || time.Since(p.at) > idleFor: // who wrote it is gone
 			p.fate = over
+			d.setFate(p)
 		}
+	}
+	if len(files) == 0 {
 		return nil
 	}
-	var err error
-	if p.shard, err = store.LocalShard(ctx, p.ref, p.file); err != nil {
+	shards, err := store.LocalShards(ctx, step[0].ref, files)
+	if err != nil {
+		d.warn("look at "+step[0].path, "what became of shards on the node's own disk cannot be seen on the shared storage", "job", step[0].job, "checkpoint", step[0].ref, "err", err)
 		return err
 	}
-	p.known = true
+	var errs []error
+	for i, p := range of {
+		p.shard, p.known = shards[i], true
+		err := d.lookAtPart(ctx, store, p, epoch)
+		d.setFate(p)
+		if err != nil && ctx.Err() == nil {
+			errs = append(errs, err)
+			d.warn("drain "+p.path, "a shard on the node's own disk is not on the shared storage yet, it is tried again", "job", p.job, "shard", p.name(), "err", err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// lookAtPart brings one shard to the shared storage.
+func (d *Drainer) lookAtPart(ctx context.Context, store *checkpoint.Store, p *part, epoch uint64) error {
+	var err error
 	switch p.shard.State {
 	case checkpoint.ShardOver, checkpoint.ShardWriting:
 		// The epoch's mark is looked at too: storage that is not mounted has no steps either.

@@ -49,9 +49,13 @@ type Source interface {
 // gang does so, the others wait for it. It gives the path of what it completed, "" if there was nothing to do. Errors:
 // checkpoint.ErrFenced, the context's, the file system's; then the job must not start.
 func Settle(ctx context.Context, s Start) (string, error) {
-	store, err := openStore(s.Dir, filepath.Base(s.Dir))
+	name, err := nameOf(s.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
+	}
+	var store *checkpoint.Store
+	if err == nil {
+		store, err = openStore(s.Dir, cmp.Or(name, filepath.Base(s.Dir)))
 	}
 	if err != nil {
 		return "", fmt.Errorf("look for checkpoints on nodes' own disks: %w", err)
@@ -208,14 +212,23 @@ func openStore(path, name string) (*checkpoint.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	given, err := checkpoint.JobOf(dir)
-	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
-		return nil, err
-	}
-	if given != "" {
-		name = given
-	}
 	return checkpoint.Open(checkpoint.Config{FS: dir, Job: name})
+}
+
+// nameOf gives the name by which the checkpoints in a directory know their job; "": there are none yet.
+func nameOf(path string) (string, error) {
+	if _, err := os.Stat(path); err != nil {
+		return "", err
+	}
+	dir, err := checkpoint.NewDir(path)
+	if err != nil {
+		return "", err
+	}
+	name, err := checkpoint.JobOf(dir)
+	if errors.Is(err, checkpoint.ErrNone) {
+		return "", nil
+	}
+	return name, err
 }
 
 // NewSource gives a stream as a Source.
@@ -232,12 +245,12 @@ type stream struct {
 func (s *stream) Close() error { return s.closing() }
 
 // Copied says whether each shard of a local checkpoint is on two nodes at least, or on the shared storage.
-func Copied(shared string, job uint64, dir string) bool {
+func (d *Drainer) Copied(job uint64, dir string) bool {
 	ref, err := checkpoint.ParseRef(filepath.Base(dir))
 	if err != nil {
 		return false
 	}
-	store, err := openStore(filepath.Join(shared, jobName(job)), jobName(job))
+	store, err := d.store(job)
 	if err != nil {
 		return false
 	}
