@@ -1,13 +1,18 @@
 package nodeagent
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"io/fs"
 	"math"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/gangline/gangline/checkpoint"
@@ -20,8 +25,31 @@ func noTiers() error {
 	return status.Error(codes.FailedPrecondition, "this agent keeps no checkpoints on its node's disk: start it with --checkpoint-local")
 }
 
+// checkPeerCert keeps users from reading or planting shards: over TLS an agent's certificate is good for serving, a user's is to be for
+// clients only; one without any stated use is good for all. It is the rule by which the leader admits agents.
+func checkPeerCert(ctx context.Context) error {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return nil // without TLS there is nothing to tell callers apart by
+	}
+	cert := info.State.VerifiedChains[0][0]
+	if len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 || slices.ContainsFunc(cert.ExtKeyUsage, func(u x509.ExtKeyUsage) bool {
+		return u == x509.ExtKeyUsageServerAuth || u == x509.ExtKeyUsageAny
+	}) {
+		return nil
+	}
+	return status.Errorf(codes.PermissionDenied, "the certificate of %q is a client's: only agents give each other shards of checkpoints", cert.Subject.CommonName)
+}
+
 // ReadShard streams a shard from the node's own disk.
 func (s *nodeService) ReadShard(req *agentv1.ReadShardRequest, out grpc.ServerStreamingServer[agentv1.ReadShardResponse]) error {
+	if err := checkPeerCert(out.Context()); err != nil {
+		return err
+	}
 	if s.drainer == nil {
 		return noTiers()
 	}
@@ -55,6 +83,9 @@ func (s *nodeService) ReadShard(req *agentv1.ReadShardRequest, out grpc.ServerSt
 
 // KeepShard keeps a copy of another node's shard.
 func (s *nodeService) KeepShard(in grpc.ClientStreamingServer[agentv1.KeepShardRequest, agentv1.KeepShardResponse]) error {
+	if err := checkPeerCert(in.Context()); err != nil {
+		return err
+	}
 	if s.drainer == nil {
 		return noTiers()
 	}

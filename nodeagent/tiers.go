@@ -16,6 +16,7 @@ import (
 
 	"github.com/gangline/gangline/nodeagent/drain"
 	"github.com/gangline/gangline/nodeagent/reconcile"
+	"github.com/gangline/gangline/nodeagent/telemetry"
 	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
@@ -56,7 +57,10 @@ func (a *Agent) openTiers() error {
 		Root: a.cfg.CheckpointLocal, Shared: a.cfg.CheckpointRoot, MaxBytes: a.cfg.CheckpointLocalBytes, Rate: a.cfg.CheckpointDrainRate,
 		Node: a.NodeID(), Address: a.Address, Live: a.hasJob, Looked: a.tellDrained, Send: a.sendShard, Log: a.log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return telemetry.RegisterLocal(a.registry, a.cfg.Name, func() telemetry.Local { return telemetry.Local(a.tiers.drainer.Usage()) })
 }
 
 // hasJob says whether a job has a worker on this node whose end is not told yet.

@@ -2,6 +2,8 @@ package nodeagent
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +13,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/checkpoint/async"
@@ -238,5 +244,23 @@ func TestALostPartIsSaidLoudly(t *testing.T) {
 	other.ran("7-3-0", "from 1 to 3\n")
 	if log := other.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "is lost with the node that had a part of it") {
 		t.Errorf("no loud word in the log")
+	}
+}
+
+// TestUsersGetNoShards: over TLS a certificate for clients alone is a user's.
+func TestUsersGetNoShards(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		usage []x509.ExtKeyUsage
+		want  codes.Code
+	}{
+		{nil, codes.OK},
+		{[]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}, codes.OK},
+		{[]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, codes.PermissionDenied},
+	} {
+		info := credentials.TLSInfo{State: tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{ExtKeyUsage: c.usage}}}}}
+		if got := status.Code(checkPeerCert(peer.NewContext(t.Context(), &peer.Peer{AuthInfo: info}))); got != c.want {
+			t.Errorf("usage %v: %v, want %v", c.usage, got, c.want)
+		}
 	}
 }

@@ -120,6 +120,9 @@ func TestTheOldestGoFirst(t *testing.T) {
 	w.want("1.10 1.20", 3*shardBytes) // as told at the launch
 	w.look()
 	w.want("1.10 1.20", shardBytes)
+	if got, want := w.d.Usage(), (Usage{Safe: 2 * shardBytes, Drained: 2 * shardBytes}); got != want {
+		t.Errorf("usage %+v, want %+v", got, want)
+	}
 	w.save(1, 30, 1)
 	w.look()
 	w.want("1.20 1.30", shardBytes)

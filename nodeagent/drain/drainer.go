@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -60,12 +61,15 @@ type Drainer struct {
 	limit *rate.Limiter // nil: none
 	poke  chan struct{}
 
+	drained atomic.Int64 // bytes
+
 	mu     sync.Mutex
 	peer   string               // where copies go; "": nowhere
 	kept   int64                // of these, copies for other nodes
 	used   int64                // bytes below Root at the last look
 	copies map[string]int64     // what is being received, by path, and how large it will be
 	later  map[uint64]*retry    // jobs whose shared directory could not be written
+	usage  Usage                // without Drained
 	names  map[uint64]string    // by which checkpoints know their jobs
 	fates  map[string]fate      // of parts, by path, as far as they are known
 	noted  map[string]string    // what Hold was told, by path

@@ -27,6 +27,7 @@ type part struct {
 	shard checkpoint.LocalShard
 	known bool // shard is set
 	fate  fate
+	gone  bool // removed by this look
 }
 
 // fate is what is known of a part for good.
@@ -211,6 +212,7 @@ func (d *Drainer) lookAtPart(ctx context.Context, store *checkpoint.Store, p *pa
 	if err := store.Drain(ctx, p.shard, f, d.pace); err != nil {
 		return err
 	}
+	d.drained.Add(p.shard.Info.Bytes)
 	p.shard.State = checkpoint.ShardDrained
 	return nil
 }

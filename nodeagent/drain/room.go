@@ -72,6 +72,15 @@ func (d *Drainer) tidy(parts []part) {
 			}
 		}
 	}
+	safely := int64(0)
+	for i := range parts {
+		if p := &parts[i]; p.fate == safe && !p.gone && !p.copy {
+			safely += p.bytes
+		}
+	}
+	d.mu.Lock()
+	d.usage = Usage{Waiting: used - kept - safely, Safe: safely, Copies: kept}
+	d.mu.Unlock()
 	d.setUsed(used, kept)
 }
 
@@ -80,6 +89,7 @@ func (d *Drainer) remove(p *part) bool {
 		d.warn("remove "+p.path, "a local copy of a checkpoint cannot be removed", "path", p.path, "err", err)
 		return false
 	}
+	p.gone = true
 	_ = os.Remove(filepath.Dir(p.path)) // if it was the last one
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,6 +134,23 @@ func (d *Drainer) forget(dir string) {
 		_ = os.Remove(room)
 	}
 	_ = os.Remove(dir)
+}
+
+// Usage is what lies on the node's own disk, in bytes, as of the last second.
+type Usage struct {
+	Waiting int64 // this node's shards that are not known to be safe on the shared storage
+	Safe    int64 // those that are
+	Copies  int64 // other nodes' shards
+	Drained int64 // what was written to the shared storage since New
+}
+
+// Usage may be called at any time and does not wait.
+func (d *Drainer) Usage() Usage {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u := d.usage
+	u.Drained = d.drained.Load()
+	return u
 }
 
 // Room is what the agent tells a job's ranks of the node's own disk. Ranks go by it for roomFor only: without an agent nothing drains.
