@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/gangline/gangline/checkpoint"
 )
 
@@ -212,6 +214,7 @@ func (d *Drainer) lookAtPart(ctx context.Context, store *checkpoint.Store, p *pa
 	if err := store.Drain(ctx, p.shard, f, d.pace); err != nil {
 		return err
 	}
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // advice: the page cache is the training's
 	d.drained.Add(p.shard.Info.Bytes)
 	p.shard.State = checkpoint.ShardDrained
 	return nil
