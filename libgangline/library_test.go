@@ -161,11 +161,12 @@ func ranks(t *testing.T, program string, world int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
+	dir := t.TempDir()
 	var addresses strings.Builder
 	var inputs []interface{ Write([]byte) (int, error) }
 	var wait []func() error
 	for rank := range world {
-		cmd := exec.CommandContext(ctx, program, fmt.Sprint(rank), fmt.Sprint(world))
+		cmd := exec.CommandContext(ctx, program, fmt.Sprint(rank), fmt.Sprint(world), dir)
 		var said bytes.Buffer
 		cmd.Stderr = &said
 		in, err := cmd.StdinPipe()

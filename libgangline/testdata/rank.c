@@ -1,4 +1,4 @@
-// A rank of the C test: `rank NUMBER WORLD`. It prints the address of its listener, reads those of all ranks, one a line, and then checks what a
+// A rank of the C test: `rank NUMBER WORLD DIRECTORY`. It prints the address of its listener, reads those of all ranks, one a line, and then checks what a
 // C program sees of libgangline. It ends with 0 if all is well.
 
 #include <pthread.h>
@@ -132,8 +132,43 @@ static void fork_and_go_on(int64_t group) {
 	CHECK(gangline_barrier(group) == GANGLINE_OK);
 }
 
+// checkpoints saves a vector of which each rank has a part, commits, and reads it back.
+static void checkpoints(int64_t group, const char *dir) {
+	int64_t from, to, all = 10, step, need, store, save, opened;
+	float mine[10], got[10];
+	char text[4096];
+	gangline_checkpoints_options o = {.size = sizeof o, .dir = dir, .job = "c", .epoch = 1, .rank = rank, .world_size = world};
+	CHECK(gangline_checkpoints_open(&o, &store) == GANGLINE_OK);
+	CHECK(gangline_checkpoint_latest(store, &opened) == GANGLINE_NONE);
+	CHECK(gangline_barrier(group) == GANGLINE_OK); // all have looked
+	CHECK(gangline_share(group, all, &from, &to) == GANGLINE_OK);
+	for (int64_t i = from; i < to; i++) mine[i - from] = i * 0.5f;
+	int64_t shape = to - from;
+	CHECK(gangline_save_begin(store, 7, &save) == GANGLINE_OK);
+	CHECK(gangline_save_tensor(save, "v", GANGLINE_FLOAT32, 1, &all, &from, &shape, mine) == GANGLINE_OK);
+	CHECK(gangline_save_tensor(save, "w", 99, 1, &all, &from, &shape, mine) == GANGLINE_INVALID);
+	CHECK(gangline_save_text(save, "who", "C") == GANGLINE_OK && gangline_save_metric(save, "loss", 0.25) == GANGLINE_OK);
+	CHECK(gangline_save_write(save) == GANGLINE_OK);
+	CHECK(gangline_barrier(group) == GANGLINE_OK);
+	if (rank == 0) {
+		CHECK(gangline_save_commit(save) == GANGLINE_OK);
+		CHECK(gangline_checkpoints_saved(store, 0, &step) == GANGLINE_OK && step == 7);
+	}
+	CHECK(gangline_save_end(save) == GANGLINE_OK && gangline_save_end(save) == GANGLINE_CLOSED);
+	CHECK(gangline_barrier(group) == GANGLINE_OK);
+	CHECK(gangline_checkpoint_open(store, 1, 7, &opened) == GANGLINE_OK);
+	CHECK(gangline_checkpoint_describe(opened, text, sizeof text, &need) == GANGLINE_OK && need == (int64_t)strlen(text) + 1);
+	CHECK(strstr(text, "\"who\":\"C\"") && strstr(text, "\"shape\":[10]"));
+	CHECK(gangline_checkpoint_read(opened, "v", 0, NULL, NULL, got, sizeof got) == GANGLINE_OK);
+	for (int i = 0; i < 10; i++) CHECK(got[i] == i * 0.5f);
+	CHECK(gangline_checkpoint_read(opened, "v", 1, &(int64_t){3}, &(int64_t){2}, got, 8) == GANGLINE_OK && got[0] == 1.5f && got[1] == 2);
+	CHECK(gangline_checkpoint_read(opened, "v", 1, &(int64_t){9}, &(int64_t){2}, got, 8) == GANGLINE_INVALID);
+	CHECK(gangline_checkpoint_read(opened, "x", 0, NULL, NULL, got, sizeof got) == GANGLINE_NONE);
+	CHECK(gangline_checkpoint_close(opened) == GANGLINE_OK && gangline_checkpoints_close(store) == GANGLINE_OK);
+}
+
 int main(int argc, char **argv) {
-	if (argc != 3) return 2;
+	if (argc != 4) return 2;
 	rank = atoi(argv[1]), world = atoi(argv[2]);
 	CHECK(gangline_api_version() == GANGLINE_API_VERSION);
 	CHECK(gangline_last_error()->code == 0 && gangline_last_error()->rank == -1);
@@ -142,6 +177,7 @@ int main(int argc, char **argv) {
 	int64_t group = join();
 	collectives(group);
 	wrong_calls(group);
+	checkpoints(group, argv[3]);
 	fork_and_go_on(group);
 	int32_t asked = 1;
 	CHECK(gangline_stop_requested(&asked, NULL, 0, NULL, NULL) == GANGLINE_OK && asked == 0);
