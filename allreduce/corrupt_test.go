@@ -111,4 +111,3 @@ func sumOf(in [][]float32, i, n int) float32 {
 	}
 	return sum
 }
-

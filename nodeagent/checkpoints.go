@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -23,7 +25,23 @@ const verifyWithin = 4 * time.Minute
 // keptJob is a job as the keeper knows it.
 func (a *Agent) keptJob(key reconcile.Key, stay keeper.Retention) keeper.Job {
 	dir := checkpointDir(a.cfg.CheckpointRoot, key.Job)
-	return keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Stay: stay, Images: a.imageDir(key)}
+	return keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Stay: stay, Images: a.imageDir(key), Getenv: a.envOf(key)}
+}
+
+// envOf asks a worker's environment. What is not known of it is not set.
+func (a *Agent) envOf(key reconcile.Key) func(string) string {
+	return func(name string) string {
+		spec, err := a.workers.Spec(worker.Key(key))
+		if err != nil {
+			return ""
+		}
+		for _, set := range slices.Backward(spec.Env) { // the last one counts
+			if value, is := strings.CutPrefix(set, name+"="); is {
+				return value
+			}
+		}
+		return ""
+	}
 }
 
 // sharedMemory is where Linux has its tmpfs for memory that processes share.

@@ -226,12 +226,64 @@ func TestResumeLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-// TestACopyOfADeadWorkerIsFinished leaves what a worker leaves that dies before its storage has answered: the copy in shared memory.
+// TestACopyOfADeadWorkerIsFinished leaves what a worker leaves that dies before its storage has answered: the copy in shared memory. It
+// is written as the worker's environment says.
 func TestACopyOfADeadWorkerIsFinished(t *testing.T) {
 	t.Parallel()
-	dir, images, k := t.TempDir(), t.TempDir()+"/7-2-0", newKept(t)
+	for name, env := range map[string]map[string]string{
+		"plain":     nil,
+		"encrypted": {checkpoint.EnvKey: "env:SECRET", "SECRET": strings.Repeat("ab", checkpoint.KeyBytes)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			getenv := func(name string) string { return env[name] }
+			dir, images, k := t.TempDir(), t.TempDir()+"/7-2-0", newKept(t)
+			leaveCopies(t, images, getenv)
+			j := job(dir, 2, 0)
+			j.Images, j.Getenv = images, getenv
+			shared, err := j.openToWrite(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := shared.Fence(t.Context(), 2); err != nil {
+				t.Fatal(err)
+			}
+			k.Watch(j, true)
+			if c := k.next(t); c.Step != 9 || c.Path != dir+"/step-0000000009.epoch-2" {
+				t.Errorf("committed %+v", c)
+			}
+			<-k.changed
+			got := make([]float32, 3)
+			m, _, err := shared.Latest(t.Context())
+			if err == nil {
+				err = shared.ReadTensor(t.Context(), m, "w", got)
+			}
+			if err != nil || got[0] != 1 || got[2] != 3 {
+				t.Errorf("%v, %v", got, err)
+			}
+			bare, err := new(Job{Dir: dir, Name: "job-7"}).open()
+			if err == nil {
+				err = bare.ReadTensor(t.Context(), m, "w", got)
+			}
+			if (env != nil) != errors.Is(err, checkpoint.ErrKey) {
+				t.Errorf("read without a key: %v", err)
+			}
+			if _, err := os.Stat(images); err == nil {
+				t.Error("the shared memory is not given back")
+			}
+		})
+	}
+}
+
+// leaveCopies leaves copies of two ranks of epoch 2, of step 9.
+func leaveCopies(t *testing.T, images string, getenv func(string) string) {
+	t.Helper()
 	broken := faultfs.New()
-	store, err := checkpoint.Open(checkpoint.Config{FS: broken, Job: "job-7"})
+	cfg := checkpoint.Config{FS: broken, Job: "job-7"}
+	if err := cfg.FromEnv(t.Context(), getenv); err != nil {
+		t.Fatal(err)
+	}
+	store, err := checkpoint.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,30 +304,21 @@ func TestACopyOfADeadWorkerIsFinished(t *testing.T) {
 			t.Fatalf("close: %v", err)
 		}
 	}
-	j := job(dir, 2, 0)
-	j.Images = images
-	shared, err := j.open()
-	if err != nil {
-		t.Fatal(err)
+}
+
+// TestNoCommandIsRunForAJob: a key that a command prints is the worker's to ask for.
+func TestNoCommandIsRunForAJob(t *testing.T) {
+	t.Parallel()
+	made := filepath.Join(t.TempDir(), "made")
+	j := job(t.TempDir(), 2, 0)
+	j.Getenv = func(name string) string {
+		return map[string]string{checkpoint.EnvKey: "command:touch " + made}[name]
 	}
-	if err := shared.Fence(t.Context(), 2); err != nil {
-		t.Fatal(err)
+	if _, err := j.openToWrite(t.Context()); !errors.Is(err, checkpoint.ErrKey) {
+		t.Errorf("a key by a command: %v", err)
 	}
-	k.Watch(j, true)
-	if c := k.next(t); c.Step != 9 || c.Path != dir+"/step-0000000009.epoch-2" {
-		t.Errorf("committed %+v", c)
-	}
-	<-k.changed
-	m, _, err := shared.Latest(t.Context())
-	got := make([]float32, 3)
-	if err == nil {
-		err = shared.ReadTensor(t.Context(), m, "w", got)
-	}
-	if err != nil || got[0] != 1 || got[2] != 3 {
-		t.Errorf("%v, %v", got, err)
-	}
-	if _, err := os.Stat(images); err == nil {
-		t.Error("the shared memory is not given back")
+	if _, err := os.Stat(made); err == nil {
+		t.Error("the command was run")
 	}
 }
 

@@ -185,16 +185,44 @@ func (w *watch) args(more ...any) []any {
 
 // open opens the job's checkpoints. The directory is there.
 func (j *Job) open() (*checkpoint.Store, error) {
-	dir, err := checkpoint.NewDir(j.Dir)
+	cfg, err := j.config()
 	if err != nil {
 		return nil, err
 	}
+	return checkpoint.Open(cfg)
+}
+
+// openToWrite opens the job's checkpoints for shards, which are stored as the worker's environment says.
+func (j *Job) openToWrite(ctx context.Context) (*checkpoint.Store, error) {
+	cfg, err := j.config()
+	if err != nil {
+		return nil, err
+	}
+	if j.Getenv == nil {
+		return checkpoint.Open(cfg)
+	}
+	for _, name := range []string{checkpoint.EnvKey, checkpoint.EnvOldKeys} {
+		if strings.Contains(j.Getenv(name), "command:") {
+			return nil, fmt.Errorf("%w: %s is a command, which an agent does not run for a job: give file:PATH or env:NAME, and it finishes what a worker leaves", checkpoint.ErrKey, name)
+		}
+	}
+	if err := cfg.FromEnv(ctx, j.Getenv); err != nil {
+		return nil, err
+	}
+	return checkpoint.Open(cfg)
+}
+
+func (j *Job) config() (checkpoint.Config, error) {
+	dir, err := checkpoint.NewDir(j.Dir)
+	if err != nil {
+		return checkpoint.Config{}, err
+	}
 	name, err := checkpoint.JobOf(dir)
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return checkpoint.Config{}, err
 	}
 	if name == "" {
 		name = j.Name
 	}
-	return checkpoint.Open(checkpoint.Config{FS: dir, Job: name})
+	return checkpoint.Config{FS: dir, Job: name}, nil
 }
