@@ -176,3 +176,7 @@ int32_t gangline_formation(int64_t group, int32_t *formation, int32_t *members, 
 }
 
 int32_t gangline_newest_formation(int32_t *formation) { return ENTER(goNewestFormation(formation)); }
+
+int32_t gangline_send(int64_t group, int32_t to, void *data, int64_t count, int32_t type) { return ENTER(goSend(group, to, data, count, type)); }
+
+int32_t gangline_recv(int64_t group, int32_t from, void *data, int64_t count, int32_t type) { return ENTER(goRecv(group, from, data, count, type)); }

@@ -155,6 +155,12 @@ int32_t gangline_all_gather(int64_t group, void *data, int64_t count, int32_t ty
 int32_t gangline_broadcast(int64_t group, void *data, int64_t count, int32_t type, int32_t root);
 int32_t gangline_barrier(int64_t group);
 
+/* A message from one rank to another, which call these two with the same count and type. Messages between two ranks arrive in order, and have nothing to do with the
+ * order of other calls. A send returns when data may be used again, which for more than some megabytes is when the other receives: two ranks that send such to each
+ * other at once wait for ever, unless another thread of each receives. */
+int32_t gangline_send(int64_t group, int32_t to, void *data, int64_t count, int32_t type);
+int32_t gangline_recv(int64_t group, int32_t from, void *data, int64_t count, int32_t type);
+
 /* Which of count elements are this rank's own in gangline_reduce_scatter and gangline_all_gather. */
 int32_t gangline_share(int64_t group, int64_t count, int64_t *from, int64_t *to);
 

@@ -76,6 +76,30 @@ func inForm(c session.Call, o *C.gangline_all_reduce_options) (allreduce.Vector,
 	return v.With(f), err
 }
 
+//export goSend
+func goSend(group C.int64_t, to C.int32_t, data unsafe.Pointer, count C.int64_t, typ C.int32_t) C.int32_t {
+	return message(group, data, count, typ, func(g *session.Group, v allreduce.Vector) error { return g.Send(int(to), v) })
+}
+
+//export goRecv
+func goRecv(group C.int64_t, from C.int32_t, data unsafe.Pointer, count C.int64_t, typ C.int32_t) C.int32_t {
+	return message(group, data, count, typ, func(g *session.Group, v allreduce.Vector) error { return g.Recv(int(from), v) })
+}
+
+func message(group C.int64_t, data unsafe.Pointer, count C.int64_t, typ C.int32_t, move func(*session.Group, allreduce.Vector) error) C.int32_t {
+	return enter(func() error {
+		g, err := process.Group(int64(group))
+		if err != nil {
+			return err
+		}
+		v, err := vectorOf(data, count, typ)
+		if err != nil {
+			return err
+		}
+		return move(g, v)
+	})
+}
+
 //export goFeedbackNew
 func goFeedbackNew(count C.int64_t, feedback *C.int64_t) C.int32_t {
 	return enter(func() error {

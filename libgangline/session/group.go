@@ -139,6 +139,23 @@ func (g *Group) make(ctx context.Context, c Call) error {
 	}
 }
 
+// Send gives a vector to another rank, which must call Recv with one of the same length and type. Messages between two ranks arrive in order; they have
+// nothing to do with the order of other calls.
+func (g *Group) Send(to int, v allreduce.Vector) error {
+	if to < 0 || to >= g.WorldSize() || to == g.Rank() {
+		return invalid("send to rank %d from rank %d of %d", to, g.Rank(), g.WorldSize())
+	}
+	return guarded(g.ctx, func(ctx context.Context) error { return g.ring.Send(ctx, v, to) })
+}
+
+// Recv takes what another rank sends.
+func (g *Group) Recv(from int, v allreduce.Vector) error {
+	if from < 0 || from >= g.WorldSize() || from == g.Rank() {
+		return invalid("receive from rank %d at rank %d of %d", from, g.Rank(), g.WorldSize())
+	}
+	return guarded(g.ctx, func(ctx context.Context) error { return g.ring.Recv(ctx, v, from) })
+}
+
 // Share gives the elements that are this rank's own in ReduceScatter and AllGather.
 func (g *Group) Share(length int) (lo, hi int) {
 	return allreduce.Share(length, g.WorldSize(), g.Rank())

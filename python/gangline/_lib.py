@@ -85,6 +85,8 @@ CALLS = {
     "all_gather": [c_int64, c_void_p, c_int64, c_int32],
     "broadcast": [c_int64, c_void_p, c_int64, c_int32, c_int32],
     "barrier": [c_int64],
+    "send": [c_int64, c_int32, c_void_p, c_int64, c_int32],
+    "recv": [c_int64, c_int32, c_void_p, c_int64, c_int32],
     "share": [c_int64, c_int64, POINTER(c_int64), POINTER(c_int64)],
     "alloc": [c_int64, c_int64, POINTER(c_void_p)],
     "free": [c_int64, c_void_p],

@@ -219,6 +219,25 @@ class Group:
         """Returns once all ranks have called it."""
         self._run(_BARRIER, None, 0, 0)
 
+    def send(self, array: Any, to: int) -> None:
+        """Gives an array to rank to, which calls recv with one of the same length and type. Messages between two ranks arrive in order, and have nothing to
+        do with the order of other calls. It returns when the array may be used again, which for more than some megabytes is when the other receives: two ranks that
+        send such to each other at once wait for ever, unless another thread of each receives."""
+        self._message("send", array, to)
+
+    def recv(self, array: Array, source: int) -> Array:
+        """Fills the array with what rank source sends."""
+        self._message("recv", array, source)
+        return array
+
+    def _message(self, call: str, array: Any, rank: int) -> None:
+        m = memory.of(array)
+        try:
+            _lib.call(call, self._handle, rank, m.address, m.length, memory.TYPES[m.type][0])
+        except errors.GanglineError as e:
+            self._broke(e)
+            raise
+
     def share(self, count: int) -> Tuple[int, int]:
         """Which of count elements are this rank's own in reduce_scatter and all_gather: (from, to), to not included."""
         low, high = ctypes.c_int64(), ctypes.c_int64()

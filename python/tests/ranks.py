@@ -99,6 +99,28 @@ def forms(group, wire):
     tell("equal")
 
 
+def messages(group, _):
+    """Each rank sends to all others, in another order than they receive."""
+    import numpy
+
+    n, me = group.world_size, group.rank
+    for length in (1, 100_000):
+        sender = threading.Thread(target=lambda: [group.send(numpy.full(length, me * 10 + to, numpy.int32), to) for to in range(n) if to != me])
+        sender.start()
+        for source in reversed([r for r in range(n) if r != me]):
+            got = group.recv(numpy.zeros(length, numpy.int32), source)
+            assert (got == source * 10 + me).all(), got
+        sender.join()
+    for wrong in (lambda: group.send(numpy.zeros(1), me), lambda: group.recv(numpy.zeros(1), n)):
+        try:
+            wrong()
+        except gangline.InvalidError:
+            continue
+        raise AssertionError("a message to nobody was sent")
+    group.barrier()
+    tell("equal")
+
+
 def tags(group, _):
     """Calls with tags may begin in another order on each rank."""
     import numpy

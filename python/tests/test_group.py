@@ -31,6 +31,9 @@ class Collectives(unittest.TestCase):
         self.each([3], "ranks.forms", "bf16", path="tcp")
         self.each([2], "ranks.forms", "int8", path="grpc")
 
+    def test_messages(self):
+        self.each([3], "ranks.messages")
+
     def test_tags(self):
         self.each([2], "ranks.tags")
 
