@@ -34,6 +34,7 @@ type shape struct {
 	servers, agents int
 	gpus            int      // emulated ones of each agent
 	serverArgs      []string // more flags of the servers
+	agentArgs       []string // and of the agents
 	tls             tlsFlags // of every program, the client too
 	local           bool     // agents keep checkpoints on a disk of their own first
 }
@@ -103,6 +104,7 @@ func (c *testCluster) addAgent(name string, gpus int) *testProc {
 		"agent", "--name", name, "--server", c.address(), "--state-dir", a.dir, "--listen", a.addr, "--metrics-listen", "",
 		"--gpus", fmt.Sprintf("fake:%dxH100", gpus), "--checkpoint-root", filepath.Join(c.dir, "checkpoints"),
 	}, c.tlsArgs()...)
+	a.args = append(a.args, c.shape.agentArgs...)
 	if c.shape.local {
 		a.args = append(a.args, "--checkpoint-local", filepath.Join(c.dir, name+"-disk"))
 	}

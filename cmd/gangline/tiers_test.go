@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/gangline/gangline/checkpoint"
+	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
+)
+
+// TestALostNodeCostsNoSave: nothing of what a gang saves has reached the shared storage when one of its nodes is lost with its disk; the
+// next epoch goes on from the newest save of which each part was on two nodes.
+func TestALostNodeCostsNoSave(t *testing.T) {
+	t.Parallel()
+	m := &massacre{}
+	m.testCluster = newTestCluster(t, shape{servers: 1, agents: 3, gpus: 1, local: true, agentArgs: []string{"--checkpoint-drain-rate", "0.001KB"}})
+	m.digits = filepath.Join(m.dir, "bin", "digits")
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", m.digits, "../../examples/digits").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	m.id = m.submit("--gpus", "2", "--gpus-per-node", "1", "--checkpoint", "interval=200 steps", "--", m.digits, "-step-delay", "20ms", "-hidden", "16", "-epochs", "100000")
+	j := m.await(m.id, "a local checkpoint with copies", func(j *schedulerv1.Job) bool { return j.GetLocalCheckpoint().GetCopied() })
+	if j.GetCheckpoint() != nil {
+		t.Fatalf("%v is on the shared storage: the test does not test", j.GetCheckpoint())
+	}
+	copied, lost := j.GetLocalCheckpoint().GetStep(), m.agents[0]
+	for _, a := range m.agents {
+		if on, _ := filepath.Glob(filepath.Join(a.dir, "workers", fmt.Sprintf("%d-1-1", m.id))); len(on) > 0 {
+			lost = a // of rank 1
+		}
+	}
+	poll(t, "a node is dead", func() bool {
+		pids := processesOf(lost.dir)
+		for _, pid := range append(pids, lost.cmd.Process.Pid) {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
+		return len(pids) == 0
+	})
+	if err := os.RemoveAll(filepath.Join(m.dir, lost.name+"-disk")); err != nil {
+		t.Fatal(err)
+	}
+	began := int64(-1)
+	m.await(m.id, "the next epoch trains", func(*schedulerv1.Job) bool {
+		line := trainingLine.FindStringSubmatch(m.printed(t, 2))
+		if line != nil {
+			began, _ = strconv.ParseInt(line[1], 10, 64)
+		}
+		return line != nil
+	})
+	if began < copied {
+		t.Errorf("epoch 2 began at step %d, though step %d was on two nodes", began, copied)
+	}
+	dir := filepath.Join(m.dir, "checkpoints", fmt.Sprintf("job-%d", m.id))
+	if refs, err := openJob(t, dir, fmt.Sprintf("job-%d", m.id)).List(t.Context()); err != nil || len(refs) == 0 || refs[len(refs)-1] != (checkpoint.Ref{Epoch: 1, Step: uint64(began)}) {
+		t.Errorf("on the shared storage: %v, %v", refs, err)
+	}
+	m.must("cancel", strconv.FormatUint(m.id, 10))
+}
