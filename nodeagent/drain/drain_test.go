@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -236,5 +238,56 @@ func TestKeepingCopies(t *testing.T) {
 	peer.tidy(peer.list())
 	if _, err := peer.Own(1, name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a copy that nobody needs: %v", err)
+	}
+}
+
+// TestSettling: a start completes the newest step that can be had; one of which the manifest is damaged, or a shard lost, costs the step, not the job.
+func TestSettling(t *testing.T) {
+	t.Parallel()
+	step := func(n uint64) checkpoint.Ref { return checkpoint.Ref{Epoch: 1, Step: n} }
+	for _, c := range []struct {
+		name   string
+		damage func(w *world, shared string) error
+		want   string
+		loud   bool
+	}{
+		{"all there", func(*world, string) error { return nil }, "step-0000000030.epoch-1", false},
+		{"damaged manifest", func(_ *world, shared string) error {
+			return os.WriteFile(filepath.Join(shared, step(30).String(), "LOCAL.json"), []byte("{}"), 0o600)
+		}, "step-0000000020.epoch-1", true},
+		{"lost shard", func(w *world, _ string) error {
+			return os.RemoveAll(filepath.Join(w.d.cfg.Root, ownDir, "job-1", step(30).String()))
+		}, "step-0000000020.epoch-1", true},
+		{"damaged shard", func(w *world, _ string) error {
+			return os.WriteFile(filepath.Join(w.d.cfg.Root, ownDir, "job-1", step(30).String(), "shard-0000-of-0001.glck"), make([]byte, shardBytes), 0o600)
+		}, "step-0000000020.epoch-1", true},
+		{"the epoch has begun", func(w *world, _ string) error { return w.store.Fence(w.t.Context(), 2) }, "", false},
+	} {
+		w := newWorld(t, 100*shardBytes)
+		for _, n := range []uint64{10, 20, 30} {
+			w.save(1, n, 1)
+		}
+		shared := filepath.Join(w.d.cfg.Shared, "job-1")
+		if err := c.damage(w, shared); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		got, err := Settle(t.Context(), Start{
+			Dir: shared, Epoch: 2, First: true, Node: "n1", Grace: time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil)),
+			Own: func(file string) (Source, error) { return w.d.Own(1, file) },
+		})
+		if err != nil || strings.TrimPrefix(got, shared+"/") != c.want {
+			t.Errorf("%s: settled %q, %v; want %q", c.name, got, err, c.want)
+		}
+		if loud := strings.Contains(log.String(), "level=ERROR"); loud != c.loud {
+			t.Errorf("%s: the log says\n%s", c.name, log.String())
+		}
+		if epoch, err := w.store.Epoch(t.Context()); err != nil || epoch != 2 {
+			t.Errorf("%s: epoch %d has begun, %v", c.name, epoch, err)
+		}
+		// The other agents of the gang go on now.
+		if got, err := Settle(t.Context(), Start{Dir: shared, Epoch: 2}); got != "" || err != nil {
+			t.Errorf("%s: the next agent: %q, %v", c.name, got, err)
+		}
 	}
 }

@@ -104,12 +104,14 @@ func (s *Start) waiting(ctx context.Context, store *checkpoint.Store) ([]checkpo
 func (s *Start) complete(ctx context.Context, store *checkpoint.Store, waiting []checkpoint.Ref) (string, error) {
 	for _, ref := range waiting {
 		m, err := s.completeOne(ctx, store, ref)
+		var damage *checkpoint.CorruptError
 		switch {
 		case err == nil:
 			s.Log.Info("checkpoint that was on nodes' own disks is complete", append(s.Args, "checkpoint", ref, "bytes", m.Bytes())...)
 			return filepath.Join(s.Dir, m.Dir), nil
 		case ctx.Err() != nil:
 			return "", ctx.Err()
+		case errors.As(err, &damage): // as bad as lost
 		case !errors.Is(err, checkpoint.ErrIncomplete) || errors.Is(err, checkpoint.ErrFenced):
 			return "", fmt.Errorf("complete %s from nodes' own disks: %w", ref, err)
 		}
