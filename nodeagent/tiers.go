@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -168,14 +169,21 @@ func (a *Agent) draining(st worker.Status) bool {
 	return time.Since(since) < drainWithin
 }
 
-// lateDrains has the loop look again once a success has waited for too long.
+// lateDrains has the loop look again once a success has waited for too long, and forgets workers whose ends are told.
 func (a *Agent) lateDrains() {
+	present := map[reconcile.Key]bool{}
+	for _, st := range a.workers.Workers() {
+		present[reconcile.Key(st.Key)] = !st.Acked
+	}
 	a.tiers.mu.Lock()
 	defer a.tiers.mu.Unlock()
+	gone := func(key reconcile.Key) bool { return !present[key] }
+	maps.DeleteFunc(a.tiers.pending, func(key reconcile.Key, _ []*agentv1.Checkpoint) bool { return gone(key) })
+	maps.DeleteFunc(a.tiers.since, func(key reconcile.Key, _ time.Time) bool { return gone(key) })
 	for key, since := range a.tiers.since { // any order: each is looked at
-		if time.Since(since) >= drainWithin {
-			delete(a.tiers.pending, key)
-			a.tiers.since[key] = time.Time{}
+		if !since.IsZero() && time.Since(since) >= drainWithin {
+			a.log.Warn("a job's success is told though its last checkpoint is not on the shared storage yet: it is drained all the same", keyArgs(key, "within", drainWithin)...)
+			a.tiers.since[key] = time.Time{} // told once
 			a.look()
 		}
 	}
