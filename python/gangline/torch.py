@@ -11,6 +11,7 @@ import contextlib
 import queue
 import socket
 import threading
+import weakref
 from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 import torch
@@ -126,16 +127,21 @@ def _own_address() -> str:
 
 
 class _Finisher:
-    """A thread that finishes what hooks have begun, in the order in which they did: all ranks' buckets come in the same order."""
+    """A thread that finishes what hooks have begun, in the order in which they did: all ranks' buckets come in the same order. It ends with the group."""
 
-    def __init__(self) -> None:
-        self._queue: "queue.SimpleQueue[Callable[[], None]]" = queue.SimpleQueue()
+    def __init__(self, group: Group) -> None:
+        self._queue: "queue.SimpleQueue[Optional[Callable[[], None]]]" = queue.SimpleQueue()
         self.put = self._queue.put
-        threading.Thread(target=self._run, name="gangline-finisher", daemon=True).start()
+        weakref.finalize(group, self._queue.put, None)
+        threading.Thread(target=_finish_all, args=(self._queue,), name="gangline-finisher", daemon=True).start()
 
-    def _run(self) -> None:
-        while True:
-            self._queue.get()()
+
+def _finish_all(todo: "queue.SimpleQueue[Optional[Callable[[], None]]]") -> None:
+    finish = todo.get()
+    while finish is not None:
+        finish()
+        finish = None  # or it would keep the group
+        finish = todo.get()
 
 
 _lock = threading.Lock()
@@ -148,7 +154,7 @@ def _finisher(group: Group) -> _Finisher:
         with _lock:
             found = getattr(group, "_finisher", None)
             if found is None:
-                found = group._finisher = _Finisher()  # type: ignore[attr-defined]
+                found = group._finisher = _Finisher(group)  # type: ignore[attr-defined]
     return found
 
 

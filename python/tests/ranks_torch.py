@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+import threading
 
 import gangline
 from ranks import equal
@@ -54,12 +55,21 @@ def losses(group, hook, steps):
 def ddp(group, port):
     """The hook trains the same model as Gloo's own all-reduce, to rounding."""
     dist = gloo(group, port)
+    import gangline.torch
     from gangline.torch import Averaging
 
     ours, theirs = losses(group, group, 10), losses(group, None, 10)
     assert ours[0] != ours[-2], "nothing was trained"
     for a, b in zip(ours, theirs):
         assert abs(a - b) <= 1e-5 * max(1, abs(b)), f"with the hook {ours}, with Gloo {theirs}"
+    finishers = lambda: [t for t in threading.enumerate() if t.name == "gangline-finisher"]  # noqa: E731
+    assert finishers(), "no thread finishes the buckets"
+    alone = gangline.Group(peers=[""])
+    gangline.torch._finisher(alone)
+    thread = finishers()[-1]
+    del alone
+    thread.join(30)
+    assert not thread.is_alive(), "the thread of a group outlives it"
     narrow = losses(group, Averaging(group, "bf16"), 10)
     assert narrow != ours, "nothing was lost: did bf16 travel?"
     assert all(abs(a - b) < 0.01 for a, b in zip(narrow[:-1], ours)), f"with bf16 {narrow}, without {ours}"
