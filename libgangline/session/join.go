@@ -62,6 +62,9 @@ func (s *Session) Join(r JoinRequest) (handle int64, err error) {
 		}
 		return s.groups.put(newGroup(ring, int(r.Formation), nil)), nil
 	}
+	if _, err := s.place(); err != nil {
+		return 0, err // such as one of several ranks, without an agent by which they find each other
+	}
 	client, stop, err := s.worker()
 	if err != nil {
 		return 0, err

@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 	"unsafe"
@@ -38,11 +39,11 @@ func (s *Session) worker() (*workerclient.Client, *stopper, error) {
 	if s.client != nil {
 		return s.client, s.stop, nil
 	}
-	read := s.Env
-	if read == nil {
-		read = workerclient.FromEnv
+	env, err := s.place()
+	if err != nil && os.Getenv("GANGLINE_AGENT_SOCKET") == "" {
+		// Another launcher, such as torchrun, has started it as one of several: there is no agent to talk to.
+		env, err = workerclient.Environment{WorldSize: 1, NumNodes: 1, ArrayIndex: -1, GPUShare: 1}, nil
 	}
-	env, err := read()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,6 +54,14 @@ func (s *Session) worker() (*workerclient.Client, *stopper, error) {
 	s.client, s.stop = client, newStopper()
 	go s.stop.follow(client.Notices()) // ends when the client is closed
 	return s.client, s.stop, nil
+}
+
+// place reads where this process stands.
+func (s *Session) place() (workerclient.Environment, error) {
+	if s.Env != nil {
+		return s.Env()
+	}
+	return workerclient.FromEnv()
 }
 
 // Group finds a group by its handle.

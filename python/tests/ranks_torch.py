@@ -55,6 +55,8 @@ def losses(group, hook, steps):
 def ddp(group, port):
     """The hook trains the same model as Gloo's own all-reduce, to rounding."""
     dist = gloo(group, port)
+    import torch
+
     import gangline.torch
     from gangline.torch import Averaging
 
@@ -64,6 +66,9 @@ def ddp(group, port):
         assert abs(a - b) <= 1e-5 * max(1, abs(b)), f"with the hook {ours}, with Gloo {theirs}"
     finishers = lambda: [t for t in threading.enumerate() if t.name == "gangline-finisher"]  # noqa: E731
     assert finishers(), "no thread finishes the buckets"
+    with gangline.torch.group_of(path="tcp") as another:
+        equal((another.rank, another.world_size), (group.rank, group.world_size), "the place in a group of torch.distributed's ranks")
+        equal(another.all_reduce(torch.ones(3)).tolist(), [group.world_size] * 3, "a sum over it")
     alone = gangline.Group(peers=[""])
     gangline.torch._finisher(alone)
     thread = finishers()[-1]

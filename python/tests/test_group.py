@@ -145,6 +145,10 @@ class Loading(unittest.TestCase):
         self.assertEqual(done.stdout, "array('f', [1.0, 2.0])\n", done.stderr)
 
     def test_ranks_without_an_agent_are_refused(self):
+        done = self.python(
+            "import gangline.agent as a; a.report_step(1, metrics={'loss': 1.0}); print(a.stop_requested(), a.save_due(1)); a.close()", RANK="0", WORLD_SIZE="2"
+        )
+        self.assertEqual(done.stdout, "None None\n", done.stderr)  # under torchrun, say: nobody hears it
         done = self.python("import gangline; gangline.Group()", RANK="0", WORLD_SIZE="2")
         self.assertIn("GANGLINE_AGENT_SOCKET", done.stderr)
 
