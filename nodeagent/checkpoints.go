@@ -152,5 +152,5 @@ func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.A
 			keyArgs(key, "within", verifyWithin, "checkpoint", as.GetResumeFrom())...)
 		return "", nil
 	}
-	return cmp.Or(found.Path, brought, settled), err
+	return cmp.Or(found.Path, brought, settled.Path), err
 }

@@ -85,6 +85,7 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 	if err := a.sockets.Serve(key); err != nil {
 		return err
 	}
+	a.noteLost(key)
 	a.sockets.SetGang(key, gangOf(as))
 	a.sockets.SetPolicy(key, pacePolicy(as.GetCheckpoints()))
 	labels := map[string]string{

@@ -84,7 +84,7 @@ func statusOf(st worker.Status, notes *agentv1.WorkerStatus) *agentv1.WorkerStat
 		CpuMs: int64((st.UserSeconds + st.SystemSeconds) * 1000), MaxRssBytes: st.MaxRSSBytes,
 		RendezvousAddress: notes.GetRendezvousAddress(), RendezvousShare: notes.GetRendezvousShare(),
 		RendezvousLeast: notes.GetRendezvousLeast(), RendezvousMet: notes.GetRendezvousMet(), Checkpoint: notes.GetCheckpoint(), Progress: notes.GetProgress(), Ring: notes.GetRing(),
-		PeerLost: notes.GetPeerLost(), Stopped: st.Stopped(), LocalCheckpoint: notes.GetLocalCheckpoint(),
+		PeerLost: notes.GetPeerLost(), Stopped: st.Stopped(), LocalCheckpoint: notes.GetLocalCheckpoint(), LostStep: notes.GetLostStep(),
 	}
 	if st.State != worker.Exited {
 		return out

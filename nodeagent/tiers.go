@@ -45,11 +45,13 @@ type tiers struct {
 	mu      sync.Mutex
 	pending map[reconcile.Key][]*agentv1.Checkpoint // local ones by rank 0, the oldest first
 	since   map[reconcile.Key]time.Time             // from when the success of a worker waits
+	lost    map[reconcile.Key]int64                 // by rank 0: the step that was lost before its launch, until the launch has noted it
 }
 
 // openTiers prepares the node's own disk, if the agent is to use it.
 func (a *Agent) openTiers() error {
 	a.tiers.pending, a.tiers.since = map[reconcile.Key][]*agentv1.Checkpoint{}, map[reconcile.Key]time.Time{}
+	a.tiers.lost = map[reconcile.Key]int64{}
 	if a.cfg.CheckpointLocal == "" {
 		return nil
 	}
@@ -104,14 +106,14 @@ func (a *Agent) localDir(job uint64) string {
 }
 
 // settle completes, before a launch, what the job's ranks have saved on their nodes' own disks.
-func (a *Agent) settle(ctx context.Context, key reconcile.Key, as *agentv1.Assignment) (string, error) {
-	path, err, _ := a.tiers.settling.Do(fmt.Sprintf("%d-%d", key.Job, key.Epoch), func() (any, error) {
+func (a *Agent) settle(ctx context.Context, key reconcile.Key, as *agentv1.Assignment) (drain.Settled, error) {
+	got, err, _ := a.tiers.settling.Do(fmt.Sprintf("%d-%d", key.Job, key.Epoch), func() (any, error) {
 		return a.settleOnce(ctx, key, as)
 	})
-	return path.(string), err
+	return got.(drain.Settled), err
 }
 
-func (a *Agent) settleOnce(ctx context.Context, key reconcile.Key, as *agentv1.Assignment) (string, error) {
+func (a *Agent) settleOnce(ctx context.Context, key reconcile.Key, as *agentv1.Assignment) (drain.Settled, error) {
 	bounded, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
 	start := drain.Start{
@@ -124,12 +126,31 @@ func (a *Agent) settleOnce(ctx context.Context, key reconcile.Key, as *agentv1.A
 	if d := a.tiers.drainer; d != nil {
 		start.Own = func(file string) (drain.Source, error) { return d.Own(key.Job, file) }
 	}
-	path, err := drain.Settle(bounded, start)
+	got, err := drain.Settle(bounded, start)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		a.log.Error("checkpoints on nodes' own disks could not be completed in time: an older one is taken", keyArgs(key, "within", settleWithin)...)
-		return "", nil
+		return got, nil
 	}
-	return path, err
+	if got.Lost.Epoch > 0 {
+		a.tiers.mu.Lock()
+		defer a.tiers.mu.Unlock()
+		if len(a.tiers.lost) >= maxPending {
+			clear(a.tiers.lost) // of launches that never came
+		}
+		a.tiers.lost[reconcile.Key{Job: key.Job, Epoch: key.Epoch}] = int64(got.Lost.Step) //nolint:gosec // at most 63 bits
+	}
+	return got, err
+}
+
+// noteLost has the leader hear of a step that was lost before a worker's launch. The worker is tracked.
+func (a *Agent) noteLost(key reconcile.Key) {
+	a.tiers.mu.Lock()
+	step := a.tiers.lost[key] // rank 0 has it
+	delete(a.tiers.lost, key)
+	a.tiers.mu.Unlock()
+	if step > 0 {
+		a.sockets.Lost(key, step)
+	}
 }
 
 // isLocal says whether a checkpoint that a worker reports is on nodes' own disks so far.

@@ -241,7 +241,9 @@ func TestALostPartIsSaidLoudly(t *testing.T) {
 	other := newTiered(t, "n2", shared, 0)
 	other.tiers.grace = time.Millisecond
 	other.s.order(1, 12, other.save(3, 0, 1))
-	other.ran("7-3-0", "from 1 to 3\n")
+	if w := other.ran("7-3-0", "from 1 to 3\n"); w.GetLostStep() != 2 {
+		t.Errorf("the leader hears of lost step %d, want 2", w.GetLostStep())
+	}
 	if log := other.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "is lost with the node that had a part of it") {
 		t.Errorf("no loud word in the log")
 	}

@@ -22,6 +22,9 @@ func savingRows(j *schedulerv1.Job) [][]string {
 		}
 		rows = append(rows, []string{"Local", fmt.Sprintf("step %d, %s", l.GetStep(), where)})
 	}
+	if step := j.GetLostStep(); step > 0 {
+		rows = append(rows, []string{"Lost", fmt.Sprintf("step %d was on nodes' own disks alone, and a part of it was lost before this start: it began from an older one", step)})
+	}
 	c := j.GetCheckpoint()
 	if c == nil {
 		return rows

@@ -276,8 +276,8 @@ func TestSettling(t *testing.T) {
 			Dir: shared, Epoch: 2, First: true, Node: "n1", Grace: time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil)),
 			Own: func(file string) (Source, error) { return w.d.Own(1, file) },
 		})
-		if err != nil || strings.TrimPrefix(got, shared+"/") != c.want {
-			t.Errorf("%s: settled %q, %v; want %q", c.name, got, err, c.want)
+		if err != nil || strings.TrimPrefix(got.Path, shared+"/") != c.want || (got.Lost == step(30)) != c.loud {
+			t.Errorf("%s: settled %+v, %v; want %q", c.name, got, err, c.want)
 		}
 		if loud := strings.Contains(log.String(), "level=ERROR"); loud != c.loud {
 			t.Errorf("%s: the log says\n%s", c.name, log.String())
@@ -286,8 +286,8 @@ func TestSettling(t *testing.T) {
 			t.Errorf("%s: epoch %d has begun, %v", c.name, epoch, err)
 		}
 		// The other agents of the gang go on now.
-		if got, err := Settle(t.Context(), Start{Dir: shared, Epoch: 2}); got != "" || err != nil {
-			t.Errorf("%s: the next agent: %q, %v", c.name, got, err)
+		if got, err := Settle(t.Context(), Start{Dir: shared, Epoch: 2}); got != (Settled{}) || err != nil {
+			t.Errorf("%s: the next agent: %+v, %v", c.name, got, err)
 		}
 	}
 }

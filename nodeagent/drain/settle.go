@@ -43,41 +43,49 @@ type Source interface {
 	io.Closer
 }
 
+// Settled says what became of a job's local checkpoints.
+type Settled struct {
+	// Path is of the checkpoint that was completed; "": there was none to complete, or another node saw to it.
+	Path string
+	// Lost is the newest that could not be; the zero Ref: none.
+	Lost checkpoint.Ref
+}
+
 // Settle completes, before a job's next epoch begins, the newest checkpoint that its ranks have saved on their nodes' own disks: each
 // shard from this node, from the node that wrote it, or from the one that keeps its copy, verified. Where one cannot be had the step
 // before is tried, and the log says loudly what is lost. Then it begins the epoch, so that nothing older comes after. One node of the
-// gang does so, the others wait for it. It gives the path of what it completed, "" if there was nothing to do. Errors:
+// gang does so, the others wait for it. Errors:
 // checkpoint.ErrFenced, the context's, the file system's; then the job must not start.
-func Settle(ctx context.Context, s Start) (string, error) {
+func Settle(ctx context.Context, s Start) (Settled, error) {
+	var out Settled
 	name, err := nameOf(s.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+		return out, nil
 	}
 	var store *checkpoint.Store
 	if err == nil {
 		store, err = openStore(s.Dir, cmp.Or(name, filepath.Base(s.Dir)))
 	}
 	if err != nil {
-		return "", fmt.Errorf("look for checkpoints on nodes' own disks: %w", err)
+		return out, fmt.Errorf("look for checkpoints on nodes' own disks: %w", err)
 	}
 	tick := time.NewTicker(settlePoll)
 	defer tick.Stop()
 	for {
 		waiting, err := s.waiting(ctx, store)
 		if err != nil || len(waiting) == 0 {
-			return "", err
+			return out, err
 		}
 		if s.First {
-			path, err := s.complete(ctx, store, waiting)
-			if err != nil {
-				return "", err
+			if out, err = s.complete(ctx, store, waiting); err != nil {
+				return out, err
 			}
-			return path, store.Fence(ctx, s.Epoch)
+			return out, store.Fence(ctx, s.Epoch)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return out, ctx.Err()
 		}
 	}
 }
@@ -101,24 +109,28 @@ func (s *Start) waiting(ctx context.Context, store *checkpoint.Store) ([]checkpo
 }
 
 // complete tries one step after the other.
-func (s *Start) complete(ctx context.Context, store *checkpoint.Store, waiting []checkpoint.Ref) (string, error) {
+func (s *Start) complete(ctx context.Context, store *checkpoint.Store, waiting []checkpoint.Ref) (out Settled, err error) {
 	for _, ref := range waiting {
 		m, err := s.completeOne(ctx, store, ref)
 		var damage *checkpoint.CorruptError
 		switch {
 		case err == nil:
 			s.Log.Info("checkpoint that was on nodes' own disks is complete", append(s.Args, "checkpoint", ref, "bytes", m.Bytes())...)
-			return filepath.Join(s.Dir, m.Dir), nil
+			out.Path = filepath.Join(s.Dir, m.Dir)
+			return out, nil
 		case ctx.Err() != nil:
-			return "", ctx.Err()
+			return out, ctx.Err()
 		case errors.As(err, &damage): // as bad as lost
 		case !errors.Is(err, checkpoint.ErrIncomplete) || errors.Is(err, checkpoint.ErrFenced):
-			return "", fmt.Errorf("complete %s from nodes' own disks: %w", ref, err)
+			return out, fmt.Errorf("complete %s from nodes' own disks: %w", ref, err)
+		}
+		if out.Lost.Compare(ref) < 0 {
+			out.Lost = ref
 		}
 		s.Log.Error("a checkpoint is lost with the node that had a part of it, an older one is taken: the work since then is repeated",
 			append(s.Args, "checkpoint", ref, "err", err)...)
 	}
-	return "", nil
+	return out, nil
 }
 
 // completeOne brings one step's shards together, until there is none left that anybody has.

@@ -95,6 +95,15 @@ func (e *endpoint) local(c *agentv1.Checkpoint) *agentv1.Checkpoint {
 	return proto.CloneOf(c)
 }
 
+// Lost keeps which step was lost before the worker's launch.
+func (s *Server) Lost(key reconcile.Key, step int64) {
+	if e := s.find(key); e != nil {
+		e.mu.Lock()
+		e.notes.LostStep, e.dirty = step, true
+		e.mu.Unlock()
+	}
+}
+
 // LocalCopied keeps that each shard of a local checkpoint has a copy on another node.
 func (s *Server) LocalCopied(key reconcile.Key, step int64) {
 	e := s.find(key)

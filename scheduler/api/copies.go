@@ -60,32 +60,36 @@ func peersOf(all []*agentv1.Hello) map[cluster.NodeID]string {
 	return to
 }
 
-// hearLocal notes what rank 0 has saved on nodes' own disks. The caller holds mu.
-func (h *Hub) hearLocal(j *cluster.Job, s *agentv1.WorkerStatus) {
-	c := s.GetLocalCheckpoint()
-	switch {
-	case s.GetKey().GetRank() != 0:
-	case c == nil || c.GetStep() < 0:
-		delete(h.locals, j.ID)
-	default:
-		h.locals[j.ID] = lastLocal{epoch: j.Epoch, local: &schedulerv1.LocalCheckpoint{Step: c.GetStep(), Copied: c.GetCopied()}}
-	}
-}
-
-// lastLocal is the newest checkpoint that a job has on nodes' own disks alone.
+// lastLocal is what rank 0's agent last said of checkpoints on nodes' own disks.
 type lastLocal struct {
 	epoch cluster.Epoch
-	local *schedulerv1.LocalCheckpoint
+	local *schedulerv1.LocalCheckpoint // nil: all that was saved is on the shared storage
+	lost  int64                        // step that was lost before the epoch began; 0: none
+}
+
+// hearLocal notes what rank 0 has saved on nodes' own disks, and what was lost there. The caller holds mu.
+func (h *Hub) hearLocal(j *cluster.Job, s *agentv1.WorkerStatus) {
+	if s.GetKey().GetRank() != 0 {
+		return
+	}
+	l := lastLocal{epoch: j.Epoch, lost: max(s.GetLostStep(), 0)}
+	if c := s.GetLocalCheckpoint(); c != nil && c.GetStep() >= 0 {
+		l.local = &schedulerv1.LocalCheckpoint{Step: c.GetStep(), Copied: c.GetCopied()}
+	}
+	if l.local == nil && l.lost == 0 {
+		delete(h.locals, j.ID)
+		return
+	}
+	h.locals[j.ID] = l
 }
 
 // Local returns the newest checkpoint that a running job's ranks have saved on their nodes' own disks and that is not on the shared
-// storage yet, or nil.
-func (h *Hub) Local(id cluster.JobID, epoch cluster.Epoch) *schedulerv1.LocalCheckpoint {
+// storage yet, or nil, and the step that was lost with such a disk before the epoch began, or 0. The value is not to be edited.
+func (h *Hub) Local(id cluster.JobID, epoch cluster.Epoch) (local *schedulerv1.LocalCheckpoint, lost int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	l, ok := h.locals[id]
-	if !ok || l.epoch != epoch {
-		return nil
+	if l, ok := h.locals[id]; ok && l.epoch == epoch {
+		return l.local, l.lost
 	}
-	return &schedulerv1.LocalCheckpoint{Step: l.local.GetStep(), Copied: l.local.GetCopied()}
+	return nil, 0
 }

@@ -65,13 +65,14 @@ func TestCopiesAndLocalCheckpoints(t *testing.T) {
 		w.LocalCheckpoint = &agentv1.Checkpoint{Step: 500, Path: "/s/job-1/step-500", Copied: true}
 		a.report(w, runs(1, 1, 1))
 		writes := f.written()
-		if l := f.s1().hub.Local(1, 1); l.GetStep() != 500 || !l.GetCopied() || f.State().Job(1).Checkpoint != nil {
+		if l, _ := f.s1().hub.Local(1, 1); l.GetStep() != 500 || !l.GetCopied() || f.State().Job(1).Checkpoint != nil {
 			f.t.Errorf("local %v, recorded %v", l, f.State().Job(1).Checkpoint)
 		}
 		w = runs(1, 1, 0)
 		w.Checkpoint = &agentv1.Checkpoint{Step: 500, Path: "/s/job-1/step-500"}
+		w.LostStep = 400
 		a.report(w, runs(1, 1, 1))
-		if l := f.s1().hub.Local(1, 1); l != nil || f.State().Job(1).Checkpoint.Step != 500 || f.written() != writes+1 {
+		if l, lost := f.s1().hub.Local(1, 1); l != nil || lost != 400 || f.State().Job(1).Checkpoint.Step != 500 || f.written() != writes+1 {
 			f.t.Errorf("local %v, recorded %v", l, f.State().Job(1).Checkpoint)
 		}
 		b.cancel()

@@ -131,5 +131,5 @@ func (s *Service) addProgress(p *schedulerv1.Job, j *cluster.Job) {
 	if live := s.hub.Progress(j.ID, j.Epoch); live != nil {
 		p.Progress = progressToProto(live)
 	}
-	p.LocalCheckpoint = s.hub.Local(j.ID, j.Epoch)
+	p.LocalCheckpoint, p.LostStep = s.hub.Local(j.ID, j.Epoch)
 }

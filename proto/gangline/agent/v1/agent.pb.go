@@ -734,8 +734,10 @@ type WorkerStatus struct {
 	// Newest checkpoint that all ranks have saved on their nodes' own disks and that is not on the shared storage yet; a release that
 	// does not know it sees the checkpoint once it has come there.
 	LocalCheckpoint *Checkpoint `protobuf:"bytes,20,opt,name=local_checkpoint,json=localCheckpoint,proto3" json:"local_checkpoint,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Step that all ranks had saved on their nodes' own disks before this epoch, and that was lost with one of them, so that an older one was taken; 0: none.
+	LostStep      int64 `protobuf:"varint,21,opt,name=lost_step,json=lostStep,proto3" json:"lost_step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerStatus) Reset() {
@@ -906,6 +908,13 @@ func (x *WorkerStatus) GetLocalCheckpoint() *Checkpoint {
 		return x.LocalCheckpoint
 	}
 	return nil
+}
+
+func (x *WorkerStatus) GetLostStep() int64 {
+	if x != nil {
+		return x.LostStep
+	}
+	return 0
 }
 
 // Ring is what a worker's collective calls have come to in this epoch. All ranks make the same calls: the one that spends the least
@@ -2553,7 +2562,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xba\x06\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xd7\x06\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -2577,7 +2586,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x10rendezvous_least\x18\x11 \x01(\x05R\x0frendezvousLeast\x12%\n" +
 	"\x0erendezvous_met\x18\x12 \x01(\x05R\rrendezvousMet\x12+\n" +
 	"\x04ring\x18\x13 \x01(\v2\x17.gangline.agent.v1.RingR\x04ring\x12H\n" +
-	"\x10local_checkpoint\x18\x14 \x01(\v2\x1d.gangline.agent.v1.CheckpointR\x0flocalCheckpoint\"K\n" +
+	"\x10local_checkpoint\x18\x14 \x01(\v2\x1d.gangline.agent.v1.CheckpointR\x0flocalCheckpoint\x12\x1b\n" +
+	"\tlost_step\x18\x15 \x01(\x03R\blostStep\"K\n" +
 	"\x04Ring\x12\x14\n" +
 	"\x05calls\x18\x01 \x01(\x03R\x05calls\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x17\n" +

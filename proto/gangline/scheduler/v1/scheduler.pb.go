@@ -1547,8 +1547,10 @@ type Job struct {
 	Ring *Ring `protobuf:"bytes,29,opt,name=ring,proto3" json:"ring,omitempty"`
 	// Newest checkpoint on nodes' own disks that is not on the shared storage yet; only while it runs.
 	LocalCheckpoint *LocalCheckpoint `protobuf:"bytes,30,opt,name=local_checkpoint,json=localCheckpoint,proto3" json:"local_checkpoint,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Step that was lost with a node's own disk before this epoch began, so that it began from an older one; 0: none. Only while it runs.
+	LostStep      int64 `protobuf:"varint,31,opt,name=lost_step,json=lostStep,proto3" json:"lost_step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -1789,6 +1791,13 @@ func (x *Job) GetLocalCheckpoint() *LocalCheckpoint {
 		return x.LocalCheckpoint
 	}
 	return nil
+}
+
+func (x *Job) GetLostStep() int64 {
+	if x != nil {
+		return x.LostStep
+	}
+	return 0
 }
 
 // LocalCheckpoint is a checkpoint that all ranks have saved on their nodes' own disks.
@@ -6157,7 +6166,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\ametrics\x18\x04 \x03(\v2,.gangline.scheduler.v1.Progress.MetricsEntryR\ametrics\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xe8\t\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x85\n" +
+	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\x04spec\x18\x02 \x01(\v2\x1e.gangline.scheduler.v1.JobSpecR\x04spec\x12\x12\n" +
@@ -6192,7 +6202,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\rready_unix_ns\x18\x1b \x01(\x03R\vreadyUnixNs\x12\x1c\n" +
 	"\tformation\x18\x1c \x01(\x05R\tformation\x12/\n" +
 	"\x04ring\x18\x1d \x01(\v2\x1b.gangline.scheduler.v1.RingR\x04ring\x12Q\n" +
-	"\x10local_checkpoint\x18\x1e \x01(\v2&.gangline.scheduler.v1.LocalCheckpointR\x0flocalCheckpoint\"=\n" +
+	"\x10local_checkpoint\x18\x1e \x01(\v2&.gangline.scheduler.v1.LocalCheckpointR\x0flocalCheckpoint\x12\x1b\n" +
+	"\tlost_step\x18\x1f \x01(\x03R\blostStep\"=\n" +
 	"\x0fLocalCheckpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x16\n" +
 	"\x06copied\x18\x02 \x01(\bR\x06copied\"\xd3\x01\n" +
