@@ -83,7 +83,8 @@ func statusOf(st worker.Status, notes *agentv1.WorkerStatus) *agentv1.WorkerStat
 		Key: keyOf(reconcile.Key(st.Key)), State: agentv1.WorkerState_WORKER_STATE_RUNNING, GpuUuids: st.GPUs,
 		CpuMs: int64((st.UserSeconds + st.SystemSeconds) * 1000), MaxRssBytes: st.MaxRSSBytes,
 		RendezvousAddress: notes.GetRendezvousAddress(), RendezvousShare: notes.GetRendezvousShare(),
-		RendezvousLeast: notes.GetRendezvousLeast(), RendezvousMet: notes.GetRendezvousMet(), Checkpoint: notes.GetCheckpoint(), Progress: notes.GetProgress(), Ring: notes.GetRing(),
+		RendezvousLeast: notes.GetRendezvousLeast(), RendezvousMet: notes.GetRendezvousMet(), RendezvousLost: notes.GetRendezvousLost(),
+		Checkpoint: notes.GetCheckpoint(), Progress: notes.GetProgress(), Ring: notes.GetRing(),
 		PeerLost: notes.GetPeerLost(), Stopped: st.Stopped(), LocalCheckpoint: notes.GetLocalCheckpoint(), LostStep: notes.GetLostStep(),
 	}
 	if st.State != worker.Exited {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/gangline/gangline/allreduce"
 	"github.com/gangline/gangline/allreduce/grpclink"
 	"github.com/gangline/gangline/nodeagent/workerclient"
 )
@@ -21,8 +22,8 @@ type rings struct {
 	diag   io.Writer
 }
 
-// join finds the other ranks and makes a ring, of a formation or a later one: while it forms another rank may be lost.
-func (r *rings) join(ctx context.Context, least int) (*ring, error) {
+// join finds the other ranks and makes a ring, of a formation or a later one: while it forms another rank may be lost. lost is whom the last ring lost.
+func (r *rings) join(ctx context.Context, least, lost int) (*ring, error) {
 	env := r.client.Environment()
 	if env.WorldSize == 1 && env.Socket == "" {
 		group, err := grpclink.Join(ctx, grpclink.Config{Job: env.JobID, Epoch: env.Epoch, Peers: []string{""}})
@@ -31,11 +32,17 @@ func (r *rings) join(ctx context.Context, least int) (*ring, error) {
 	ctx, cancel := context.WithTimeout(ctx, rendezvousTimeout)
 	defer cancel()
 	for {
-		made, formation, err := r.try(ctx, least)
+		made, formation, err := r.try(ctx, least, lost)
 		if err == nil {
 			r.client.FollowRing(func() workerclient.Ring { return workerclient.Ring(made.Stats()) })
 		}
-		if err == nil || formation == 0 || ctx.Err() != nil || r.client.Formation() <= formation {
+		var peer *allreduce.RankLostError
+		switch {
+		case err == nil || formation == 0 || ctx.Err() != nil:
+			return made, err
+		case env.Shrinks && errors.As(err, &peer):
+			lost = made.member(peer.Rank)
+		case r.client.Formation() <= formation:
 			return made, err
 		}
 		least = formation + 1
@@ -43,12 +50,12 @@ func (r *rings) join(ctx context.Context, least int) (*ring, error) {
 }
 
 // try meets the others and joins them. It gives up as soon as the agent knows of a newer formation.
-func (r *rings) try(ctx context.Context, least int) (*ring, int, error) {
+func (r *rings) try(ctx context.Context, least, lost int) (*ring, int, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", r.cfg.listen)
 	if err != nil {
 		return nil, 0, fmt.Errorf("listen for the previous rank: %w: choose another -listen", err)
 	}
-	met, err := r.rendezvous(ctx, listener.Addr(), least)
+	met, err := r.rendezvous(ctx, listener.Addr(), least, lost)
 	if err != nil {
 		return nil, 0, errors.Join(err, listener.Close())
 	}
@@ -70,7 +77,7 @@ func (r *rings) try(ctx context.Context, least int) (*ring, int, error) {
 }
 
 // rendezvous waits for all ranks' addresses, or for a wish to stop: peers may never come.
-func (r *rings) rendezvous(ctx context.Context, addr net.Addr, least int) (workerclient.Meeting, error) {
+func (r *rings) rendezvous(ctx context.Context, addr net.Addr, least, lost int) (workerclient.Meeting, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wait sync.WaitGroup
@@ -87,7 +94,7 @@ func (r *rings) rendezvous(ctx context.Context, addr net.Addr, least int) (worke
 	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		told = fmt.Sprintf(":%d", tcp.Port) // the agent puts in the host at which other nodes reach this one
 	}
-	met, err := r.client.MeetIn(ctx, told, least)
+	met, err := r.client.MeetAfterLoss(ctx, told, least, lost)
 	if reason, asked := r.stop.why(); err != nil && asked {
 		return met, fmt.Errorf("asked to stop (%s) before all ranks had come, with nothing to save: %w", reason, err)
 	}

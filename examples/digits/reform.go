@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/gangline/gangline/allreduce"
+	"github.com/gangline/gangline/nodeagent/workerclient"
 )
 
 // errReform ends a ring whose set of ranks has changed while it was whole: a rank is to join.
@@ -20,7 +21,7 @@ type ring struct {
 // trainOn trains to the end, in as many rings as it takes: where the gang may shrink, ranks that are left after a loss form a new ring and
 // go on from the last step that any of them has done; so they do when another joins. No process starts again, and nothing is read from
 // disk. known is the checkpoint that the scheduler knows of, or "".
-func (t *trainer) trainOn(ctx context.Context, known string, join func(ctx context.Context, least int) (*ring, error)) error {
+func (t *trainer) trainOn(ctx context.Context, known string, join func(ctx context.Context, least, lost int) (*ring, error)) error {
 	shrinks := t.client.Environment().Shrinks
 	if !shrinks {
 		if err := t.resume(ctx, known); err != nil {
@@ -33,19 +34,31 @@ func (t *trainer) trainOn(ctx context.Context, known string, join func(ctx conte
 		if err == nil {
 			err = t.train(ctx)
 		}
-		_, lost := lostPeer(err, t.group.Rank())
-		if !lost && !errors.Is(err, errReform) {
+		peer, lost := lostPeer(err, t.group.Rank())
+		whom := workerclient.NobodyLost
+		switch {
+		case lost:
+			whom = t.group.member(peer.Rank)
+		case !errors.Is(err, errReform):
 			return err
 		}
 		t.warnf("after step %d: %v: forming a new ring", t.step, err)
 		_ = t.group.Close() // returns nil
-		next, joinErr := join(ctx, t.group.formation+1)
+		next, joinErr := join(ctx, t.group.formation+1, whom)
 		if joinErr != nil {
 			return errors.Join(t.group.byRank(err), joinErr)
 		}
 		t.group = next
 		err = t.rally(ctx, known)
 	}
+}
+
+// member returns the rank in the job of a place in the ring.
+func (r *ring) member(place int) int {
+	if place < len(r.members) {
+		return r.members[place]
+	}
+	return workerclient.NobodyLost
 }
 
 // byRank names a lost rank by its number in the job, which is that of its place in the first ring only.

@@ -55,7 +55,7 @@ func run(ctx context.Context, env workerclient.Environment, cfg config, stop *st
 
 	// 3. The ring, whose join is also the proof that every rank has done step 2.
 	made := &rings{client: client, cfg: cfg, stop: stop, diag: diag}
-	group, err := made.join(ctx, 0)
+	group, err := made.join(ctx, 0, workerclient.NobodyLost)
 	if err != nil {
 		return withPeerReport(ctx, client, err)
 	}

@@ -55,3 +55,20 @@ func TestRendezvousInALaterFormation(t *testing.T) {
 		t.Errorf("second: %v", a)
 	}
 }
+
+// TestWhomAWorkerLostIsToldLater: at first a worker only asks for a new formation; whom it lost is told when it has waited for long.
+func TestWhomAWorkerLostIsToldLater(t *testing.T) {
+	t.Parallel()
+	d := open(t, t.TempDir(), 0)
+	go func() {
+		_, _ = d.Rendezvous(within(t), &agentv1.RendezvousRequest{Address: "a:1", Formation: 2, Lost: 4}) // ends with the test
+	}()
+	<-d.changes
+	if n := d.Notes(d.key); n.GetRendezvousLeast() != 2 || n.GetRendezvousLost() != 0 {
+		t.Errorf("at first it is told %v", n)
+	}
+	<-d.changes
+	if n := d.Notes(d.key); n.GetRendezvousLeast() != 2 || n.GetRendezvousLost() != 4 {
+		t.Errorf("later it is told %v", n)
+	}
+}

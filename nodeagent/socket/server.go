@@ -29,6 +29,8 @@ const (
 
 // Config holds what a Server needs.
 type Config struct {
+	// NameAfter is how long a worker that lost a rank waits for the others before the leader is told which. Zero means 3 s.
+	NameAfter time.Duration
 	// Host is the node's name or address for workers of other nodes; it stands in for a wildcard address.
 	Host string
 	// Changed is called, without a lock held, after a worker said something that its leader should hear soon. It must

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -28,6 +29,14 @@ const (
 	maxMetricName = 64
 	// shareBytes is what a rank gives to the secret of its gang.
 	shareBytes = 32
+	// nameAfter is how long a worker waits for its peers before it is told whom it lost: by then every one that is not stopped or cut
+	// off has noticed that the ring broke, unless it computes, and asks too. Too short, and of two whose link broke one is stopped.
+	nameAfter = 3 * time.Second
+	// absentAfter is how long a worker waits, after its ring broke, for one that is not known to be lost: longer than a rank computes between two
+	// calls, at which it notices.
+	absentAfter = time.Minute
+	// namesAbsent stands for whoever does not come.
+	namesAbsent = -1
 	// maxText bounds a path, an address and a cause.
 	maxText = 4096
 	// maxSave is longer than any save takes.
@@ -63,6 +72,10 @@ func (e *endpoint) Rendezvous(ctx context.Context, req *agentv1.RendezvousReques
 		e.save(e.server.log, false) // another share after a restart of the agent would make another secret than other ranks have
 		e.server.cfg.Changed()
 	}
+	patience := time.NewTimer(cmp.Or(e.server.cfg.NameAfter, nameAfter))
+	defer patience.Stop()
+	absent := time.NewTimer(absentAfter)
+	defer absent.Stop()
 	for {
 		e.mu.Lock()
 		g, changed := e.gang, e.changed
@@ -81,9 +94,46 @@ func (e *endpoint) Rendezvous(ctx context.Context, req *agentv1.RendezvousReques
 		}
 		select {
 		case <-changed:
+		case <-patience.C:
+			e.names(req.GetLost())
+		case <-absent.C:
+			e.giveUp()
+			absent.Reset(nameAfter)
 		case <-ctx.Done():
 			return nil, status.FromContextError(ctx.Err()).Err()
 		}
+	}
+}
+
+// names tells whom the worker lost, if it still waits.
+func (e *endpoint) names(lost int32) {
+	e.mu.Lock()
+	news := lost > 0 && e.notes.GetRendezvousMet() == 0 && e.notes.GetRendezvousLost() != lost
+	if news {
+		e.notes.RendezvousLost, e.dirty = lost, true
+	}
+	e.mu.Unlock()
+	if news {
+		e.server.cfg.Changed()
+	}
+}
+
+// giveUp tells that the worker has waited too long for some member of its formation, and asks for the next; and when it has waited a little
+// longer, by when all others have asked, that it wants to go on without who has not.
+func (e *endpoint) giveUp() {
+	e.mu.Lock()
+	n := e.notes
+	waits := n.GetRendezvousMet() == 0 && n.GetRendezvousLeast() > 1 // at the start gangs are patient
+	switch next := e.gang.Formation + 1; {
+	case !waits:
+	case n.GetRendezvousLeast() < next:
+		n.RendezvousLeast, n.RendezvousLost, e.dirty = next, 0, true
+	default:
+		n.RendezvousLost, e.dirty = namesAbsent, true
+	}
+	e.mu.Unlock()
+	if waits {
+		e.server.cfg.Changed()
 	}
 }
 
@@ -100,7 +150,7 @@ func (e *endpoint) awaits(address string, least int32) bool {
 	if n.GetRendezvousAddress() == address && (met == 0 && n.GetRendezvousLeast() == least || met != 0 && met >= least) {
 		return false // the same call again: its answer was lost
 	}
-	n.RendezvousAddress, n.RendezvousLeast, n.RendezvousMet = address, least, 0
+	n.RendezvousAddress, n.RendezvousLeast, n.RendezvousMet, n.RendezvousLost = address, least, 0, 0
 	e.dirty = true
 	return true
 }

@@ -43,7 +43,7 @@ func open(t *testing.T, dir string, rank int) *door {
 		t.Fatal(err)
 	}
 	d := &door{key: key, files: socket.Files{Socket: path, Notes: filepath.Join(dir, "notes.json")}, changes: make(chan struct{}, 100)}
-	d.Server = socket.New(socket.Config{Host: "node-a", Changed: func() { d.changes <- struct{}{} }})
+	d.Server = socket.New(socket.Config{Host: "node-a", NameAfter: 50 * time.Millisecond, Changed: func() { d.changes <- struct{}{} }})
 	d.Track(key, d.files)
 	if err := d.Serve(key); err != nil {
 		t.Fatal(err)

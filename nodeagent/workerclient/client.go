@@ -160,6 +160,9 @@ type Meeting struct {
 	Secret []byte
 }
 
+// NobodyLost is for MeetAfterLoss of who has lost nobody.
+const NobodyLost = -1
+
 // Meet is MeetIn for any formation, as at the start.
 func (c *Client) Meet(ctx context.Context, address string) (Meeting, error) {
 	return c.MeetIn(ctx, address, 0)
@@ -194,16 +197,22 @@ func (c *Client) Rendezvous(ctx context.Context, address string) ([]string, erro
 	return m.Peers, err
 }
 
-// MeetIn tells address (host:port at which this rank listens; a host of 0.0.0.0 or none means the node's own)
-// and waits until all members of a formation of this epoch, the given one or a later one, have done so; it returns who they are. After a
-// ring broke, ask for one more than its formation. It survives agent restarts and leader changes; only ctx bounds it.
+// MeetIn is MeetAfterLoss of who cannot say whom it lost.
 func (c *Client) MeetIn(ctx context.Context, address string, least int) (Meeting, error) {
+	return c.MeetAfterLoss(ctx, address, least, NobodyLost)
+}
+
+// MeetAfterLoss tells address (host:port at which this rank listens; a host of 0.0.0.0 or none means the node's own)
+// and waits until all members of a formation of this epoch, the given one or a later one, have done so; it returns who they are. After a
+// ring broke, ask for one more than its formation, and name the rank that was lost (Meeting.Members by its place), or NobodyLost: where all others name one
+// that does not ask, the gang goes on without it. It survives agent restarts and leader changes; only ctx bounds it.
+func (c *Client) MeetAfterLoss(ctx context.Context, address string, least, lost int) (Meeting, error) {
 	if c.conn == nil {
 		return Meeting{Peers: []string{address}}, nil
 	}
 	var m Meeting
 	err := c.insist(ctx, func(ctx context.Context) error {
-		req := &agentv1.RendezvousRequest{Address: address, Formation: int32(least)} //nolint:gosec // small
+		req := &agentv1.RendezvousRequest{Address: address, Formation: int32(least), Lost: int32(lost + 1)} //nolint:gosec // small
 		answer, err := c.agent.Rendezvous(ctx, req, grpc.WaitForReady(true))
 		m = Meeting{Peers: answer.GetPeers(), Secret: answer.GetSecret(), Place: int(answer.GetRank()), Formation: int(answer.GetFormation())}
 		for _, r := range answer.GetMembers() {

@@ -28,6 +28,9 @@ func statusesFromProto(in []*agentv1.WorkerStatus) []control.WorkerStatus {
 			PeerLost: s.GetPeerLost(), Stopped: s.GetStopped(), Message: cutText(s.GetMessage(), cluster.MaxReason),
 			GPUs: s.GetGpuUuids(), Arrived: usableAddress(s.GetRendezvousAddress()) && s.GetRendezvousMet() == 0,
 		}
+		if w.Arrived {
+			w.Asks, w.Names = s.GetRendezvousLeast(), s.GetRendezvousLost()
+		}
 		if w.Key.Rank == 0 {
 			w.Progress = progressFromProto(s.GetProgress())
 		}

@@ -77,6 +77,10 @@ func (w *Worker) code(c *coder) {
 		c.bool(&w.Left)
 		c.i32(&w.Joined)
 	}
+	if c.version >= 7 {
+		c.i32(&w.Asks)
+		c.i32(&w.Names)
+	}
 }
 
 func (k *Checkpoint) code(c *coder) {
@@ -319,6 +323,10 @@ func (m *ReportWorkers) code(c *coder) {
 		codePtr(c, &r.Progress, func(c *coder, p *Progress) { p.code(c) })
 		if c.version >= 6 {
 			c.bool(&r.Arrived)
+		}
+		if c.version >= 7 {
+			c.i32(&r.Asks)
+			c.i32(&r.Names)
 		}
 	})
 }

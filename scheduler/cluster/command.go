@@ -109,6 +109,8 @@ type WorkerReport struct {
 	Message  string
 	Progress *Progress // final progress of an ended rank 0, else nil
 	Arrived  bool      // a worker that is to join has come to where the others meet
+	Asks     int32     // the least formation that it waits for; 0: it does not wait
+	Names    int32     // whom it lost, rank + 1; 0: nobody
 }
 
 // EvictJob stops a job's workers and takes the GPUs back; the job then goes

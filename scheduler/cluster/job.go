@@ -89,6 +89,8 @@ type Worker struct {
 	PeerLost bool  // it ended because a peer was lost, by its own word
 	Left     bool  // it ended and the gang went on without it, or had no work for it any more
 	Joined   int32 // 0: it was there from the start; waitsToJoin; else the first formation of which it is a member
+	Asks     int32 // the formation that it asks for, as its ring broke; 0: none
+	Names    int32 // whom it lost then, rank + 1; 0: nobody; or NamesAbsent
 	Blamed   bool  // the first of its gang that failed of itself
 }
 

@@ -173,7 +173,8 @@ func (w *world) drawReport(id JobID, epoch Epoch, node NodeID) Command {
 		c.Workers = append(c.Workers, WorkerReport{
 			Job: id, Epoch: epoch, Rank: Rank(r), State: WorkerState(rapid.IntRange(2, 4).Draw(w.t, "state")),
 			ExitCode: int32(rapid.IntRange(0, 1).Draw(w.t, "code")), PeerLost: rapid.Bool().Draw(w.t, "peer"), Stopped: rapid.Bool().Draw(w.t, "stopped"),
-			Arrived:  rapid.Bool().Draw(w.t, "arrived"),
+			Arrived: rapid.Bool().Draw(w.t, "arrived"),
+			Asks:    int32(rapid.IntRange(0, 4).Draw(w.t, "asks")), Names: int32(rapid.IntRange(0, 7).Draw(w.t, "names")),
 			Progress: &Progress{Step: 1, Metrics: []Metric{{Name: "a", Value: 0.5}}},
 		})
 	}

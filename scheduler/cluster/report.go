@@ -66,7 +66,8 @@ func (t *turn) take(r *WorkerReport) []Change {
 	}
 	w := &j.Workers[r.Rank]
 	arrives := r.Arrived && r.State == WorkerRunning && w.Joined == waitsToJoin && j.State == Running
-	if w.Node != t.node || w.State.Ended() || (r.State <= w.State && !arrives) {
+	asks := r.State == WorkerRunning && w.member() && j.State == Running && r.Asks > j.Formation()
+	if w.Node != t.node || w.State.Ended() || (r.State <= w.State && !arrives && !asks) {
 		return nil
 	}
 	if !copied {
@@ -82,6 +83,9 @@ func (t *turn) take(r *WorkerReport) []Change {
 	}
 	if arrives {
 		j.arrive(w)
+	}
+	if asks && w.asks(r) {
+		return s.answer(j)
 	}
 	if w.failed() {
 		s.judgeFailure(j, w, r.Stopped)

@@ -34,6 +34,8 @@ type WorkerStatus struct {
 	GPUs       []string            // UUIDs
 	Checkpoint *cluster.Checkpoint // the newest that it committed: Step, Path and Bytes are read
 	Arrived    bool                // it has asked for its rendezvous
+	Asks       int32               // while it waits for it: the least formation that will do
+	Names      int32               // whom it lost before, rank + 1; 0: nobody
 	Progress   *cluster.Progress   // its last word; read of rank 0 only
 }
 
@@ -80,7 +82,11 @@ func workerNews(s *cluster.State, n *cluster.Node, u *WorkerStatus, progress Pro
 		return r, false
 	}
 	r.Arrived = u.Arrived && r.State == cluster.WorkerRunning && w.Joins()
-	if r.State <= w.State && !r.Arrived {
+	if j := s.Job(u.Key.Job); r.State == cluster.WorkerRunning && j.State == cluster.Running && !w.Joins() &&
+		u.Asks > j.Formation() && (u.Asks > w.Asks || (u.Asks == w.Asks && w.Names == 0 && u.Names != 0)) {
+		r.Asks, r.Names = u.Asks, u.Names
+	}
+	if r.State <= w.State && !r.Arrived && r.Asks == 0 {
 		return r, false
 	}
 	if r.Rank == 0 && r.State.Ended() {

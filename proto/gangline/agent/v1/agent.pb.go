@@ -729,6 +729,8 @@ type WorkerStatus struct {
 	RendezvousLeast int32 `protobuf:"varint,17,opt,name=rendezvous_least,json=rendezvousLeast,proto3" json:"rendezvous_least,omitempty"`
 	// The formation in which it met its peers at that address; 0 while it waits.
 	RendezvousMet int32 `protobuf:"varint,18,opt,name=rendezvous_met,json=rendezvousMet,proto3" json:"rendezvous_met,omitempty"`
+	// The rank that it lost before it asked, plus 1; 0: none. -1: it has waited for long, and wants to go on without whoever does not come.
+	RendezvousLost int32 `protobuf:"varint,25,opt,name=rendezvous_lost,json=rendezvousLost,proto3" json:"rendezvous_lost,omitempty"`
 	// What its collective calls have come to, if it tells.
 	Ring *Ring `protobuf:"bytes,19,opt,name=ring,proto3" json:"ring,omitempty"`
 	// Newest checkpoint that all ranks have saved on their nodes' own disks and that is not on the shared storage yet; a release that
@@ -892,6 +894,13 @@ func (x *WorkerStatus) GetRendezvousLeast() int32 {
 func (x *WorkerStatus) GetRendezvousMet() int32 {
 	if x != nil {
 		return x.RendezvousMet
+	}
+	return 0
+}
+
+func (x *WorkerStatus) GetRendezvousLost() int32 {
+	if x != nil {
+		return x.RendezvousLost
 	}
 	return 0
 }
@@ -2562,7 +2571,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xd7\x06\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\x80\a\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -2584,7 +2593,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x10save_due_unix_ms\x18\x0f \x01(\x03R\rsaveDueUnixMs\x12\"\n" +
 	"\rsave_due_step\x18\x10 \x01(\x03R\vsaveDueStep\x12)\n" +
 	"\x10rendezvous_least\x18\x11 \x01(\x05R\x0frendezvousLeast\x12%\n" +
-	"\x0erendezvous_met\x18\x12 \x01(\x05R\rrendezvousMet\x12+\n" +
+	"\x0erendezvous_met\x18\x12 \x01(\x05R\rrendezvousMet\x12'\n" +
+	"\x0frendezvous_lost\x18\x19 \x01(\x05R\x0erendezvousLost\x12+\n" +
 	"\x04ring\x18\x13 \x01(\v2\x17.gangline.agent.v1.RingR\x04ring\x12H\n" +
 	"\x10local_checkpoint\x18\x14 \x01(\v2\x1d.gangline.agent.v1.CheckpointR\x0flocalCheckpoint\x12\x1b\n" +
 	"\tlost_step\x18\x15 \x01(\x03R\blostStep\"K\n" +

@@ -30,7 +30,9 @@ type RendezvousRequest struct {
 	// host:port at which this rank listens; a host of 0.0.0.0 or none means the node's own.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// The least formation that will do: one more than that of the ring that broke. 0: any.
-	Formation     int32 `protobuf:"varint,2,opt,name=formation,proto3" json:"formation,omitempty"`
+	Formation int32 `protobuf:"varint,2,opt,name=formation,proto3" json:"formation,omitempty"`
+	// The rank that was lost, plus 1; 0: none. Where all others name one that does not ask, the gang goes on without it.
+	Lost          int32 `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -75,6 +77,13 @@ func (x *RendezvousRequest) GetAddress() string {
 func (x *RendezvousRequest) GetFormation() int32 {
 	if x != nil {
 		return x.Formation
+	}
+	return 0
+}
+
+func (x *RendezvousRequest) GetLost() int32 {
+	if x != nil {
+		return x.Lost
 	}
 	return 0
 }
@@ -895,10 +904,11 @@ var File_gangline_agent_v1_worker_proto protoreflect.FileDescriptor
 
 const file_gangline_agent_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x1egangline/agent/v1/worker.proto\x12\x11gangline.agent.v1\x1a\x1dgangline/agent/v1/agent.proto\"K\n" +
+	"\x1egangline/agent/v1/worker.proto\x12\x11gangline.agent.v1\x1a\x1dgangline/agent/v1/agent.proto\"_\n" +
 	"\x11RendezvousRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1c\n" +
-	"\tformation\x18\x02 \x01(\x05R\tformation\"\xbb\x01\n" +
+	"\tformation\x18\x02 \x01(\x05R\tformation\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\x05R\x04lost\"\xbb\x01\n" +
 	"\x12RendezvousResponse\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
