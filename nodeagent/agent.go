@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/gangline/gangline/checkpoint/usage"
 	"github.com/gangline/gangline/nodeagent/gpu"
 	"github.com/gangline/gangline/nodeagent/gpu/nvml"
 	"github.com/gangline/gangline/nodeagent/gpu/open"
@@ -26,6 +27,7 @@ import (
 	"github.com/gangline/gangline/nodeagent/pusher"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/socket"
+	"github.com/gangline/gangline/nodeagent/storage"
 	"github.com/gangline/gangline/nodeagent/telemetry"
 	"github.com/gangline/gangline/nodeagent/worker"
 )
@@ -52,6 +54,9 @@ type Agent struct {
 	keeper   *keeper.Keeper
 	tiers    tiers
 	pusher   *pusher.Pusher // nil: no object store
+	meter    *usage.Meter
+	storage  *storage.Monitor
+	owners   sync.Map // owner by reconcile.Key
 	gpus     gpu.Prober
 	monitor  *gpu.Monitor
 	metrics  *telemetry.Metrics
@@ -146,8 +151,8 @@ func (a *Agent) open(ctx context.Context) error {
 	if a.machine, err = readMachine(cfg); err != nil {
 		return err
 	}
-	a.keeper = keeper.New(keeper.Config{Committed: a.committed, Changed: a.look, Metrics: a.metricsOf, Clock: cfg.Clock, Log: a.log})
-	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Reported: a.reported, IsLocal: isLocal, Local: a.reportedLocal, Clock: cfg.Clock, Logger: a.log})
+	a.keeper = keeper.New(keeper.Config{Committed: a.committed, Changed: a.look, Metrics: a.metricsOf, Admit: a.admit, Problem: a.problem, Clock: cfg.Clock, Log: a.log})
+	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Reported: a.reported, Admit: a.admit, IsLocal: isLocal, Local: a.reportedLocal, Clock: cfg.Clock, Logger: a.log})
 	a.recallNotes()
 	alive := slices.ContainsFunc(a.workers.Workers(), func(st worker.Status) bool { return st.State != worker.Exited })
 	a.gpus, err = open.Prober(ctx, cfg.GPUs, open.Config{
@@ -167,6 +172,7 @@ func (a *Agent) open(ctx context.Context) error {
 	if a.metrics, err = telemetry.New(a.registry, cfg.Name, a.snapshot); err != nil {
 		return err
 	}
+	a.openStorage()
 	if err = errors.Join(a.openPusher(), a.openTiers()); err != nil {
 		return err
 	}
@@ -259,6 +265,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.loop(ctx) })
 	g.Go(func() error { return a.connect(ctx) })
 	g.Go(func() error { return a.monitor.Run(ctx) })
+	g.Go(func() error { return a.storage.Run(ctx) })
 	g.Go(func() error { return a.serve(ctx) })
 	g.Go(func() error { return a.serveMetrics(ctx) })
 	g.Go(func() error { return a.collect(ctx) })
@@ -368,7 +375,7 @@ func (a *Agent) snapshot() telemetry.Snapshot {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return telemetry.Snapshot{
-		GPUs: reading.GPUs, Samples: reading.Samples, Held: a.held(), Workers: counts, Rings: rings, Connected: a.connected,
+		GPUs: reading.GPUs, Samples: reading.Samples, Held: a.held(), Workers: counts, Rings: rings, Connected: a.connected, Storage: a.storage.Status(time.Now()),
 	}
 }
 

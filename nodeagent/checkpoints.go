@@ -80,6 +80,7 @@ func (a *Agent) keepCheckpoints() {
 		a.keeper.Watch(a.keptJob(key, retention(savingOf(st))), st.State == worker.Exited)
 	}
 	a.keeper.Forget(func(key reconcile.Key) bool { return present[key] })
+	a.dropOwners(present)
 }
 
 // workerStatuses are the workers of this node. One that has ended counts as stopping until the keeper has had its last look at the
@@ -115,6 +116,9 @@ func (a *Agent) reported(key reconcile.Key) {
 	a.keeper.Reported(key)
 	a.pushDue(key)
 }
+
+// problem keeps why what a job saved last is no checkpoint; "": nothing is wrong.
+func (a *Agent) problem(key reconcile.Key, text string) { a.sockets.SetProblem(key, text) }
 
 // metricsOf are what a worker last said of its training.
 func (a *Agent) metricsOf(key reconcile.Key) map[string]float64 {

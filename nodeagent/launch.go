@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/gangline/gangline/checkpoint/usage"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/socket"
 	"github.com/gangline/gangline/nodeagent/worker"
@@ -80,6 +81,9 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 	if err := os.MkdirAll(checkpointDir(a.cfg.CheckpointRoot, key.Job), 0o755); err != nil {
 		return fmt.Errorf("launch worker %v: its checkpoint folder cannot be made: %w: "+
 			"check that the node has mounted the shared storage and may write there", key, err)
+	}
+	if err := usage.Own(a.cfg.CheckpointRoot, as.GetUser(), filepath.Base(checkpointDir("", key.Job))); err != nil {
+		a.log.Warn("whose checkpoints a job's are is not noted: they do not count for its user", keyArgs(key, "err", err)...)
 	}
 	a.sockets.Track(key, socket.Files{Socket: path, Notes: filepath.Join(dir, notesName)})
 	if err := a.sockets.Serve(key); err != nil {

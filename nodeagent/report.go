@@ -86,6 +86,7 @@ func statusOf(st worker.Status, notes *agentv1.WorkerStatus) *agentv1.WorkerStat
 		RendezvousLeast: notes.GetRendezvousLeast(), RendezvousMet: notes.GetRendezvousMet(), RendezvousLost: notes.GetRendezvousLost(),
 		Checkpoint: notes.GetCheckpoint(), Progress: notes.GetProgress(), Ring: notes.GetRing(),
 		PeerLost: notes.GetPeerLost(), Stopped: st.Stopped(), LocalCheckpoint: notes.GetLocalCheckpoint(), LostStep: notes.GetLostStep(),
+		CheckpointProblem: notes.GetCheckpointProblem(),
 	}
 	if st.State != worker.Exited {
 		return out
@@ -143,7 +144,7 @@ func inventory(r gpu.Reading) []*agentv1.GPU {
 
 // heartbeat is the node's sign of life, with the load of its GPUs.
 func (a *Agent) heartbeat(sequence uint64) *agentv1.Heartbeat {
-	beat := &agentv1.Heartbeat{Sequence: sequence, AgentUnixMs: a.cfg.Clock().UnixMilli()}
+	beat := &agentv1.Heartbeat{Sequence: sequence, AgentUnixMs: a.cfg.Clock().UnixMilli(), StorageProblem: cut(a.storage.Status(time.Now()).Problem)}
 	reading := a.monitor.Latest()
 	if time.Since(reading.At) > 10*pollGPUs {
 		return beat // the driver hangs: no reading is better than an old one

@@ -68,6 +68,9 @@ func setSaving(labels map[string]string, as *agentv1.Assignment) {
 	if keep := as.GetCheckpointKeep(); keep > 0 {
 		labels[labelKeep] = number(keep)
 	}
+	if limit := as.GetCheckpointLimitBytes(); limit > 0 {
+		labels[labelLimit] = strconv.FormatInt(limit, 10)
+	}
 	if p := as.GetCheckpoints(); p != nil {
 		if text, err := protojson.Marshal(p); err == nil {
 			labels[labelSaving] = string(text)
@@ -94,6 +97,7 @@ func savingOf(st worker.Status) (keep int32, p *agentv1.CheckpointPolicy) {
 // paceOf tells a living worker's socket when it is to save: by the newest order, or as the worker's own labels have it.
 func (r *reconciler) paceOf(st worker.Status) {
 	key := reconcile.Key(st.Key)
+	r.setOwner(st)
 	if r.order != nil {
 		if w, ok := r.order.by[key]; ok {
 			r.sockets.SetPolicy(key, pacePolicy(w.assignment.GetCheckpoints()))

@@ -35,7 +35,7 @@ as in the job, says where it is: file:PATH, env:NAME or command:COMMAND.`,
 	cmd.PersistentFlags().StringVar(&t.job, "job", "", "the job's number: the cluster knows its directory")
 	cmd.PersistentFlags().StringVar(&t.key, "key", "", "where the key of encrypted checkpoints is: file:PATH, env:NAME or command:COMMAND")
 	cmd.AddCommand(a.ckptList(t), a.ckptShow(t), a.ckptVerify(t), a.ckptDiff(t), a.ckptExport(t), a.ckptImport(t))
-	cmd.AddCommand(a.ckptRemove(t), a.ckptCollect(t), a.ckptPin(t), a.ckptCommit(t), a.ckptPush(t), a.ckptPull(t), a.ckptInterval())
+	cmd.AddCommand(a.ckptRemove(t), a.ckptCollect(t), a.ckptPin(t), a.ckptCommit(t), a.ckptPush(t), a.ckptPull(t), a.ckptInterval(), a.ckptUsage())
 	return cmd
 }
 

@@ -76,8 +76,18 @@ func (a *app) commitFiles(ctx context.Context, t *ckptTarget, from string, r che
 	if err != nil {
 		return err
 	}
+	bytes := treeBytes(filepath.Join(d.path, r.From))
+	if inJob {
+		err := a.withAgent(ctx, func(ctx context.Context, c *workerclient.Client) error {
+			return c.AdmitCheckpoint(ctx, int64(r.Step), bytes) //nolint:gosec // came from an int64
+		})
+		var refused *workerclient.RefusedError
+		if errors.As(err, &refused) {
+			return &exitError{exitRefused, refused}
+		}
+	}
 	var m checkpoint.Manifest
-	err = a.watch(d, "commit", treeBytes(filepath.Join(d.path, r.From)), func() (err error) {
+	err = a.watch(d, "commit", bytes, func() (err error) {
 		m, err = d.store.CommitFiles(ctx, r)
 		return err
 	})

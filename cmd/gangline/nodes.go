@@ -148,6 +148,9 @@ func nodeNotes(n *schedulerv1.Node) []string {
 		}
 		notes = append(notes, note)
 	}
+	if p := n.GetStorageProblem(); p != "" {
+		notes = append(notes, p)
+	}
 	for _, k := range slices.Sorted(maps.Keys(n.GetTaints())) {
 		notes = append(notes, "taint "+label(k, n.GetTaints()[k]))
 	}

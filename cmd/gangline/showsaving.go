@@ -25,6 +25,9 @@ func savingRows(j *schedulerv1.Job) [][]string {
 	if step := j.GetLostStep(); step > 0 {
 		rows = append(rows, []string{"Lost", fmt.Sprintf("step %d was on nodes' own disks alone, and a part of it was lost before this start: it began from an older one", step)})
 	}
+	if p := j.GetCheckpointProblem(); p != "" {
+		rows = append(rows, []string{"Not saved", p})
+	}
 	c := j.GetCheckpoint()
 	if c == nil {
 		return rows

@@ -124,11 +124,21 @@ func (t *trainer) saveDue(ctx context.Context, step int) bool {
 	every := t.cfg.checkpointEvery
 	if every == 0 {
 		if due, known := t.client.SaveDue(ctx, int64(step)); known {
-			return due
+			return due && t.admitted(ctx, step)
 		}
 		every = defaultEvery
 	}
-	return step%every == 0
+	return step%every == 0 && t.admitted(ctx, step)
+}
+
+// admitted asks whether a checkpoint may be saved, by the limit of the job's user. One that is not is told of; training goes on.
+func (t *trainer) admitted(ctx context.Context, step int) bool {
+	const float32Bytes = 4
+	err := t.client.AdmitCheckpoint(ctx, int64(step), float32Bytes*int64(len(t.net.Params)+len(t.velocity)))
+	if err != nil {
+		t.warnf("%v", err)
+	}
+	return err == nil
 }
 
 // doStep makes one step, and returns what ranks have told each other with it.

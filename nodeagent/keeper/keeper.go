@@ -56,6 +56,10 @@ type Config struct {
 	Changed func()
 	// Metrics gives what a worker last said of its training, for checkpoints that the keeper commits; nil: nothing is known.
 	Metrics func(reconcile.Key) map[string]float64
+	// Admit makes room for a checkpoint of so many bytes, and says why it may not be committed; nil: all may.
+	Admit func(ctx context.Context, key reconcile.Key, bytes int64) error
+	// Problem takes why what a job has saved is no checkpoint yet, and "" when it is; nil: nobody is told.
+	Problem func(key reconcile.Key, text string)
 	// Clock stamps commits.
 	Clock func() time.Time
 	Log   *slog.Logger
@@ -76,6 +80,12 @@ type Keeper struct {
 func New(cfg Config) *Keeper {
 	if cfg.Metrics == nil {
 		cfg.Metrics = func(reconcile.Key) map[string]float64 { return nil }
+	}
+	if cfg.Admit == nil {
+		cfg.Admit = func(context.Context, reconcile.Key, int64) error { return nil }
+	}
+	if cfg.Problem == nil {
+		cfg.Problem = func(reconcile.Key, string) {}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -159,6 +159,9 @@ func (w *watch) commit(ctx context.Context, from string, step uint64, last bool)
 	if err == nil {
 		err = store.Fence(ctx, w.job.Key.Epoch)
 	}
+	if err == nil {
+		err = w.keeper.cfg.Admit(ctx, w.job.Key, treeBytes(filepath.Join(w.job.Dir, from)))
+	}
 	var m checkpoint.Manifest
 	if err == nil {
 		m, err = store.CommitFiles(ctx, checkpoint.FilesCommit{Epoch: w.job.Key.Epoch, Step: step, From: from, SavedAt: w.keeper.cfg.Clock(), Metrics: w.metrics()})
@@ -169,8 +172,10 @@ func (w *watch) commit(ctx context.Context, from string, step uint64, last bool)
 	if err != nil {
 		w.warn("files that a program has saved are not a checkpoint yet", "dir", from, "err", err)
 		w.failed[from] = time.Now()
+		w.keeper.cfg.Problem(w.job.Key, fmt.Sprintf("%s is no checkpoint yet: %v", from, err))
 		return
 	}
+	w.keeper.cfg.Problem(w.job.Key, "")
 	path := filepath.Join(w.job.Dir, m.Dir)
 	w.keeper.cfg.Log.Info("checkpoint committed", w.args("step", step, "path", path, "bytes", m.Bytes(), "files", len(m.Files))...)
 	w.keeper.cfg.Committed(Commit{Key: w.job.Key, Step: step, Path: path, Bytes: m.Bytes()})

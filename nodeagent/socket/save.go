@@ -2,6 +2,8 @@ package socket
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -121,5 +123,38 @@ func (s *Server) LocalCopied(key reconcile.Key, step int64) {
 	e.mu.Unlock()
 	if news {
 		s.cfg.Changed()
+	}
+}
+
+// AdmitCheckpoint asks whether a checkpoint may be committed. Why not is kept for the leader, too.
+func (e *endpoint) AdmitCheckpoint(ctx context.Context, req *agentv1.AdmitCheckpointRequest) (*agentv1.AdmitCheckpointResponse, error) {
+	if req.GetBytes() < 0 {
+		return nil, status.Errorf(codes.InvalidArgument, "admit checkpoint: %d bytes is negative", req.GetBytes())
+	}
+	err := e.server.cfg.Admit(ctx, e.key, req.GetBytes())
+	if err != nil {
+		e.setProblem(fmt.Sprintf("step %d is not saved: %v", req.GetStep(), err))
+		return nil, status.Error(codes.ResourceExhausted, err.Error())
+	}
+	e.setProblem("")
+	return &agentv1.AdmitCheckpointResponse{}, nil
+}
+
+// SetProblem keeps why what a worker saved last is no checkpoint; "": nothing is wrong. A worker that is not tracked is left out.
+func (s *Server) SetProblem(key reconcile.Key, text string) {
+	if e := s.find(key); e != nil {
+		e.setProblem(text)
+	}
+}
+
+func (e *endpoint) setProblem(text string) {
+	text = strings.ToValidUTF8(text[:min(len(text), maxText)], "")
+	e.mu.Lock()
+	news := e.notes.GetCheckpointProblem() != text
+	e.notes.CheckpointProblem = text
+	e.dirty = e.dirty || news
+	e.mu.Unlock()
+	if news {
+		e.server.cfg.Changed()
 	}
 }

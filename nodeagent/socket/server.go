@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,6 +43,8 @@ type Config struct {
 	// of Reported then, with what is kept of it. Nil: none is.
 	IsLocal func(path string) bool
 	Local   func(reconcile.Key, *agentv1.Checkpoint)
+	// Admit makes room for a checkpoint of so many bytes, and says why it may not be committed. Nil: all may.
+	Admit func(ctx context.Context, key reconcile.Key, bytes int64) error
 	// Clock gives the wall clock, by which saves are due across restarts of the agent. Nil: time.Now.
 	Clock func() time.Time
 	// Logger takes what goes wrong; nil discards it.
@@ -90,6 +93,9 @@ func New(cfg Config) *Server {
 	}
 	if s.cfg.IsLocal == nil || s.cfg.Local == nil {
 		s.cfg.IsLocal, s.cfg.Local = func(string) bool { return false }, func(reconcile.Key, *agentv1.Checkpoint) {}
+	}
+	if s.cfg.Admit == nil {
+		s.cfg.Admit = func(context.Context, reconcile.Key, int64) error { return nil }
 	}
 	if s.cfg.Clock == nil {
 		s.cfg.Clock = time.Now

@@ -24,7 +24,7 @@ type Metrics struct {
 type gauges struct {
 	util, memUsed, memTotal, power, temp, smClock, healthy, held *prometheus.Desc
 
-	gpus, workers, connected *prometheus.Desc
+	gpus, workers, connected, storage, probe *prometheus.Desc
 }
 
 // New registers the agent's series with reg; node is the node's name, a label on each. snapshot is called at
@@ -82,6 +82,8 @@ func newGauges(constant prometheus.Labels) gauges {
 		workers:  perNode("agent_workers", "Workers on the node by state: running, stopping, exited and not yet acknowledged, lost.", "state"),
 		connected: perNode("agent_connected",
 			"1 if the agent's stream to the scheduler is up, 0 if not."),
+		storage: perNode("agent_storage_healthy", "1 if a probe of the checkpoints' storage found nothing wrong, 0 if it did, or does not end."),
+		probe:   perNode("agent_storage_probe_seconds", "How long the last probe of the checkpoints' storage took that ended: a small durable write, in seconds."),
 	}
 }
 
@@ -98,7 +100,7 @@ type collector struct{ m *Metrics }
 func (c collector) Describe(out chan<- *prometheus.Desc) {
 	g := c.m.gauges
 	for _, d := range []*prometheus.Desc{
-		g.util, g.memUsed, g.memTotal, g.power, g.temp, g.smClock, g.healthy, g.held, g.gpus, g.workers, g.connected,
+		g.util, g.memUsed, g.memTotal, g.power, g.temp, g.smClock, g.healthy, g.held, g.gpus, g.workers, g.connected, g.storage, g.probe,
 	} {
 		out <- d
 	}
@@ -131,6 +133,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(out, g.connected, boolean(s.Connected))
 	c.m.rings.collect(out, s.Rings)
+	gauge(out, g.storage, boolean(s.Storage.Problem == ""))
+	gauge(out, g.probe, s.Storage.Took.Seconds())
 }
 
 // collectGPU emits what one GPU reported; sample is empty for a GPU without a reading.

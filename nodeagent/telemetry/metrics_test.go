@@ -86,6 +86,8 @@ func TestSeriesOfABusyNode(t *testing.T) {
 		`gangline_agent_checkpoint_pushes_total{node="n1",outcome="done"} 0`,
 		`gangline_agent_checkpoint_pushes_total{node="n1",outcome="failed"} 0`,
 		`gangline_agent_connected{node="n1"} 1`,
+		`gangline_agent_storage_healthy{node="n1"} 1`,
+		`gangline_agent_storage_probe_seconds{node="n1"} 0`,
 		`gangline_agent_worker_exits_total{node="n1",outcome="failed"} 0`,
 		`gangline_agent_worker_exits_total{node="n1",outcome="killed"} 1`,
 		`gangline_agent_worker_exits_total{node="n1",outcome="lost"} 0`,

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/gangline/gangline/nodeagent/gpu"
+	"github.com/gangline/gangline/nodeagent/storage"
 )
 
 // WorkerState is a state of a worker on this node, as gangline_agent_workers counts it.
@@ -89,4 +90,6 @@ type Snapshot struct {
 	Rings []Ring
 	// Connected tells whether the stream to the scheduler is up.
 	Connected bool
+	// Storage is how the checkpoints' storage does.
+	Storage storage.Status
 }

@@ -224,6 +224,7 @@ func nodeToProto(n *cluster.Node, t Telemetry) *schedulerv1.Node {
 	}
 	if t.Known {
 		p.HeartbeatAgeMs, p.ClockSkewMs = t.HeartbeatAge.Milliseconds(), t.ClockSkew.Milliseconds()
+		p.StorageProblem = t.Storage
 	}
 	if len(n.Labels)+len(n.Placed) > 0 {
 		p.Labels = make(map[string]string, len(n.Labels)+len(n.Placed))

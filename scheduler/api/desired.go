@@ -42,8 +42,8 @@ func assignmentToProto(in *control.Assignment) *agentv1.Assignment {
 		MasterPort: clamp32(in.MasterPort),
 		Restarts:   clamp32(in.Restarts), MaxRestarts: j.Spec.Retries,
 		CheckpointKeep: j.Spec.KeepCkpts,
-		Checkpoints:    savingFor(in),
-		ArrayJobId:     uint64(j.Array), ArrayIndex: j.ArrayIndex,
+		Checkpoints:    savingFor(in), CheckpointLimitBytes: in.UserLimit,
+		ArrayJobId: uint64(j.Array), ArrayIndex: j.ArrayIndex,
 		Shrinks: j.Spec.OnFailure == cluster.FailureShrinks, Formation: j.Formation(), Members: make([]int32, 0, len(in.Members)),
 	}
 	for _, r := range in.Members {

@@ -195,6 +195,7 @@ type Telemetry struct {
 	HeartbeatAge time.Duration      // since the last heartbeat
 	ClockSkew    time.Duration      // agent's clock minus the leader's, positive if ahead
 	Utilization  map[string]float64 // 0..1 by GPU UUID, of those that report any; not to be edited
+	Storage      string             // what is wrong with the checkpoints' storage as the node sees it; "": nothing
 }
 
 // Telemetry returns what is known of a node, the zero value while this server
@@ -206,7 +207,7 @@ func (h *Hub) Telemetry(id cluster.NodeID) Telemetry {
 	if p == nil || p.beat.IsZero() {
 		return Telemetry{}
 	}
-	return Telemetry{Known: true, HeartbeatAge: h.cfg.Clock().Sub(p.beat), ClockSkew: p.skew, Utilization: p.load}
+	return Telemetry{Known: true, HeartbeatAge: h.cfg.Clock().Sub(p.beat), ClockSkew: p.skew, Utilization: p.load, Storage: p.storage}
 }
 
 // Progress returns what rank 0 of a running job last said in an epoch, or nil.
@@ -218,6 +219,17 @@ func (h *Hub) Progress(id cluster.JobID, epoch cluster.Epoch) *cluster.Progress 
 		return p.progress
 	}
 	return nil
+}
+
+// CheckpointProblem returns why what a running job saved last is no checkpoint,
+// as its agent says; "": nothing is wrong.
+func (h *Hub) CheckpointProblem(id cluster.JobID, epoch cluster.Epoch) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p, ok := h.progress[id]; ok && p.epoch == epoch {
+		return p.problem
+	}
+	return ""
 }
 
 // Agents returns how many agents are connected.

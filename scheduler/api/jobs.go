@@ -132,4 +132,5 @@ func (s *Service) addProgress(p *schedulerv1.Job, j *cluster.Job) {
 		p.Progress = progressToProto(live)
 	}
 	p.LocalCheckpoint, p.LostStep = s.hub.Local(j.ID, j.Epoch)
+	p.CheckpointProblem = s.hub.CheckpointProblem(j.ID, j.Epoch)
 }

@@ -25,6 +25,7 @@ type pulse struct {
 	beat    time.Time // last heartbeat, zero: none in this leadership
 	skew    time.Duration
 	load    map[string]float64 // replaced, never edited
+	storage string             // problem of the checkpoints' storage; "": none
 	expired bool               // already counted
 }
 
@@ -161,6 +162,7 @@ func (h *Hub) heartbeat(a *agent, hb *agentv1.Heartbeat) {
 	p.grant(now)
 	p.beat = now
 	p.skew = millis(hb.GetAgentUnixMs() - now.UnixMilli())
+	p.storage = cutText(hb.GetStorageProblem(), cluster.MaxReason)
 	p.load = nil
 	for _, g := range hb.GetGpus()[:min(len(hb.GetGpus()), maxSamples)] {
 		if p.load == nil {

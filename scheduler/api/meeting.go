@@ -29,6 +29,7 @@ type meeting struct {
 type lastProgress struct {
 	epoch    cluster.Epoch
 	progress *cluster.Progress
+	problem  string // with its checkpoints; "": none
 }
 
 // gather takes the rendezvous addresses and the progress from a node's report,
@@ -44,8 +45,10 @@ func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 		if control.WorkerOn(st, node, keyOf(k)) == nil {
 			continue
 		}
-		if k.GetRank() == 0 && s.GetProgress() != nil {
-			h.progress[j.ID] = lastProgress{epoch: j.Epoch, progress: progressFromProto(s.GetProgress())}
+		if k.GetRank() == 0 && (s.GetProgress() != nil || s.GetCheckpointProblem() != "" || h.progress[j.ID].problem != "") {
+			h.progress[j.ID] = lastProgress{
+				epoch: j.Epoch, progress: progressFromProto(s.GetProgress()), problem: cutText(s.GetCheckpointProblem(), cluster.MaxReason),
+			}
 		}
 		h.hearRing(j, k.GetRank(), s.GetRing())
 		h.hearLocal(j, s)

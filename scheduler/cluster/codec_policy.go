@@ -29,6 +29,10 @@ func (p *Policy) code(c *coder) {
 	} else if c.reading {
 		p.Setback = defaultSetback
 	}
+	if c.version >= 5 {
+		c.i64(&p.Checkpoints.UserBytes)
+		codeList(c, &p.Checkpoints.Users, func(c *coder, u *UserBytes) { c.str(&u.User); c.i64(&u.Bytes) })
+	}
 }
 
 func codeQueue(c *coder, q *QueuePolicy) {

@@ -23,6 +23,31 @@ type Policy struct {
 	Defrag     Defrag
 	Windows    []Window // advance reservations and maintenance, sorted by name
 	Score      ScoreName
+
+	Checkpoints CheckpointLimits
+}
+
+// CheckpointLimits is what users' checkpoints may take of the shared storage.
+// Agents hold to it.
+type CheckpointLimits struct {
+	UserBytes int64       // of each user; 0: no limit
+	Users     []UserBytes // of users that have another one, sorted by user
+}
+
+// UserBytes is a number of bytes of one user.
+type UserBytes struct {
+	User  string
+	Bytes int64 // 0: no limit
+}
+
+// Of is the limit of a user, 0 for none.
+func (l *CheckpointLimits) Of(user string) int64 {
+	for i := range l.Users {
+		if l.Users[i].User == user {
+			return l.Users[i].Bytes
+		}
+	}
+	return l.UserBytes
 }
 
 // OrderName names an order in which pending jobs are tried.

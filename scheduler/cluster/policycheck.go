@@ -40,7 +40,7 @@ func (p *Policy) Validate() error {
 			bad("fair_share.gpu_weights: %s is named twice", w.Type)
 		}
 	}
-	errs = append(errs, p.validateLevels(), p.validateKnobs(), p.validateWindows())
+	errs = append(errs, p.validateLevels(), p.validateKnobs(), p.validateWindows(), p.Checkpoints.validate())
 	if len(p.Queues) > MaxQueues {
 		bad("queues: %d, at most %d", len(p.Queues), MaxQueues)
 		return errors.Join(errs...)

@@ -148,3 +148,30 @@ func (n *Node) ill(uuids []string) bool {
 	}
 	return false
 }
+
+// maxLimitUsers bounds the users that a policy gives a limit of their own.
+const maxLimitUsers = 10_000
+
+func (l *CheckpointLimits) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("checkpoints."+format, args...))
+	}
+	if l.UserBytes < 0 {
+		bad("user_limit: %d bytes is negative", l.UserBytes)
+	}
+	if len(l.Users) > maxLimitUsers {
+		bad("users: %d, at most %d", len(l.Users), maxLimitUsers)
+	}
+	for i, u := range l.Users {
+		switch {
+		case u.User == "" || len(u.User) > MaxNameLen || strings.ContainsFunc(u.User, control):
+			bad("users: %.*q is not a user's name: 1 to %d bytes without control characters", MaxNameLen, u.User, MaxNameLen)
+		case i > 0 && l.Users[i-1].User >= u.User:
+			bad("users: %s is named twice", u.User)
+		case u.Bytes < 0:
+			bad("users: %s: %d bytes is negative", u.User, u.Bytes)
+		}
+	}
+	return errors.Join(errs...)
+}

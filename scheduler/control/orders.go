@@ -31,6 +31,7 @@ type Assignment struct {
 	Restarts   int                 // launches before this one
 	Resume     *cluster.Checkpoint // to go on from, nil: none; not to be edited
 	Stop       *Stop               // how the workers are to stop, nil: they are not
+	UserLimit  int64               // bytes that the checkpoints of the job's user may take; 0: no limit
 	All, Gang  cluster.Experience  // of all nodes, and of the gang's: for jobs that save by it, else zero
 }
 
@@ -128,6 +129,7 @@ func assignment(s *cluster.State, j *cluster.Job, node cluster.NodeID) Assignmen
 		a.Nodes[i].Host = hostOf(s, id)
 		places[id] = &a.Nodes[i]
 	}
+	a.UserLimit = s.Policy().Checkpoints.Of(j.User)
 	if p := j.Spec.Checkpoints; p != nil && p.Auto {
 		a.All, a.Gang = s.Experience(), s.ExperienceOf(j)
 	}

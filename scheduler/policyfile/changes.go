@@ -74,6 +74,10 @@ func things(p *cluster.Policy) []thing {
 	add("defragmentation.enabled", truth(p.Defrag.On))
 	add("defragmentation.max_per_hour", number(int64(p.Defrag.MaxPerHour)))
 	add("defragmentation.max_cost", length(p.Defrag.MaxCost))
+	add("checkpoints.user_limit", size(p.Checkpoints.UserBytes))
+	for _, u := range p.Checkpoints.Users {
+		add("checkpoints.users: "+u.User, size(u.Bytes))
+	}
 	for i := range p.Windows {
 		add("reservation "+p.Windows[i].Name, windowsNode(p.Windows[i : i+1]).Content[0])
 	}

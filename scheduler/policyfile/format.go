@@ -37,6 +37,7 @@ func Format(p *cluster.Policy) []byte {
 			"max_per_hour", number(int64(p.Defrag.MaxPerHour)),
 			"max_cost", length(p.Defrag.MaxCost),
 		),
+		"checkpoints", block("user_limit", size(p.Checkpoints.UserBytes), "users", userLimitsNode(p.Checkpoints.Users)),
 		"reservations", windowsNode(p.Windows),
 		"queues", queuesNode(p.Queues, ""),
 	)

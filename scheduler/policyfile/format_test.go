@@ -62,6 +62,10 @@ func drawPolicy(t *rapid.T) *cluster.Policy {
 		Backfill: cluster.Backfill{Off: rapid.Bool().Draw(t, "off"), Reserve: int32(count("reserve", 64)), HoldAfter: span("hold_after", 0)},
 		Defrag:   cluster.Defrag{On: rapid.Bool().Draw(t, "on"), MaxPerHour: int32(count("max_per_hour", 1e6)), MaxCost: span("max_cost", 0)},
 	}
+	p.Checkpoints.UserBytes = count("user_limit", 1<<50)
+	for i := range rapid.IntRange(0, 3).Draw(t, "users") {
+		p.Checkpoints.Users = append(p.Checkpoints.Users, cluster.UserBytes{User: fmt.Sprint(i, drawWord(t, "user")), Bytes: count("bytes", 1<<50)})
+	}
 	for i := range rapid.IntRange(0, 4).Draw(t, "levels") {
 		name := fmt.Sprint(drawWord(t, "level"), i) // "node" is taken, and names are unique
 		l := cluster.Level{Name: name, Label: fmt.Sprint(drawWord(t, "label"), i)}

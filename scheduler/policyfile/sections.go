@@ -45,6 +45,10 @@ func (r *reader) sections() []field {
 			{name: "max_per_hour", read: count(func(v int64) { def.MaxPerHour = int32(v) }, math.MaxInt32)}, //nolint:gosec // within the bound
 			{name: "max_cost", read: span(&def.MaxCost)},
 		}},
+		{name: "checkpoints", below: []field{
+			{name: "user_limit", read: bytesOrNone(&p.Checkpoints.UserBytes)},
+			{name: "users", read: readUserLimits},
+		}},
 		{name: "reservations", read: readWindows},
 		{name: "queues", read: func(r *reader, key string, n *yaml.Node) { r.queues(n, key+": ", "") }},
 	}

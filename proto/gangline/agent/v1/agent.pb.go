@@ -737,9 +737,11 @@ type WorkerStatus struct {
 	// does not know it sees the checkpoint once it has come there.
 	LocalCheckpoint *Checkpoint `protobuf:"bytes,20,opt,name=local_checkpoint,json=localCheckpoint,proto3" json:"local_checkpoint,omitempty"`
 	// Step that all ranks had saved on their nodes' own disks before this epoch, and that was lost with one of them, so that an older one was taken; 0: none.
-	LostStep      int64 `protobuf:"varint,21,opt,name=lost_step,json=lostStep,proto3" json:"lost_step,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LostStep int64 `protobuf:"varint,21,opt,name=lost_step,json=lostStep,proto3" json:"lost_step,omitempty"`
+	// Why what the job saved last is no checkpoint, or may soon be none; empty: nothing is wrong.
+	CheckpointProblem string `protobuf:"bytes,22,opt,name=checkpoint_problem,json=checkpointProblem,proto3" json:"checkpoint_problem,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *WorkerStatus) Reset() {
@@ -924,6 +926,13 @@ func (x *WorkerStatus) GetLostStep() int64 {
 		return x.LostStep
 	}
 	return 0
+}
+
+func (x *WorkerStatus) GetCheckpointProblem() string {
+	if x != nil {
+		return x.CheckpointProblem
+	}
+	return ""
 }
 
 // Ring is what a worker's collective calls have come to in this epoch. All ranks make the same calls: the one that spends the least
@@ -1181,9 +1190,11 @@ type Heartbeat struct {
 	// Agent's clock, Unix milliseconds: only to show its skew.
 	AgentUnixMs int64 `protobuf:"varint,2,opt,name=agent_unix_ms,json=agentUnixMs,proto3" json:"agent_unix_ms,omitempty"`
 	// Load of the GPUs that report any.
-	Gpus          []*GPUSample `protobuf:"bytes,3,rep,name=gpus,proto3" json:"gpus,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Gpus []*GPUSample `protobuf:"bytes,3,rep,name=gpus,proto3" json:"gpus,omitempty"`
+	// What is wrong with the checkpoints' storage as this node sees it; empty: nothing is.
+	StorageProblem string `protobuf:"bytes,4,opt,name=storage_problem,json=storageProblem,proto3" json:"storage_problem,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Heartbeat) Reset() {
@@ -1235,6 +1246,13 @@ func (x *Heartbeat) GetGpus() []*GPUSample {
 		return x.Gpus
 	}
 	return nil
+}
+
+func (x *Heartbeat) GetStorageProblem() string {
+	if x != nil {
+		return x.StorageProblem
+	}
+	return ""
 }
 
 // GPUSample is the load of one GPU.
@@ -1586,9 +1604,11 @@ type Assignment struct {
 	// The ranks that make up the ring, in its order. peers are in the same order.
 	Members []int32 `protobuf:"varint,26,rep,packed,name=members,proto3" json:"members,omitempty"`
 	// The gang goes on without a worker that failed, and others may join.
-	Shrinks       bool `protobuf:"varint,27,opt,name=shrinks,proto3" json:"shrinks,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Shrinks bool `protobuf:"varint,27,opt,name=shrinks,proto3" json:"shrinks,omitempty"`
+	// Most bytes that the user's checkpoints may take on the shared storage; 0: no limit.
+	CheckpointLimitBytes int64 `protobuf:"varint,28,opt,name=checkpoint_limit_bytes,json=checkpointLimitBytes,proto3" json:"checkpoint_limit_bytes,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
@@ -1808,6 +1828,13 @@ func (x *Assignment) GetShrinks() bool {
 		return x.Shrinks
 	}
 	return false
+}
+
+func (x *Assignment) GetCheckpointLimitBytes() int64 {
+	if x != nil {
+		return x.CheckpointLimitBytes
+	}
+	return 0
 }
 
 // CheckpointPolicy is when a job saves, which of its checkpoints stay, and what the scheduler knows for it. At most one of the
@@ -2571,7 +2598,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\x80\a\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xaf\a\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -2597,7 +2624,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x0frendezvous_lost\x18\x19 \x01(\x05R\x0erendezvousLost\x12+\n" +
 	"\x04ring\x18\x13 \x01(\v2\x17.gangline.agent.v1.RingR\x04ring\x12H\n" +
 	"\x10local_checkpoint\x18\x14 \x01(\v2\x1d.gangline.agent.v1.CheckpointR\x0flocalCheckpoint\x12\x1b\n" +
-	"\tlost_step\x18\x15 \x01(\x03R\blostStep\"K\n" +
+	"\tlost_step\x18\x15 \x01(\x03R\blostStep\x12-\n" +
+	"\x12checkpoint_problem\x18\x16 \x01(\tR\x11checkpointProblem\"K\n" +
 	"\x04Ring\x12\x14\n" +
 	"\x05calls\x18\x01 \x01(\x03R\x05calls\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x17\n" +
@@ -2622,11 +2650,12 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\ametrics\x18\x04 \x03(\v2(.gangline.agent.v1.Progress.MetricsEntryR\ametrics\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"}\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xa6\x01\n" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\"\n" +
 	"\ragent_unix_ms\x18\x02 \x01(\x03R\vagentUnixMs\x120\n" +
-	"\x04gpus\x18\x03 \x03(\v2\x1c.gangline.agent.v1.GPUSampleR\x04gpus\"A\n" +
+	"\x04gpus\x18\x03 \x03(\v2\x1c.gangline.agent.v1.GPUSampleR\x04gpus\x12'\n" +
+	"\x0fstorage_problem\x18\x04 \x01(\tR\x0estorageProblem\"A\n" +
 	"\tGPUSample\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12 \n" +
 	"\vutilization\x18\x02 \x01(\x01R\vutilization\"C\n" +
@@ -2644,7 +2673,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x05fence\x18\x01 \x01(\v2\x18.gangline.agent.v1.FenceR\x05fence\x12?\n" +
 	"\vassignments\x18\x02 \x03(\v2\x1d.gangline.agent.v1.AssignmentR\vassignments\x12@\n" +
 	"\facknowledged\x18\x03 \x03(\v2\x1c.gangline.agent.v1.WorkerKeyR\facknowledged\x12\x1b\n" +
-	"\tcopies_to\x18\x04 \x01(\tR\bcopiesTo\"\xcd\a\n" +
+	"\tcopies_to\x18\x04 \x01(\tR\bcopiesTo\"\x83\b\n" +
 	"\n" +
 	"Assignment\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
@@ -2680,7 +2709,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\vcheckpoints\x18\x18 \x01(\v2#.gangline.agent.v1.CheckpointPolicyR\vcheckpoints\x12\x1c\n" +
 	"\tformation\x18\x19 \x01(\x05R\tformation\x12\x18\n" +
 	"\amembers\x18\x1a \x03(\x05R\amembers\x12\x18\n" +
-	"\ashrinks\x18\x1b \x01(\bR\ashrinks\x1a6\n" +
+	"\ashrinks\x18\x1b \x01(\bR\ashrinks\x124\n" +
+	"\x16checkpoint_limit_bytes\x18\x1c \x01(\x03R\x14checkpointLimitBytes\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbc\x02\n" +

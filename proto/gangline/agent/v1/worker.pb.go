@@ -437,6 +437,98 @@ func (*ReportCheckpointResponse) Descriptor() ([]byte, []int) {
 	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
+// AdmitCheckpointRequest names a checkpoint that is about to be committed.
+type AdmitCheckpointRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its training step.
+	Step int64 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
+	// Its size, or about that.
+	Bytes         int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdmitCheckpointRequest) Reset() {
+	*x = AdmitCheckpointRequest{}
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdmitCheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdmitCheckpointRequest) ProtoMessage() {}
+
+func (x *AdmitCheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdmitCheckpointRequest.ProtoReflect.Descriptor instead.
+func (*AdmitCheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AdmitCheckpointRequest) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *AdmitCheckpointRequest) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// AdmitCheckpointResponse is empty.
+type AdmitCheckpointResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdmitCheckpointResponse) Reset() {
+	*x = AdmitCheckpointResponse{}
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdmitCheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdmitCheckpointResponse) ProtoMessage() {}
+
+func (x *AdmitCheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdmitCheckpointResponse.ProtoReflect.Descriptor instead.
+func (*AdmitCheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{9}
+}
+
 // SaveDueRequest says where the training is.
 type SaveDueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -448,7 +540,7 @@ type SaveDueRequest struct {
 
 func (x *SaveDueRequest) Reset() {
 	*x = SaveDueRequest{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +552,7 @@ func (x *SaveDueRequest) String() string {
 func (*SaveDueRequest) ProtoMessage() {}
 
 func (x *SaveDueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[8]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +565,7 @@ func (x *SaveDueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveDueRequest.ProtoReflect.Descriptor instead.
 func (*SaveDueRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{8}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SaveDueRequest) GetStep() int64 {
@@ -504,7 +596,7 @@ type SaveDueResponse struct {
 
 func (x *SaveDueResponse) Reset() {
 	*x = SaveDueResponse{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +608,7 @@ func (x *SaveDueResponse) String() string {
 func (*SaveDueResponse) ProtoMessage() {}
 
 func (x *SaveDueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[9]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +621,7 @@ func (x *SaveDueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveDueResponse.ProtoReflect.Descriptor instead.
 func (*SaveDueResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{9}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SaveDueResponse) GetDue() bool {
@@ -587,7 +679,7 @@ type ReportPeerLostRequest struct {
 
 func (x *ReportPeerLostRequest) Reset() {
 	*x = ReportPeerLostRequest{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +691,7 @@ func (x *ReportPeerLostRequest) String() string {
 func (*ReportPeerLostRequest) ProtoMessage() {}
 
 func (x *ReportPeerLostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[10]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +704,7 @@ func (x *ReportPeerLostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportPeerLostRequest.ProtoReflect.Descriptor instead.
 func (*ReportPeerLostRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReportPeerLostRequest) GetRank() int32 {
@@ -638,7 +730,7 @@ type ReportPeerLostResponse struct {
 
 func (x *ReportPeerLostResponse) Reset() {
 	*x = ReportPeerLostResponse{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[11]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +742,7 @@ func (x *ReportPeerLostResponse) String() string {
 func (*ReportPeerLostResponse) ProtoMessage() {}
 
 func (x *ReportPeerLostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[11]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +755,7 @@ func (x *ReportPeerLostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportPeerLostResponse.ProtoReflect.Descriptor instead.
 func (*ReportPeerLostResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 // WatchNoticesRequest is empty.
@@ -675,7 +767,7 @@ type WatchNoticesRequest struct {
 
 func (x *WatchNoticesRequest) Reset() {
 	*x = WatchNoticesRequest{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +779,7 @@ func (x *WatchNoticesRequest) String() string {
 func (*WatchNoticesRequest) ProtoMessage() {}
 
 func (x *WatchNoticesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +792,7 @@ func (x *WatchNoticesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchNoticesRequest.ProtoReflect.Descriptor instead.
 func (*WatchNoticesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 // WatchNoticesResponse is one notice.
@@ -719,7 +811,7 @@ type WatchNoticesResponse struct {
 
 func (x *WatchNoticesResponse) Reset() {
 	*x = WatchNoticesResponse{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[13]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +823,7 @@ func (x *WatchNoticesResponse) String() string {
 func (*WatchNoticesResponse) ProtoMessage() {}
 
 func (x *WatchNoticesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[13]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +836,7 @@ func (x *WatchNoticesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchNoticesResponse.ProtoReflect.Descriptor instead.
 func (*WatchNoticesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchNoticesResponse) GetNotice() isWatchNoticesResponse_Notice {
@@ -801,7 +893,7 @@ type ReformNotice struct {
 
 func (x *ReformNotice) Reset() {
 	*x = ReformNotice{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[14]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +905,7 @@ func (x *ReformNotice) String() string {
 func (*ReformNotice) ProtoMessage() {}
 
 func (x *ReformNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[14]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +918,7 @@ func (x *ReformNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReformNotice.ProtoReflect.Descriptor instead.
 func (*ReformNotice) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{14}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReformNotice) GetFormation() int32 {
@@ -851,7 +943,7 @@ type StopNotice struct {
 
 func (x *StopNotice) Reset() {
 	*x = StopNotice{}
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[15]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -863,7 +955,7 @@ func (x *StopNotice) String() string {
 func (*StopNotice) ProtoMessage() {}
 
 func (x *StopNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_worker_proto_msgTypes[15]
+	mi := &file_gangline_agent_v1_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -876,7 +968,7 @@ func (x *StopNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopNotice.ProtoReflect.Descriptor instead.
 func (*StopNotice) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{15}
+	return file_gangline_agent_v1_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StopNotice) GetReason() string {
@@ -927,7 +1019,11 @@ const file_gangline_agent_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\v2\x1d.gangline.agent.v1.CheckpointR\n" +
 	"checkpoint\"\x1a\n" +
-	"\x18ReportCheckpointResponse\"$\n" +
+	"\x18ReportCheckpointResponse\"B\n" +
+	"\x16AdmitCheckpointRequest\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x19\n" +
+	"\x17AdmitCheckpointResponse\"$\n" +
 	"\x0eSaveDueRequest\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\"\xb9\x01\n" +
 	"\x0fSaveDueResponse\x12\x10\n" +
@@ -954,14 +1050,15 @@ const file_gangline_agent_v1_worker_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12&\n" +
 	"\x0fterminate_in_ms\x18\x02 \x01(\x03R\rterminateInMs\x12\x1c\n" +
 	"\n" +
-	"kill_in_ms\x18\x03 \x01(\x03R\bkillInMs2\xb5\x05\n" +
+	"kill_in_ms\x18\x03 \x01(\x03R\bkillInMs2\x9f\x06\n" +
 	"\rWorkerService\x12Y\n" +
 	"\n" +
 	"Rendezvous\x12$.gangline.agent.v1.RendezvousRequest\x1a%.gangline.agent.v1.RendezvousResponse\x12e\n" +
 	"\x0eReportProgress\x12(.gangline.agent.v1.ReportProgressRequest\x1a).gangline.agent.v1.ReportProgressResponse\x12Y\n" +
 	"\n" +
 	"ReportRing\x12$.gangline.agent.v1.ReportRingRequest\x1a%.gangline.agent.v1.ReportRingResponse\x12k\n" +
-	"\x10ReportCheckpoint\x12*.gangline.agent.v1.ReportCheckpointRequest\x1a+.gangline.agent.v1.ReportCheckpointResponse\x12P\n" +
+	"\x10ReportCheckpoint\x12*.gangline.agent.v1.ReportCheckpointRequest\x1a+.gangline.agent.v1.ReportCheckpointResponse\x12h\n" +
+	"\x0fAdmitCheckpoint\x12).gangline.agent.v1.AdmitCheckpointRequest\x1a*.gangline.agent.v1.AdmitCheckpointResponse\x12P\n" +
 	"\aSaveDue\x12!.gangline.agent.v1.SaveDueRequest\x1a\".gangline.agent.v1.SaveDueResponse\x12e\n" +
 	"\x0eReportPeerLost\x12(.gangline.agent.v1.ReportPeerLostRequest\x1a).gangline.agent.v1.ReportPeerLostResponse\x12a\n" +
 	"\fWatchNotices\x12&.gangline.agent.v1.WatchNoticesRequest\x1a'.gangline.agent.v1.WatchNoticesResponse0\x01B>Z<github.com/gangline/gangline/proto/gangline/agent/v1;agentv1b\x06proto3"
@@ -978,7 +1075,7 @@ func file_gangline_agent_v1_worker_proto_rawDescGZIP() []byte {
 	return file_gangline_agent_v1_worker_proto_rawDescData
 }
 
-var file_gangline_agent_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_gangline_agent_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_gangline_agent_v1_worker_proto_goTypes = []any{
 	(*RendezvousRequest)(nil),        // 0: gangline.agent.v1.RendezvousRequest
 	(*RendezvousResponse)(nil),       // 1: gangline.agent.v1.RendezvousResponse
@@ -988,40 +1085,44 @@ var file_gangline_agent_v1_worker_proto_goTypes = []any{
 	(*ReportRingResponse)(nil),       // 5: gangline.agent.v1.ReportRingResponse
 	(*ReportCheckpointRequest)(nil),  // 6: gangline.agent.v1.ReportCheckpointRequest
 	(*ReportCheckpointResponse)(nil), // 7: gangline.agent.v1.ReportCheckpointResponse
-	(*SaveDueRequest)(nil),           // 8: gangline.agent.v1.SaveDueRequest
-	(*SaveDueResponse)(nil),          // 9: gangline.agent.v1.SaveDueResponse
-	(*ReportPeerLostRequest)(nil),    // 10: gangline.agent.v1.ReportPeerLostRequest
-	(*ReportPeerLostResponse)(nil),   // 11: gangline.agent.v1.ReportPeerLostResponse
-	(*WatchNoticesRequest)(nil),      // 12: gangline.agent.v1.WatchNoticesRequest
-	(*WatchNoticesResponse)(nil),     // 13: gangline.agent.v1.WatchNoticesResponse
-	(*ReformNotice)(nil),             // 14: gangline.agent.v1.ReformNotice
-	(*StopNotice)(nil),               // 15: gangline.agent.v1.StopNotice
-	(*Progress)(nil),                 // 16: gangline.agent.v1.Progress
-	(*Ring)(nil),                     // 17: gangline.agent.v1.Ring
-	(*Checkpoint)(nil),               // 18: gangline.agent.v1.Checkpoint
+	(*AdmitCheckpointRequest)(nil),   // 8: gangline.agent.v1.AdmitCheckpointRequest
+	(*AdmitCheckpointResponse)(nil),  // 9: gangline.agent.v1.AdmitCheckpointResponse
+	(*SaveDueRequest)(nil),           // 10: gangline.agent.v1.SaveDueRequest
+	(*SaveDueResponse)(nil),          // 11: gangline.agent.v1.SaveDueResponse
+	(*ReportPeerLostRequest)(nil),    // 12: gangline.agent.v1.ReportPeerLostRequest
+	(*ReportPeerLostResponse)(nil),   // 13: gangline.agent.v1.ReportPeerLostResponse
+	(*WatchNoticesRequest)(nil),      // 14: gangline.agent.v1.WatchNoticesRequest
+	(*WatchNoticesResponse)(nil),     // 15: gangline.agent.v1.WatchNoticesResponse
+	(*ReformNotice)(nil),             // 16: gangline.agent.v1.ReformNotice
+	(*StopNotice)(nil),               // 17: gangline.agent.v1.StopNotice
+	(*Progress)(nil),                 // 18: gangline.agent.v1.Progress
+	(*Ring)(nil),                     // 19: gangline.agent.v1.Ring
+	(*Checkpoint)(nil),               // 20: gangline.agent.v1.Checkpoint
 }
 var file_gangline_agent_v1_worker_proto_depIdxs = []int32{
-	16, // 0: gangline.agent.v1.ReportProgressRequest.progress:type_name -> gangline.agent.v1.Progress
-	17, // 1: gangline.agent.v1.ReportRingRequest.ring:type_name -> gangline.agent.v1.Ring
-	18, // 2: gangline.agent.v1.ReportCheckpointRequest.checkpoint:type_name -> gangline.agent.v1.Checkpoint
-	15, // 3: gangline.agent.v1.WatchNoticesResponse.stop:type_name -> gangline.agent.v1.StopNotice
-	14, // 4: gangline.agent.v1.WatchNoticesResponse.reform:type_name -> gangline.agent.v1.ReformNotice
+	18, // 0: gangline.agent.v1.ReportProgressRequest.progress:type_name -> gangline.agent.v1.Progress
+	19, // 1: gangline.agent.v1.ReportRingRequest.ring:type_name -> gangline.agent.v1.Ring
+	20, // 2: gangline.agent.v1.ReportCheckpointRequest.checkpoint:type_name -> gangline.agent.v1.Checkpoint
+	17, // 3: gangline.agent.v1.WatchNoticesResponse.stop:type_name -> gangline.agent.v1.StopNotice
+	16, // 4: gangline.agent.v1.WatchNoticesResponse.reform:type_name -> gangline.agent.v1.ReformNotice
 	0,  // 5: gangline.agent.v1.WorkerService.Rendezvous:input_type -> gangline.agent.v1.RendezvousRequest
 	2,  // 6: gangline.agent.v1.WorkerService.ReportProgress:input_type -> gangline.agent.v1.ReportProgressRequest
 	4,  // 7: gangline.agent.v1.WorkerService.ReportRing:input_type -> gangline.agent.v1.ReportRingRequest
 	6,  // 8: gangline.agent.v1.WorkerService.ReportCheckpoint:input_type -> gangline.agent.v1.ReportCheckpointRequest
-	8,  // 9: gangline.agent.v1.WorkerService.SaveDue:input_type -> gangline.agent.v1.SaveDueRequest
-	10, // 10: gangline.agent.v1.WorkerService.ReportPeerLost:input_type -> gangline.agent.v1.ReportPeerLostRequest
-	12, // 11: gangline.agent.v1.WorkerService.WatchNotices:input_type -> gangline.agent.v1.WatchNoticesRequest
-	1,  // 12: gangline.agent.v1.WorkerService.Rendezvous:output_type -> gangline.agent.v1.RendezvousResponse
-	3,  // 13: gangline.agent.v1.WorkerService.ReportProgress:output_type -> gangline.agent.v1.ReportProgressResponse
-	5,  // 14: gangline.agent.v1.WorkerService.ReportRing:output_type -> gangline.agent.v1.ReportRingResponse
-	7,  // 15: gangline.agent.v1.WorkerService.ReportCheckpoint:output_type -> gangline.agent.v1.ReportCheckpointResponse
-	9,  // 16: gangline.agent.v1.WorkerService.SaveDue:output_type -> gangline.agent.v1.SaveDueResponse
-	11, // 17: gangline.agent.v1.WorkerService.ReportPeerLost:output_type -> gangline.agent.v1.ReportPeerLostResponse
-	13, // 18: gangline.agent.v1.WorkerService.WatchNotices:output_type -> gangline.agent.v1.WatchNoticesResponse
-	12, // [12:19] is the sub-list for method output_type
-	5,  // [5:12] is the sub-list for method input_type
+	8,  // 9: gangline.agent.v1.WorkerService.AdmitCheckpoint:input_type -> gangline.agent.v1.AdmitCheckpointRequest
+	10, // 10: gangline.agent.v1.WorkerService.SaveDue:input_type -> gangline.agent.v1.SaveDueRequest
+	12, // 11: gangline.agent.v1.WorkerService.ReportPeerLost:input_type -> gangline.agent.v1.ReportPeerLostRequest
+	14, // 12: gangline.agent.v1.WorkerService.WatchNotices:input_type -> gangline.agent.v1.WatchNoticesRequest
+	1,  // 13: gangline.agent.v1.WorkerService.Rendezvous:output_type -> gangline.agent.v1.RendezvousResponse
+	3,  // 14: gangline.agent.v1.WorkerService.ReportProgress:output_type -> gangline.agent.v1.ReportProgressResponse
+	5,  // 15: gangline.agent.v1.WorkerService.ReportRing:output_type -> gangline.agent.v1.ReportRingResponse
+	7,  // 16: gangline.agent.v1.WorkerService.ReportCheckpoint:output_type -> gangline.agent.v1.ReportCheckpointResponse
+	9,  // 17: gangline.agent.v1.WorkerService.AdmitCheckpoint:output_type -> gangline.agent.v1.AdmitCheckpointResponse
+	11, // 18: gangline.agent.v1.WorkerService.SaveDue:output_type -> gangline.agent.v1.SaveDueResponse
+	13, // 19: gangline.agent.v1.WorkerService.ReportPeerLost:output_type -> gangline.agent.v1.ReportPeerLostResponse
+	15, // 20: gangline.agent.v1.WorkerService.WatchNotices:output_type -> gangline.agent.v1.WatchNoticesResponse
+	13, // [13:21] is the sub-list for method output_type
+	5,  // [5:13] is the sub-list for method input_type
 	5,  // [5:5] is the sub-list for extension type_name
 	5,  // [5:5] is the sub-list for extension extendee
 	0,  // [0:5] is the sub-list for field type_name
@@ -1033,7 +1134,7 @@ func file_gangline_agent_v1_worker_proto_init() {
 		return
 	}
 	file_gangline_agent_v1_agent_proto_init()
-	file_gangline_agent_v1_worker_proto_msgTypes[13].OneofWrappers = []any{
+	file_gangline_agent_v1_worker_proto_msgTypes[15].OneofWrappers = []any{
 		(*WatchNoticesResponse_Stop)(nil),
 		(*WatchNoticesResponse_Reform)(nil),
 	}
@@ -1043,7 +1144,7 @@ func file_gangline_agent_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_agent_v1_worker_proto_rawDesc), len(file_gangline_agent_v1_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	WorkerService_ReportProgress_FullMethodName   = "/gangline.agent.v1.WorkerService/ReportProgress"
 	WorkerService_ReportRing_FullMethodName       = "/gangline.agent.v1.WorkerService/ReportRing"
 	WorkerService_ReportCheckpoint_FullMethodName = "/gangline.agent.v1.WorkerService/ReportCheckpoint"
+	WorkerService_AdmitCheckpoint_FullMethodName  = "/gangline.agent.v1.WorkerService/AdmitCheckpoint"
 	WorkerService_SaveDue_FullMethodName          = "/gangline.agent.v1.WorkerService/SaveDue"
 	WorkerService_ReportPeerLost_FullMethodName   = "/gangline.agent.v1.WorkerService/ReportPeerLost"
 	WorkerService_WatchNotices_FullMethodName     = "/gangline.agent.v1.WorkerService/WatchNotices"
@@ -45,6 +46,9 @@ type WorkerServiceClient interface {
 	ReportRing(ctx context.Context, in *ReportRingRequest, opts ...grpc.CallOption) (*ReportRingResponse, error)
 	// ReportCheckpoint tells that a checkpoint was committed on the shared storage.
 	ReportCheckpoint(ctx context.Context, in *ReportCheckpointRequest, opts ...grpc.CallOption) (*ReportCheckpointResponse, error)
+	// AdmitCheckpoint asks whether a checkpoint of a size may be committed, by the user's limit: where it is reached the user's oldest ones go first. It is
+	// refused as ResourceExhausted, with a sentence; training goes on.
+	AdmitCheckpoint(ctx context.Context, in *AdmitCheckpointRequest, opts ...grpc.CallOption) (*AdmitCheckpointResponse, error)
 	// SaveDue asks whether to save now, by the job's checkpoint policy. One rank asks and tells the others, so that all save the same step.
 	SaveDue(ctx context.Context, in *SaveDueRequest, opts ...grpc.CallOption) (*SaveDueResponse, error)
 	// ReportPeerLost tells that the worker is about to exit because a peer was lost.
@@ -95,6 +99,16 @@ func (c *workerServiceClient) ReportCheckpoint(ctx context.Context, in *ReportCh
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReportCheckpointResponse)
 	err := c.cc.Invoke(ctx, WorkerService_ReportCheckpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) AdmitCheckpoint(ctx context.Context, in *AdmitCheckpointRequest, opts ...grpc.CallOption) (*AdmitCheckpointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdmitCheckpointResponse)
+	err := c.cc.Invoke(ctx, WorkerService_AdmitCheckpoint_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +168,9 @@ type WorkerServiceServer interface {
 	ReportRing(context.Context, *ReportRingRequest) (*ReportRingResponse, error)
 	// ReportCheckpoint tells that a checkpoint was committed on the shared storage.
 	ReportCheckpoint(context.Context, *ReportCheckpointRequest) (*ReportCheckpointResponse, error)
+	// AdmitCheckpoint asks whether a checkpoint of a size may be committed, by the user's limit: where it is reached the user's oldest ones go first. It is
+	// refused as ResourceExhausted, with a sentence; training goes on.
+	AdmitCheckpoint(context.Context, *AdmitCheckpointRequest) (*AdmitCheckpointResponse, error)
 	// SaveDue asks whether to save now, by the job's checkpoint policy. One rank asks and tells the others, so that all save the same step.
 	SaveDue(context.Context, *SaveDueRequest) (*SaveDueResponse, error)
 	// ReportPeerLost tells that the worker is about to exit because a peer was lost.
@@ -181,6 +198,9 @@ func (UnimplementedWorkerServiceServer) ReportRing(context.Context, *ReportRingR
 }
 func (UnimplementedWorkerServiceServer) ReportCheckpoint(context.Context, *ReportCheckpointRequest) (*ReportCheckpointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportCheckpoint not implemented")
+}
+func (UnimplementedWorkerServiceServer) AdmitCheckpoint(context.Context, *AdmitCheckpointRequest) (*AdmitCheckpointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AdmitCheckpoint not implemented")
 }
 func (UnimplementedWorkerServiceServer) SaveDue(context.Context, *SaveDueRequest) (*SaveDueResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SaveDue not implemented")
@@ -284,6 +304,24 @@ func _WorkerService_ReportCheckpoint_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkerService_AdmitCheckpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdmitCheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).AdmitCheckpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_AdmitCheckpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).AdmitCheckpoint(ctx, req.(*AdmitCheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkerService_SaveDue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SaveDueRequest)
 	if err := dec(in); err != nil {
@@ -353,6 +391,10 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReportCheckpoint",
 			Handler:    _WorkerService_ReportCheckpoint_Handler,
+		},
+		{
+			MethodName: "AdmitCheckpoint",
+			Handler:    _WorkerService_AdmitCheckpoint_Handler,
 		},
 		{
 			MethodName: "SaveDue",

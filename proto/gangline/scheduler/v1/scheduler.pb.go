@@ -1548,9 +1548,11 @@ type Job struct {
 	// Newest checkpoint on nodes' own disks that is not on the shared storage yet; only while it runs.
 	LocalCheckpoint *LocalCheckpoint `protobuf:"bytes,30,opt,name=local_checkpoint,json=localCheckpoint,proto3" json:"local_checkpoint,omitempty"`
 	// Step that was lost with a node's own disk before this epoch began, so that it began from an older one; 0: none. Only while it runs.
-	LostStep      int64 `protobuf:"varint,31,opt,name=lost_step,json=lostStep,proto3" json:"lost_step,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LostStep int64 `protobuf:"varint,31,opt,name=lost_step,json=lostStep,proto3" json:"lost_step,omitempty"`
+	// Why what the job saved last is no checkpoint, or may soon be none; empty: nothing is wrong.
+	CheckpointProblem string `protobuf:"bytes,32,opt,name=checkpoint_problem,json=checkpointProblem,proto3" json:"checkpoint_problem,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -1798,6 +1800,13 @@ func (x *Job) GetLostStep() int64 {
 		return x.LostStep
 	}
 	return 0
+}
+
+func (x *Job) GetCheckpointProblem() string {
+	if x != nil {
+		return x.CheckpointProblem
+	}
+	return ""
 }
 
 // LocalCheckpoint is a checkpoint that all ranks have saved on their nodes' own disks.
@@ -3282,9 +3291,11 @@ type Node struct {
 	// Taints: they keep jobs away that do not bear them.
 	Taints map[string]string `protobuf:"bytes,13,rep,name=taints,proto3" json:"taints,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Unset: it takes jobs.
-	Drain         *Drain `protobuf:"bytes,14,opt,name=drain,proto3" json:"drain,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Drain *Drain `protobuf:"bytes,14,opt,name=drain,proto3" json:"drain,omitempty"`
+	// What is wrong with the checkpoints' storage as this node sees it; empty: nothing is.
+	StorageProblem string `protobuf:"bytes,15,opt,name=storage_problem,json=storageProblem,proto3" json:"storage_problem,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
@@ -3413,6 +3424,13 @@ func (x *Node) GetDrain() *Drain {
 		return x.Drain
 	}
 	return nil
+}
+
+func (x *Node) GetStorageProblem() string {
+	if x != nil {
+		return x.StorageProblem
+	}
+	return ""
 }
 
 // ListNodesRequest asks for all nodes.
@@ -6166,7 +6184,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\ametrics\x18\x04 \x03(\v2,.gangline.scheduler.v1.Progress.MetricsEntryR\ametrics\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x85\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xb4\n" +
 	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
@@ -6203,7 +6221,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\tformation\x18\x1c \x01(\x05R\tformation\x12/\n" +
 	"\x04ring\x18\x1d \x01(\v2\x1b.gangline.scheduler.v1.RingR\x04ring\x12Q\n" +
 	"\x10local_checkpoint\x18\x1e \x01(\v2&.gangline.scheduler.v1.LocalCheckpointR\x0flocalCheckpoint\x12\x1b\n" +
-	"\tlost_step\x18\x1f \x01(\x03R\blostStep\"=\n" +
+	"\tlost_step\x18\x1f \x01(\x03R\blostStep\x12-\n" +
+	"\x12checkpoint_problem\x18  \x01(\tR\x11checkpointProblem\"=\n" +
 	"\x0fLocalCheckpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x16\n" +
 	"\x06copied\x18\x02 \x01(\bR\x06copied\"\xd3\x01\n" +
@@ -6315,7 +6334,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\x12\"\n" +
 	"\rsince_unix_ns\x18\x03 \x01(\x03R\vsinceUnixNs\x12(\n" +
-	"\x10deadline_unix_ns\x18\x04 \x01(\x03R\x0edeadlineUnixNs\"\x98\x05\n" +
+	"\x10deadline_unix_ns\x18\x04 \x01(\x03R\x0edeadlineUnixNs\"\xc1\x05\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x126\n" +
@@ -6331,7 +6350,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x10heartbeat_age_ms\x18\v \x01(\x03R\x0eheartbeatAgeMs\x12\"\n" +
 	"\rclock_skew_ms\x18\f \x01(\x03R\vclockSkewMs\x12?\n" +
 	"\x06taints\x18\r \x03(\v2'.gangline.scheduler.v1.Node.TaintsEntryR\x06taints\x122\n" +
-	"\x05drain\x18\x0e \x01(\v2\x1c.gangline.scheduler.v1.DrainR\x05drain\x1a9\n" +
+	"\x05drain\x18\x0e \x01(\v2\x1c.gangline.scheduler.v1.DrainR\x05drain\x12'\n" +
+	"\x0fstorage_problem\x18\x0f \x01(\tR\x0estorageProblem\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +

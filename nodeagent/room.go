@@ -1,0 +1,123 @@
+package nodeagent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gangline/gangline/checkpoint"
+	"github.com/gangline/gangline/checkpoint/usage"
+	"github.com/gangline/gangline/nodeagent/reconcile"
+	"github.com/gangline/gangline/nodeagent/storage"
+	"github.com/gangline/gangline/nodeagent/worker"
+)
+
+const (
+	// labelLimit is what the checkpoints of the worker's user may take, as the leader said at the launch.
+	labelLimit = "checkpoint_limit"
+	// roomWithin bounds the time in which room is made before a commit: on a storage that is slow the commit goes on without.
+	roomWithin = time.Minute
+)
+
+// owner is whose checkpoints a worker's are, and what they may take.
+type owner struct {
+	user  string
+	limit int64 // bytes; 0: no limit
+}
+
+// setOwner notes the owner by the worker's labels, or by what the leader says now.
+func (r *reconciler) setOwner(st worker.Status) {
+	key := reconcile.Key(st.Key)
+	o := owner{user: st.Labels[labelUser]}
+	o.limit, _ = strconv.ParseInt(st.Labels[labelLimit], 10, 64) // missing: none
+	if r.order != nil {
+		if w, ok := r.order.by[key]; ok {
+			o.limit = w.assignment.GetCheckpointLimitBytes()
+		}
+	}
+	r.owners.Store(key, o)
+}
+
+// dropOwners forgets the owners of workers that are gone.
+func (a *Agent) dropOwners(present map[reconcile.Key]bool) {
+	a.owners.Range(func(key, _ any) bool {
+		if !present[key.(reconcile.Key)] {
+			a.owners.Delete(key)
+		}
+		return true
+	})
+}
+
+// admit makes room for a checkpoint of so many bytes by the limit of the worker's user, the user's oldest ones going first, and says why it may not be
+// committed if that is not enough. A storage that cannot be measured refuses nothing.
+func (a *Agent) admit(ctx context.Context, key reconcile.Key, bytes int64) error {
+	found, ok := a.owners.Load(key)
+	if !ok || found.(owner).limit <= 0 || found.(owner).user == "" {
+		return nil
+	}
+	o := found.(owner)
+	ctx, cancel := context.WithTimeout(ctx, roomWithin)
+	defer cancel()
+	job := filepath.Base(checkpointDir("", key.Job))
+	made, err := a.meter.MakeRoom(ctx, usage.Request{User: o.user, Limit: o.limit, Job: job, Bytes: bytes, Now: a.cfg.Clock()})
+	for _, r := range made.Removed {
+		a.log.Warn("a checkpoint was removed: the user's take more than the policy allows", "user", o.user, "of", r.Job, "checkpoint", r.Ref, "bytes", r.Bytes)
+	}
+	if err != nil {
+		a.log.Warn("what a user's checkpoints take cannot be measured: the limit does not hold", "user", o.user, "err", err)
+		return nil
+	}
+	if made.Fits {
+		return nil
+	}
+	this := ""
+	if bytes > 0 {
+		this = ", and this one has " + size(bytes)
+	}
+	return fmt.Errorf("checkpoints of user %s take %s of the %s that the policy allows%s; what is left is each job's newest, pinned or in use: "+
+		"remove some with `gangline checkpoint rm`, or ask an admin to raise checkpoints.user_limit", o.user, size(made.Left.Bytes), size(o.limit), this)
+}
+
+// size writes bytes for people.
+func size(b int64) string {
+	const unit = 1 << 10
+	if b < unit {
+		return fmt.Sprintf("%d B", b)
+	}
+	v, i := float64(b)/unit, 0
+	for v >= unit && i < 4 {
+		v, i = v/unit, i+1
+	}
+	return fmt.Sprintf("%.4g %ciB", v, "KMGTP"[i])
+}
+
+// openStorage begins to watch the storage below the checkpoint root.
+func (a *Agent) openStorage() {
+	a.meter = usage.New(a.cfg.CheckpointRoot)
+	if err := os.MkdirAll(a.cfg.CheckpointRoot, 0o755); err != nil { //nolint:gosec // jobs' directories come below it
+		a.log.Warn("the checkpoint root cannot be made", "root", a.cfg.CheckpointRoot, "err", err)
+	}
+	a.storage = storage.New(storage.Config{
+		Open: func() (checkpoint.FS, error) { return checkpoint.NewDir(a.cfg.CheckpointRoot) }, Name: a.cfg.Name, Changed: a.storageChanged,
+		Free: func() (free, total uint64, err error) {
+			var st unix.Statfs_t
+			if err := unix.Statfs(a.cfg.CheckpointRoot, &st); err != nil {
+				return 0, 0, err
+			}
+			return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil //nolint:gosec // a size of blocks
+		},
+	})
+}
+
+func (a *Agent) storageChanged(s storage.Status) {
+	if s.Problem == "" {
+		a.log.Info("the checkpoint storage works again", "root", a.cfg.CheckpointRoot, "took", s.Took)
+		return
+	}
+	a.log.Error("the checkpoint storage has a problem: training goes on", "root", a.cfg.CheckpointRoot, "problem", s.Problem)
+}
