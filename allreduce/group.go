@@ -216,6 +216,15 @@ func (g *Group) Rank() int { return g.cfg.Rank }
 // WorldSize returns the number of ranks.
 func (g *Group) WorldSize() int { return g.cfg.WorldSize }
 
+// Lost returns the rank that the group broke for, or -1: it is whole, or was closed. It is safe for concurrent use.
+func (g *Group) Lost() int {
+	var lost *RankLostError
+	if isClosed(g.ended) && errors.As(g.err, &lost) {
+		return lost.Rank
+	}
+	return -1
+}
+
 // Close leaves the ring in good order and waits until all the group's
 // goroutines have ended, at most about a second. A call under way returns
 // ErrClosed; other ranks that still need this one get a RankLostError with the

@@ -70,7 +70,7 @@ func (s *Session) Join(r JoinRequest) (handle int64, err error) {
 		return 0, err
 	}
 	for least := int(r.Formation); ; {
-		g, formation, err := join(ctx, client, stop, cfg, r.Listen, least)
+		g, formation, err := join(ctx, client, stop, cfg, r.Listen, least, int(s.lost.Load())-1)
 		if err == nil {
 			return s.groups.put(g), nil
 		}
@@ -111,7 +111,7 @@ func (s *Session) taken(r JoinRequest) (net.Listener, error) {
 }
 
 // join meets the others of a formation through the agent and joins them. It gives up as soon as the agent knows of a newer formation.
-func join(ctx context.Context, client *workerclient.Client, stop *stopper, cfg grpclink.Config, listen string, least int) (*Group, int, error) {
+func join(ctx context.Context, client *workerclient.Client, stop *stopper, cfg grpclink.Config, listen string, least, lost int) (*Group, int, error) {
 	env := client.Environment()
 	cfg.Job, cfg.Epoch = env.JobID, env.Epoch
 	if env.WorldSize == 1 && !env.Shrinks {
@@ -129,7 +129,7 @@ func join(ctx context.Context, client *workerclient.Client, stop *stopper, cfg g
 	if err != nil {
 		return nil, 0, fmt.Errorf("listen for the previous rank: %w: choose another address", err)
 	}
-	met, err := rendezvous(ctx, client, listener.Addr(), stop, least)
+	met, err := rendezvous(ctx, client, listener.Addr(), stop, least, lost)
 	if err != nil {
 		return nil, 0, errors.Join(err, listener.Close())
 	}
@@ -153,7 +153,7 @@ func join(ctx context.Context, client *workerclient.Client, stop *stopper, cfg g
 }
 
 // rendezvous waits for all ranks' addresses, or for the agent's wish to stop: peers may never come.
-func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr, stop *stopper, least int) (workerclient.Meeting, error) {
+func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr, stop *stopper, least, lost int) (workerclient.Meeting, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	wait.Go(func() {
@@ -169,7 +169,7 @@ func rendezvous(ctx context.Context, client *workerclient.Client, addr net.Addr,
 	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		told = fmt.Sprintf(":%d", tcp.Port) // the agent puts in the host at which other nodes reach this one
 	}
-	met, err := client.MeetIn(ctx, told, least)
+	met, err := client.MeetAfterLoss(ctx, told, least, lost)
 	select {
 	case <-stop.asked:
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -26,6 +27,8 @@ type Session struct {
 	checkpoints table[*Checkpoints]
 	saves       table[*Save]
 	opened      table[*Checkpoint]
+
+	lost atomic.Int32 // the rank in the job that the last group to be closed lost, + 1; 0: none
 
 	mu     sync.Mutex
 	client *workerclient.Client // to the agent; nil until it is needed
@@ -116,6 +119,11 @@ func (s *Session) CloseGroup(handle int64) error {
 	if err != nil {
 		return err
 	}
+	lost := workerclient.NobodyLost
+	if place := g.ring.Lost(); place >= 0 && place < len(g.members) {
+		lost = g.members[place]
+	}
+	s.lost.Store(int32(lost + 1)) //nolint:gosec // a rank
 	return g.close(func() { s.left.set(handle, g) })
 }
 
