@@ -78,7 +78,7 @@ func TestConfigsAreAccepted(t *testing.T) {
 var (
 	metricName = regexp.MustCompile(`\bgangline_[a-z_]+\b`)
 	registered = regexp.MustCompile(`"(gangline_[a-z_]+)"`)
-	shortName  = regexp.MustCompile(`\b(perGPU|perNode)\("([a-z_]+)"`)
+	shortName  = regexp.MustCompile(`\b(perGPU|perNode|perRank)\("([a-z_]+)"`)
 )
 
 // registeredMetrics collects the names in the product's Go files, tests left out.
@@ -95,7 +95,7 @@ func registeredMetrics(t *testing.T) map[string]bool {
 				names[m[1]] = true
 			}
 			for _, m := range shortName.FindAllStringSubmatch(text, -1) {
-				names[map[string]string{"perGPU": "gangline_gpu_", "perNode": "gangline_"}[m[1]]+m[2]] = true
+				names[map[string]string{"perGPU": "gangline_gpu_", "perNode": "gangline_", "perRank": "gangline_ring_"}[m[1]]+m[2]] = true
 			}
 			return nil
 		})

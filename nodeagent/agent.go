@@ -55,6 +55,7 @@ type Agent struct {
 	tiers    tiers
 	pusher   *pusher.Pusher // nil: no object store
 	meter    *usage.Meter
+	room     chan struct{} // held by the one that makes room
 	storage  *storage.Monitor
 	owners   sync.Map // owner by reconcile.Key
 	gpus     gpu.Prober
@@ -118,7 +119,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger.With("node", cfg.Name),
 		refusedWait: refusedWait, orders: newOrderBox(), wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		declined: map[reconcile.Key]declinedWorker{}, registry: prometheus.NewRegistry(),
+		room: make(chan struct{}, 1), declined: map[reconcile.Key]declinedWorker{}, registry: prometheus.NewRegistry(),
 	}
 	a.closing = sync.OnceValue(a.closeAll)
 	if err := a.open(ctx); err != nil {

@@ -20,8 +20,10 @@ import (
 const (
 	// labelLimit is what the checkpoints of the worker's user may take, as the leader said at the launch.
 	labelLimit = "checkpoint_limit"
-	// roomWithin bounds the time in which room is made before a commit: on a storage that is slow the commit goes on without.
+	// roomWithin bounds how long a commit waits for room: on a storage that is slow it goes on without.
 	roomWithin = time.Minute
+	// roomBehind bounds the making of room itself, which goes on behind the commit: a large checkpoint that must be read before others go takes its time.
+	roomBehind = 30 * time.Minute
 )
 
 // owner is whose checkpoints a worker's are, and what they may take.
@@ -61,13 +63,8 @@ func (a *Agent) admit(ctx context.Context, key reconcile.Key, bytes int64) error
 		return nil
 	}
 	o := found.(owner)
-	ctx, cancel := context.WithTimeout(ctx, roomWithin)
-	defer cancel()
 	job := filepath.Base(checkpointDir("", key.Job))
-	made, err := a.meter.MakeRoom(ctx, usage.Request{User: o.user, Limit: o.limit, Job: job, Bytes: bytes, Now: a.cfg.Clock()})
-	for _, r := range made.Removed {
-		a.log.Warn("a checkpoint was removed: the user's take more than the policy allows", "user", o.user, "of", r.Job, "checkpoint", r.Ref, "bytes", r.Bytes)
-	}
+	made, err := a.makeRoom(ctx, usage.Request{User: o.user, Limit: o.limit, Job: job, Bytes: bytes, Now: a.cfg.Clock()})
 	if err != nil {
 		a.log.Warn("what a user's checkpoints take cannot be measured: the limit does not hold", "user", o.user, "err", err)
 		return nil
@@ -81,6 +78,38 @@ func (a *Agent) admit(ctx context.Context, key reconcile.Key, bytes int64) error
 	}
 	return fmt.Errorf("checkpoints of user %s take %s of the %s that the policy allows%s; what is left is each job's newest, pinned or in use: "+
 		"remove some with `gangline checkpoint rm`, or ask an admin to raise checkpoints.user_limit", o.user, size(made.Left.Bytes), size(o.limit), this)
+}
+
+// makeRoom waits a while for room to be made. One at a time is; one that hangs with its storage holds up nobody for longer, and is left behind alone.
+func (a *Agent) makeRoom(ctx context.Context, r usage.Request) (usage.Made, error) {
+	ctx, cancel := context.WithTimeout(ctx, roomWithin)
+	defer cancel()
+	select {
+	case a.room <- struct{}{}:
+	case <-ctx.Done():
+		return usage.Made{}, fmt.Errorf("an earlier measurement has not ended: %w", ctx.Err())
+	}
+	type result struct {
+		made usage.Made
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		behind, cancel := context.WithTimeout(context.WithoutCancel(ctx), roomBehind)
+		defer cancel()
+		made, err := a.meter.MakeRoom(behind, r)
+		for _, gone := range made.Removed {
+			a.log.Warn("a checkpoint was removed: the user's take more than the policy allows", "user", r.User, "of", gone.Job, "checkpoint", gone.Ref, "bytes", gone.Bytes)
+		}
+		<-a.room
+		done <- result{made, err}
+	}()
+	select {
+	case res := <-done:
+		return res.made, res.err
+	case <-ctx.Done():
+		return usage.Made{}, fmt.Errorf("it takes too long: %w", ctx.Err())
+	}
 }
 
 // size writes bytes for people.
