@@ -162,7 +162,8 @@ type dialer struct {
 	refused error // what the neighbour itself last answered, if it ever did
 }
 
-// refusedError is the neighbour's own word on why it does not take this rank.
+// refusedError is why the neighbour does not take this rank, in its own word, or this rank not it. What comes later, such as that
+// it has gone, tells less.
 type refusedError struct{ cause string }
 
 func (e *refusedError) Error() string { return e.cause }
@@ -261,7 +262,7 @@ func (d *dialer) greet(ctx context.Context) (grpc.ClientStream, *session, error)
 	met.server = h
 	met.server.Proof = ""
 	if !met.proves(roleServer, "", h.Proof) {
-		return nil, nil, fmt.Errorf("who answers at %s as rank %d does not know the group's secret", d.addr, d.rank)
+		return nil, nil, &refusedError{fmt.Sprintf("who answers at %s as rank %d does not know the group's secret", d.addr, d.rank)}
 	}
 	return s, met, nil
 }

@@ -45,12 +45,12 @@ func TestStrangerCannotTakeAPlace(t *testing.T) {
 			t.Parallel()
 			ls, peers := listeners(t, 3)
 			stranger := config(1, []string{peers[0], peers[2]}, ls[2])
-			stranger.Path, stranger.Secret, stranger.JoinTimeout = path, []byte("another secret, as long"), time.Second
+			stranger.Path, stranger.Secret, stranger.JoinTimeout = path, []byte("another secret, as long"), 2*time.Second
 			var outside, inside error
 			var all errgroup.Group
 			all.Go(func() error { // rank 0 waits for rank 1, and the stranger comes
 				cfg := config(0, []string{peers[0], peers[2]}, ls[0])
-				cfg.Path, cfg.JoinTimeout = path, time.Second
+				cfg.Path, cfg.JoinTimeout = path, 2*time.Second
 				_, inside = grpclink.Join(t.Context(), cfg)
 				return nil
 			})

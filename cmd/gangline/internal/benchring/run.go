@@ -88,8 +88,8 @@ func (c *Config) Validate() error {
 	if c.Rate != "" && (!rates.MatchString(c.Rate) || (c.Path != "tcp" && c.Path != "grpc")) {
 		errs = append(errs, fmt.Errorf("--rate %q with --path %s: must be such as 1gbit or 500mbit, and the path tcp or grpc", c.Rate, c.Path))
 	}
-	if c.Machines < 0 || c.Machines > c.Ranks || (c.Machines > 1 && c.Rate != "") {
-		errs = append(errs, fmt.Errorf("--machines %d: must be 1..%d, and 1 with --rate", c.Machines, c.Ranks))
+	if c.Machines < 0 || c.Machines > max(c.Ranks, 1) || (c.Machines > 1 && c.Rate != "") {
+		errs = append(errs, fmt.Errorf("--machines %d: must be 1..%d, and 1 with --rate", c.Machines, max(c.Ranks, 1)))
 	}
 	if c.Rounds < 1 || c.Calls < 0 {
 		errs = append(errs, errors.New("--rounds must be 1 or more, --calls 0 or more"))
