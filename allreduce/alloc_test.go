@@ -39,6 +39,9 @@ func allocsPerCall(t *testing.T, groups []*allreduce.Group, length int) float64 
 //
 //nolint:paralleltest // it counts the allocations of the whole process
 func TestCallsAllocateNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes pools forget: run without it")
+	}
 	for _, length := range []int{1000, 200_000} {
 		ring, _ := newRing(t, 3, allreduce.Config{})
 		shared, _ := newSharing(t, 3, allreduce.Config{})

@@ -19,7 +19,7 @@ func specFromProto(p *schedulerv1.JobSpec) *cluster.JobSpec {
 		GPUs: p.GetGpus(), GPUsPerNode: p.GetGpusPerNode(), GPUTypes: slices.Clone(p.GetGpuTypes()),
 		CPUPerGPU: p.GetCpuMilliPerGpu(), MemPerGPU: p.GetMemoryBytesPerGpu(),
 		TimeLimit: millis(p.GetTimeLimitMs()), Launch: cluster.LaunchMode(clampByte(p.GetLaunch())),
-		Command: slices.Clone(p.GetCommand()), Dir: p.GetDir(),
+		Command: slices.Clone(p.GetCommand()), Dir: dirOf(p),
 		Retries: p.GetRetries(), Preemptible: p.GetPreemptible(), OnFailure: onFailure(p.GetOnFailure()),
 		Warn: cluster.DefaultWarn, Grace: cluster.DefaultGrace, KeepCkpts: p.GetCheckpointKeep(),
 		MinGPUs: p.GetMinGpus(), GPUMilli: p.GetGpuMilli(), Tolerations: slices.Clone(p.GetTolerations()),
@@ -79,6 +79,14 @@ func onFailure(p schedulerv1.OnFailure) cluster.OnFailure {
 }
 
 // clampByte keeps an unknown enum value invalid instead of letting it wrap.
+// dirOf is the working directory that a job asks for, or nil.
+func dirOf(p *schedulerv1.JobSpec) *string {
+	if dir := p.GetDir(); dir != "" {
+		return &dir
+	}
+	return nil
+}
+
 func clampByte[T ~int32](v T) uint8 {
 	if v < 0 || v > math.MaxUint8 {
 		return math.MaxUint8
@@ -100,7 +108,7 @@ func specToProto(s *cluster.JobSpec) *schedulerv1.JobSpec {
 		Gpus: s.GPUs, GpusPerNode: s.GPUsPerNode, GpuTypes: s.GPUTypes,
 		CpuMilliPerGpu: s.CPUPerGPU, MemoryBytesPerGpu: s.MemPerGPU,
 		TimeLimitMs: s.TimeLimit.Milliseconds(), Launch: schedulerv1.LaunchMode(s.Launch),
-		Command: s.Command, Dir: s.Dir, Retries: s.Retries, Preemptible: s.Preemptible,
+		Command: s.Command, Dir: s.WorkDir(), Retries: s.Retries, Preemptible: s.Preemptible,
 		OnFailure: schedulerv1.OnFailure(s.OnFailure + 1),
 		WarnMs:    &warn, GraceMs: &grace, CheckpointKeep: s.KeepCkpts,
 		MinGpus: s.MinGPUs, GpuMilli: s.GPUMilli, Tolerations: s.Tolerations,
@@ -162,7 +170,7 @@ func wholeJobToProto(st *cluster.State, j *cluster.Job, now cluster.Time) *sched
 		w := &j.Workers[i]
 		p.Workers[i] = &schedulerv1.Worker{
 			Rank: int32(w.Rank), NodeId: string(w.Node), GpuUuids: w.GPUs,
-			State: schedulerv1.WorkerState(w.State), ExitCode: w.ExitCode, Signal: w.Signal, Message: w.Message, Blamed: w.Blamed,
+			State: schedulerv1.WorkerState(w.State), ExitCode: int32(w.ExitCode), Signal: int32(w.Signal), Message: w.Message, Blamed: w.Blamed,
 		}
 		if n := st.Node(w.Node); n != nil {
 			p.Workers[i].NodeName = n.Name

@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -57,6 +58,7 @@ func TestCopiesAndLocalCheckpoints(t *testing.T) {
 		a := f.agent(keeper("a"))
 		b := f.agent(keeper("b"))
 		time.Sleep(3 * agentTick)
+		synctest.Wait()
 		if got, want := a.last().GetCopiesTo(), keeper("b").GetAddress(); got != want {
 			f.t.Errorf("copies of a go to %q, want %q", got, want)
 		}
@@ -77,6 +79,7 @@ func TestCopiesAndLocalCheckpoints(t *testing.T) {
 		}
 		b.cancel()
 		time.Sleep(3 * agentTick)
+		synctest.Wait()
 		if got := a.last().GetCopiesTo(); got != "" {
 			f.t.Errorf("copies of a go to %q after b has left", got)
 		}

@@ -38,7 +38,7 @@ func assignmentToProto(in *control.Assignment) *agentv1.Assignment {
 		JobId: uint64(j.ID), Epoch: uint64(j.Epoch), JobName: j.Spec.Name, Queue: j.Spec.Queue, User: j.User,
 		WorldSize: clamp32(len(j.Workers)), NodeRank: clamp32(in.NodeRank),
 		PerNode: j.Spec.Launch == cluster.LaunchPerNode,
-		Command: j.Spec.Command, Dir: j.Spec.Dir,
+		Command: j.Spec.Command, Dir: j.Spec.WorkDir(),
 		MasterPort: clamp32(in.MasterPort),
 		Restarts:   clamp32(in.Restarts), MaxRestarts: j.Spec.Retries,
 		CheckpointKeep: j.Spec.KeepCkpts,

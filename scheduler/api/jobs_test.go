@@ -132,7 +132,7 @@ func TestSpecRoundTrip(t *testing.T) {
 	want := &cluster.JobSpec{
 		Name: "n", Queue: "a/b", Priority: prio, GPUs: 8, GPUsPerNode: 4, GPUTypes: []string{"h100"}, CPUPerGPU: 1500, MemPerGPU: 1 << 30,
 		TimeLimit: time.Hour, Launch: cluster.LaunchPerNode, Command: []string{"a", "b"}, Env: []cluster.EnvVar{{Name: "K", Value: "v"}},
-		Dir: "/d", Retries: 3, Preemptible: true, Warn: time.Second, Grace: 2 * time.Second, KeepCkpts: 4,
+		Dir: new("/d"), Retries: 3, Preemptible: true, Warn: time.Second, Grace: 2 * time.Second, KeepCkpts: 4,
 		MinGPUs: 4, GPUMilli: 500, Topology: cluster.TopologyWish{Level: "rack", Required: true},
 		Selector: []cluster.Label{{Key: "a", Value: "1"}, {Key: "b", Value: "2"}}, Tolerations: []string{"k", "k=v"},
 		Array: cluster.ArraySpec{First: 2, Last: 9, Step: 3, Parallel: 2},

@@ -120,6 +120,39 @@ func codeInt[T ~int32 | ~int64](c *coder, v *T) {
 	}
 }
 
+// codeSmall codes a number of one or two bytes as i32 does, of which older releases had some as int32.
+func codeSmall[T ~int8 | ~int16](c *coder, v *T) {
+	x := int32(*v)
+	c.i32(&x)
+	if c.reading {
+		*v = small[T](x)
+	}
+}
+
+// small is a number, or the one next to it that fits.
+func small[T ~int8 | ~int16](x int32) T {
+	most := T(1)
+	for most<<1 > 0 {
+		most = most<<1 | 1
+	}
+	return T(min(max(x, -int32(most)-1), int32(most)))
+}
+
+// codeText codes a string that few have, and which is nil for those that have none.
+func codeText(c *coder, v **string) {
+	text := ""
+	if *v != nil {
+		text = **v
+	}
+	c.str(&text)
+	if !c.reading {
+		return
+	}
+	if *v = nil; text != "" {
+		*v = &text
+	}
+}
+
 // codeUint codes any unsigned integer type.
 func codeUint[T ~uint8 | ~uint32 | ~uint64](c *coder, v *T) {
 	x := uint64(*v)

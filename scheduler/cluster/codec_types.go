@@ -13,7 +13,7 @@ func (s *JobSpec) code(c *coder) {
 	codeUint(c, &s.Launch)
 	codeList(c, &s.Command, codeStr)
 	codeList(c, &s.Env, func(c *coder, e *EnvVar) { c.str(&e.Name); c.str(&e.Value) })
-	c.str(&s.Dir)
+	codeText(c, &s.Dir)
 	c.i32(&s.Retries)
 	c.bool(&s.Preemptible)
 	c.dur(&s.Warn)
@@ -68,8 +68,8 @@ func (w *Worker) code(c *coder) {
 	codeNodeID(c, &w.Node)
 	codeList(c, &w.GPUs, codeStr)
 	codeUint(c, &w.State)
-	c.i32(&w.ExitCode)
-	c.i32(&w.Signal)
+	codeSmall(c, &w.ExitCode)
+	codeSmall(c, &w.Signal)
 	c.bool(&w.PeerLost)
 	c.bool(&w.Blamed)
 	c.str(&w.Message)
@@ -149,7 +149,7 @@ func (j *Job) codeVersion2(c *coder) {
 	if c.version < 2 {
 		return
 	}
-	c.i32(&j.Bin)
+	codeSmall(c, &j.Bin)
 	c.i32(&j.Level)
 	c.dur(&j.Expected)
 	c.i64(&j.Predicted)

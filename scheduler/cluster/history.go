@@ -149,8 +149,8 @@ func LevelSpan(level int32) time.Duration {
 // LevelOf returns a job's level at a time, and how long its next epoch is
 // expected to take.
 func (s *State) LevelOf(j *Job, now Time) (int32, time.Duration) {
-	bin := max(binOf(j.AttainedAt(now)), j.Bin)
-	if s.still || (bin == j.Bin && s.foresees()) {
+	bin := max(binOf(j.AttainedAt(now)), int32(j.Bin))
+	if s.still || (bin == int32(j.Bin) && s.foresees()) {
 		return j.Level, j.Expected
 	}
 	var k kin
@@ -179,8 +179,8 @@ func (s *State) foresee(j *Job) {
 		return
 	}
 	k := s.kinOf(j)
-	left := s.remaining(k, j.Bin)
-	j.Level, j.Expected = level(left, j.Bin), s.expected(k, j.Spec, left)
+	left := s.remaining(k, int32(j.Bin))
+	j.Level, j.Expected = level(left, int32(j.Bin)), s.expected(k, j.Spec, left)
 	if j.Epoch == 0 && j.Bin == 0 {
 		j.Predicted = left
 	}
@@ -270,7 +270,7 @@ func (s *State) begin(j *Job) {
 
 // attain moves a job to the bin of the service that it has had.
 func (s *State) attain(j *Job, attained int64) {
-	from, bin := j.Bin, max(binOf(attained), j.Bin)
+	from, bin := int32(j.Bin), max(binOf(attained), int32(j.Bin))
 	if bin == from {
 		return
 	}
@@ -282,7 +282,7 @@ func (s *State) attain(j *Job, attained int64) {
 			}
 		}
 	}
-	j.Bin = bin
+	j.Bin = int8(bin) //nolint:gosec // below historyBins
 }
 
 // conclude counts a job that has ended. One that never ran teaches nothing.

@@ -78,20 +78,20 @@ func (s WorkerState) String() string {
 func (s WorkerState) Ended() bool { return s >= WorkerExited }
 
 // Worker is one training process of the current or last epoch.
-type Worker struct {
+type Worker struct { // small fields stand together: there may be a hundred thousand of these
 	Node     NodeID
 	GPUs     []string // UUIDs, at least one
 	Message  string   // why it ended or could not start
 	Rank     Rank
-	ExitCode int32 // if exited and Signal is 0
-	Signal   int32
+	ExitCode int16 // if exited and Signal is 0; systems know 0..255
+	Signal   int16
 	State    WorkerState
 	PeerLost bool  // it ended because a peer was lost, by its own word
 	Left     bool  // it ended and the gang went on without it, or had no work for it any more
+	Blamed   bool  // the first of its gang that failed of itself
 	Joined   int32 // 0: it was there from the start; waitsToJoin; else the first formation of which it is a member
 	Asks     int32 // the formation that it asks for, as its ring broke; 0: none
 	Names    int32 // whom it lost then, rank + 1; 0: nobody; or NamesAbsent
-	Blamed   bool  // the first of its gang that failed of itself
 }
 
 // waitsToJoin is Worker.Joined of one that takes the place of another and has not yet come to where the others meet.
@@ -236,15 +236,16 @@ type Job struct { // small fields stand together: a cluster may have a hundred t
 	RequestID string
 	Reason    string // why it is in this state, a sentence
 
-	State   JobState
-	Stop    StopCause
-	Blamed  bool   // a worker of this epoch failed of itself
-	Bin     int32  // of the service that it has had, see History
-	Level   int32  // of the GPU time that it is expected to need yet, see LevelSpan
-	Unmet   uint32 // dependencies that are not met yet, by their place in Spec.After: it may not start while there are any
-	Epoch   Epoch
-	Array   JobID    // the array's first member, or 0
-	Workers []Worker // current or last epoch, by rank
+	State    JobState
+	Stop     StopCause
+	Blamed   bool   // a worker of this epoch failed of itself
+	Bin      int8   // of the service that it has had, see History
+	Level    int32  // of the GPU time that it is expected to need yet, see LevelSpan
+	Unmet    uint32 // dependencies that are not met yet, by their place in Spec.After: it may not start while there are any
+	Failures int32  // counted against Spec.Retries
+	Epoch    Epoch
+	Array    JobID    // the array's first member, or 0
+	Workers  []Worker // current or last epoch, by rank
 
 	NodeRanks  []NodeID // the gang's nodes in order of their ranks
 	StopReason string
@@ -252,7 +253,6 @@ type Job struct { // small fields stand together: a cluster may have a hundred t
 	Progress   *Progress
 	Kept       *Kept // what is kept free for it, or nil
 
-	Failures    int32 // counted against Spec.Retries
 	Requeues    int32 // not counted
 	Reformed    int32 // how often this epoch's set of workers has changed
 	Preemptions int32 // epochs that ended because another job needed the GPUs

@@ -28,7 +28,7 @@ func (s *State) Outline() *State {
 	for _, j := range jobs {
 		if specs[j.Spec] == nil {
 			spec := *j.Spec
-			spec.Command, spec.Env, spec.Dir = []string{outlined}, nil, ""
+			spec.Command, spec.Env, spec.Dir = []string{outlined}, nil, nil
 			specs[j.Spec] = &spec
 		}
 		f.putJob(j.outline(specs[j.Spec]))

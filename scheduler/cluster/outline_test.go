@@ -113,7 +113,7 @@ func TestOutlineHasNoSecrets(t *testing.T) {
 	for i := range 3 {
 		apply(&SubmitJob{RequestID: fmt.Sprint("secret-request", i), User: "ann", Spec: &JobSpec{
 			Name: "digits", Queue: "default", GPUs: 1, Launch: LaunchPerGPU, Command: []string{"python", "secret-command"},
-			Env: []EnvVar{{"WANDB_API_KEY", "secret-key"}}, Dir: "/secret-dir",
+			Env: []EnvVar{{"WANDB_API_KEY", "secret-key"}}, Dir: new("/secret-dir"),
 		}})
 	}
 	apply(&StartJob{Job: 1, Epoch: 1, Workers: []Placement{{Node: "n", GPUs: []string{"g"}}}})

@@ -77,7 +77,7 @@ func (t *turn) take(r *WorkerReport) []Change {
 		t.jobs = append(t.jobs, j)
 	}
 	w = &j.Workers[r.Rank]
-	w.State, w.ExitCode, w.Signal, w.PeerLost, w.Message = r.State, r.ExitCode, r.Signal, r.PeerLost, cut(r.Message)
+	w.State, w.ExitCode, w.Signal, w.PeerLost, w.Message = r.State, small[int16](r.ExitCode), small[int16](r.Signal), r.PeerLost, cut(r.Message)
 	if r.Rank == 0 && r.Progress != nil {
 		j.Progress = r.Progress
 	}

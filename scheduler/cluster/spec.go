@@ -87,13 +87,21 @@ type JobSpec struct {
 	Grace       time.Duration // SIGTERM to SIGKILL
 	Command     []string      // at least one
 	Env         []EnvVar      // in the order given
-	Dir         string        // working directory on the node; empty: the worker's own
+	Dir         *string       // working directory on the node; nil: the worker's own. A pointer, as few name any
 	Topology    TopologyWish
 	Selector    []Label  // labels that each node must have
 	Tolerations []string // taints that it bears, each "key" or "key=value"
 	Array       ArraySpec
 	After       *Conditions       // nil: it need not wait for other jobs. A pointer: few jobs have any, and a hundred thousand may wait
 	Checkpoints *CheckpointPolicy // nil: the program decides when it saves, and only KeepCkpts holds
+}
+
+// WorkDir is the working directory on the node, empty for the worker's own.
+func (s *JobSpec) WorkDir() string {
+	if s.Dir == nil {
+		return ""
+	}
+	return *s.Dir
 }
 
 // TopologyWish asks for a gang within one domain of a level, such as one rack.
@@ -298,7 +306,7 @@ func (s *JobSpec) validateCommand() error {
 	if len(s.Env) > MaxEnv {
 		bad("env: %d variables, at most %d", len(s.Env), MaxEnv)
 	}
-	size := len(s.Dir)
+	size := len(s.WorkDir())
 	for _, a := range s.Command {
 		size += len(a) + 1
 		if strings.ContainsRune(a, 0) {

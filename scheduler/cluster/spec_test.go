@@ -32,7 +32,7 @@ func TestBadSpecs(t *testing.T) {
 		{func(s *JobSpec) { s.Command = []string{"a\x00b"} }, "command: an argument holds a NUL byte"},
 		{func(s *JobSpec) { s.Env = make([]EnvVar, MaxEnv+1) }, "env: 1025 variables"},
 		{func(s *JobSpec) { s.Env = []EnvVar{{"A=B", "c"}} }, `env: "A=B" is not a usable variable`},
-		{func(s *JobSpec) { s.Dir = strings.Repeat("d", MaxSpecBytes) }, "put large scripts in a file on shared storage"},
+		{func(s *JobSpec) { s.Dir = new(strings.Repeat("d", MaxSpecBytes)) }, "put large scripts in a file on shared storage"},
 		{func(s *JobSpec) { s.Topology = TopologyWish{Required: true} }, `topology: level "" is not a name`},
 		{func(s *JobSpec) { s.Topology.Level = "a\n" }, `topology: level "a\n" is not a name`},
 		{func(s *JobSpec) { s.Selector = []Label{{"", "x"}} }, `node_selector: ""="x"`},

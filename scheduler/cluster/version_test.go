@@ -53,7 +53,7 @@ func TestStateOfVersion1(t *testing.T) {
 	j := s.Job(1)
 	wantSpec := &JobSpec{
 		Name: "digits", Queue: "research/vision", Priority: 70, GPUs: 2, GPUTypes: []string{"h100", "a100"}, CPUPerGPU: 1000, MemPerGPU: 1 << 30,
-		TimeLimit: time.Hour, Launch: LaunchPerGPU, Command: []string{"x"}, Env: []EnvVar{{"A", "b"}}, Dir: "/home", Retries: 2, Preemptible: true,
+		TimeLimit: time.Hour, Launch: LaunchPerGPU, Command: []string{"x"}, Env: []EnvVar{{"A", "b"}}, Dir: new("/home"), Retries: 2, Preemptible: true,
 		Warn: 5 * time.Second, Grace: time.Second, KeepCkpts: 3,
 	}
 	if diff := cmp.Diff(wantSpec, j.Spec); diff != "" {

@@ -79,7 +79,7 @@ type Explanation struct {
 // what would be. It costs less than a millisecond however large the cluster is,
 // changes nothing, and goes by the last plan: call it after Plan.
 func (x *Index) Explain(j *cluster.Job) Explanation {
-	if r := x.running[j.ID]; r != nil && r.nodes != nil && j.State == cluster.Pending {
+	if r := x.running[j.ID]; r != nil && r.plan != nil && j.State == cluster.Pending {
 		return Explanation{Text: "fits, and starts at once"}
 	}
 	if j.Unmet != 0 {

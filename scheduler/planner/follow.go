@@ -11,14 +11,14 @@ import (
 func (x *Index) settle(s *cluster.State) {
 	for _, id := range x.expected {
 		r := x.running[id]
-		if r == nil || r.nodes == nil {
+		if r == nil || r.plan == nil {
 			continue
 		}
 		if j := s.Job(id); j != nil && j.State.Holding() && j.Epoch == r.job.Epoch+1 {
 			continue // followJob takes it
 		}
 		x.release(r)
-		for _, n := range r.nodes {
+		for _, n := range *r.plan {
 			x.followNode(n)
 		}
 		x.followJob(s.Job(id), id)
@@ -145,7 +145,7 @@ func (x *Index) closeShape(sh *shape) {
 // followJob takes what the state says of a job; j is nil if it is forgotten.
 func (x *Index) followJob(j *cluster.Job, id cluster.JobID) {
 	if r := x.running[id]; r != nil {
-		if j != nil && j.State.Holding() && (r.nodes == nil) == (j.Epoch == r.job.Epoch) {
+		if j != nil && j.State.Holding() && (r.plan == nil) == (j.Epoch == r.job.Epoch) {
 			x.hold(r, j)
 			return
 		}

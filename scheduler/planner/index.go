@@ -90,10 +90,13 @@ type run struct {
 	gpuType string
 	milli   int64
 	shape   *fleet.Shape
-	nodes   []cluster.NodeID // of a planned start, which the state does not show yet; else nil
+	plan    *nodesOfStart // of a start that the state does not show yet; else nil
 
 	group *group // of its user in its queue, once known; nil: none of their jobs wait
 }
+
+// nodesOfStart are a start's nodes, each once. A type of its own, for a pointer: a hundred thousand jobs run, and few are about to start.
+type nodesOfStart []cluster.NodeID
 
 // parkKey names what a lane waits for: the limit of a queue, or of one user in
 // it, for a GPU type.

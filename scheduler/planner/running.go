@@ -6,8 +6,8 @@ import (
 
 // hold takes a job that holds GPUs; r is what the index knows of it, or nil.
 func (x *Index) hold(r *run, j *cluster.Job) {
-	if r != nil && r.nodes != nil {
-		r.nodes = nil // the plan has come true; its use is counted already
+	if r != nil && r.plan != nil {
+		r.plan = nil // the plan has come true; its use is counted already
 	} else if r == nil {
 		r = &run{}
 		x.running[j.ID] = r
@@ -69,12 +69,13 @@ func (x *Index) release(r *run) {
 func (x *Index) planStart(e *entry, gpuType string, workers []cluster.Placement) {
 	j, l := e.job, e.lane
 	x.dequeue(e)
-	r := &run{job: j, q: l.q, gpuType: gpuType, shape: l.shape.Shape}
+	var nodes nodesOfStart
+	r := &run{job: j, q: l.q, gpuType: gpuType, shape: l.shape.Shape, plan: &nodes}
 	gpus := 0
 	for i := range workers {
 		gpus += len(workers[i].GPUs)
-		if n := len(r.nodes); n == 0 || r.nodes[n-1] != workers[i].Node {
-			r.nodes = append(r.nodes, workers[i].Node)
+		if n := len(nodes); n == 0 || nodes[n-1] != workers[i].Node {
+			nodes = append(nodes, workers[i].Node)
 		}
 	}
 	r.milli = int64(gpus) * int64(j.Spec.Share())

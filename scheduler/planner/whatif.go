@@ -67,7 +67,7 @@ type FitNode struct {
 // kept for others. The job may be one that the state does not have. Call it
 // after Plan; it changes nothing.
 func (x *Index) Fits(j *cluster.Job) (Fit, bool) {
-	if r := x.running[j.ID]; r != nil && r.nodes != nil && r.job.Spec == j.Spec {
+	if r := x.running[j.ID]; r != nil && r.plan != nil && r.job.Spec == j.Spec {
 		return x.planned(r), true
 	}
 	e := x.imagine(j)
@@ -90,7 +90,7 @@ func (x *Index) Fits(j *cluster.Job) (Fit, bool) {
 // planned is where the last plan puts a job, node by node.
 func (x *Index) planned(r *run) Fit {
 	fit := Fit{GPUType: r.gpuType}
-	for _, id := range r.nodes {
+	for _, id := range *r.plan {
 		fit.Nodes = append(fit.Nodes, FitNode{Node: id})
 	}
 	return fit

@@ -290,7 +290,7 @@ func TestProposeTooLarge(t *testing.T) {
 		r := w.leader()
 		must(t, r, node())
 		huge := submitted("huge")
-		huge.Spec.Dir = strings.Repeat("x", maxEntryBytes)
+		huge.Spec.Dir = new(strings.Repeat("x", maxEntryBytes))
 		before := r.raft.LastIndex()
 		if _, _, err := r.Propose(testContext(t), submitted("small"), huge); err == nil || !strings.Contains(err.Error(), "command 2 of 2") {
 			t.Errorf("propose: %v", err)
