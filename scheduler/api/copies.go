@@ -1,20 +1,17 @@
 package api
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
 )
 
 const (
 	// peersFor is how long the agents' peers are worked out for: after a change of leader all agents come within a moment.
 	peersFor = time.Second
-	// peerReach is how many agents are looked at for one in another rack.
-	peerReach = 64
 	// rackLabel is the agents' label for the rack; see nodeagent.LabelRack.
 	rackLabel = "topology.gangline.dev/rack"
 )
@@ -31,33 +28,23 @@ func (h *Hub) copiesTo(id cluster.NodeID) string {
 	defer h.mu.Unlock()
 	if now := h.cfg.Clock(); h.copies.at.IsZero() || now.Sub(h.copies.at) >= peersFor {
 		all := make([]*agentv1.Hello, 0, len(h.agents))
-		for _, a := range h.agents { // any order: they are sorted
+		for _, a := range h.agents { // any order will do
 			all = append(all, a.hello)
 		}
-		h.copies = copyPeers{at: now, to: peersOf(all)}
+		h.copies = copyPeers{at: now, to: control.CopyPeers(keepersOf(all))}
 	}
 	return h.copies.to[id]
 }
 
-// peersOf gives each agent that keeps copies the next one by node id, in another rack if there is one near. So each has one, and one that
-// comes or goes changes its neighbours' alone.
-func peersOf(all []*agentv1.Hello) map[cluster.NodeID]string {
-	all = slices.DeleteFunc(all, func(h *agentv1.Hello) bool { return !h.GetKeepsCopies() })
-	slices.SortFunc(all, func(a, b *agentv1.Hello) int { return cmp.Compare(a.GetNodeId(), b.GetNodeId()) })
-	to := make(map[cluster.NodeID]string, len(all))
-	for i, h := range all {
-		for n := 1; n < min(len(all), peerReach+1); n++ {
-			peer := all[(i+n)%len(all)]
-			rack := peer.GetLabels()[rackLabel]
-			if apart := rack != "" && rack != h.GetLabels()[rackLabel]; n == 1 || apart {
-				to[cluster.NodeID(h.GetNodeId())] = peer.GetAddress()
-				if apart {
-					break
-				}
-			}
+// keepersOf are the agents that keep copies.
+func keepersOf(all []*agentv1.Hello) []control.Keeper {
+	var out []control.Keeper
+	for _, h := range all {
+		if h.GetKeepsCopies() {
+			out = append(out, control.Keeper{Node: cluster.NodeID(h.GetNodeId()), Rack: h.GetLabels()[rackLabel], Address: h.GetAddress()})
 		}
 	}
-	return to
+	return out
 }
 
 // lastLocal is what rank 0's agent last said of checkpoints on nodes' own disks.

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,41 +8,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
-	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/control"
 )
 
-func TestPeersOf(t *testing.T) {
+func TestKeepersOf(t *testing.T) {
 	t.Parallel()
-	node := func(id, rack string, keeps bool) *agentv1.Hello {
-		return &agentv1.Hello{NodeId: id, Address: id + ":1", Labels: map[string]string{rackLabel: rack}, KeepsCopies: keeps}
-	}
-	for _, c := range []struct {
-		name  string
-		nodes []*agentv1.Hello
-		want  map[cluster.NodeID]string
-	}{
-		{"alone", []*agentv1.Hello{node("a", "", true), node("b", "", false)}, map[cluster.NodeID]string{}},
-		{
-			"a ring",
-			[]*agentv1.Hello{node("c", "", true), node("a", "", true), node("x", "", false), node("b", "", true)},
-			map[cluster.NodeID]string{"a": "b:1", "b": "c:1", "c": "a:1"},
-		},
-		{
-			"another rack first",
-			[]*agentv1.Hello{node("a", "r1", true), node("b", "r1", true), node("c", "r2", true), node("d", "r2", true)},
-			map[cluster.NodeID]string{"a": "c:1", "b": "c:1", "c": "a:1", "d": "a:1"},
-		},
-	} {
-		if d := cmp.Diff(c.want, peersOf(c.nodes)); d != "" {
-			t.Errorf("%s: (-want +got)\n%s", c.name, d)
-		}
-	}
-	var many []*agentv1.Hello
-	for i := range 1000 {
-		many = append(many, node(fmt.Sprintf("n%03d", i), "", true))
-	}
-	if to := peersOf(many); len(to) != 1000 || to["n999"] != "n000:1" {
-		t.Errorf("of 1000 nodes %d have a peer, the last one %q", len(to), to["n999"])
+	got := keepersOf([]*agentv1.Hello{
+		{NodeId: "b", Address: "b:1"},
+		{NodeId: "a", Address: "a:1", Labels: map[string]string{rackLabel: "r1"}, KeepsCopies: true},
+	})
+	if d := cmp.Diff([]control.Keeper{{Node: "a", Rack: "r1", Address: "a:1"}}, got); d != "" {
+		t.Errorf("agents that keep copies: (-want +got)\n%s", d)
 	}
 }
 
