@@ -76,7 +76,7 @@ func (a *app) commitFiles(ctx context.Context, t *ckptTarget, from string, r che
 	if err != nil {
 		return err
 	}
-	bytes := treeBytes(filepath.Join(d.path, r.From))
+	bytes := checkpoint.TreeBytes(filepath.Join(d.path, r.From))
 	if inJob {
 		err := a.withAgent(ctx, func(ctx context.Context, c *workerclient.Client) error {
 			return c.AdmitCheckpoint(ctx, int64(r.Step), bytes) //nolint:gosec // came from an int64
@@ -132,18 +132,4 @@ func (d *ckptDir) inside(from string) (string, error) {
 		return "", usage("%s does not lie in the job's checkpoint directory %s: write there, so that a rename is all that a commit needs", from, d.path)
 	}
 	return base, nil
-}
-
-// treeBytes sums what files below a directory hold, for the bar.
-func treeBytes(dir string) int64 {
-	sum := int64(0)
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() {
-			if info, err := e.Info(); err == nil {
-				sum += info.Size()
-			}
-		}
-		return nil
-	})
-	return sum
 }

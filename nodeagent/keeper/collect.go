@@ -3,9 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"math"
-	"path/filepath"
 
 	"github.com/gangline/gangline/checkpoint"
 )
@@ -34,20 +32,6 @@ func (w *watch) collect(ctx context.Context) {
 	for _, s := range out.Skipped {
 		w.warn("a checkpoint is damaged", "checkpoint", s.Ref, "err", s.Err)
 	}
-}
-
-// treeBytes sums what the files below a directory hold; what cannot be read counts nothing.
-func treeBytes(dir string) int64 {
-	sum := int64(0)
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() {
-			if info, err := e.Info(); err == nil {
-				sum += info.Size()
-			}
-		}
-		return nil
-	})
-	return sum
 }
 
 // metrics are what the worker last said of its training, as a checkpoint may hold them.

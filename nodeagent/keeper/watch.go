@@ -160,7 +160,7 @@ func (w *watch) commit(ctx context.Context, from string, step uint64, last bool)
 		err = store.Fence(ctx, w.job.Key.Epoch)
 	}
 	if err == nil {
-		err = w.keeper.cfg.Admit(ctx, w.job.Key, treeBytes(filepath.Join(w.job.Dir, from)))
+		err = w.keeper.cfg.Admit(ctx, w.job.Key, checkpoint.TreeBytes(filepath.Join(w.job.Dir, from)))
 	}
 	var m checkpoint.Manifest
 	if err == nil {
