@@ -13,14 +13,13 @@ import (
 
 	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/checkpoint/remote"
+	"github.com/gangline/gangline/checkpoint/remote/s3test"
 )
 
 // BenchmarkPush pushes 256 MiB to a real server, against minio-go's own PutObject of the same bytes in the same run.
 func BenchmarkPush(b *testing.B) {
-	endpoint := server(b)
-	b.Setenv("AWS_ACCESS_KEY_ID", "tester")
-	b.Setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
-	b.Setenv("AWS_REGION", "us-east-1")
+	endpoint := s3test.Start(b).Endpoint
+	s3test.Env(b)
 	bucket, err := remote.OpenS3("s3://checkpoints/bench", endpoint)
 	if err != nil {
 		b.Fatal(err)
@@ -79,7 +78,7 @@ func BenchmarkPush(b *testing.B) {
 
 // plainClient is the server's own kind of client, as people use it.
 func plainClient(endpoint string) (*minio.Client, error) {
-	return minio.New(strings.TrimPrefix(endpoint, "http://"), &minio.Options{Creds: credentials.NewStaticV4("tester", "not-a-secret", ""), Region: "us-east-1"})
+	return minio.New(strings.TrimPrefix(endpoint, "http://"), &minio.Options{Creds: credentials.NewStaticV4(s3test.Access, s3test.Secret, ""), Region: "us-east-1"})
 }
 
 func plainPut(ctx context.Context, c *minio.Client, name string, r io.Reader, n int64) error {

@@ -19,8 +19,10 @@ import (
 const (
 	// partsAtOnce is how many parts of one object are under way: enough for a 10 Gbit link at 20 ms.
 	partsAtOnce = 4
-	// tries is how often a part is sent; the client has retries of its own for single requests.
-	tries = 3
+	// tries is how often a part is sent, and retries how often the client repeats each request, with growing waits: about 2 s in all where a server
+	// is down. Who pushes or starts a job tries again later, and says meanwhile what is wrong.
+	tries   = 3
+	retries = 5
 	// defaultEndpoint is Amazon's.
 	defaultEndpoint = "https://s3.amazonaws.com"
 )
@@ -51,7 +53,7 @@ func OpenS3(address, endpoint string) (*S3, error) {
 		return nil, fmt.Errorf("endpoint %q is not like https://s3.example.org:9000", endpoint)
 	}
 	core, err := minio.NewCore(server.Host, &minio.Options{
-		Secure: server.Scheme == "https", Region: os.Getenv("AWS_REGION"),
+		Secure: server.Scheme == "https", Region: os.Getenv("AWS_REGION"), MaxRetries: retries,
 		Creds: credentials.NewChainCredentials([]credentials.Provider{
 			&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Client: http.DefaultClient},
 		}),

@@ -1,90 +1,20 @@
 package remote_test
 
 import (
-	"bytes"
 	"errors"
-	"net"
-	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/checkpoint/faultfs"
 	"github.com/gangline/gangline/checkpoint/remote"
+	"github.com/gangline/gangline/checkpoint/remote/s3test"
 )
-
-// server starts a real S3 server, versitygw, on a directory, and gives its URL. The test is skipped where that program is not
-// built: `make s3` builds it, and GANGLINE_VERSITYGW names another one.
-func server(t testing.TB) string {
-	t.Helper()
-	program := os.Getenv("GANGLINE_VERSITYGW")
-	if program == "" {
-		program = "../../bin/versitygw"
-	}
-	program, err := filepath.Abs(program)
-	if err == nil {
-		_, err = os.Stat(program)
-	}
-	if err != nil {
-		t.Skipf("no S3 server to test against (%v): make s3 builds one", err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	root := t.TempDir()
-	if err := os.Mkdir(root+"/checkpoints", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	cmd := exec.Command(program, "--access", "tester", "--secret", "not-a-secret", "--port", address, "posix", root)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // how it ended is in the log
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		<-ended
-		if t.Failed() {
-			t.Logf("the server's log:\n%s", log.String())
-		}
-	})
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		resp, err := http.Get("http://" + address)
-		if err == nil {
-			_ = resp.Body.Close() // any answer will do
-			return "http://" + address
-		}
-		select {
-		case <-ended:
-			t.Fatalf("the server ended at once:\n%s", log.String())
-		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the server does not answer: %v\n%s", err, log.String())
-		}
-	}
-}
 
 // TestAgainstAServer does all that a bucket is asked for with a real server: it is one test, for the environment is the process's.
 func TestAgainstAServer(t *testing.T) {
-	endpoint := server(t)
-	t.Setenv("AWS_ACCESS_KEY_ID", "tester")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
-	t.Setenv("AWS_REGION", "us-east-1")
+	endpoint := s3test.Start(t).Endpoint
+	s3test.Env(t)
 	b, err := remote.OpenS3("s3://checkpoints/some/prefix", endpoint)
 	if err != nil {
 		t.Fatal(err)
