@@ -94,7 +94,7 @@ func joinLoopback(path grpclink.Path) func(b testing.TB, n int) []*allreduce.Gro
 		for r := range groups {
 			all.Go(func() (err error) {
 				groups[r], err = grpclink.Join(b.Context(), grpclink.Config{
-					Job: 1, Epoch: 1, Rank: r, Peers: peers, Listener: listeners[r], Path: path,
+					Job: 1, Epoch: 1, Rank: r, Peers: peers, Listener: listeners[r], Path: path, Secret: []byte("a secret of benchmarks"),
 				})
 				return err
 			})

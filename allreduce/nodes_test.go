@@ -147,7 +147,7 @@ func TestNodesOnOneMachine(t *testing.T) {
 	var all errgroup.Group
 	for r, listener := range []net.Listener{l, k} {
 		all.Go(func() error {
-			g, err := grpclink.Join(t.Context(), grpclink.Config{Job: 1, Epoch: 1, Rank: r, Peers: peers, Listener: listener, Path: grpclink.PathNodes})
+			g, err := grpclink.Join(t.Context(), grpclink.Config{Job: 1, Epoch: 1, Rank: r, Peers: peers, Listener: listener, Path: grpclink.PathNodes, Secret: []byte("a secret of machines")})
 			if err == nil {
 				_ = g.Close()
 				return errors.New("it joined")

@@ -122,7 +122,7 @@ typedef struct gangline_join_options {
 	uint32_t formation;   /* which set of ranks of the epoch this is; without peers the least that will do: after a loss, one above that of the group that broke */
 	uint32_t reserved;
 	const char *wire;     /* in which form float32 travels: exact, bf16, int8; NULL: exact. The same on all ranks */
-	const void *secret;   /* with peers: secret_bytes (16 or more) that only its ranks know, so that no stranger can join; NULL: none */
+	const void *secret;   /* with peers: secret_bytes (16 or more) that only its ranks know, so that no stranger can join: a group of several needs one */
 } gangline_join_options;
 
 /* Joins the group of this process's job and waits until all ranks have. Without an agent (GANGLINE_AGENT_SOCKET) or peers it is a group of one.

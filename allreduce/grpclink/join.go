@@ -40,8 +40,8 @@ type Config struct {
 	// one's included. Its length is the world size.
 	Peers []string
 	// Secret is known to the ranks of this (job, epoch) and to nobody else: each side of a link proves to the other that it knows it before
-	// anything else is said or heard. workerclient.Meet gives it; 16 bytes or more. Without one whoever can reach a rank's address can take
-	// the place of another: a warning says so.
+	// anything else is said or heard. workerclient.Meet gives it; 16 bytes or more. Only a world of one needs none: without one whoever can reach a
+	// rank's address could take the place of another.
 	Secret []byte
 	// Listener is where the previous rank connects: what Peers[Rank] leads to.
 	// Join owns it from the call on and closes it, also on error. A world of
@@ -96,9 +96,6 @@ func Join(ctx context.Context, cfg Config) (*allreduce.Group, error) {
 	if len(cfg.Peers) == 1 {
 		closeListener(cfg.Listener)
 		return allreduce.New(ring, nil, nil)
-	}
-	if len(cfg.Secret) == 0 {
-		cfg.Logger.Warn("ring without a secret: whoever reaches an address of it can take part", "job", cfg.Job, "epoch", cfg.Epoch, "rank", cfg.Rank)
 	}
 	return connect(ctx, cfg, ring)
 }
@@ -156,7 +153,12 @@ func (c Config) validate() error {
 	if (c.ServerTLS == nil) != (c.ClientTLS == nil) {
 		return fmt.Errorf("ring of job %d epoch %d: TLS is set for one direction only: set both or none", c.Job, c.Epoch)
 	}
-	if n := len(c.Secret); n > 0 && n < minSecret {
+	switch n := len(c.Secret); {
+	case len(c.Peers) <= 1 || n >= minSecret:
+	case n == 0:
+		return fmt.Errorf("ring of job %d epoch %d: rank %d has no secret, so that whoever reaches an address of the ring could take part: give all ranks "+
+			"the same %d random bytes or more (the agent does, if all nodes' agents are of a release that knows secrets)", c.Job, c.Epoch, c.Rank, minSecret)
+	default:
 		return fmt.Errorf("ring of job %d epoch %d: a secret of %d bytes can be guessed: give %d or more", c.Job, c.Epoch, n, minSecret)
 	}
 	if _, err := ParsePath(string(c.Path)); err != nil {

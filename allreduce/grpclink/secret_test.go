@@ -185,14 +185,18 @@ func TestSecretOfOldEpoch(t *testing.T) {
 	}
 }
 
-// TestShortSecretIsRefused, since it can be guessed.
-func TestShortSecretIsRefused(t *testing.T) {
+// TestSecretIsNeeded: no ring of several ranks without one, and none with one that can be guessed, by any path.
+func TestSecretIsNeeded(t *testing.T) {
 	t.Parallel()
-	ls, peers := listeners(t, 2)
-	_ = ls[1].Close()
-	cfg := config(0, peers, ls[0])
-	cfg.Secret = []byte("short")
-	if _, err := grpclink.Join(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "can be guessed") {
-		t.Errorf("Join with a secret of 5 bytes: %v", err)
+	for _, path := range append([]grpclink.Path{grpclink.PathAuto, grpclink.PathNodes}, paths...) {
+		for secret, want := range map[string]string{"": "give all ranks the same 16 random bytes", "short": "can be guessed"} {
+			ls, peers := listeners(t, 2)
+			_ = ls[1].Close()
+			cfg := config(0, peers, ls[0])
+			cfg.Secret, cfg.Path = []byte(secret), path
+			if g, err := grpclink.Join(t.Context(), cfg); err == nil || g != nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("path %q, secret %q: %v, want %q", path, secret, err, want)
+			}
+		}
 	}
 }

@@ -39,7 +39,8 @@ type JoinRequest struct {
 	Rank       int
 	// Formation is that of the group, or without peers the least that will do: after a loss one above that of the group that broke.
 	Formation uint32
-	// Secret is known to the ranks of this group and nobody else, 16 bytes or more: a stranger cannot join or listen then. The agent gives one.
+	// Secret is known to the ranks of this group and nobody else, 16 bytes or more: a stranger cannot join or listen. With Peers of several ranks it is
+	// needed; the agent gives one.
 	Secret []byte
 }
 
@@ -52,6 +53,9 @@ func (s *Session) Join(r JoinRequest) (handle int64, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.JoinTimeout)
 	defer cancel()
+	if len(r.Peers) > 1 && len(r.Secret) == 0 {
+		return 0, invalid("join %d ranks without a secret: whoever reaches one's address could take part: give all ranks the same 16 random bytes or more", len(r.Peers))
+	}
 	if len(r.Peers) > 0 {
 		if cfg.Listener, err = s.taken(r); err != nil {
 			return 0, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -95,6 +96,9 @@ func TestCodes(t *testing.T) {
 func TestMemoryOutlivesItsGroup(t *testing.T) {
 	t.Parallel()
 	var s Session
+	if _, err := s.Join(JoinRequest{Peers: []string{"a:1", "b:1"}, Rank: 1}); CodeOf(err) != Invalid || !strings.Contains(err.Error(), "secret") {
+		t.Errorf("a join of two without a secret: %v", err)
+	}
 	handle, err := s.Join(JoinRequest{Peers: []string{""}})
 	if err != nil {
 		t.Fatal(err)

@@ -35,6 +35,7 @@ static int64_t join(void) {
 	char told[128];
 	int64_t group = 0;
 	gangline_join_options o = {.size = sizeof o, .rank = rank, .peer_count = world, .peers = all, .job = 3, .epoch = 2};
+	o.secret = "only ranks know this", o.secret_bytes = 20;
 	CHECK(gangline_listen("127.0.0.1:0", &o.listener, told, sizeof told) == GANGLINE_OK);
 	printf("%s\n", told);
 	fflush(stdout);

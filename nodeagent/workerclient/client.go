@@ -156,7 +156,8 @@ type Meeting struct {
 	Formation int
 	// Members are the workers' ranks, by place.
 	Members []int
-	// Secret is what only they know: give it to grpclink.Config. Empty outside Gangline, and if a node's agent is of a release that had none.
+	// Secret is what only they know: give it to grpclink.Config. Empty outside Gangline, and if a node's agent is of a release that had none:
+	// then ranks cannot join.
 	Secret []byte
 }
 

@@ -133,8 +133,8 @@ class Group:
         handlers run while a call waits for other ranks, and raises KeyboardInterrupt; each call then costs a thread's wake-up more. Otherwise
         they run when the call has returned. Work.wait always lets them run.
 
-        With peers, the addresses of all ranks, no agent is asked: rank and listener say which of them this is, job and epoch which group. A secret of 16 bytes
-        or more, which only its ranks know, keeps strangers out; the agent gives one by itself. formation is for gangline.elastic.
+        With peers, the addresses of all ranks, no agent is asked: rank and listener say which of them this is, job and epoch which group. Several ranks need a
+        secret of 16 random bytes or more, which only they know and which keeps strangers out; the agent gives one by itself. formation is for gangline.elastic.
         """
         options = _lib.JoinOptions(
             size=ctypes.sizeof(_lib.JoinOptions),

@@ -152,6 +152,11 @@ class Loading(unittest.TestCase):
         done = self.python("import gangline; gangline.Group()", RANK="0", WORLD_SIZE="2")
         self.assertIn("GANGLINE_AGENT_SOCKET", done.stderr)
 
+    def test_secret_is_needed(self):
+        done = self.python("import gangline; gangline.Group(peers=['127.0.0.1:9', '127.0.0.1:10'], listener=gangline.Listener())")
+        self.assertIn("InvalidError", done.stderr)
+        self.assertIn("without a secret", done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -98,7 +98,7 @@ def live(function: Any) -> None:
     listener = gangline.Listener("127.0.0.1:0")
     tell({"address": listener.address})
     told = hear()
-    options = dict(told["options"], secret=told["options"].get("secret", "").encode())
+    options = dict(told["options"], secret=told["options"].get("secret", "only ranks know this").encode())
     options.setdefault("detect_timeout", 20)  # a busy machine must not lose a rank; one that is killed is noticed by its connections
     with gangline.Group(peers=told["peers"], rank=told["rank"], listener=listener, job=7, epoch=1, **options) as group:
         function(group, told["argument"])
