@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/gangline/gangline/allreduce/internal/point"
 )
 
 // edge is a link to one neighbour and what is known of it. Times are
@@ -46,6 +48,7 @@ func (g *Group) read(e *edge) {
 			}
 			return
 		}
+		g.at(point.Heard)
 		now := g.now()
 		e.heard.Store(now)
 		if !e.up.Load() {
@@ -180,6 +183,7 @@ func (g *Group) beat(e *edge) {
 			e.pinged.Add(1)
 		}
 		h := Header{Kind: KindHeartbeat, Rank: g.cfg.Rank, Count: e.pinged.Load(), Ack: e.toEcho.Load()}
+		g.at(point.Beats)
 		e.beating.Store(max(1, g.now()))
 		err := e.link.Send(g.control(h))
 		e.beating.Store(0)
@@ -277,6 +281,7 @@ func compact(ranks []int) []int {
 // others may still open them, or have sent on them what has not been read.
 func (g *Group) closeEdge(e *edge) {
 	<-g.ended
+	g.at(point.SaysBye)
 	if !isClosed(e.left) {
 		said := make(chan struct{})
 		go func() {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gangline/gangline/allreduce/internal/point"
 	"github.com/gangline/gangline/allreduce/shm"
 )
 
@@ -66,6 +67,8 @@ type Config struct {
 	Wire Wire
 	// Logger receives one line when the ring breaks. Nil means none.
 	Logger *slog.Logger
+	// Probe is for tests of losses: it is called at each point of this rank's work that others could notice. Nil, always but there, means that nobody is.
+	Probe func(point.Point)
 }
 
 // WithDefaults returns the config with every zero field that has a default set.
@@ -274,6 +277,13 @@ func (g *Group) end(err error, bye Header) bool {
 		g.queue.wakeAll()
 	})
 	return first
+}
+
+// at tells a test that this rank is at a point of its work.
+func (g *Group) at(p point.Point) {
+	if g.cfg.Probe != nil {
+		g.cfg.Probe(p)
+	}
 }
 
 func (g *Group) edges() []*edge { return []*edge{g.next, g.prev} }

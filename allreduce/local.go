@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 
+	"github.com/gangline/gangline/allreduce/internal/point"
 	"github.com/gangline/gangline/allreduce/kernel"
 	"github.com/gangline/gangline/allreduce/shm"
 )
@@ -48,6 +49,7 @@ func (g *Group) combineShared(t *transfer) bool {
 	team, data := g.team, t.vector.data
 	own, seen := team.Find(data)
 	putCard(team.Card(team.Me(), team.Phase()+1), t, g.sequence, own, seen)
+	g.at(point.CardShown)
 	switch {
 	case t.kind == KindBarrier:
 		return g.meet(t)
@@ -62,7 +64,11 @@ func (g *Group) combineShared(t *transfer) bool {
 func (g *Group) meet(t *transfer) bool {
 	team := g.team
 	team.Reach()
-	return team.Await(g.hasEnded) && g.sameCall(t)
+	if !team.Await(g.hasEnded) {
+		return false
+	}
+	g.at(point.Met)
+	return g.sameCall(t)
 }
 
 // sumSmall lets each rank combine all vectors by itself: one wait, and the same order on all.
@@ -70,6 +76,7 @@ func (g *Group) sumSmall(t *transfer) bool {
 	team, data := g.team, t.vector.data
 	phase := team.Phase() + 1
 	copy(team.Small(team.Me(), phase), data)
+	g.at(point.Staged)
 	if !g.meet(t) {
 		return false
 	}
@@ -102,6 +109,7 @@ func (g *Group) sumBlocks(t *transfer) bool {
 			}
 		}
 		g.combinePart(t, which, block)
+		g.at(point.Combined)
 		team.Reach()
 		if rest := data[lo+len(block):]; len(rest) > 0 {
 			g.stageBlock(g.stage, rest[:min(len(rest), shm.StageBytes)])
@@ -113,6 +121,7 @@ func (g *Group) sumBlocks(t *transfer) bool {
 			from, to := partOf(len(block), team.Members(), m)
 			copy(block[from:to], team.Stage(m, which)[from:to])
 		}
+		g.at(point.Copied)
 	}
 	return true
 }
@@ -160,6 +169,7 @@ func (g *Group) sumSeen(t *transfer) bool {
 	from, to := partOf(len(t.vector.data), g.team.Members(), g.team.Me())
 	for ; from < to; from += seenBytes {
 		g.combineSeen(t, g.seen, from, min(from+seenBytes, to))
+		g.at(point.Combined)
 	}
 	return g.again()
 }
@@ -205,6 +215,7 @@ func (g *Group) stageBlock(which int, block []byte) {
 	from, to := partOf(len(block), g.team.Members(), g.team.Me())
 	copy(stage, block[:from])
 	copy(stage[to:], block[to:])
+	g.at(point.Staged)
 }
 
 // combinePart makes the result of this rank's part of a block, in its own stage.

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gangline/gangline/allreduce/internal/point"
 )
 
 // Lane says what a link to a rank is for: what waits on one must not stand before what is needed on another. The numbers travel on the
@@ -144,10 +146,12 @@ func (g *Group) openWire(ctx context.Context, at place) (*wire, error) {
 		return nil, fmt.Errorf("all-reduce of job %d epoch %d: rank %d is no neighbour of rank %d, and this group has links to neighbours only",
 			g.cfg.Job, g.cfg.Epoch, rank, g.cfg.Rank)
 	}
+	g.at(point.WireDials)
 	link, err := m.dial(ctx, rank, at.lane)
 	if err != nil {
 		return nil, fmt.Errorf("a link to rank %d: %w", rank, err)
 	}
+	g.at(point.WireOpen)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -227,10 +231,12 @@ func (g *Group) put(w *wire, f *Frame) bool {
 		}
 	}
 	w.sent++
+	g.at(point.WireSends)
 	if err := w.link.Send(f); err != nil {
 		g.failWire(w, err)
 		return false
 	}
+	g.at(point.WireSent)
 	return true
 }
 
@@ -267,6 +273,7 @@ func (g *Group) get(w, back *wire, want Header, size int) *Frame {
 			return nil
 		}
 	}
+	g.at(point.WireTaken)
 	want = g.stamp(want)
 	want.Rank = f.Rank
 	if f.Header != want || len(f.Data) != size {

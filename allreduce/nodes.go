@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/gangline/gangline/allreduce/internal/point"
 	"github.com/gangline/gangline/allreduce/kernel"
 	"github.com/gangline/gangline/allreduce/shm"
 )
@@ -76,9 +77,11 @@ func (g *Group) runNodes(t *transfer) {
 		return
 	}
 	t.op = op
+	g.at(point.NodesCombined)
 	if g.nodes.across != nil && !g.combineAcross(t) {
 		return
 	}
+	g.at(point.AcrossCombined)
 	if g.team != nil && !g.copyFromLeader(t.vector.data) {
 		return
 	}

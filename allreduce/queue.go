@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/gangline/gangline/allreduce/internal/point"
 )
 
 // MaxInFlight is how many calls can be started and not yet done on one group: it bounds the caller's memory that is in use, and is
@@ -185,6 +187,7 @@ func (g *Group) begin(h *Handle) (*Handle, error) {
 // serve runs the calls that were started, in order, until the group ends.
 func (g *Group) serve() {
 	for h := g.queue.first(); h != nil; h = g.queue.first() {
+		g.at(point.QueueServes)
 		h.err = g.perform(h.asked)
 		if h.err == nil && h.after != nil {
 			h.after()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gangline/gangline/allreduce/internal/point"
 	"github.com/gangline/gangline/allreduce/kernel"
 )
 
@@ -105,6 +106,7 @@ func (g *Group) perform(a asked) error {
 	t := &g.doing
 	began, bytes := time.Now(), a.vector.Len()*a.vector.typ.Size()
 	g.prepare(t, a)
+	g.at(point.CallBegins)
 	g.underWay.Store(g.sequence)
 	defer g.settle()
 	for _, e := range g.edges() {
@@ -128,6 +130,7 @@ func (g *Group) perform(a asked) error {
 		return g.err
 	}
 	g.finished.Store(g.sequence)
+	g.at(point.CallEnds)
 	g.meter.count(bytes, time.Since(began))
 	return nil
 }
@@ -200,10 +203,12 @@ func (g *Group) sendOne(t *transfer) bool {
 	f.Rank = g.cfg.Rank
 	t.sent++
 	g.sent++
+	g.at(point.ChunkSends)
 	if err := g.next.link.Send(f); err != nil {
 		g.blame(g.next, err)
 		return false
 	}
+	g.at(point.ChunkSent)
 	return true
 }
 
@@ -259,6 +264,7 @@ func (g *Group) step(t *transfer) bool {
 // take checks one received frame, works it in, and holds it for forwarding or
 // releases it. It reports whether to go on.
 func (g *Group) take(t *transfer, f *Frame) bool {
+	g.at(point.ChunkTaken)
 	lo, hi, work := t.course.incoming(t.received)
 	mine := t.vector.slice(lo, hi)
 	if err := g.mismatch(t, f, t.wire.size(len(mine))); err != nil {
@@ -271,6 +277,7 @@ func (g *Group) take(t *transfer, f *Frame) bool {
 	} else {
 		g.takeExact(t, f, mine, work)
 	}
+	g.at(point.ChunkWorkedIn)
 	if work.forward {
 		t.held = append(t.held, f)
 	} else {

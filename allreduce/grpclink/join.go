@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/experimental"
 
 	"github.com/gangline/gangline/allreduce"
+	"github.com/gangline/gangline/allreduce/internal/point"
 )
 
 // DefaultJoinTimeout covers workers whose imports take long on a cold file system.
@@ -68,6 +69,15 @@ type Config struct {
 	ServerTLS, ClientTLS *tls.Config
 	// Logger receives refused links and the ring's end. Nil means none.
 	Logger *slog.Logger
+	// Probe is that of allreduce.Config, for tests; it is called at points of joining too.
+	Probe func(point.Point)
+}
+
+// at tells a test that this rank is at a point of its joining.
+func (c *Config) at(p point.Point) {
+	if c.Probe != nil {
+		c.Probe(p)
+	}
 }
 
 // Join connects this rank with its neighbours and returns once all ranks of the
@@ -82,7 +92,7 @@ func Join(ctx context.Context, cfg Config) (*allreduce.Group, error) {
 	ring := allreduce.Config{
 		Job: cfg.Job, Epoch: cfg.Epoch, Formation: cfg.Formation, Rank: cfg.Rank, WorldSize: len(cfg.Peers),
 		DetectTimeout: cfg.DetectTimeout, JoinTimeout: cfg.JoinTimeout,
-		ChunkBytes: cfg.ChunkBytes, Window: cfg.Window, Wire: cfg.Wire, SmallBytes: cfg.SmallBytes, Logger: cfg.Logger,
+		ChunkBytes: cfg.ChunkBytes, Window: cfg.Window, Wire: cfg.Wire, SmallBytes: cfg.SmallBytes, Logger: cfg.Logger, Probe: cfg.Probe,
 	}
 	if ring.JoinTimeout == 0 {
 		ring.JoinTimeout = DefaultJoinTimeout

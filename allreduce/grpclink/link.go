@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/gangline/gangline/allreduce"
+	"github.com/gangline/gangline/allreduce/internal/point"
 )
 
 // lingerTime is how long Close lets frames already sent reach the neighbour.
@@ -213,6 +214,7 @@ func (d *dialer) try() (stream, error) {
 	}
 	context.AfterFunc(s.Context(), cancel) // the stream owns ctx from here
 	conn, path, why := d.dialData(ctx, met)
+	d.cfg.at(point.PathDialled)
 	if path == PathGRPC && d.cfg.Path.own() {
 		cancel()
 		return nil, fmt.Errorf("%w: %w", errNoPath, why)
@@ -226,6 +228,7 @@ func (d *dialer) try() (stream, error) {
 		cancel()
 		return nil, err
 	}
+	d.cfg.at(point.PathChosen)
 	if conn == nil {
 		return s, nil
 	}
@@ -236,9 +239,11 @@ func (d *dialer) try() (stream, error) {
 func (d *dialer) greet(ctx context.Context) (grpc.ClientStream, *session, error) {
 	met := &session{secret: d.cfg.Secret, client: d.cfg.hello()}
 	met.client.Token, met.client.Index = newNonce(), uint64(d.lane)
+	d.cfg.at(point.GreetDials)
 	s, err := d.conn.NewStream(ctx, streamDesc(nil), linkMethod)
 	if err == nil {
 		err = s.SendMsg(&allreduce.Frame{Header: met.client})
+		d.cfg.at(point.GreetSaid)
 	}
 	answer := slot{pool: d.pool}
 	if err == nil || errors.Is(err, io.EOF) {
@@ -264,6 +269,7 @@ func (d *dialer) greet(ctx context.Context) (grpc.ClientStream, *session, error)
 	if !met.proves(roleServer, "", h.Proof) {
 		return nil, nil, &refusedError{fmt.Sprintf("who answers at %s as rank %d does not know the group's secret", d.addr, d.rank)}
 	}
+	d.cfg.at(point.GreetKnown)
 	return s, met, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/gangline/gangline/allreduce"
+	"github.com/gangline/gangline/allreduce/internal/point"
 )
 
 // helloTimeout bounds how long a stranger may hold a stream without a greeting.
@@ -127,6 +128,7 @@ func (s *server) handle(stream grpc.ServerStream) error {
 	if err != nil {
 		return err
 	}
+	s.cfg.at(point.HelloHeard)
 	if cause := s.objection(hello); cause != "" {
 		return s.refuse(stream, hello, cause)
 	}
@@ -138,6 +140,7 @@ func (s *server) handle(stream grpc.ServerStream) error {
 		return err
 	}
 	s.prev.attach(chosen, nil)
+	s.cfg.at(point.Attached)
 	<-s.prev.closed
 	return nil
 }
@@ -182,6 +185,7 @@ func (s *server) meet(stream grpc.ServerStream, hello allreduce.Header, o *offer
 	if err := stream.SendMsg(&allreduce.Frame{Header: answer}); err != nil {
 		return "", err
 	}
+	s.cfg.at(point.HelloAnswered)
 	chosen, err := s.hear(stream)
 	if err != nil {
 		return "", err
@@ -192,6 +196,7 @@ func (s *server) meet(stream grpc.ServerStream, hello allreduce.Header, o *offer
 	if !met.proves(roleClient, chosen.Socket, chosen.Proof) {
 		return "", s.refuse(stream, hello, fmt.Sprintf("who dialled rank %d as rank %d does not know the group's secret", s.cfg.Rank, hello.Rank))
 	}
+	s.cfg.at(point.ProofHeard)
 	return Path(chosen.Socket), nil
 }
 

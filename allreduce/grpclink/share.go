@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/gangline/gangline/allreduce"
+	"github.com/gangline/gangline/allreduce/internal/point"
 	"github.com/gangline/gangline/allreduce/shm"
 )
 
@@ -23,6 +24,7 @@ func share(ctx context.Context, cfg Config, g *allreduce.Group) error {
 	if err != nil {
 		return err
 	}
+	cfg.at(point.PlacesTold)
 	mine, leaders := machinesOf(places, g.Rank())
 	if len(leaders) == g.WorldSize() || (cfg.Path == PathShared && len(leaders) > 1) || (cfg.Path == PathNodes && len(leaders) == 1) {
 		return cfg.unlike(g, len(leaders))
@@ -38,7 +40,9 @@ func share(ctx context.Context, cfg Config, g *allreduce.Group) error {
 	if team == nil && len(mine) > 1 {
 		has[0] = 0
 	}
+	cfg.at(point.MemoryJoined)
 	err = g.AllReduce(ctx, allreduce.Of(has), allreduce.Min)
+	cfg.at(point.MemoryAgreed)
 	if g.Rank() == mine[0] && name != "" {
 		shm.Forget(name) // all have it, or never will
 	}
@@ -130,6 +134,7 @@ func founded(ctx context.Context, cfg Config, g *allreduce.Group, mine []int) (t
 			copy(names[nameBytes*g.Rank():], name)
 			copy(team.Seal(), cfg.seal(name))
 		}
+		cfg.at(point.MemoryMade)
 	}
 	if err := g.AllGather(ctx, allreduce.Bits(allreduce.Int8, names)); err != nil {
 		if team != nil {
