@@ -166,7 +166,6 @@ type Group struct {
 
 	seen    [][]byte // the vectors of the call under way that lie in shared memory themselves
 	scratch []byte   // for their results; made when needed
-	wide    []byte   // for a chunk of what comes in a narrow form; made when needed
 }
 
 // New makes a group from links to the next and the previous rank, and starts to

@@ -121,7 +121,7 @@ func (g *Group) perform(a asked) error {
 		g.runNodes(t)
 	default:
 		if t.wire.narrow() {
-			g.makeUp(t)
+			t.makeUp()
 		}
 		g.run(t)
 	}

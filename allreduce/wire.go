@@ -116,13 +116,10 @@ func (t *transfer) lost(lo, hi int) []byte {
 	return t.vector.feedback.lost[lo*Float32.Size() : hi*Float32.Size()]
 }
 
-// makeUp adds what the last call lost, and gets room for a chunk of float32.
-func (g *Group) makeUp(t *transfer) {
+// makeUp adds what the last call lost.
+func (t *transfer) makeUp() {
 	if t.vector.feedback != nil {
 		kernel.Reduce(kernel.Sum, Float32, t.vector.data, t.vector.feedback.lost)
-	}
-	if g.wide == nil {
-		g.wide = NewPool(g.cfg.ChunkBytes).Get(g.cfg.ChunkBytes).Data
 	}
 }
 
@@ -131,10 +128,7 @@ func (g *Group) makeUp(t *transfer) {
 func (g *Group) takeNarrow(t *transfer, f *Frame, lo, hi int, w work) {
 	form, mine := kernel.Narrow(t.wire), t.vector.slice(lo, hi)
 	if w.reduce {
-		wide := g.wide[:len(mine)]
-		form.Decode(wide, f.Data)
-		kernel.Reduce(kernel.Sum, Float32, wide, mine)
-		form.Encode(f.Data, wide, t.lost(lo, hi))
+		form.Add(f.Data, mine, t.lost(lo, hi))
 	}
 	if w.keep {
 		form.Decode(mine, f.Data)

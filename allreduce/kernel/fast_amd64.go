@@ -2,12 +2,19 @@
 
 package kernel
 
-import "github.com/klauspost/cpuid/v2"
+import (
+	"unsafe"
 
-// fast is decided once, when the program starts: what the processor can do does not change.
+	"github.com/klauspost/cpuid/v2"
+)
+
+// What the processor can do is found out once, when the program starts: it does not change.
 //
 //nolint:gochecknoglobals // a table
-var fast = avx2(cpuid.CPU.Supports(cpuid.AVX2, cpuid.F16C))
+var (
+	able = cpuid.CPU.Supports(cpuid.AVX2, cpuid.F16C)
+	fast = avx2(able)
+)
 
 // avx2 is the table of the assembly, empty on a processor that lacks it. Products of int8 and all but sums of int64 have no
 // instruction.
@@ -24,3 +31,14 @@ func avx2(there bool) (t [types]fastRow) {
 	t[Int64] = fastRow{Sum: sumInt64AVX2}
 	return t
 }
+
+// fastLen returns how many of n float32, or of their codes, are done in assembly: whole turns of its loops.
+func fastLen(n int) int {
+	if !able {
+		return 0
+	}
+	return n &^ 31
+}
+
+// first is where the elements begin; there is one at least.
+func first(v []float32) *byte { return (*byte)(unsafe.Pointer(&v[0])) }

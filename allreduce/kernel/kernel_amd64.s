@@ -1423,3 +1423,440 @@ loop:
 done:
 	VZEROUPPER
 	RET
+
+// func encode16AVX2(dst *byte, src *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·encode16AVX2(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x00000001, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x00007fff, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x00000040, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+
+loop:
+	CMPQ      DX, $0x00000020
+	JL        done
+	VMOVUPS   (CX), Y3
+	VMOVUPS   32(CX), Y4
+	VCMPPS    $0x03, Y3, Y3, Y5
+	VPSRLD    $0x10, Y3, Y6
+	VPOR      Y2, Y6, Y7
+	VPAND     Y0, Y6, Y6
+	VPADDD    Y6, Y3, Y3
+	VPADDD    Y1, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPBLENDVB Y5, Y7, Y3, Y3
+	VCMPPS    $0x03, Y4, Y4, Y5
+	VPSRLD    $0x10, Y4, Y6
+	VPOR      Y2, Y6, Y7
+	VPAND     Y0, Y6, Y6
+	VPADDD    Y6, Y4, Y4
+	VPADDD    Y1, Y4, Y4
+	VPSRLD    $0x10, Y4, Y4
+	VPBLENDVB Y5, Y7, Y4, Y4
+	VPACKUSDW Y4, Y3, Y3
+	VPERMQ    $0xd8, Y3, Y3
+	VMOVDQU   Y3, (AX)
+	VMOVUPS   64(CX), Y3
+	VMOVUPS   96(CX), Y4
+	VCMPPS    $0x03, Y3, Y3, Y5
+	VPSRLD    $0x10, Y3, Y6
+	VPOR      Y2, Y6, Y7
+	VPAND     Y0, Y6, Y6
+	VPADDD    Y6, Y3, Y3
+	VPADDD    Y1, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPBLENDVB Y5, Y7, Y3, Y3
+	VCMPPS    $0x03, Y4, Y4, Y5
+	VPSRLD    $0x10, Y4, Y6
+	VPOR      Y2, Y6, Y7
+	VPAND     Y0, Y6, Y6
+	VPADDD    Y6, Y4, Y4
+	VPADDD    Y1, Y4, Y4
+	VPSRLD    $0x10, Y4, Y4
+	VPBLENDVB Y5, Y7, Y4, Y4
+	VPACKUSDW Y4, Y3, Y3
+	VPERMQ    $0xd8, Y3, Y3
+	VMOVDQU   Y3, 32(AX)
+	ADDQ      $0x00000040, AX
+	ADDQ      $0x00000080, CX
+	SUBQ      $0x00000020, DX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func decode16AVX2(dst *byte, src *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·decode16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ n+16(FP), DX
+
+loop:
+	CMPQ      DX, $0x00000020
+	JL        done
+	VPMOVZXWD (CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (AX)
+	VPMOVZXWD 16(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 32(AX)
+	VPMOVZXWD 32(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 64(AX)
+	VPMOVZXWD 48(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 96(AX)
+	ADDQ      $0x00000080, AX
+	ADDQ      $0x00000040, CX
+	SUBQ      $0x00000020, DX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func decodeAdd16AVX2(dst *byte, src *byte, add *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·decodeAdd16AVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ add+16(FP), DX
+	MOVQ n+24(FP), BX
+
+loop:
+	CMPQ      BX, $0x00000020
+	JL        done
+	VPMOVZXWD (CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VADDPS    (DX), Y0, Y0
+	VMOVUPS   Y0, (AX)
+	VPMOVZXWD 16(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VADDPS    32(DX), Y0, Y0
+	VMOVUPS   Y0, 32(AX)
+	VPMOVZXWD 32(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VADDPS    64(DX), Y0, Y0
+	VMOVUPS   Y0, 64(AX)
+	VPMOVZXWD 48(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VADDPS    96(DX), Y0, Y0
+	VMOVUPS   Y0, 96(AX)
+	ADDQ      $0x00000080, AX
+	ADDQ      $0x00000040, CX
+	ADDQ      $0x00000080, DX
+	SUBQ      $0x00000020, BX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func lost16AVX2(lost *byte, src *byte, code *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·lost16AVX2(SB), NOSPLIT, $0-32
+	MOVQ lost+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ code+16(FP), DX
+	MOVQ n+24(FP), BX
+
+loop:
+	CMPQ      BX, $0x00000020
+	JL        done
+	VMOVUPS   (CX), Y0
+	VPMOVZXWD (DX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VSUBPS    Y1, Y0, Y0
+	VSUBPS    Y0, Y0, Y1
+	VCMPPS    $0x07, Y1, Y1, Y1
+	VANDPS    Y1, Y0, Y0
+	VMOVUPS   Y0, (AX)
+	VMOVUPS   32(CX), Y0
+	VPMOVZXWD 16(DX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VSUBPS    Y1, Y0, Y0
+	VSUBPS    Y0, Y0, Y1
+	VCMPPS    $0x07, Y1, Y1, Y1
+	VANDPS    Y1, Y0, Y0
+	VMOVUPS   Y0, 32(AX)
+	VMOVUPS   64(CX), Y0
+	VPMOVZXWD 32(DX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VSUBPS    Y1, Y0, Y0
+	VSUBPS    Y0, Y0, Y1
+	VCMPPS    $0x07, Y1, Y1, Y1
+	VANDPS    Y1, Y0, Y0
+	VMOVUPS   Y0, 64(AX)
+	VMOVUPS   96(CX), Y0
+	VPMOVZXWD 48(DX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VSUBPS    Y1, Y0, Y0
+	VSUBPS    Y0, Y0, Y1
+	VCMPPS    $0x07, Y1, Y1, Y1
+	VANDPS    Y1, Y0, Y0
+	VMOVUPS   Y0, 96(AX)
+	ADDQ      $0x00000080, AX
+	ADDQ      $0x00000080, CX
+	ADDQ      $0x00000040, DX
+	SUBQ      $0x00000020, BX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func largestAVX2(src *byte, n int) uint32
+// Requires: AVX, AVX2
+TEXT ·largestAVX2(SB), NOSPLIT, $0-20
+	MOVQ         src+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Y0
+	VPXOR        Y1, Y1, Y1
+	VPXOR        Y2, Y2, Y2
+	VPXOR        Y3, Y3, Y3
+	VPXOR        Y4, Y4, Y4
+
+loop:
+	CMPQ    CX, $0x00000020
+	JL      done
+	VPAND   (AX), Y0, Y5
+	VPMAXUD Y5, Y1, Y1
+	VPAND   32(AX), Y0, Y5
+	VPMAXUD Y5, Y2, Y2
+	VPAND   64(AX), Y0, Y5
+	VPMAXUD Y5, Y3, Y3
+	VPAND   96(AX), Y0, Y5
+	VPMAXUD Y5, Y4, Y4
+	ADDQ    $0x00000080, AX
+	SUBQ    $0x00000020, CX
+	JMP     loop
+
+done:
+	VPMAXUD      Y2, Y1, Y1
+	VPMAXUD      Y4, Y3, Y3
+	VPMAXUD      Y3, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X0
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, AX
+	MOVL         AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func quantiseAVX2(dst *byte, src *byte, n int, inverse float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·quantiseAVX2(SB), NOSPLIT, $0-28
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVSS        inverse+24(FP), X0
+	VBROADCASTSS X0, Y0
+	VMOVDQU      inOrder<>+0(SB), Y1
+
+loop:
+	CMPQ      DX, $0x00000020
+	JL        done
+	VMULPS    (CX), Y0, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS    32(CX), Y0, Y3
+	VCVTPS2DQ Y3, Y3
+	VMULPS    64(CX), Y0, Y4
+	VCVTPS2DQ Y4, Y4
+	VMULPS    96(CX), Y0, Y5
+	VCVTPS2DQ Y5, Y5
+	VPACKSSDW Y3, Y2, Y2
+	VPACKSSDW Y5, Y4, Y4
+	VPACKSSWB Y4, Y2, Y2
+	VPERMD    Y2, Y1, Y2
+	VMOVDQU   Y2, (AX)
+	ADDQ      $0x00000020, AX
+	ADDQ      $0x00000080, CX
+	SUBQ      $0x00000020, DX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA inOrder<>+0(SB)/4, $0x00000000
+DATA inOrder<>+4(SB)/4, $0x00000004
+DATA inOrder<>+8(SB)/4, $0x00000001
+DATA inOrder<>+12(SB)/4, $0x00000005
+DATA inOrder<>+16(SB)/4, $0x00000002
+DATA inOrder<>+20(SB)/4, $0x00000006
+DATA inOrder<>+24(SB)/4, $0x00000003
+DATA inOrder<>+28(SB)/4, $0x00000007
+GLOBL inOrder<>(SB), RODATA|NOPTR, $32
+
+// func dequantiseAVX2(dst *byte, src *byte, n int, scale float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·dequantiseAVX2(SB), NOSPLIT, $0-28
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVSS        scale+24(FP), X0
+	VBROADCASTSS X0, Y0
+
+loop:
+	CMPQ      DX, $0x00000020
+	JL        done
+	VPMOVSXBD (CX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, (AX)
+	VPMOVSXBD 8(CX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, 32(AX)
+	VPMOVSXBD 16(CX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, 64(AX)
+	VPMOVSXBD 24(CX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, 96(AX)
+	ADDQ      $0x00000080, AX
+	ADDQ      $0x00000020, CX
+	SUBQ      $0x00000020, DX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func dequantiseAddAVX2(dst *byte, src *byte, add *byte, n int, scale float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·dequantiseAddAVX2(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         add+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        scale+32(FP), X0
+	VBROADCASTSS X0, Y0
+
+loop:
+	CMPQ      BX, $0x00000020
+	JL        done
+	VPMOVSXBD (CX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    (DX), Y1, Y1
+	VMOVUPS   Y1, (AX)
+	VPMOVSXBD 8(CX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    32(DX), Y1, Y1
+	VMOVUPS   Y1, 32(AX)
+	VPMOVSXBD 16(CX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    64(DX), Y1, Y1
+	VMOVUPS   Y1, 64(AX)
+	VPMOVSXBD 24(CX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    96(DX), Y1, Y1
+	VMOVUPS   Y1, 96(AX)
+	ADDQ      $0x00000080, AX
+	ADDQ      $0x00000020, CX
+	ADDQ      $0x00000080, DX
+	SUBQ      $0x00000020, BX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func lost8AVX2(lost *byte, src *byte, code *byte, n int, scale float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·lost8AVX2(SB), NOSPLIT, $0-36
+	MOVQ         lost+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         code+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVSS        scale+32(FP), X0
+	VBROADCASTSS X0, Y0
+
+loop:
+	CMPQ      BX, $0x00000020
+	JL        done
+	VPMOVSXBD (DX), Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   (CX), Y1
+	VSUBPS    Y2, Y1, Y1
+	VMOVUPS   Y1, (AX)
+	VPMOVSXBD 8(DX), Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   32(CX), Y1
+	VSUBPS    Y2, Y1, Y1
+	VMOVUPS   Y1, 32(AX)
+	VPMOVSXBD 16(DX), Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   64(CX), Y1
+	VSUBPS    Y2, Y1, Y1
+	VMOVUPS   Y1, 64(AX)
+	VPMOVSXBD 24(DX), Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   96(CX), Y1
+	VSUBPS    Y2, Y1, Y1
+	VMOVUPS   Y1, 96(AX)
+	ADDQ      $0x00000080, AX
+	ADDQ      $0x00000080, CX
+	ADDQ      $0x00000020, DX
+	SUBQ      $0x00000020, BX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func divideFloat32AVX2(data *byte, n int, by float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·divideFloat32AVX2(SB), NOSPLIT, $0-20
+	MOVQ         data+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVSS        by+16(FP), X0
+	VBROADCASTSS X0, Y0
+
+loop:
+	CMPQ    CX, $0x00000020
+	JL      done
+	VMOVUPS (AX), Y1
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)
+	VMOVUPS 32(AX), Y1
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS 64(AX), Y1
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, 64(AX)
+	VMOVUPS 96(AX), Y1
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, 96(AX)
+	ADDQ    $0x00000080, AX
+	SUBQ    $0x00000020, CX
+	JMP     loop
+
+done:
+	VZEROUPPER
+	RET

@@ -24,9 +24,8 @@ const BlockLen = 256
 
 const (
 	scaleBytes = 4
-	steps8     = 127              // a block's largest becomes this
-	leastScale = 0x1p-126         // its inverse is finite
-	roundUp    = float32(3 << 22) // adding it leaves whole numbers below 2^22, rounded to even between two
+	steps8     = 127      // a block's largest becomes this
+	leastScale = 0x1p-126 // its inverse is finite
 )
 
 // NarrowSize returns the bytes that n elements take.
@@ -40,92 +39,91 @@ func (w Narrow) NarrowSize(n int) int {
 // Encode writes src, float32 in the machine's order, to dst in a narrow form, little-endian. lost, if there is one, is as long as src and takes
 // what each element lost: its value less what Decode gives. It panics if a length is wrong.
 func (w Narrow) Encode(dst, src, lost []byte) {
-	v := view[float32](src)
-	l := view[float32](lost)
-	if len(dst) != w.NarrowSize(len(v)) || (len(lost) != 0 && len(lost) != len(src)) {
-		panic(fmt.Sprintf("kernel: %d bytes of float32 into %d narrow ones, %d for what is lost", len(src), len(dst), len(lost)))
-	}
+	v, l := view[float32](src), view[float32](lost)
+	w.check(dst, v)
+	checkLost(v, l)
 	if w == Bits16 {
-		encode16(dst, v, l)
+		encode16(dst, v)
+		if len(l) > 0 {
+			lost16(l, v, dst)
+		}
 		return
 	}
 	for len(v) > 0 {
 		n := min(len(v), BlockLen)
-		block := dst[:scaleBytes+n]
-		var rest []float32
-		if len(l) > 0 {
-			rest, l = l[:n], l[n:]
-		}
-		encodeBlock(block, v[:n], rest)
-		dst, v = dst[scaleBytes+n:], v[n:]
-	}
-}
-
-func encode16(dst []byte, v, lost []float32) {
-	dst = dst[:2*len(v)]
-	for i, x := range v {
-		h := toBFloat16(x)
-		binary.LittleEndian.PutUint16(dst[2*i:], h)
-	}
-	if len(lost) == 0 {
-		return
-	}
-	lost = lost[:len(v)]
-	for i, x := range v {
-		l := x - bfloat16To(binary.LittleEndian.Uint16(dst[2*i:]))
-		if l-l != 0 { // it, or its code, is no number: nothing can make up for it
-			l = 0
-		}
-		lost[i] = l
-	}
-}
-
-func encodeBlock(dst []byte, v, lost []float32) {
-	most := uint32(0) // of magnitudes: floats without their sign are in the order of their bits
-	for _, x := range v {
-		most = max(most, math.Float32bits(x)&0x7fffffff)
-	}
-	scale := max(math.Float32frombits(most)/steps8, leastScale)
-	binary.LittleEndian.PutUint32(dst, math.Float32bits(scale)) // infinite or NaN: so is all that Decode gives
-	if most >= 0x7f800000 {
-		binary.LittleEndian.PutUint32(dst, 0x7fc00000)
-		clear(dst[scaleBytes:])
-		clear(lost) // what is no number cannot be made up for
-		return
-	}
-	inverse := 1 / scale
-	q := dst[scaleBytes:][:len(v)]
-	for i, x := range v {
-		q[i] = byte(math.Float32bits(float32(x*inverse)+roundUp) - math.Float32bits(roundUp)) //nolint:gosec // -127..127
-	}
-	if len(lost) == 0 {
-		return
-	}
-	lost = lost[:len(v)]
-	for i, x := range v {
-		lost[i] = x - float32(float32(int8(q[i]))*scale) //nolint:gosec // its bits
+		encodeBlock(dst[:scaleBytes+n], v[:n], l[:min(n, len(l))])
+		dst, v, l = dst[scaleBytes+n:], v[n:], l[min(n, len(l)):]
 	}
 }
 
 // Decode writes the values of a narrow form to dst, float32 in the machine's order. It panics if a length is wrong.
 func (w Narrow) Decode(dst, src []byte) {
 	v := view[float32](dst)
-	if len(src) != w.NarrowSize(len(v)) {
-		panic(fmt.Sprintf("kernel: %d narrow bytes into %d of float32", len(src), len(dst)))
-	}
+	w.check(src, v)
 	if w == Bits16 {
-		for i := range v {
-			v[i] = bfloat16To(binary.LittleEndian.Uint16(src[2*i:]))
-		}
+		decode16(v, src)
 		return
 	}
 	for len(v) > 0 {
 		n := min(len(v), BlockLen)
-		scale := math.Float32frombits(binary.LittleEndian.Uint32(src))
-		q, block := src[scaleBytes:scaleBytes+n], v[:n]
-		for i := range block {
-			block[i] = float32(int8(q[i])) * scale //nolint:gosec // its bits
-		}
+		dequantise(v[:n], src[scaleBytes:], scaleOf(src))
 		src, v = src[scaleBytes+n:], v[n:]
+	}
+}
+
+// Add makes a narrow form that of its values plus those of src, float32 in the machine's order, one to one: as Decode, a sum in float32 and
+// Encode do, lost included, without memory for the values between. It panics if a length is wrong.
+func (w Narrow) Add(code, src, lost []byte) {
+	v, l := view[float32](src), view[float32](lost)
+	w.check(code, v)
+	checkLost(v, l)
+	var wide [BlockLen]float32
+	for len(v) > 0 {
+		n := min(len(v), BlockLen)
+		size := w.NarrowSize(n)
+		block, sums, rest := code[:size], wide[:n], l[:min(n, len(l))]
+		if w == Bits16 {
+			decodeAdd16(sums, block, v[:n])
+			encode16(block, sums)
+			if len(rest) > 0 {
+				lost16(rest, sums, block)
+			}
+		} else {
+			dequantiseAdd(sums, block[scaleBytes:], v[:n], scaleOf(block))
+			encodeBlock(block, sums, rest)
+		}
+		code, v, l = code[size:], v[n:], l[len(rest):]
+	}
+}
+
+func (w Narrow) check(code []byte, v []float32) {
+	if len(code) != w.NarrowSize(len(v)) {
+		panic(fmt.Sprintf("kernel: %d narrow bytes for %d of float32", len(code), len(v)))
+	}
+}
+
+func checkLost(v, lost []float32) {
+	if len(lost) != 0 && len(lost) != len(v) {
+		panic(fmt.Sprintf("kernel: room for what %d of float32 lost, for %d", len(lost), len(v)))
+	}
+}
+
+func scaleOf(block []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(block)) }
+
+// encodeBlock writes a scale and the bytes of up to BlockLen elements.
+func encodeBlock(dst []byte, v, lost []float32) {
+	most := largest(v)
+	scale := max(math.Float32frombits(most)/steps8, leastScale)
+	q := dst[scaleBytes:]
+	if most >= 0x7f800000 { // infinite or NaN: so is all that Decode gives
+		binary.LittleEndian.PutUint32(dst, 0x7fc00000)
+		clear(q)
+		clear(lost) // what is no number cannot be made up for
+		return
+	}
+	binary.LittleEndian.PutUint32(dst, math.Float32bits(scale))
+	quantise(q, v, 1/scale)
+	if len(lost) > 0 {
+		lost8(lost, v, q, scale)
 	}
 }

@@ -34,7 +34,7 @@ func Known(op Op, t Type) bool { return t.Size() > 0 && op >= Sum && op < ops }
 func Divide(t Type, data []byte, n int) {
 	switch t {
 	case Float32:
-		divide(view[float32](data), float32(n))
+		divideFloat32(view[float32](data), float32(n))
 	case Float64:
 		divide(view[float64](data), float64(n))
 	case Float16:

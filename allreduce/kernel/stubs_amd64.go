@@ -131,3 +131,63 @@ func maxFloat16AVX2(dst *byte, a *byte, b *byte, n int)
 //
 //go:noescape
 func maxBFloat16AVX2(dst *byte, a *byte, b *byte, n int)
+
+// encode16AVX2 writes the nearest bfloat16 of each float32, to even between two.
+// n is in elements, a multiple of 32.
+//
+//go:noescape
+func encode16AVX2(dst *byte, src *byte, n int)
+
+// decode16AVX2 writes the float32 of each bfloat16.
+// n is in elements, a multiple of 32.
+//
+//go:noescape
+func decode16AVX2(dst *byte, src *byte, n int)
+
+// decodeAdd16AVX2 writes the float32 of each bfloat16 plus that of add.
+// n is in elements, a multiple of 32.
+//
+//go:noescape
+func decodeAdd16AVX2(dst *byte, src *byte, add *byte, n int)
+
+// lost16AVX2 writes each float32 less that of its bfloat16, and zero where that is no number or infinite.
+// n is in elements, a multiple of 32.
+//
+//go:noescape
+func lost16AVX2(lost *byte, src *byte, code *byte, n int)
+
+// largestAVX2 returns the bits of the largest magnitude of float32, where a NaN is larger than all numbers.
+// n is in elements, a multiple of 32.
+//
+//go:noescape
+func largestAVX2(src *byte, n int) uint32
+
+// quantiseAVX2 writes each float32 times inverse as the nearest byte, to even between two. Results must lie in -127..127.
+// n is in elements, a multiple of 32.
+//
+//go:noescape
+func quantiseAVX2(dst *byte, src *byte, n int, inverse float32)
+
+// dequantiseAVX2 writes each byte times scale as float32.
+// n is in elements, a multiple of 32.
+//
+//go:noescape
+func dequantiseAVX2(dst *byte, src *byte, n int, scale float32)
+
+// dequantiseAddAVX2 writes each byte times scale, plus the float32 of add.
+// n is in elements, a multiple of 32.
+//
+//go:noescape
+func dequantiseAddAVX2(dst *byte, src *byte, add *byte, n int, scale float32)
+
+// lost8AVX2 writes each float32 less its byte times scale.
+// n is in elements, a multiple of 32.
+//
+//go:noescape
+func lost8AVX2(lost *byte, src *byte, code *byte, n int, scale float32)
+
+// divideFloat32AVX2 divides each float32.
+// n is in elements, a multiple of 32.
+//
+//go:noescape
+func divideFloat32AVX2(data *byte, n int, by float32)

@@ -59,6 +59,7 @@ func main() {
 		half(k.name+"Float16", k.op, loadFloat16, func() store { return storeFloat16 })
 		half(k.name+"BFloat16", k.op, loadBFloat16, storeBFloat16)
 	}
+	narrow()
 	Generate()
 }
 
