@@ -55,10 +55,8 @@ func (s *Store) codecOf(e *Encoding, ref Ref, rank, worldSize int, chunkBytes in
 
 // keyOf finds the key with an id.
 func (s *Store) keyOf(id string) (*Key, error) {
-	for _, k := range s.keys {
-		if k.id == id {
-			return k, nil
-		}
+	if k := s.findKey(id); k != nil {
+		return k, nil
 	}
 	if len(s.keys) == 0 {
 		return nil, fmt.Errorf("%w: it is encrypted with key %s, and none is given", ErrKey, id)

@@ -60,7 +60,7 @@ func (s *Store) commit(ctx context.Context, r CommitRequest) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
-	data, err := m.Encode()
+	data, err := s.encode(&m)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -171,6 +171,9 @@ func (s *Store) loadSidecar(name string, m Manifest, rank int) (sidecar, error) 
 	c, err := parseSidecar(data)
 	if err != nil {
 		return sidecar{}, corrupt(name, -1, "a shard's sidecar", err.Error())
+	}
+	if err := s.authenticate(name, data); err != nil {
+		return sidecar{}, err
 	}
 	want := []any{m.Job, m.Epoch, m.Step, m.WorldSize, m.ChunkBytes, rank}
 	got := []any{c.Job, c.Epoch, c.Step, c.WorldSize, c.ChunkBytes, c.Shard.Rank}

@@ -263,7 +263,7 @@ func (s *Store) Settle(ctx context.Context, ref Ref) (m Manifest, missing []stri
 		}
 		return m, nil, err
 	}
-	m, err = s.local(dir)
+	m, data, err := s.localFile(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil, s.blameFence(ctx, ref.Epoch, fmt.Errorf("%s: not all ranks have saved it: %w", what, ErrIncomplete))
 	}
@@ -277,10 +277,6 @@ func (s *Store) Settle(ctx context.Context, ref Ref) (m Manifest, missing []stri
 		return m, missing, fmt.Errorf("%s: %d of %d shards have not come from their nodes, such as %s: %w", what, n, len(m.Shards), missing[0], ErrIncomplete)
 	}
 	m.Local = false
-	data, err := m.Encode()
-	if err != nil {
-		return m, nil, err
-	}
 	if err := s.lookForOrigins(&m); err != nil {
 		return m, nil, err
 	}

@@ -155,7 +155,10 @@ func TestWithoutTheKey(t *testing.T) {
 	s := openAs(t, disk, checkpoint.Config{Key: first})
 	mustFence(t, s, 1)
 	mustMix(t, s, ref(1, 1), 2)
-	for name, cfg := range map[string]checkpoint.Config{"none": {}, "another": {Key: testKey(t, 2)}} {
+	if _, skipped, err := openAs(t, disk, checkpoint.Config{Key: testKey(t, 2)}).Latest(t.Context()); !errors.Is(err, checkpoint.ErrKey) || len(skipped) > 0 {
+		t.Errorf("latest with another key: %v, skipped %v: want ErrKey, and nobody who looks for an older one", err, skipped)
+	}
+	for name, cfg := range map[string]checkpoint.Config{"none": {}, "another": {OldKeys: []*checkpoint.Key{testKey(t, 2)}}} {
 		other := openAs(t, disk, cfg)
 		m, skipped, err := other.Latest(t.Context())
 		if err != nil || len(skipped) > 0 {

@@ -9,16 +9,22 @@ import (
 
 // Variables by which the environment of a worker, or of a command, says how checkpoints are stored.
 const (
-	EnvCompress   = "GANGLINE_CHECKPOINT_COMPRESS"   // zstd, or none
-	EnvKey        = "GANGLINE_CHECKPOINT_KEY"        // where the key is, as for LoadKey
-	EnvOldKeys    = "GANGLINE_CHECKPOINT_OLD_KEYS"   // where keys are that only read, with commas
-	EnvDelta      = "GANGLINE_CHECKPOINT_DELTA"      // Config.Delta
-	EnvReferences = "GANGLINE_CHECKPOINT_REFERENCES" // Config.ReferenceShare, or off
+	EnvCompress        = "GANGLINE_CHECKPOINT_COMPRESS"        // zstd, or none
+	EnvKey             = "GANGLINE_CHECKPOINT_KEY"             // where the key is, as for LoadKey
+	EnvOldKeys         = "GANGLINE_CHECKPOINT_OLD_KEYS"        // where keys are that only read, with commas
+	EnvUnauthenticated = "GANGLINE_CHECKPOINT_UNAUTHENTICATED" // Config.AcceptUnauthenticated: accept, or refuse
+	EnvDelta           = "GANGLINE_CHECKPOINT_DELTA"           // Config.Delta
+	EnvReferences      = "GANGLINE_CHECKPOINT_REFERENCES"      // Config.ReferenceShare, or off
 )
 
 // FromEnv sets what the variables above say, which are asked of getenv, such as os.Getenv; what none names stays as it is. Errors name the
 // variable: ErrInvalid, those of LoadKey.
 func (c *Config) FromEnv(ctx context.Context, getenv func(string) string) error {
+	return c.FromEnvBy(getenv, func(ref string) (*Key, error) { return LoadKey(ctx, ref, getenv) })
+}
+
+// FromEnvBy does so with keys that load gives, of what LoadKey is given.
+func (c *Config) FromEnvBy(getenv func(string) string, load func(ref string) (*Key, error)) error {
 	bad := func(name, want string) error {
 		return fmt.Errorf("%w: %s=%q: want %s", ErrInvalid, name, getenv(name), want)
 	}
@@ -49,8 +55,20 @@ func (c *Config) FromEnv(ctx context.Context, getenv func(string) string) error 
 		}
 		c.ReferenceShare = share
 	}
+	return c.KeysFromEnv(getenv, load)
+}
+
+// KeysFromEnv sets of that only the keys, and what is taken without: all that a program's own files need.
+func (c *Config) KeysFromEnv(getenv func(string) string, load func(ref string) (*Key, error)) error {
+	switch v := getenv(EnvUnauthenticated); v {
+	case "":
+	case "accept", "refuse":
+		c.AcceptUnauthenticated = v == "accept"
+	default:
+		return fmt.Errorf("%w: %s=%q: want accept or refuse", ErrInvalid, EnvUnauthenticated, v)
+	}
 	if v := getenv(EnvKey); v != "" {
-		k, err := LoadKey(ctx, v, getenv)
+		k, err := load(v)
 		if err != nil {
 			return fmt.Errorf("%s: %w", EnvKey, err)
 		}
@@ -60,7 +78,7 @@ func (c *Config) FromEnv(ctx context.Context, getenv func(string) string) error 
 		if v = strings.TrimSpace(v); v == "" {
 			continue
 		}
-		k, err := LoadKey(ctx, v, getenv)
+		k, err := load(v)
 		if err != nil {
 			return fmt.Errorf("%s: %w", EnvOldKeys, err)
 		}

@@ -29,6 +29,8 @@ var (
 	ErrNewest = errors.New("it is the newest checkpoint")
 	// ErrKey says that a checkpoint is encrypted with a key that is not given. It is not damaged: give the key.
 	ErrKey = errors.New("no key for the checkpoint")
+	// ErrUnauthenticated says that no key has authenticated a manifest where one must have. Whether it is an old one or a forged one a person decides.
+	ErrUnauthenticated = errors.New("no key has authenticated it")
 	// ErrNoTensor says that the checkpoint holds no tensor of that name.
 	ErrNoTensor = errors.New("no such tensor")
 )

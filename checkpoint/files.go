@@ -79,7 +79,7 @@ func (s *Store) commitFiles(ctx context.Context, r FilesCommit) (Manifest, error
 	if m.Files, err = s.sumTree(ctx, dir); err != nil {
 		return Manifest{}, err
 	}
-	data, err := m.Encode()
+	data, err := s.encode(&m)
 	if err != nil {
 		return Manifest{}, err
 	}

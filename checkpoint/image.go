@@ -142,7 +142,7 @@ func (i *Image) Describe() ([]byte, error) {
 	return seal(imageFormat, sidecar{
 		Job: i.store.job, Epoch: i.write.Epoch, Step: i.write.Step, WorldSize: i.write.WorldSize,
 		ChunkBytes: i.store.chunkBytes, Shard: i.info, As: i.as,
-	})
+	}, nil) // it lies in the node's memory, not on the storage
 }
 
 // OpenImage gives the image that another process of the job has filled and described. mem is its memory. It checks that they belong
@@ -150,7 +150,7 @@ func (i *Image) Describe() ([]byte, error) {
 // would have; if it is to be encrypted, this Store must have the key (ErrKey): nothing is written in the clear instead.
 func (s *Store) OpenImage(mem, description []byte) (*Image, error) {
 	var c sidecar
-	if err := unseal(imageFormat, description, &c); err != nil {
+	if _, err := unseal(imageFormat, description, &c); err != nil {
 		return nil, fmt.Errorf("%w: an image's description: %w", ErrInvalid, err)
 	}
 	if err := c.check(); err != nil {

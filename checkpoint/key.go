@@ -22,9 +22,10 @@ const KeyBytes = 32
 // keyIDBytes is the length of a key's id before it is written in hexadecimal.
 const keyIDBytes = 8
 
-// Key encrypts checkpoints at rest. It is never written anywhere; manifests hold its ID.
+// Key encrypts checkpoints at rest, and authenticates their manifests. It is never written anywhere; manifests hold its ID.
 type Key struct {
 	secret [KeyBytes]byte
+	auth   []byte // authenticates manifests; derived
 	id     string
 }
 
@@ -33,7 +34,11 @@ func NewKey(secret []byte) (*Key, error) {
 	if len(secret) != KeyBytes {
 		return nil, fmt.Errorf("%w: a key has %d bytes, want %d", ErrInvalid, len(secret), KeyBytes)
 	}
-	k := &Key{secret: [KeyBytes]byte(secret)}
+	auth, err := deriveAuth(secret)
+	if err != nil {
+		return nil, err
+	}
+	k := &Key{secret: [KeyBytes]byte(secret), auth: auth}
 	k.id = hex.EncodeToString(k.mac("gangline checkpoint key id", nil)[:keyIDBytes])
 	return k, nil
 }
@@ -65,7 +70,7 @@ func (k *Key) fileKey(salt []byte, job string, ref Ref, rank, worldSize int, byt
 const maxKeySource = 4096
 
 // LoadKey reads a key from where ref says: "file:PATH", "env:NAME" (asked of getenv), or "command:COMMAND", which the shell runs and which
-// prints it. It is 32 raw bytes, or those in hexadecimal or base64 with blanks around. Errors name ref, and never what was found there.
+// prints it, with this process's standard error. Errors name ref, and never what was found there.
 func LoadKey(ctx context.Context, ref string, getenv func(string) string) (*Key, error) {
 	kind, at, _ := strings.Cut(ref, ":")
 	var data []byte
@@ -86,9 +91,18 @@ func LoadKey(ctx context.Context, ref string, getenv func(string) string) (*Key,
 	if err != nil {
 		return nil, fmt.Errorf("key from %s:%s: %w", clipKind(kind, at), at, err)
 	}
-	secret, err := decodeKey(data)
+	k, err := ParseKey(data)
 	if err != nil {
 		return nil, fmt.Errorf("key from %s: %w", ref, err)
+	}
+	return k, nil
+}
+
+// ParseKey gives the key of 32 raw bytes, or of those in hexadecimal or base64 with blanks around. Errors do not quote data.
+func ParseKey(data []byte) (*Key, error) {
+	secret, err := decodeKey(data)
+	if err != nil {
+		return nil, err
 	}
 	return NewKey(secret)
 }

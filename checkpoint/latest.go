@@ -17,7 +17,7 @@ type Skipped struct {
 // Latest gives the newest complete checkpoint whose every byte verifies; see Ref.Compare for newest. Those that do
 // not verify are skipped, and listed for the log. Call Fence before it, so that the answer can not change;
 // let one rank call it and tell the others the Ref, so that all agree even while a disk fails. Errors: ErrNone if there is
-// no complete checkpoint, ErrAllBad if there is none that verifies, the context's, and the file system's if the directory
+// no complete checkpoint, ErrAllBad if there is none that verifies, ErrKey or ErrUnauthenticated of the newest that is whole, the context's, and the file system's if the directory
 // can not be listed: only ErrNone means that there is nothing to resume.
 func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 	found, _, err := s.folders()
@@ -40,6 +40,9 @@ func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 		if ctx.Err() != nil {
 			return Manifest{}, skipped, ctx.Err()
 		}
+		if errors.Is(err, ErrKey) || errors.Is(err, ErrUnauthenticated) { // no damage: an older one is no answer to it
+			return Manifest{}, skipped, err
+		}
 		skipped = append(skipped, Skipped{Ref: f.ref, Dir: f.name, Err: err})
 	}
 	if len(skipped) > 0 {
@@ -50,7 +53,8 @@ func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 }
 
 // Load gives one complete checkpoint after checking its manifest and the files' sizes, but not their bytes: a Reader checks
-// the bytes that it reads. It is for ranks that were told what to resume from. A missing one gives ErrNone.
+// the bytes that it reads. It is for ranks that were told what to resume from. A missing one gives ErrNone, one that was not written with a key of
+// a Store that has a Key ErrUnauthenticated, ErrKey (another one's), or, where it was changed, *CorruptError.
 func (s *Store) Load(ctx context.Context, ref Ref) (Manifest, error) {
 	if err := ctx.Err(); err != nil {
 		return Manifest{}, err
@@ -96,6 +100,9 @@ func (s *Store) load(dir string) (Manifest, error) {
 	m, err := ParseManifest(data)
 	if err != nil {
 		return Manifest{}, corrupt(name, -1, "a manifest", err.Error())
+	}
+	if err := s.authenticate(name, data); err != nil {
+		return Manifest{}, err
 	}
 	m.Dir = dir
 	if m.Job != s.job {

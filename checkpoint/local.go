@@ -138,19 +138,29 @@ func (s *Store) commitLocal(ctx context.Context, m *Manifest, data []byte) (Mani
 
 // local gives the manifest of a step of which some shards are on nodes' own disks. Not there: fs.ErrNotExist.
 func (s *Store) local(dir string) (Manifest, error) {
-	data, err := s.readSmall(dir + "/" + localName)
+	m, _, err := s.localFile(dir)
+	return m, err
+}
+
+// localFile gives the bytes of its file too: they become the manifest's as they are, so that who settles a step needs no key.
+func (s *Store) localFile(dir string) (Manifest, []byte, error) {
+	name := dir + "/" + localName
+	data, err := s.readSmall(name)
 	if err != nil {
-		return Manifest{}, err
+		return Manifest{}, nil, err
 	}
 	m, err := ParseManifest(data)
 	if err != nil {
-		return Manifest{}, corrupt(dir+"/"+localName, -1, "a manifest", err.Error())
+		return Manifest{}, nil, corrupt(name, -1, "a manifest", err.Error())
 	}
 	if m.Dir = m.Ref().String(); m.Job != s.job || m.Dir != dir {
-		return Manifest{}, corrupt(dir+"/"+localName, -1, s.job+", "+dir, m.Job+", "+m.Dir)
+		return Manifest{}, nil, corrupt(name, -1, s.job+", "+dir, m.Job+", "+m.Dir)
+	}
+	if err := s.authenticate(name, data); err != nil {
+		return Manifest{}, nil, err
 	}
 	m.Local = true
-	return m, nil
+	return m, data, nil
 }
 
 // openNear opens the copy of a shard on the node's own disk, if there is one of the right size. Whatever is wrong with it, the one in the

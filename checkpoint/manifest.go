@@ -1,10 +1,7 @@
 package checkpoint
 
 import (
-	"bytes"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,9 +30,10 @@ const (
 	MaxChunkBytes = 64 << 20
 )
 
-// FormatVersion is the version of the manifest and sidecar that this package writes. It reads all from 1 on: version 2 added files,
-// metrics, the time of the commit, and element types; version 3 references to earlier checkpoints' files, and encodings.
-const FormatVersion = 3
+// FormatVersion is the highest version of the manifest and sidecar that this package writes and reads. It reads all from 1 on: version 2 added files,
+// metrics, the time of the commit, and element types; version 3 references to earlier checkpoints' files, and encodings; version 4 is
+// version 3 authenticated with a key. What has no key is written as version 3, which releases before this one read too.
+const FormatVersion = 4
 
 // Sum is an XXH3-128 checksum. It finds damage, not malice.
 type Sum [16]byte
@@ -75,6 +73,9 @@ type Manifest struct {
 	Dir string `json:"-"`
 	// Local says that some of its shards are only on nodes' own disks so far: then Latest does not give it. Not stored.
 	Local bool `json:"-"`
+	// AuthKey is the Key.ID that its file names as the one it is authenticated with; "": none. Only who has that key can tell whether it is so:
+	// a Store that has it has checked it. Not in the body.
+	AuthKey string `json:"-"`
 }
 
 // ShardInfo describes one rank's file.
@@ -158,103 +159,34 @@ type sidecar struct {
 	As *Encoding `json:"as,omitempty"`
 }
 
-const (
-	manifestFormat = "gangline-checkpoint"
-	sidecarFormat  = "gangline-shard"
-)
-
-// envelope is the outer object of both JSON files: the checksum is of the body's bytes as they stand.
-type envelope struct {
-	Format  string          `json:"format"`
-	Version int             `json:"version"`
-	Sum     Sum             `json:"xxh3_128"`
-	Body    json.RawMessage `json:"body"`
-}
-
-// seal encodes a body in its envelope. It writes the outer object by hand, because the encoder would
-// rewrite the body whose bytes have been summed.
-func seal(format string, body any) ([]byte, error) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", format, err)
-	}
-	out := wrap(format, FormatVersion, sumOf(raw), raw)
-	if len(out) > MaxManifestBytes {
-		return nil, fmt.Errorf("%w: %s would have %d bytes, at most %d are allowed: use larger chunks or fewer tensors",
-			ErrInvalid, format, len(out), MaxManifestBytes)
-	}
-	return out, nil
-}
-
-func wrap(format string, version int, sum Sum, body []byte) []byte {
-	out := fmt.Appendf(nil, `{"format":%q,"version":%d,"xxh3_128":%q,"body":`, format, version, sum)
-	return append(append(out, body...), '}', '\n')
-}
-
-// unseal checks an envelope and decodes its body.
-func unseal(format string, data []byte, body any) error {
-	e, ok := splitEnvelope(data)
-	if !ok { // whatever it is, say it well
-		if err := json.Unmarshal(data, &e); err != nil {
-			return fmt.Errorf("not JSON: %w", err)
-		}
-	}
-	if e.Format != format {
-		return fmt.Errorf("format is %q, want %q", e.Format, format)
-	}
-	if e.Version < 1 || e.Version > FormatVersion {
-		return fmt.Errorf("format version is %d, this release reads 1 to %d: use the release that wrote it", e.Version, FormatVersion)
-	}
-	if got := sumOf(e.Body); got != e.Sum {
-		return fmt.Errorf("checksum of the body is %s, the file says %s", got, e.Sum)
-	}
-	// JSON forgives a key's changed case, blanks, and more; a damaged file gets no such grace.
-	if !bytes.Equal(data, wrap(format, e.Version, e.Sum, e.Body)) {
-		return errors.New("the outer object is not as this package writes it")
-	}
-	if err := json.Unmarshal(e.Body, body); err != nil {
-		return fmt.Errorf("body: %w", err)
-	}
-	return nil
-}
-
-// splitEnvelope takes an envelope apart that has the form in which wrap writes it, without a look at the body: scanning a manifest of
-// ten thousand tensors costs as much as decoding it. False: it has another form.
-func splitEnvelope(data []byte) (e envelope, ok bool) {
-	head, body, ok := bytes.Cut(data, []byte(`,"body":`))
-	if !ok || len(body) < 2 || len(head) > MaxNameBytes {
-		return e, false
-	}
-	if err := json.Unmarshal(append(slices.Clone(head), '}'), &e); err != nil {
-		return e, false
-	}
-	e.Body = body[:len(body)-2]
-	return e, true
-}
-
-// ParseManifest decodes and checks a manifest file. Its Dir is empty.
+// ParseManifest decodes and checks a manifest file, but for its authentication, which needs the key: see Store.Load. Its Dir is empty.
 func ParseManifest(data []byte) (Manifest, error) {
 	var m Manifest
-	if err := unseal(manifestFormat, data, &m); err != nil {
+	e, err := unseal(manifestFormat, data, &m)
+	if err != nil {
 		return Manifest{}, err
 	}
 	if err := m.check(); err != nil {
 		return Manifest{}, err
 	}
+	m.AuthKey = e.Key
 	return m, nil
 }
 
-// Encode gives the manifest as its file's bytes.
-func (m *Manifest) Encode() ([]byte, error) {
+// Encode gives the manifest as the bytes of a file that is not authenticated.
+func (m *Manifest) Encode() ([]byte, error) { return m.encode(nil) }
+
+// encode gives the manifest as its file's bytes, authenticated with a key unless that is nil.
+func (m *Manifest) encode(k *Key) ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	return seal(manifestFormat, m)
+	return seal(manifestFormat, m, k)
 }
 
 func parseSidecar(data []byte) (sidecar, error) {
 	var c sidecar
-	if err := unseal(sidecarFormat, data, &c); err != nil {
+	if _, err := unseal(sidecarFormat, data, &c); err != nil {
 		return sidecar{}, err
 	}
 	return c, c.check()

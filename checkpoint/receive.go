@@ -24,6 +24,9 @@ func (s *Store) Receive(ctx context.Context, manifest []byte, fetch func(ctx con
 	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: receive a checkpoint: %w", ErrInvalid, err)
 	}
+	if err := s.authenticate("the manifest", manifest); err != nil {
+		return Manifest{}, fmt.Errorf("receive a checkpoint: %w", err)
+	}
 	if m.Job != s.job {
 		return Manifest{}, fmt.Errorf("%w: receive a checkpoint of job %q into the directory of %q", ErrInvalid, m.Job, s.job)
 	}

@@ -134,7 +134,7 @@ func (s *Store) writeBoth(ctx context.Context, w ShardWrite, info *ShardInfo, sr
 	sv.note(info)
 	data, err := seal(sidecarFormat, sidecar{
 		Job: s.job, Epoch: w.Epoch, Step: w.Step, WorldSize: w.WorldSize, ChunkBytes: s.chunkBytes, Shard: *info,
-	})
+	}, s.key)
 	if err == nil {
 		err = s.writeDurably(side, data, nil)
 	}

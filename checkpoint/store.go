@@ -29,10 +29,12 @@ type Config struct {
 	ReferenceShare float64
 	// Compress makes shards smaller at the price of processor time; see DESIGN.md for measured figures. The zero value stores them as they are.
 	Compress Compression
-	// Key, if not nil, encrypts the shards at rest. Names, shapes, Meta and Metrics stay readable, and a program's own files are not
-	// encrypted. Whoever reads them needs the key: as Key, or among OldKeys.
+	// Key, if not nil, encrypts the shards at rest and authenticates manifests. Names, shapes, Meta and Metrics stay readable, and a program's own files are not
+	// encrypted. Whoever reads them needs the key: as Key, or among OldKeys. With a Key, what none of these has authenticated is refused.
 	Key     *Key
 	OldKeys []*Key
+	// AcceptUnauthenticated takes manifests that no key has authenticated though there is a Key: those from before there was one.
+	AcceptUnauthenticated bool
 	// Delta, if not 0, writes tensors of bfloat16 as differences to an earlier complete checkpoint, which stays as long: at most Delta-1
 	// saves in a row, then a whole one. At least 2; needs Compress, for a difference is no shorter by itself. A save then reads the earlier
 	// one, and a load reads both.
@@ -61,11 +63,14 @@ type Store struct {
 	recall         recall
 	delta          int
 
-	as      *Encoding // how shards are stored: Compress and Key of it; nil: as they are
-	keys    []*Key    // that are given, the one to write with first
-	encoder func() (*zstd.Encoder, error)
-	decoder func() (*zstd.Decoder, error)
-	near    *near // nil: shards are written into the directory itself
+	as   *Encoding // how shards are stored: Compress and Key of it; nil: as they are
+	key  *Key      // to write with; nil: none
+	keys []*Key    // that are given, the one to write with first
+	// unauthenticated is Config.AcceptUnauthenticated.
+	unauthenticated bool
+	encoder         func() (*zstd.Encoder, error)
+	decoder         func() (*zstd.Decoder, error)
+	near            *near // nil: shards are written into the directory itself
 
 	mu       sync.Mutex
 	verified map[string]struct{} // directories whose bytes this Store has checked in full
@@ -123,8 +128,9 @@ func (s *Store) setEncoding(cfg Config) error {
 	if cfg.Compress != NoCompression || cfg.Key != nil {
 		s.as = &Encoding{Compress: cfg.Compress}
 	}
+	s.unauthenticated = cfg.AcceptUnauthenticated
 	if cfg.Key != nil {
-		s.as.Key = cfg.Key.id
+		s.key, s.as.Key = cfg.Key, cfg.Key.id
 		s.keys = append(s.keys, cfg.Key)
 	}
 	s.keys = append(s.keys, cfg.OldKeys...)

@@ -49,7 +49,7 @@ type launchPlace struct {
 //
 //nolint:gochecknoglobals // table, never written
 var usersNames = []string{
-	checkpoint.EnvCompress, checkpoint.EnvKey, checkpoint.EnvOldKeys, checkpoint.EnvDelta, checkpoint.EnvReferences,
+	checkpoint.EnvCompress, checkpoint.EnvKey, checkpoint.EnvOldKeys, checkpoint.EnvUnauthenticated, checkpoint.EnvDelta, checkpoint.EnvReferences,
 }
 
 // workerEnv returns the whole environment of one worker of a, sorted. Who wins, from weak to strong: the agent's own

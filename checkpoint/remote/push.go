@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,13 +29,13 @@ func prefixOf(job string, ref checkpoint.Ref) string { return job + "/" + ref.St
 // no Pull sees, and the next one replaces them. One that is there already, with the same manifest, is no error; with
 // another, ErrExists: a checkpoint never changes. Other errors: *checkpoint.CorruptError, the bucket's, the context's.
 func Push(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest) error {
-	manifest, err := m.Encode()
+	manifest, err := s.ManifestFile(&m)
 	if err != nil {
 		return err
 	}
 	prefix := prefixOf(m.Job, m.Ref())
 	if there, err := readAll(ctx, b, prefix+manifestName); err == nil {
-		return same(there, manifest, prefix)
+		return same(there, &m, prefix)
 	} else if !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("push %s: %w", m.Ref(), err)
 	}
@@ -58,7 +57,7 @@ func Push(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manif
 		if rerr != nil {
 			return fmt.Errorf("push %s: %w", m.Ref(), rerr)
 		}
-		return same(there, manifest, prefix)
+		return same(there, &m, prefix)
 	}
 	if err != nil {
 		return fmt.Errorf("push %s: commit: %w", m.Ref(), err)
@@ -67,17 +66,11 @@ func Push(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manif
 }
 
 // same says whether the manifest that is there is of the same checkpoint: the same but for the version of its envelope.
-func same(there, here []byte, prefix string) error {
-	if bytes.Equal(there, here) {
-		return nil
+func same(there []byte, m *checkpoint.Manifest, prefix string) error {
+	if err := checkpoint.SameManifest(there, m); err != nil {
+		return fmt.Errorf("%s%s is there with other content: %w: give each job a prefix of its own: %w", prefix, manifestName, ErrExists, err)
 	}
-	m, err := checkpoint.ParseManifest(there)
-	if err == nil {
-		if again, err := m.Encode(); err == nil && bytes.Equal(again, here) {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s%s is there with other content: %w: give each job a prefix of its own", prefix, manifestName, ErrExists)
+	return nil
 }
 
 // pushEarlier uploads a file of an earlier checkpoint, unless it is there. If that checkpoint is here, all of the file is verified, not only

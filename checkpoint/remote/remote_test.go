@@ -233,9 +233,21 @@ func TestAnotherCheckpointOfTheSameName(t *testing.T) {
 	if err := remote.Push(t.Context(), b, s, m); err != nil {
 		t.Fatal(err)
 	}
-	m.Meta = map[string]string{"from": "another cluster"}
-	if err := remote.Push(t.Context(), b, s, m); !errors.Is(err, remote.ErrExists) {
+	other := m
+	other.Meta = map[string]string{"from": "another cluster"}
+	data, err := other.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := &remote.Memory{}
+	if err := taken.PutNew(t.Context(), m.Job+"/"+m.Ref().String()+"/MANIFEST.json", data); err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Push(t.Context(), taken, s, m); !errors.Is(err, remote.ErrExists) {
 		t.Errorf("%v, want ErrExists", err)
+	}
+	if err := remote.Push(t.Context(), &remote.Memory{}, s, other); err == nil {
+		t.Error("a manifest that is not the one on the disk was pushed")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -27,13 +27,14 @@ A checkpoint is named by its step ("500"; of several epochs the newest), by its
 full name ("step-0000000500.epoch-3"), or as "latest".
 
 Reading tensors of an encrypted one (diff, export) needs its key: --key, or GANGLINE_CHECKPOINT_KEY
-as in the job, says where it is: file:PATH, env:NAME or command:COMMAND.`,
+as in the job, says where it is: file:PATH, env:NAME or command:COMMAND. With --key all verbs
+refuse what no holder of the key has written, such as "verify --all --key file:PATH".`,
 	}
 	onlyVerbs(cmd)
 	t := &ckptTarget{}
 	cmd.PersistentFlags().StringVar(&t.dir, "dir", "", "the job's checkpoint directory")
 	cmd.PersistentFlags().StringVar(&t.job, "job", "", "the job's number: the cluster knows its directory")
-	cmd.PersistentFlags().StringVar(&t.key, "key", "", "where the key of encrypted checkpoints is: file:PATH, env:NAME or command:COMMAND")
+	cmd.PersistentFlags().StringVar(&t.key, "key", "", "where the key of checkpoints is that are encrypted and authenticated: file:PATH, env:NAME or command:COMMAND")
 	cmd.AddCommand(a.ckptList(t), a.ckptShow(t), a.ckptVerify(t), a.ckptDiff(t), a.ckptExport(t), a.ckptImport(t))
 	cmd.AddCommand(a.ckptRemove(t), a.ckptCollect(t), a.ckptPin(t), a.ckptCommit(t), a.ckptPush(t), a.ckptPull(t), a.ckptInterval(), a.ckptUsage())
 	return cmd
@@ -104,10 +105,10 @@ func (a *app) openCheckpoints(ctx context.Context, t *ckptTarget) (*ckptDir, err
 	return d, err
 }
 
-// getenv is the environment by which a directory is opened: with --key, and without keys where none is needed, so that nothing runs or fails for them.
+// getenv is the environment by which a directory is opened: with --key, and without keys where none is needed or asked for, so that nothing runs or fails for them.
 func (t *ckptTarget) getenv(name string) string {
 	switch {
-	case !t.keyed && (name == checkpoint.EnvKey || name == checkpoint.EnvOldKeys):
+	case !t.keyed && t.key == "" && (name == checkpoint.EnvKey || name == checkpoint.EnvOldKeys):
 		return ""
 	case name == checkpoint.EnvKey && t.key != "":
 		return t.key

@@ -37,6 +37,7 @@ older checkpoints. Outside of jobs, --dir names the directory.`,
 			if step < 0 || !cmd.Flags().Changed("step") {
 				return usage("--step is needed: the training step that the files hold")
 			}
+			t.keyed = true                                                                                                  // what lists the files is authenticated, if the job has a key
 			r := checkpoint.FilesCommit{Step: uint64(step), Meta: meta, SavedAt: time.Now(), Metrics: map[string]float64{}} //nolint:gosec // not negative
 			for name, s := range metrics {
 				v, err := strconv.ParseFloat(s, 64)

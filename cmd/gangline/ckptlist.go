@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ type ckptView struct {
 	Path     string             `json:"path"`
 	Step     uint64             `json:"step"`
 	Epoch    uint64             `json:"epoch"`
-	State    string             `json:"state"` // complete, local, damaged, writing, abandoned
+	State    string             `json:"state"` // complete, local, damaged, refused, writing, abandoned
 	Problem  string             `json:"problem,omitempty"`
 	Job      string             `json:"job,omitempty"`
 	Kind     string             `json:"kind,omitempty"` // shards, files
@@ -29,8 +30,9 @@ type ckptView struct {
 	Bytes    int64              `json:"bytes"`          // of its own files
 	Referred int64              `json:"referred_bytes"` // of earlier checkpoints' files that it refers to
 	RefersTo []string           `json:"refers_to,omitempty"`
-	UsedBy   []string           `json:"used_by,omitempty"` // later checkpoints that refer to it
-	Key      string             `json:"key,omitempty"`     // id of the key that its shards are encrypted with
+	UsedBy   []string           `json:"used_by,omitempty"`           // later checkpoints that refer to it
+	Key      string             `json:"key,omitempty"`               // id of the key that its shards are encrypted with
+	AuthKey  string             `json:"authenticated_key,omitempty"` // id of the key that its manifest names; checked where --key is given
 	SavedMS  int64              `json:"saved_unix_ms,omitempty"`
 	Metrics  map[string]float64 `json:"metrics,omitempty"`
 	Meta     map[string]string  `json:"meta,omitempty"`
@@ -45,6 +47,8 @@ func (d *ckptDir) view(f checkpoint.Found) ckptView {
 		Name: f.Ref.String(), Path: d.path + "/" + f.Dir, Step: f.Ref.Step, Epoch: f.Ref.Epoch, Pinned: f.Pinned, ReadBy: f.Reader, UsedBy: f.Users,
 	}
 	switch {
+	case errors.Is(f.Err, checkpoint.ErrKey), errors.Is(f.Err, checkpoint.ErrUnauthenticated):
+		v.State, v.Problem = "refused", f.Err.Error()
 	case f.Err != nil:
 		v.State, v.Problem = "damaged", f.Err.Error()
 	case f.Complete:
@@ -62,7 +66,7 @@ func (d *ckptDir) view(f checkpoint.Found) ckptView {
 	}
 	v.manifest = m
 	v.Job, v.Bytes, v.SavedMS, v.Metrics, v.Meta = m.Job, m.Bytes(), m.SavedMS, m.Metrics, m.Meta
-	v.Referred, v.Key = m.ReferredBytes(), m.KeyID()
+	v.Referred, v.Key, v.AuthKey = m.ReferredBytes(), m.KeyID(), m.AuthKey
 	for _, ref := range m.Refs() {
 		v.RefersTo = append(v.RefersTo, ref.String())
 	}
@@ -166,8 +170,13 @@ func (v *ckptView) notes() string {
 	if len(v.UsedBy) > 0 {
 		notes = append(notes, "kept for "+plural(len(v.UsedBy), "later one"))
 	}
-	if v.Key != "" {
-		notes = append(notes, "encrypted with key "+v.Key)
+	switch {
+	case v.Key != "" && v.Key == v.AuthKey:
+		notes = append(notes, "encrypted and authenticated with key "+v.Key)
+	case v.Key != "":
+		notes = append(notes, "encrypted with key "+v.Key+", not authenticated with it")
+	case v.AuthKey != "":
+		notes = append(notes, "authenticated with key "+v.AuthKey)
 	}
 	if v.Problem != "" {
 		notes = append(notes, clip(v.Problem, 80))
