@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -25,22 +23,17 @@ const verifyWithin = 4 * time.Minute
 // keptJob is a job as the keeper knows it.
 func (a *Agent) keptJob(key reconcile.Key, stay keeper.Retention) keeper.Job {
 	dir := checkpointDir(a.cfg.CheckpointRoot, key.Job)
-	return keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Stay: stay, Images: a.imageDir(key), Getenv: a.envOf(key)}
+	return keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Stay: stay, Images: a.imageDir(key), Environ: a.environOf(key)}
 }
 
-// envOf asks a worker's environment. What is not known of it is not set.
-func (a *Agent) envOf(key reconcile.Key) func(string) string {
-	return func(name string) string {
+// environOf gives a worker's environment and working directory: nothing, if it is not known.
+func (a *Agent) environOf(key reconcile.Key) func() ([]string, string) {
+	return func() ([]string, string) {
 		spec, err := a.workers.Spec(worker.Key(key))
 		if err != nil {
-			return ""
+			return nil, ""
 		}
-		for _, set := range slices.Backward(spec.Env) { // the last one counts
-			if value, is := strings.CutPrefix(set, name+"="); is {
-				return value
-			}
-		}
-		return ""
+		return spec.Env, spec.Dir
 	}
 }
 
@@ -131,8 +124,9 @@ func (a *Agent) look() {
 	a.notify()
 }
 
-// resumeFrom finds the verified checkpoint of files that a worker starts from, "" if there is none of this kind.
-func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.Assignment) (string, error) {
+// resumeFrom finds the verified checkpoint of files that a worker starts from, "" if there is none of this kind. env is what the worker will see,
+// but for that.
+func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.Assignment, env []string) (string, error) {
 	vctx, cancel := context.WithTimeout(ctx, verifyWithin)
 	defer cancel()
 	settled, err := a.settle(vctx, key, as)
@@ -143,7 +137,9 @@ func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.A
 	if err != nil {
 		return "", err
 	}
-	found, err := keeper.Resume(vctx, a.keptJob(key, keeper.Retention{}), as.GetNodeRank() == 0)
+	job := a.keptJob(key, keeper.Retention{})
+	job.Environ = func() ([]string, string) { return env, as.GetDir() }
+	found, err := keeper.Resume(vctx, job, as.GetNodeRank() == 0)
 	for _, s := range found.Skipped {
 		a.log.Error("a checkpoint is damaged, an older one is taken: the work since then is repeated",
 			keyArgs(key, "checkpoint", s.Ref, "dir", s.Dir, "err", s.Err)...)

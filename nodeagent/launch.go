@@ -61,11 +61,14 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 		Agent: os.Environ(), CheckpointRoot: a.cfg.CheckpointRoot, Socket: path, Hostfile: filepath.Join(dir, hostfileName),
 		MasterPort: port, Images: a.imageDir(key), Local: a.localDir(key.Job),
 	}
-	if place.ResumeFrom, err = a.resumeFrom(ctx, key, as); err != nil {
-		return fmt.Errorf("launch worker %v: %w", key, err)
-	}
 	env, err := workerEnv(as, ordered.worker, place)
 	if err != nil {
+		return err
+	}
+	if place.ResumeFrom, err = a.resumeFrom(ctx, key, as, env); err != nil {
+		return fmt.Errorf("launch worker %v: %w", key, err)
+	}
+	if env, err = workerEnv(as, ordered.worker, place); err != nil {
 		return err
 	}
 	work := as.GetDir()

@@ -22,7 +22,7 @@ func (w *watch) finish(ctx context.Context) {
 	}
 	w.set(func() { w.busy = true })
 	defer w.set(func() { w.busy = false })
-	store, err := w.job.openToWrite(ctx)
+	store, err := w.job.openToWrite(ctx, &w.keys)
 	if err != nil {
 		w.warn("the checkpoint of a worker that died cannot be finished", "err", err)
 		return

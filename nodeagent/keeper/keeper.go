@@ -28,9 +28,9 @@ type Job struct {
 	Name   string    // by which its checkpoints know it
 	Stay   Retention // which stay
 	Images string    // this worker's directory of images in shared memory, which goes with it; "": none
-	// Getenv asks the worker's environment, which says how checkpoints are stored: an image is finished as the worker would have
-	// written it, encrypted with its key. It may read a file. Nil: nothing is said.
-	Getenv func(name string) string
+	// Environ gives the worker's environment, which says how checkpoints are stored: an image is finished as the worker would have
+	// written it, encrypted with its key; and its working directory. It may read a file. Nil: nothing is said.
+	Environ func() (env []string, dir string)
 }
 
 // Retention is which of a job's checkpoints stay, as checkpoint.CollectRequest has it.

@@ -24,7 +24,7 @@ type Resumed struct {
 // Resume begins the epoch in a job's directory and finds the newest checkpoint of files whose every byte verifies. Every agent
 // of the gang comes to the same, because the fence makes what older epochs committed final. first is set on one of them: it moves what was
 // never committed aside, so that it does not become a checkpoint of an epoch that did not write it. Without checkpoints of
-// files it touches nothing. Errors: checkpoint.ErrAllBad, ErrFenced, the context's, the file system's; then the job must not start from nothing.
+// files it touches nothing. Where the job has a key, it must have authenticated what is resumed from. Errors: checkpoint.ErrAllBad, ErrUnauthenticated, ErrKey, ErrFenced, the context's, the file system's; then the job must not start from nothing.
 func Resume(ctx context.Context, job Job, first bool) (Resumed, error) {
 	var out Resumed
 	entries, err := os.ReadDir(job.Dir)
@@ -56,6 +56,9 @@ func Resume(ctx context.Context, job Job, first bool) (Resumed, error) {
 	}
 	if ok, err := newestIsFiles(ctx, store); err != nil || !ok {
 		return out, err
+	}
+	if store, err = job.openWithKeys(ctx, &keyring{}); err != nil {
+		return out, fmt.Errorf("open the checkpoints in %s: %w", job.Dir, err)
 	}
 	if err := store.Fence(ctx, job.Key.Epoch); err != nil {
 		return out, err

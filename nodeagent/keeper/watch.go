@@ -31,6 +31,7 @@ type watch struct {
 	// Of the watch's own goroutine.
 	seen   time.Time            // the directory's time at the last listing that found nothing
 	failed map[string]time.Time // when a name was last tried in vain
+	keys   keyring
 }
 
 // run looks until the job has ended, and then once more.
@@ -155,7 +156,7 @@ func (w *watch) commit(ctx context.Context, from string, step uint64, last bool)
 	}
 	w.set(func() { w.busy = true })
 	defer w.set(func() { w.busy = false })
-	store, err := w.job.open()
+	store, err := w.job.openWithKeys(ctx, &w.keys)
 	if err == nil {
 		err = store.Fence(ctx, w.job.Key.Epoch)
 	}
@@ -192,26 +193,6 @@ func (w *watch) args(more ...any) []any {
 func (j *Job) open() (*checkpoint.Store, error) {
 	cfg, err := j.config()
 	if err != nil {
-		return nil, err
-	}
-	return checkpoint.Open(cfg)
-}
-
-// openToWrite opens the job's checkpoints for shards, which are stored as the worker's environment says.
-func (j *Job) openToWrite(ctx context.Context) (*checkpoint.Store, error) {
-	cfg, err := j.config()
-	if err != nil {
-		return nil, err
-	}
-	if j.Getenv == nil {
-		return checkpoint.Open(cfg)
-	}
-	for _, name := range []string{checkpoint.EnvKey, checkpoint.EnvOldKeys} {
-		if strings.Contains(j.Getenv(name), "command:") {
-			return nil, fmt.Errorf("%w: %s is a command, which an agent does not run for a job: give file:PATH or env:NAME, and it finishes what a worker leaves", checkpoint.ErrKey, name)
-		}
-	}
-	if err := cfg.FromEnv(ctx, j.Getenv); err != nil {
 		return nil, err
 	}
 	return checkpoint.Open(cfg)
