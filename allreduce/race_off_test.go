@@ -3,3 +3,6 @@
 package allreduce_test
 
 const raceEnabled = false
+
+// sparsely is how many points a test of losses at every point goes on by.
+const sparsely = 1
