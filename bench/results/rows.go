@@ -43,7 +43,7 @@ func pool() section {
 func calm() section {
 	return section{
 		title: "The same, nothing is stopped for another job",
-		text:  "`calm.yaml` is `preemption: {enabled: false}`. Strict: what cannot start blocks all behind it. Strictly ordered, first come first served hangs on who comes first of the 5,000 jobs that share their second with another: in the file's order its average is 77,217, in four random ones 75,686 to 77,178, backwards 66,948.",
+		text:  "`calm.yaml` is `preemption: {enabled: false}`. Strict: what cannot start blocks all behind it. Strictly ordered, first come first served hangs on who comes first of the 5,000 jobs that share their second with another: in the file's order its average is 76,328, in four random ones 69,720 to 81,015, backwards 69,158.",
 		rows: []row{
 			best(run("gangline, nothing known of lengths", onPool+" --policy calm.yaml")),
 			run("qssf, lengths learned", onPool+" --policy calm.yaml --order qssf"),

@@ -66,7 +66,7 @@ partial, and exit code 130; interrupted again, it ends at once.`,
 	f := cmd.Flags()
 	f.StringVar(&order, "order-file", "", "file of the pods in the order in which they arrive")
 	f.StringVar(&nodes, "nodes", "", "file of the nodes")
-	f.StringVar(&score, "score", string(cfg.Score), "how nodes are chosen: gangline, fgd or bestfit")
+	f.StringVar(&score, "score", string(cfg.Score), "how nodes are chosen: gangline, fgd, bestfit or consolidated")
 	f.Float64Var(&cfg.Departures, "departures", 0, "load of arrivals that leave again; 0: nothing leaves")
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "with --departures: number that fixes all randomness")
 	f.BoolVar(&cfg.Own, "own-lifetimes", false, "with --departures: pods stay for as long as their duration_s says, instead of exponential times")

@@ -120,7 +120,7 @@ func (fl *simRunFlags) register(f *pflag.FlagSet) {
 
 	f.StringVar(&fl.policy, "policy", "", "file of the policy; default: the cluster's default policy")
 	f.StringVar(&fl.order, "order", "", "order in place of the policy's: "+ordersText())
-	f.BoolVar(&fl.replay.Strict, "strict", false, "the first job that cannot start blocks all others, none is stopped for another, nodes by best fit")
+	f.BoolVar(&fl.replay.Strict, "strict", false, "the first job that cannot start blocks all others, none is stopped for another, nodes by the score consolidated")
 	f.BoolVar(&fl.replay.Partitions, "partitions", false, "jobs of queue Q run only on nodes of rack vc-Q")
 	f.BoolVar(&fl.replay.Quotas, "quotas", false, "one pool, in which queue Q has the GPUs of rack vc-Q as its quota, lent while unused")
 	f.StringVar(&fl.estimates, "estimates", "", "file of guessed lengths (job_id, est_s) for orders that need lengths, or \""+timeLimits+"\" for those that sacct tells; default: the exact ones")

@@ -72,6 +72,10 @@ const (
 	ScoreGangline ScoreName = "gangline"
 	ScoreFGD      ScoreName = "fgd"
 	ScoreBestFit  ScoreName = "bestfit"
+
+	// ScoreConsolidated is best fit too, but for gangs too large for one node that name no level of the topology: they take whole
+	// nodes, and the emptiest for the rest. It is the "consolidated placement" of the simulators of Tiresias and Helios.
+	ScoreConsolidated ScoreName = "consolidated"
 )
 
 // TypeWeight says how much an hour of a GPU type counts.

@@ -19,9 +19,9 @@ func (p *Policy) Validate() error {
 		bad("order: %q is not one of gangline, fifo, las, qssf (and sjf, srtf in the simulator)", p.Order)
 	}
 	switch p.Score {
-	case ScoreGangline, ScoreFGD, ScoreBestFit:
+	case ScoreGangline, ScoreFGD, ScoreBestFit, ScoreConsolidated:
 	default:
-		bad("score: %q is not one of gangline, fgd, bestfit", p.Score)
+		bad("score: %q is not one of gangline, fgd, bestfit, consolidated", p.Score)
 	}
 	if p.HalfLife < time.Minute || p.HalfLife > maxPolicySpan {
 		bad("fair_share.half_life: %s is not in 1m..10 years", p.HalfLife)

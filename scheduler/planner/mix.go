@@ -32,7 +32,7 @@ func (x *Index) ask(sh *fleet.Shape, jobs int64) {
 // all ask for whole GPUs alone, of one type, the mix makes no difference.
 func (x *Index) refreshMix() {
 	at := x.now / mixPeriod
-	if at == x.mixAt || x.policy.Score == cluster.ScoreBestFit {
+	if at == x.mixAt || x.policy.Score == cluster.ScoreBestFit || x.policy.Score == cluster.ScoreConsolidated {
 		return
 	}
 	x.mixAt = at

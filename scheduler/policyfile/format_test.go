@@ -53,7 +53,7 @@ func drawPolicy(t *rapid.T) *cluster.Policy {
 		Order: rapid.SampledFrom([]cluster.OrderName{
 			cluster.OrderGangline, cluster.OrderFIFO, cluster.OrderLAS, cluster.OrderQSSF, cluster.OrderSJF, cluster.OrderSRTF,
 		}).Draw(t, "order"),
-		Score:    rapid.SampledFrom([]cluster.ScoreName{cluster.ScoreGangline, cluster.ScoreFGD, cluster.ScoreBestFit}).Draw(t, "score"),
+		Score:    rapid.SampledFrom([]cluster.ScoreName{cluster.ScoreGangline, cluster.ScoreFGD, cluster.ScoreBestFit, cluster.ScoreConsolidated}).Draw(t, "score"),
 		HalfLife: span("half_life", time.Minute), Setback: min(span("setback", 0), 30*24*time.Hour),
 		Preemption: cluster.Preemption{
 			Off: rapid.Bool().Draw(t, "off"), MinRuntime: span("min_runtime", 0), RestartCost: span("restart_cost", 0),

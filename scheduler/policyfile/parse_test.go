@@ -129,7 +129,7 @@ func TestErrors(t *testing.T) {
 		"order: lifo\n":                         `line 1, column 8: order: "lifo" is not one of gangline, fifo, las, qssf`,
 		"order: [fifo]":                         `line 1, column 8: order: expected one value, not a list`,
 		"order:\n":                              `line 1, column 7: order: expected one value, not a nothing`,
-		"score: first\n":                        `line 1, column 8: score: "first" is not one of gangline, fgd, bestfit`,
+		"score: first\n":                        `line 1, column 8: score: "first" is not one of gangline, fgd, bestfit, consolidated`,
 		"\npreemption: {restart: 5m}":           `line 2, column 14: preemption: unknown field "restart": allowed are enabled, min_runtime, restart_cost,`,
 		"preemption: {min_runtime: 5}":          `line 1, column 27: preemption.min_runtime: "5" is not a duration with a unit`,
 		"preemption: {min_gain: 0.12345}":       `is not a number with at most three decimals`,

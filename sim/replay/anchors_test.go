@@ -104,12 +104,7 @@ func TestAnchors(t *testing.T) {
 	for _, a := range anchors() {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
-			part := .01
-			if a.pooled && a.order == cluster.OrderFIFO {
-				// Seven gangs of 12 make the difference: the models give the rest of them (4 GPUs beside a whole node) the
-				// emptiest node, the planner the fullest in which it fits, and first come first served magnifies it.
-				part = .015
-			}
+			const part = .01
 			average := anchor{avg: a.avg}
 			r := a.run(t, newScheduler)
 			average.compare(t, r, part)

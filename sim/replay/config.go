@@ -17,7 +17,7 @@ type Config struct {
 	Policy *cluster.Policy   // nil: the default one. Never edited
 	Order  cluster.OrderName // in place of the policy's; empty: the policy's
 	// Strict is the published anchors' way: what cannot start blocks all behind it, nothing is stopped for another job,
-	// and nodes are chosen by best fit.
+	// and nodes are chosen by the score consolidated.
 	Strict bool
 	// Partitions lets the jobs of queue Q run only on nodes of rack "vc-Q", each such part as a cluster of its own.
 	Partitions bool
@@ -104,7 +104,7 @@ func (c *Config) policy(all []string, nodes []trace.Node) (*cluster.Policy, erro
 		p.Order = c.Order
 	}
 	if c.Strict {
-		p.Backfill.Off, p.Preemption.Off, p.Score = true, true, cluster.ScoreBestFit
+		p.Backfill.Off, p.Preemption.Off, p.Score = true, true, cluster.ScoreConsolidated
 	}
 	if c.Quotas {
 		p.Queues = quotas(all, nodes)

@@ -25,7 +25,7 @@ type sled struct {
 }
 
 func newSled(t *rapid.T) *sled {
-	score := rapid.SampledFrom([]cluster.ScoreName{cluster.ScoreBestFit, cluster.ScoreFGD, cluster.ScoreGangline}).Draw(t, "score")
+	score := rapid.SampledFrom([]cluster.ScoreName{cluster.ScoreBestFit, cluster.ScoreFGD, cluster.ScoreGangline, cluster.ScoreConsolidated}).Draw(t, "score")
 	levels := cluster.DefaultPolicy().Levels
 	w := &sled{t: t, s: &cluster.State{}, fast: New(score, levels), slow: newSlow(levels), holds: map[cluster.NodeID][]Hold{}, now: 1}
 	w.apply(&cluster.Init{ClusterID: "c", Version: cluster.Version})
@@ -47,6 +47,7 @@ func (w *sled) tellMix() {
 	}
 	w.mix, w.churn = mix, int32(w.int("churn", 0, 1000))
 	w.fast.SetMix(w.mix, w.churn)
+	w.slow.roomy = w.fast.score == cluster.ScoreConsolidated
 	w.slow.scorer, w.slow.byID = nil, w.fast.score == cluster.ScoreFGD
 	w.fast.settle()
 	if w.fast.scorer(&pool{width: 1}) != nil {

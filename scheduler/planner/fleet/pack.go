@@ -1,5 +1,7 @@
 package fleet
 
+import "github.com/gangline/gangline/scheduler/cluster"
+
 // scratch is memory that one answer leaves to the next.
 type scratch struct {
 	key     []uint64
@@ -51,11 +53,12 @@ type supply struct {
 	left   []int32 // by room: nodes not yet handed out
 	at     []int32 // by room: where to go on, a position or a place in list
 	list   []int32 // positions by room; nil: all nodes of the view
+	roomy  bool    // the rest of a gang too large for one node goes to the emptiest, not to the fullest where it fits
 }
 
 // offer makes a supply of all nodes of a view but the barred.
 func (f *Fleet) offer(v *view, barred *set) *supply {
-	s := f.scratch.supply.start(v, barred)
+	s := f.start(v, barred)
 	s.list = nil
 	for k := int32(1); k <= v.pool.width; k++ {
 		s.left[k] = v.by[k].without(barred)
@@ -65,7 +68,7 @@ func (f *Fleet) offer(v *view, barred *set) *supply {
 
 // offerSome makes a supply of some nodes, given in order of position.
 func (f *Fleet) offerSome(v *view, members []int32, barred *set) *supply {
-	s := f.scratch.supply.start(v, barred)
+	s := f.start(v, barred)
 	if cap(f.scratch.members) < len(members) {
 		f.scratch.members = make([]int32, len(members))
 	}
@@ -90,7 +93,9 @@ func (f *Fleet) offerSome(v *view, members []int32, barred *set) *supply {
 	return s
 }
 
-func (s *supply) start(v *view, barred *set) *supply {
+func (f *Fleet) start(v *view, barred *set) *supply {
+	s := &f.scratch.supply
+	s.roomy = f.score == cluster.ScoreConsolidated
 	n := int(v.pool.width) + 1
 	if cap(s.left) < n {
 		s.left, s.at = make([]int32, n), make([]int32, n)
@@ -113,8 +118,19 @@ func (s *supply) pop(k int32) int32 {
 	return pos
 }
 
-// total is how many GPUs a gang could have of the supply.
+// total is how many GPUs a gang could have of the supply. By the score
+// consolidated these are the wholly free nodes' and those of one node more.
 func (s *supply) total(sh *Shape) (n int64) {
+	if s.roomy && sh.PerNode == 0 && sh.level == anywhere {
+		k := len(s.left) - 1
+		n = int64(s.left[k]) * int64(k)
+		for k--; k > 0; k-- {
+			if s.left[k] > 0 {
+				return n + int64(k)
+			}
+		}
+		return n
+	}
 	for k := max(sh.PerNode, 1); int(k) < len(s.left); k++ {
 		n += int64(s.left[k]) * int64(sh.gives(k))
 	}
@@ -133,7 +149,8 @@ func (s *supply) top() int32 {
 // pack takes nodes for a gang from a supply that has enough: the roomiest, until
 // one suffices for what is left of the gang, and then the one with the least
 // room that does. A gang with a shape takes those with the least room first.
-// Whole nodes stay whole so for large gangs.
+// Whole nodes stay whole so for large gangs. By the score consolidated what is
+// left of a gang that is on a node already goes to the roomiest.
 func (s *supply) pack(sh *Shape, size int32, p *plan) {
 	if sh.PerNode > 0 {
 		for k := sh.PerNode; size > 0; k++ {
@@ -146,8 +163,10 @@ func (s *supply) pack(sh *Shape, size int32, p *plan) {
 	for {
 		k := s.top()
 		if size <= k {
-			for k = size; s.left[k] == 0; {
-				k++
+			if !s.roomy || len(p.picks) == 0 {
+				for k = size; s.left[k] == 0; {
+					k++
+				}
 			}
 			p.add(s.pop(k), size, k)
 			return

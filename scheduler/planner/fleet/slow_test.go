@@ -16,6 +16,7 @@ type slow struct {
 	policy *cluster.Policy
 	nodes  map[cluster.NodeID]*slowNode
 	ids    []cluster.NodeID                                         // sorted
+	roomy  bool                                                     // by the score consolidated
 	scorer func(gpuType string) (sc scorer, cpuStep, memStep int64) // nil: by room
 	byID   bool                                                     // of equal scores the first node by id, else the one with the fewest wholly free GPUs
 	log    []saved                                                  // what Undo restores, newest last

@@ -89,7 +89,7 @@ func (f *slow) Most(sh *Shape, q *Query) int32 {
 		}
 		rooms := f.rooms(sh, q, t, false, sh.Required && cluster.WithinNode(sh.Level))
 		if !sh.Required {
-			most = max(most, sum(rooms))
+			most = max(most, f.sum(sh, rooms, t))
 			continue
 		}
 		for _, d := range f.split(rooms, sh.Level) {
@@ -97,6 +97,34 @@ func (f *slow) Most(sh *Shape, q *Query) int32 {
 		}
 	}
 	return min(most, sh.GPUs)
+}
+
+// sum is how many GPUs a gang could have in rooms: by the score consolidated, if it names no level, those of whole nodes and of
+// one node more.
+func (f *slow) sum(sh *Shape, rooms []slowRoom, gpuType string) (n int32) {
+	if !f.roomy || sh.PerNode > 0 || f.level(sh) != "" {
+		return sum(rooms)
+	}
+	width, more := 0, int32(0)
+	for _, x := range f.nodes {
+		width = max(width, len(slices.DeleteFunc(slices.Clone(x.is.GPUs), func(g cluster.GPU) bool { return g.Type != gpuType })))
+	}
+	for _, r := range rooms {
+		if r.k == int32(width) {
+			n += r.k
+		} else {
+			more = max(more, r.k)
+		}
+	}
+	return n + more
+}
+
+// level is the level that a shape names, if it counts: one that nobody has, and that is not required, does not.
+func (f *slow) level(sh *Shape) string {
+	if !sh.Required && !slices.ContainsFunc(f.policy.Levels, func(l cluster.Level) bool { return l.Name == sh.Level }) {
+		return ""
+	}
+	return sh.Level
 }
 
 func sum(rooms []slowRoom) (n int32) {
@@ -163,7 +191,7 @@ func (f *slow) place(sh *Shape, size int32, q *Query, avoid bool) []Part {
 				rooms = near
 			}
 		}
-		parts := f.choose(sh, size, rooms)
+		parts := f.choose(sh, size, rooms, t)
 		score = 0
 		if len(parts) == 1 && f.scorer != nil {
 			parts, score = f.cheapest(sh, size, rooms, t)
@@ -195,22 +223,19 @@ func (f *slow) allowed(sh *Shape, q *Query) []string {
 }
 
 // choose picks nodes among rooms.
-func (f *slow) choose(sh *Shape, size int32, rooms []slowRoom) []slowRoom {
-	if sum(rooms) < size {
+func (f *slow) choose(sh *Shape, size int32, rooms []slowRoom, gpuType string) []slowRoom {
+	if f.sum(sh, rooms, gpuType) < size {
 		return nil
 	}
-	level := sh.Level
-	if !sh.Required && !slices.ContainsFunc(f.policy.Levels, func(l cluster.Level) bool { return l.Name == level }) {
-		level = ""
-	}
+	level := f.level(sh)
 	if level == "" || slices.ContainsFunc(rooms, func(r slowRoom) bool { return r.k >= size }) {
-		return slowPack(sh, rooms, size)
+		return f.pack(sh, rooms, size, false)
 	}
 	if d := f.within(rooms, level, size); d != nil || sh.Required {
 		if d == nil {
 			return nil
 		}
-		return slowPack(sh, d.rooms, size)
+		return f.pack(sh, d.rooms, size, false)
 	}
 	names := []string{}
 	for _, l := range f.policy.Levels {
@@ -239,7 +264,7 @@ func (f *slow) choose(sh *Shape, size int32, rooms []slowRoom) []slowRoom {
 		}
 		best = max(best, 0)
 		k := min(size, domains[best].k)
-		out = append(out, slowPack(sh, domains[best].rooms, k)...)
+		out = append(out, f.pack(sh, domains[best].rooms, k, len(out) > 0)...)
 		size -= k
 		domains = slices.Delete(domains, best, best+1)
 	}
@@ -259,8 +284,9 @@ func (f *slow) within(rooms []slowRoom, level string, size int32) *slowDomain {
 }
 
 // pack takes the roomiest nodes until one suffices for what is left, and then
-// the one with the least room that does. With a shape, the least room first.
-func slowPack(sh *Shape, rooms []slowRoom, size int32) []slowRoom {
+// the one with the least room that does, or the roomiest if it is so scored and
+// more of the gang lies elsewhere. With a shape, the least room first.
+func (f *slow) pack(sh *Shape, rooms []slowRoom, size int32, more bool) []slowRoom {
 	rooms = slices.Clone(rooms)
 	slices.SortStableFunc(rooms, func(a, b slowRoom) int { return cmp.Compare(a.fit, b.fit) })
 	var out []slowRoom
@@ -269,7 +295,11 @@ func slowPack(sh *Shape, rooms []slowRoom, size int32) []slowRoom {
 		if sh.PerNode > 0 {
 			want = sh.PerNode
 		}
-		i := slices.IndexFunc(rooms, func(r slowRoom) bool { return r.fit >= want })
+		least := want
+		if f.roomy && sh.PerNode == 0 && (more || len(out) > 0) {
+			least = rooms[len(rooms)-1].fit
+		}
+		i := slices.IndexFunc(rooms, func(r slowRoom) bool { return r.fit >= least })
 		out = append(out, slowRoom{rooms[i].x, want, rooms[i].fit})
 		rooms = slices.Delete(rooms, i, i+1)
 		size -= want

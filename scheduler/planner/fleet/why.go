@@ -17,7 +17,7 @@ const (
 	LackType    Lack = 1 // no node has GPUs of the types asked for
 	LackAlive   Lack = 2 // too few of them are healthy and on live nodes that take jobs
 	LackFree    Lack = 3 // too few are free
-	LackShape   Lack = 4 // free, but too few nodes have PerNode of them
+	LackShape   Lack = 4 // free, but too few nodes have PerNode of them, or by the score consolidated all
 	LackLabel   Lack = 5 // free, but on nodes that are not for the job
 	LackCPU     Lack = 6 // free, but without the CPUs or the memory
 	LackDomain  Lack = 7 // free, but not within one domain of the level
@@ -85,9 +85,9 @@ func (f *Fleet) whyPool(sh *Shape, size int32, q *Query, p *pool) Obstacle {
 		o.Label = f.lacking(sh, bare)
 		return o
 	}
-	anywhere := sh.class.key
-	anywhere.within = byNone
-	if short(LackCPU, f.view(f.classOf(anywhere, sh.class.spec), p).most(sh, nil)) {
+	unbound := sh.class.key
+	unbound.within = byNone
+	if short(LackCPU, f.view(f.classOf(unbound, sh.class.spec), p).most(sh, nil)) {
 		return o
 	}
 	v := f.view(sh.class, p)
@@ -105,6 +105,10 @@ func (f *Fleet) whyPool(sh *Shape, size int32, q *Query, p *pool) Obstacle {
 	}
 	if short(LackKept, room) {
 		o.Keeper = f.keeper(v, sh, q)
+		return o
+	}
+	if !sh.Shared() && !sh.Required { // only by the score consolidated can this be less
+		short(LackShape, f.offer(v, barred).total(sh))
 	}
 	return o
 }
@@ -253,6 +257,9 @@ func (o *Obstacle) Text(spec *cluster.JobSpec) string {
 	case LackFree:
 		return fmt.Sprintf("%s: the cluster has %d, and too few are free", want, o.Sum.Alive)
 	case LackShape:
+		if spec.GPUsPerNode == 0 {
+			return want + ": enough GPUs are free, but too few nodes are wholly free, which the policy's score consolidated asks for"
+		}
 		return fmt.Sprintf("%s: enough GPUs are free, but too few nodes have %d free GPUs with the CPUs and memory for them", want, spec.GPUsPerNode)
 	case LackLabel:
 		return fmt.Sprintf("%s: enough GPUs are free, but too few on nodes for this job: others need %s", want, o.Label)
@@ -293,6 +300,10 @@ func (o *Obstacle) Detail(spec *cluster.JobSpec) string {
 	fmt.Fprintf(&b, " (%d %s: %d alive, %d free", o.Sum.Total, of, o.Sum.Alive, o.Sum.Free)
 	switch o.Lack {
 	case LackShape:
+		if spec.GPUsPerNode == 0 {
+			fmt.Fprintf(&b, ", %d of them on nodes wholly free and one more", o.Left)
+			break
+		}
 		fmt.Fprintf(&b, ", %d of them on nodes with %d or more", o.Left, spec.GPUsPerNode)
 	case LackLabel:
 		fmt.Fprintf(&b, ", %d of them on nodes for this job", o.Left)
