@@ -76,7 +76,7 @@ generate-check:
 ## test: run every test, one line for each package and a summary at the end
 .PHONY: test
 test:
-	@$(GO) test -buildvcs=false -timeout 5m -v $(PKGS) 2>&1 | .ci/testreport
+	@$(GO) test -buildvcs=false -timeout 10m -v $(PKGS) 2>&1 | .ci/testreport
 
 ## race: run the tests of the concurrent packages under the race detector (needs a C compiler)
 .PHONY: race

@@ -18,7 +18,7 @@ import (
 )
 
 // testTimeout bounds each program that a test runs.
-const testTimeout = 2 * time.Minute
+const testTimeout = 8 * time.Minute
 
 // library builds the shared library as `make lib` does, only once, and gives its folder; it skips the test where it cannot be built.
 func library(t *testing.T) string {

@@ -57,8 +57,9 @@ func TestSharesOfOneGPU(t *testing.T) {
 		t.Error(d)
 	}
 	s.mu.Unlock()
-	contains(t, r.output("1-1-0", nil), "share=0.5 threads=50")
-	contains(t, r.output("3-1-0", nil), "share=0.3 threads=30")
+	r.awaitOutput("1-1-0", "share=0.5 threads=50")
+	r.awaitOutput("2-1-0", "\n")
+	r.awaitOutput("3-1-0", "share=0.3 threads=30")
 	one, two := masterPortLine.FindString(r.output("1-1-0", nil)), masterPortLine.FindString(r.output("2-1-0", nil))
 	if one == two || one == "port=0" || two == "port=0" || one == "" || two == "" {
 		t.Errorf("two workers that lived at once have ports %q and %q", one, two)
