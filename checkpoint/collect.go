@@ -152,7 +152,7 @@ func (s *Store) collectComplete(ctx context.Context, r CollectRequest, found []f
 	if err != nil {
 		return err
 	}
-	keep := retained(good, r)
+	keep := r.Retained(good)
 	for i, f := range old { // the newest first, so that what refers to others goes before them
 		if keep[i] || held[f.ref] != "" || stillUsed(users[f.ref], out) {
 			out.Kept = append(out.Kept, f.ref)
@@ -188,8 +188,8 @@ func (s *Store) removeOld(ctx context.Context, r CollectRequest, f folder, out *
 	return err
 }
 
-// retained says which of the checkpoints beyond the newest ones Every and Best keep.
-func retained(old []Manifest, r CollectRequest) []bool {
+// Retained says which of the checkpoints beyond the newest ones Every and Best keep.
+func (r CollectRequest) Retained(old []Manifest) []bool {
 	keep := make([]bool, len(old))
 	for i := range old {
 		keep[i] = r.Every > 0 && old[i].Step%r.Every == 0

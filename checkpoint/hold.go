@@ -51,6 +51,21 @@ func (s *Store) Unpin(ctx context.Context, ref Ref) error {
 	return s.fs.SyncDir(pinDir)
 }
 
+// Pinned gives the checkpoints that are pinned, whether they are still here or not.
+func (s *Store) Pinned(ctx context.Context) ([]Ref, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	names, err := s.names(pinDir)
+	var refs []Ref
+	for _, name := range names {
+		if ref, err := ParseRef(name); err == nil {
+			refs = append(refs, ref)
+		}
+	}
+	return refs, err
+}
+
 // Lease keeps a complete checkpoint from Collect and Remove while it is read: until release is called, or the time until. holder
 // tells people who reads. A missing checkpoint gives ErrNone. The clocks of the machines should agree to well within the lease.
 func (s *Store) Lease(ctx context.Context, ref Ref, holder string, until time.Time) (release func() error, err error) {

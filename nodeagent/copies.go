@@ -53,8 +53,10 @@ func (a *Agent) pushDue(key reconcile.Key) {
 	}
 	for _, st := range a.workers.Workers() {
 		if reconcile.Key(st.Key) == key {
-			_, p := savingOf(st)
-			a.pusher.Committed(a.pushJob(key), int(p.GetPushNth()))
+			keep, p := savingOf(st)
+			job, stay := a.pushJob(key), retention(keep, p)
+			job.Stay = pusher.Stay{Keep: stay.Keep, Every: stay.Every, Best: stay.Best}
+			a.pusher.Committed(job, int(p.GetPushNth()))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gangline/gangline/checkpoint/remote"
 	"github.com/gangline/gangline/checkpoint/remote/s3test"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
@@ -39,7 +40,7 @@ func newStored(t *testing.T, endpoint, address string) *stored {
 func (r *stored) begin(epoch uint64, resume string) {
 	r.t.Helper()
 	as := r.script(7, epoch, saveLarge)
-	as.ResumeFrom, as.Checkpoints = resume, &agentv1.CheckpointPolicy{PushNth: 1}
+	as.ResumeFrom, as.Checkpoints, as.CheckpointKeep = resume, &agentv1.CheckpointPolicy{PushNth: 1}, 1
 	r.index++
 	r.s.order(1, r.index, as)
 }
@@ -114,6 +115,14 @@ func TestAgentsAndARealServer(t *testing.T) {
 		r.saved(2, true)
 		r.wantResumed(first, r.finish(2))
 		contains(t, r.log.String(), "the shared storage held no checkpoint: one was brought from the object store")
+		r.says("older copies are removed from the object store")
+		b, err := remote.OpenS3("s3://"+s3test.Bucket+"/cut", server.Endpoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if objects, err := b.List(t.Context(), ""); err != nil || len(objects) != 2 { // the newest copy's file and manifest
+			t.Errorf("left in the bucket: %v, %v", objects, err)
+		}
 	})
 	t.Run("killed in the middle of a part", killedServer)
 	t.Run("wrong keys", func(t *testing.T) {

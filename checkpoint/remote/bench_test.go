@@ -59,7 +59,7 @@ func BenchmarkPush(b *testing.B) {
 			if err := remote.Push(b.Context(), bucket, s, m); err != nil {
 				b.Fatal(err)
 			}
-			if err := remote.Remove(b.Context(), bucket, "job-9", m.Ref()); err != nil {
+			if err := remote.Remove(b.Context(), bucket, "job-9", m.Ref(), false); err != nil {
 				b.Fatal(err)
 			}
 		}

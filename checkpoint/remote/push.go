@@ -28,7 +28,22 @@ func prefixOf(job string, ref checkpoint.Ref) string { return job + "/" + ref.St
 // them, JOB/EARLIER/FILE, once for all that refer to them. The manifest comes last: a Push that was cut short leaves objects that
 // no Pull sees, and the next one replaces them. One that is there already, with the same manifest, is no error; with
 // another, ErrExists: a checkpoint never changes. Other errors: *checkpoint.CorruptError, the bucket's, the context's.
+//
+// It leases the copy and those that it refers to: what it uploads, and what it finds there, is not removed meanwhile. ErrRemoving says that one of
+// them is just being removed: try again.
 func Push(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest) error {
+	release, err := Lease(ctx, b, m.Job, append(m.Refs(), m.Ref())...)
+	if err != nil {
+		return fmt.Errorf("push %s: %w", m.Ref(), err)
+	}
+	err = push(ctx, b, s, m)
+	if rerr := release(); err != nil {
+		err = errors.Join(err, rerr)
+	} // else it runs out by itself, and the copy is made
+	return err
+}
+
+func push(ctx context.Context, b Bucket, s *checkpoint.Store, m checkpoint.Manifest) error {
 	manifest, err := s.ManifestFile(&m)
 	if err != nil {
 		return err

@@ -76,7 +76,7 @@ func TestReferencesInTheBucket(t *testing.T) {
 			t.Errorf("the file that all share was uploaded %d times", uploads)
 		}
 		for n, i := range order {
-			if err := remote.Remove(t.Context(), b, "job-7", ms[i].Ref()); err != nil {
+			if err := remote.Remove(t.Context(), b, "job-7", ms[i].Ref(), false); err != nil {
 				t.Fatal(err)
 			}
 			for _, j := range order[n+1:] {
@@ -140,7 +140,7 @@ func TestReferencesCutOnTheWay(t *testing.T) {
 	if err := remote.Push(t.Context(), full, s, m); err != nil {
 		t.Fatal(err)
 	}
-	for at := 1; at <= full.Ops(); at++ {
+	for at := 1; at <= full.Ops()-2; at++ { // the last ones give the leases back: the copy is made then
 		b, down := &remote.Memory{}, true
 		b.Before = func(n int, _, _ string) error {
 			if down && n >= at {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -189,6 +190,29 @@ func (b *S3) Remove(ctx context.Context, names []string) error {
 		}
 	}
 	return nil
+}
+
+// EndUploads ends uploads in parts below a prefix that were begun before a time and never completed: their parts cost money, and nobody sees them.
+func (b *S3) EndUploads(ctx context.Context, prefix string, before time.Time) error {
+	key, id := "", ""
+	for {
+		found, err := b.core.ListMultipartUploads(ctx, b.bucket, b.prefix+prefix, key, id, "", 1000)
+		if err != nil {
+			return explain(b.prefix+prefix, err)
+		}
+		for _, u := range found.Uploads {
+			if !u.Initiated.Before(before) {
+				continue
+			}
+			if err := b.core.AbortMultipartUpload(ctx, b.bucket, u.Key, u.UploadID); err != nil && minio.ToErrorResponse(err).Code != minio.NoSuchUpload {
+				return explain(u.Key, err)
+			}
+		}
+		if !found.IsTruncated {
+			return nil
+		}
+		key, id = found.NextKeyMarker, found.NextUploadIDMarker
+	}
 }
 
 // explain names the object, and turns the server's words into our errors.

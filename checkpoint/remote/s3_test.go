@@ -4,6 +4,9 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7"
 
 	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/checkpoint/faultfs"
@@ -69,6 +72,7 @@ func TestAgainstAServer(t *testing.T) {
 			t.Errorf("what came back is not what went: %v", err)
 		}
 	})
+	t.Run("collect", func(t *testing.T) { collectOnAServer(t, endpoint) })
 	t.Run("no bucket", func(t *testing.T) {
 		b, err := remote.OpenS3("s3://nowhere/x", endpoint)
 		if err != nil {
@@ -78,4 +82,44 @@ func TestAgainstAServer(t *testing.T) {
 			t.Error("a bucket that is not there was written to")
 		}
 	})
+}
+
+// collectOnAServer removes old copies, and an upload in parts that nobody completed.
+func collectOnAServer(t *testing.T, endpoint string) {
+	b, err := remote.OpenS3("s3://checkpoints/collect", endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, ms := tuned(t, 4)
+	for _, m := range ms {
+		if err := remote.Push(t.Context(), b, s, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := plainClient(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	core := minio.Core{Client: c}
+	if _, err := core.NewMultipartUpload(t.Context(), "checkpoints", "collect/job-7/step-0000000009.epoch-1/x", minio.PutObjectOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	uploads := func() int {
+		t.Helper()
+		found, err := core.ListMultipartUploads(t.Context(), "checkpoints", "collect/", "", "", "", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found.Uploads)
+	}
+	for i, want := range []int{1, 0} { // a young one may still be going on
+		r := checkpoint.CollectRequest{Keep: 2, Now: time.Now().Add(time.Duration(i) * 25 * time.Hour)}
+		if _, err := collect(t, b, r); err != nil || steps(t, b) != "4 3" || uploads() != want {
+			t.Errorf("there are %s, and %d uploads, want %d; %v", steps(t, b), uploads(), want, err)
+		}
+	}
+	if got := left(t, b); len(got) != 5 { // two shards, their manifests, and the shard of step 1 that both need
+		t.Errorf("left are %v", got)
+	}
+	wantPulled(t, b, ms[3])
 }

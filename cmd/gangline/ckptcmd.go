@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gangline/gangline/checkpoint"
+	"github.com/gangline/gangline/checkpoint/remote"
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
 )
 
@@ -21,7 +23,9 @@ func (a *app) checkpointCmd() *cobra.Command {
 		Short: "List, verify, compare, export and remove checkpoints; commit files from inside a job",
 		Long: `Work with the checkpoints of one job. Which one: --dir names its directory; --job
 names a job, and the cluster is asked where its checkpoints are; inside a job it
-is the job's own. The directory must be reachable from this machine.
+is the job's own. The directory must be reachable from this machine. Copies in an
+object store are a directory too, s3://BUCKET/PREFIX/JOB: see push --help for its
+server and keys.
 
 A checkpoint is named by its step ("500"; of several epochs the newest), by its
 full name ("step-0000000500.epoch-3"), or as "latest".
@@ -32,7 +36,8 @@ refuse what no holder of the key has written, such as "verify --all --key file:P
 	}
 	onlyVerbs(cmd)
 	t := &ckptTarget{}
-	cmd.PersistentFlags().StringVar(&t.dir, "dir", "", "the job's checkpoint directory")
+	cmd.PersistentFlags().StringVar(&t.dir, "dir", "", "the job's checkpoint directory, or s3://BUCKET/PREFIX/JOB")
+	cmd.PersistentFlags().StringVar(&t.endpoint, "endpoint", "", "URL of the S3 server (default: AWS_ENDPOINT_URL, else Amazon's)")
 	cmd.PersistentFlags().StringVar(&t.job, "job", "", "the job's number: the cluster knows its directory")
 	cmd.PersistentFlags().StringVar(&t.key, "key", "", "where the key of checkpoints is that are encrypted and authenticated: file:PATH, env:NAME or command:COMMAND")
 	cmd.AddCommand(a.ckptList(t), a.ckptShow(t), a.ckptVerify(t), a.ckptDiff(t), a.ckptExport(t), a.ckptImport(t))
@@ -43,7 +48,8 @@ refuse what no holder of the key has written, such as "verify --all --key file:P
 // ckptTarget says whose checkpoints are meant.
 type ckptTarget struct {
 	dir, job, key string
-	keyed         bool // the verb reads or writes tensors' content, so it needs the key if there is one
+	endpoint      string // of the object store
+	keyed         bool   // the verb reads or writes tensors' content, so it needs the key if there is one
 }
 
 // ckptDir is an opened directory of checkpoints.
@@ -52,6 +58,8 @@ type ckptDir struct {
 	path  string
 	job   string
 	bar   *bar // counts what the store reads and writes; nil: nobody looks
+	// bucket is the object store that holds it, as job's copies; nil: it is a directory.
+	bucket remote.Bucket
 }
 
 // errNoDir tells how to name a directory.
@@ -72,6 +80,9 @@ func (a *app) openCheckpoints(ctx context.Context, t *ckptTarget) (*ckptDir, err
 		if path = os.Getenv("GANGLINE_CHECKPOINT_DIR"); path == "" {
 			return nil, &exitError{exitUsage, errNoDir}
 		}
+	}
+	if strings.HasPrefix(path, "s3://") {
+		return openCopies(ctx, t, path)
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -96,13 +107,18 @@ func (a *app) openCheckpoints(ctx context.Context, t *ckptTarget) (*ckptDir, err
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	d := &ckptDir{path: path, job: job}
-	cfg := checkpoint.Config{FS: dir, Job: job, Progress: d.progress}
-	err = cfg.FromEnv(ctx, t.getenv)
+	return d, d.open(ctx, t, dir)
+}
+
+// open opens the store.
+func (d *ckptDir) open(ctx context.Context, t *ckptTarget, dir checkpoint.FS) error {
+	cfg := checkpoint.Config{FS: dir, Job: d.job, Progress: d.progress}
+	err := cfg.FromEnv(ctx, t.getenv)
 	if err != nil {
-		return nil, usage("%w", err)
+		return usage("%w", err)
 	}
 	d.store, err = checkpoint.Open(cfg)
-	return d, err
+	return err
 }
 
 // getenv is the environment by which a directory is opened: with --key, and without keys where none is needed or asked for, so that nothing runs or fails for them.
@@ -179,11 +195,17 @@ func (d *ckptDir) pick(ctx context.Context, name string) (checkpoint.Ref, error)
 // readingFor is how long a lease of this command lasts; reading 10 TiB at 1 GB/s takes 3 hours.
 const readingFor = 6 * time.Hour
 
+func (d *ckptDir) lease(ctx context.Context, ref checkpoint.Ref) (release func() error, err error) {
+	if d.bucket != nil {
+		return remote.Lease(ctx, d.bucket, d.job, ref)
+	}
+	return d.store.Lease(ctx, ref, fmt.Sprintf("%s-%d", hostname(), os.Getpid()), time.Now().Add(readingFor))
+}
+
 // reading loads a checkpoint and keeps it from being removed until done is called. On storage that can only be read it goes
 // on without.
 func (a *app) reading(ctx context.Context, d *ckptDir, ref checkpoint.Ref) (m checkpoint.Manifest, done func(), err error) {
-	holder := fmt.Sprintf("%s-%d", hostname(), os.Getpid())
-	release, err := d.store.Lease(ctx, ref, holder, time.Now().Add(readingFor))
+	release, err := d.lease(ctx, ref)
 	if err != nil && errors.Is(err, checkpoint.ErrNone) {
 		return m, nil, err
 	}

@@ -21,7 +21,7 @@ AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, from ~/.aws/credentials, or from th
 machine's role; the region from AWS_REGION. The bucket must be there.`
 
 func (a *app) ckptPush(t *ckptTarget) *cobra.Command {
-	var to, endpoint string
+	var to string
 	cmd := &cobra.Command{
 		Use: "push [CHECKPOINT...] --to s3://BUCKET/PREFIX", Short: "Copy checkpoints to an object store, verified on the way", Args: cobra.ArbitraryArgs,
 		Long: `Copy complete checkpoints to an object store, verified on the way. Without a name:
@@ -31,7 +31,7 @@ it, once for all that refer to it.
 ` + remoteHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			b, err := remote.OpenS3(to, endpoint)
+			b, err := remote.OpenS3(to, t.endpoint)
 			if err != nil {
 				return usage("--to: %w", err)
 			}
@@ -49,7 +49,6 @@ it, once for all that refer to it.
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", "bucket and prefix, such as s3://checkpoints/cluster-a")
-	cmd.Flags().StringVar(&endpoint, "endpoint", "", "URL of the S3 server (default: AWS_ENDPOINT_URL, else Amazon's)")
 	return cmd
 }
 
@@ -63,6 +62,9 @@ func (a *app) pushOne(ctx context.Context, d *ckptDir, b remote.Bucket, ref chec
 	if err != nil {
 		return err
 	}
+	if d.bucket != nil {
+		return nil // one bucket's copy of another's has nobody to note it for
+	}
 	if err := remote.Mark(d.path, ref, fmt.Sprintf("%s/%s/%s", strings.TrimSuffix(to, "/"), m.Job, ref)); err != nil {
 		a.statef("(ls will not show the copy: %v)", err)
 	}
@@ -70,7 +72,7 @@ func (a *app) pushOne(ctx context.Context, d *ckptDir, b remote.Bucket, ref chec
 }
 
 func (a *app) ckptPull(t *ckptTarget) *cobra.Command {
-	var from, endpoint string
+	var from string
 	var list bool
 	cmd := &cobra.Command{
 		Use: "pull [CHECKPOINT] --from s3://BUCKET/PREFIX", Short: "Bring a checkpoint back from an object store, verified", Args: cobra.MaximumNArgs(1),
@@ -80,9 +82,12 @@ Prints its path. With --list: print the names of those that are there.
 ` + remoteHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			b, err := remote.OpenS3(from, endpoint)
+			b, err := remote.OpenS3(from, t.endpoint)
 			if err != nil {
 				return usage("--from: %w", err)
+			}
+			if err := t.notInBucket("pull"); err != nil {
+				return err
 			}
 			if t.dir != "" {
 				if err := os.MkdirAll(t.dir, 0o755); err != nil { //nolint:gosec // as agents make it
@@ -117,7 +122,6 @@ Prints its path. With --list: print the names of those that are there.
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "bucket and prefix, such as s3://checkpoints/cluster-a")
-	cmd.Flags().StringVar(&endpoint, "endpoint", "", "URL of the S3 server (default: AWS_ENDPOINT_URL, else Amazon's)")
 	cmd.Flags().BoolVar(&list, "list", false, "print what is there, and bring nothing")
 	return cmd
 }
@@ -151,4 +155,44 @@ func pickRemote(refs []checkpoint.Ref, args []string, from, job string) (checkpo
 		}
 	}
 	return want, &exitError{exitNotFound, fmt.Errorf("%s holds no complete checkpoint %s of %s: the newest is %s", from, args[0], job, refs[0])}
+}
+
+// openCopies opens a job's copies in an object store, which s3://BUCKET/PREFIX/JOB names.
+func openCopies(ctx context.Context, t *ckptTarget, address string) (*ckptDir, error) {
+	address = strings.TrimRight(address, "/")
+	at := strings.LastIndexByte(address, '/')
+	prefix, job := address[:at], address[at+1:]
+	if !strings.HasPrefix(prefix, "s3://") || len(prefix) == len("s3://") {
+		return nil, usage("--dir: %q is not like s3://BUCKET/PREFIX/JOB, such as s3://checkpoints/cluster-a/job-17", address)
+	}
+	b, err := remote.OpenS3(prefix, t.endpoint)
+	if err != nil {
+		return nil, usage("--dir: %w", err)
+	}
+	dir, err := remote.View(ctx, b, job)
+	if err != nil {
+		return nil, err
+	}
+	d := &ckptDir{path: address, job: job, bucket: b}
+	return d, d.open(ctx, t, dir)
+}
+
+// notInBucket refuses a verb that writes what only a directory can take.
+func (t *ckptTarget) notInBucket(verb string) error {
+	if strings.HasPrefix(t.dir, "s3://") {
+		return usage("--dir: %s needs a directory; copies get into an object store by push", verb)
+	}
+	return nil
+}
+
+// removeCopy removes a copy as rm removes a checkpoint.
+func (d *ckptDir) removeCopy(ctx context.Context, ref checkpoint.Ref, force bool) error {
+	refs, err := remote.List(ctx, d.bucket, d.job)
+	if err != nil {
+		return err
+	}
+	if !force && len(refs) > 0 && refs[0] == ref {
+		return fmt.Errorf("remove %s of %s: %w", ref, d.path, checkpoint.ErrNewest)
+	}
+	return remote.Remove(ctx, d.bucket, d.job, ref, force)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gangline/gangline/checkpoint"
+	"github.com/gangline/gangline/checkpoint/remote"
 	"github.com/gangline/gangline/checkpoint/safetensors"
 )
 
@@ -26,6 +27,9 @@ or GANGLINE_CHECKPOINT_KEY, say.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t.keyed = true
 			ctx := cmd.Context()
+			if err := t.notInBucket("import"); err != nil {
+				return err
+			}
 			if t.dir != "" {
 				if err := os.MkdirAll(t.dir, 0o755); err != nil { //nolint:gosec // as agents make it
 					return err
@@ -82,7 +86,7 @@ func (a *app) ckptRemove(t *ckptTarget) *cobra.Command {
 				return err
 			}
 			for _, ref := range refs {
-				err := d.store.Remove(ctx, checkpoint.RemoveRequest{Ref: ref, Force: force, Now: time.Now()})
+				err := d.remove(ctx, ref, force)
 				if errors.Is(err, checkpoint.ErrInUse) || errors.Is(err, checkpoint.ErrNewest) {
 					return &exitError{exitRefused, fmt.Errorf("%w (--force removes the newest and pinned ones)", err)}
 				}
@@ -98,6 +102,13 @@ func (a *app) ckptRemove(t *ckptTarget) *cobra.Command {
 	return cmd
 }
 
+func (d *ckptDir) remove(ctx context.Context, ref checkpoint.Ref, force bool) error {
+	if d.bucket != nil {
+		return d.removeCopy(ctx, ref, force)
+	}
+	return d.store.Remove(ctx, checkpoint.RemoveRequest{Ref: ref, Force: force, Now: time.Now()})
+}
+
 func (a *app) ckptCollect(t *ckptTarget) *cobra.Command {
 	var r checkpoint.CollectRequest
 	var best []string
@@ -106,7 +117,8 @@ func (a *app) ckptCollect(t *ckptTarget) *cobra.Command {
 		Long: `Remove complete checkpoints beyond the newest N, once one of those that stay has been
 read and verified; and what half-written ones of epochs that are over left. What is
 pinned or being read stays, also what one that stays refers to, and the newest that
-verifies always does.`,
+verifies always does. Of copies in an object store (--dir s3://...) one counts as
+good if its manifest is and all its files are there in full.`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx := cmd.Context()
 			d, err := a.openCheckpoints(ctx, t.orJob(args))
@@ -119,13 +131,10 @@ verifies always does.`,
 			if r.Keep < 1 {
 				return usage("--keep: %d checkpoints, want at least 1", r.Keep)
 			}
-			if r.Epoch, err = d.epochNow(ctx); err != nil {
-				return err
-			}
 			r.Now = time.Now()
 			var out checkpoint.Collected
 			err = a.watch(d, "gc", 0, func() (err error) {
-				out, err = d.store.Collect(ctx, r)
+				out, err = d.collect(ctx, r)
 				return err
 			})
 			return errors.Join(a.printCollected(out, r.DryRun), err)
@@ -136,6 +145,16 @@ verifies always does.`,
 	cmd.Flags().StringSliceVar(&best, "best", nil, "also keep the best by a metric: loss:min, accuracy:max, or loss:min:3 for three")
 	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, "say which would go, and remove nothing")
 	return cmd
+}
+
+func (d *ckptDir) collect(ctx context.Context, r checkpoint.CollectRequest) (out checkpoint.Collected, err error) {
+	if d.bucket != nil {
+		return remote.Collect(ctx, d.bucket, d.job, r, nil)
+	}
+	if r.Epoch, err = d.epochNow(ctx); err != nil {
+		return out, err
+	}
+	return d.store.Collect(ctx, r)
 }
 
 // parseBest reads what --best names.
@@ -187,9 +206,9 @@ func (a *app) ckptPin(t *ckptTarget) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			change, words := d.store.Pin, "is pinned"
+			change, words := d.pin, "is pinned"
 			if off {
-				change, words = d.store.Unpin, "is pinned no more"
+				change, words = d.unpin, "is pinned no more"
 			}
 			for _, ref := range refs {
 				if err := change(ctx, ref); err != nil {
@@ -202,4 +221,18 @@ func (a *app) ckptPin(t *ckptTarget) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&off, "off", false, "take the pin away")
 	return cmd
+}
+
+func (d *ckptDir) pin(ctx context.Context, ref checkpoint.Ref) error {
+	if d.bucket != nil {
+		return remote.Pin(ctx, d.bucket, d.job, ref)
+	}
+	return d.store.Pin(ctx, ref)
+}
+
+func (d *ckptDir) unpin(ctx context.Context, ref checkpoint.Ref) error {
+	if d.bucket != nil {
+		return remote.Unpin(ctx, d.bucket, d.job, ref)
+	}
+	return d.store.Unpin(ctx, ref)
 }

@@ -32,6 +32,14 @@ type Job struct {
 	Key  reconcile.Key `json:"key"`
 	Dir  string        `json:"dir"`  // its checkpoint directory
 	Name string        `json:"name"` // by which its checkpoints know it
+	Stay Stay          `json:"stay"` // which of its copies stay
+}
+
+// Stay is which of a job's copies stay, as checkpoint.CollectRequest has it.
+type Stay struct {
+	Keep  int               `json:"keep,omitempty"` // the newest; 0: all
+	Every uint64            `json:"every,omitempty"`
+	Best  []checkpoint.Best `json:"best,omitempty"`
 }
 
 // Copy is a checkpoint that has been copied.
@@ -248,6 +256,7 @@ func (p *Pusher) push(job Job) (made Copy, err error) {
 	if err := remote.Mark(job.Dir, ref, address); err != nil {
 		p.cfg.Log.Warn("a copy is made, and nobody will see so in the directory", "job", job.Key.Job, "checkpoint", ref, "err", err)
 	}
+	p.collect(job, store, m.Job)
 	return Copy{Job: job, Ref: ref, Address: address, Bytes: m.Bytes()}, nil
 }
 

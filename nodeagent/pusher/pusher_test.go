@@ -126,8 +126,56 @@ func TestEachNthIsCopied(t *testing.T) {
 	if got := r.remote(); got != "5 3 1" || len(r.copies) > 0 {
 		t.Errorf("copies of steps %s", got)
 	}
+	p.Close() // a note goes just after its copy is told
 	if left, err := os.ReadDir(r.state); err != nil || len(left) > 0 {
 		t.Errorf("notes of what is done: %v, %v", left, err)
+	}
+}
+
+// TestOlderCopiesGo: those beyond what the job keeps are removed, whoever has made them; pinned ones stay, and so does a store that fails meanwhile.
+func TestOlderCopiesGo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.job.Stay = Stay{Keep: 2, Every: 100}
+	first := r.open()
+	push := func(p *Pusher, step uint64) {
+		t.Helper()
+		r.save(step)
+		p.Committed(r.job, 1)
+		r.next()
+	}
+	push(first, 100)
+	push(first, 101)
+	s, err := open(r.job)
+	if err == nil {
+		err = s.Pin(t.Context(), checkpoint.Ref{Epoch: 1, Step: 101})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	push(first, 102)
+	first.Close()
+	r.job.Key.Epoch++ // on another node, whose agent has an empty state directory
+	r.state = t.TempDir()
+	second := r.open()
+	for step := uint64(103); step < 106; step++ {
+		push(second, step)
+	}
+	if got := r.remote(); got != "105 104 101 100" {
+		t.Errorf("copies of steps %s", got)
+	}
+	down := errors.New("503 slow down")
+	r.bucket.Before = func(_ int, op, _ string) error {
+		if op == "remove" {
+			return down
+		}
+		return nil
+	}
+	push(second, 106) // told as made all the same
+	r.bucket.Before = nil
+	push(second, 107)
+	if got := r.remote(); got != "107 106 101 100" {
+		t.Errorf("copies of steps %s", got)
 	}
 }
 
