@@ -23,7 +23,7 @@ const maxConditionsBytes = 1 << 20
 // Words of a file for values that are no numbers.
 const (
 	exponentialWord = "exponential" // Exponential
-	optimalWord     = "optimal"     // Optimal
+	autoWord        = "auto"        // Auto
 )
 
 // condition is one field of a file of conditions: where its value is, and what it may be.
@@ -44,7 +44,7 @@ func (c *Conditions) fields() []condition {
 		{name: "start.warmup", most: day, time: &c.Start.Warmup, help: "mean, from there to the first training step"},
 		{name: "start.restart", most: day, time: &c.Start.Restart, help: "more of it in every later epoch"},
 		{name: "start.spread", most: maxSpread, num: &c.Start.Spread, help: "0: always the mean"},
-		{name: "checkpoint.every", most: trace.MaxSeconds, time: &c.Checkpoint.Every, help: "of training; 0s: only when warned; optimal: by Young and Daly"},
+		{name: "checkpoint.interval", most: trace.MaxSeconds, time: &c.Checkpoint.Interval, help: "of training; 0s: only when warned; auto: by Young and Daly"},
 		{name: "checkpoint.cost", most: day, time: &c.Checkpoint.Cost, help: "training stands still"},
 		{name: "checkpoint.jobs", most: 1, num: &c.Checkpoint.Jobs, help: "part of the jobs that write any"},
 		{name: "stop.warn", most: day, time: &c.Stop.Warn, help: "from the warning to SIGTERM"},
@@ -88,14 +88,14 @@ func (c *Conditions) fields() []condition {
 // spread reports whether Exponential is one of the field's values.
 func (f *condition) spread() bool { return strings.HasSuffix(f.name, "spread") }
 
-// optimal reports whether Optimal is one of the field's values.
-func (f *condition) optimal() bool { return f.name == "checkpoint.every" }
+// maybeAuto reports whether Auto is one of the field's values.
+func (f *condition) maybeAuto() bool { return f.name == "checkpoint.interval" }
 
 // check says what is wrong with a field's value, or nil.
 func (f *condition) check() error {
 	low, v := 0.0, 0.0
 	switch {
-	case f.time != nil && f.optimal() && *f.time == Optimal:
+	case f.time != nil && f.maybeAuto() && *f.time == Auto:
 		return nil
 	case f.time != nil:
 		if v = f.time.Seconds(); v < 0 || v > f.most {
@@ -119,8 +119,8 @@ func (f *condition) check() error {
 // set reads a field's value.
 func (f *condition) set(text string) (err error) {
 	switch {
-	case f.optimal() && text == optimalWord:
-		*f.time = Optimal
+	case f.maybeAuto() && text == autoWord:
+		*f.time = Auto
 	case f.time != nil:
 		*f.time, err = yamlfile.ParseDuration(text)
 	case f.int != nil:
@@ -143,8 +143,8 @@ func (f *condition) set(text string) (err error) {
 // text is a field's value as a file has it.
 func (f *condition) text() string {
 	switch {
-	case f.time != nil && *f.time == Optimal:
-		return optimalWord
+	case f.time != nil && *f.time == Auto:
+		return autoWord
 	case f.time != nil:
 		return yamlfile.FormatDuration(*f.time)
 	case f.int != nil:

@@ -90,19 +90,19 @@ func TestConditionsFile(t *testing.T) {
 	}
 }
 
-// TestOptimalInterval: a file may leave it to Young and Daly how often to save. Each gang then saves by its own size: with
+// TestAutoInterval: a file may leave it to Young and Daly how often to save. Each gang then saves by its own size: with
 // a failure of one of its GPUs each day, 64 of them fail each 22 min, and what is lost is less than with fixed intervals.
-func TestOptimalInterval(t *testing.T) {
+func TestAutoInterval(t *testing.T) {
 	t.Parallel()
-	const file = "preset: costs\ncheckpoint: {every: %s, cost: 10s}\nworkers: {per_day: 1}\nretries: 1000\n"
+	const file = "preset: costs\ncheckpoint: {interval: %s, cost: 10s}\nworkers: {per_day: 1}\nretries: 1000\n"
 	lost := map[string]float64{}
-	for _, every := range []string{optimalWord, "15s", "1m", "40m"} {
+	for _, every := range []string{autoWord, "15s", "1m", "40m"} {
 		c, err := ParseConditions([]byte(strings.Replace(file, "%s", every, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if every == optimalWord && (c.Checkpoint.Every != Optimal || !strings.Contains(c.Format(), "  every: optimal ")) {
-			t.Fatalf("%s: %s", c.Checkpoint.Every, c.Format())
+		if every == autoWord && (c.Checkpoint.Interval != Auto || !strings.Contains(c.Format(), "  interval: auto ")) {
+			t.Fatalf("%s: %s", c.Checkpoint.Interval, c.Format())
 		}
 		cfg := DefaultConfig()
 		cfg.Conditions = c
@@ -113,12 +113,12 @@ func TestOptimalInterval(t *testing.T) {
 		lost[every] = r.LostGPU.Checkpoint + r.LostGPU.Repeated
 	}
 	for _, every := range []string{"15s", "1m", "40m"} {
-		if lost[optimalWord] > 0.95*lost[every] {
-			t.Errorf("%.0f GPU s are lost with the optimal interval, %.0f with %s", lost[optimalWord], lost[every], every)
+		if lost[autoWord] > 0.95*lost[every] {
+			t.Errorf("%.0f GPU s are lost with the interval left to Young and Daly, %.0f with %s", lost[autoWord], lost[every], every)
 		}
 	}
 	c, _ := Preset("costs")
-	c.Checkpoint.Every = Optimal
+	c.Checkpoint.Interval = Auto
 	cfg := DefaultConfig()
 	cfg.Conditions = c
 	r := play(t, cfg, InMemory([]trace.Job{job(0, 100_000, 64)}, nodes(8, 8)), newScheduler)

@@ -45,14 +45,14 @@ type StartCosts struct {
 
 // CheckpointCosts say how much of its work a job that ends early keeps.
 type CheckpointCosts struct {
-	Every time.Duration // of training between two checkpoints; 0: only when it is warned; or Optimal
-	Cost  time.Duration // training stands still for so long
-	Jobs  float64       // part of the jobs that write any and heed a warning, 0..1
+	Interval time.Duration // of training between two checkpoints; 0: only when it is warned; or Auto
+	Cost     time.Duration // training stands still for so long
+	Jobs     float64       // part of the jobs that write any and heed a warning, 0..1
 }
 
-// Optimal is a CheckpointCosts.Every: as often as loses least for a gang of its size under these conditions, by Daly's
+// Auto is a CheckpointCosts.Interval: as often as loses least for a gang of its size under these conditions, by Daly's
 // formula (see checkpoint.Interval) from what a checkpoint costs and how often something of the gang fails.
-const Optimal time.Duration = -1
+const Auto time.Duration = -1
 
 // StopCosts are the handshake by which a job is stopped.
 type StopCosts struct {
@@ -156,7 +156,7 @@ const (
 func costs() Conditions {
 	return Conditions{
 		Start:      StartCosts{Launch: 10 * time.Second, Warmup: 50 * time.Second, Restart: 30 * time.Second, Spread: 0.5},
-		Checkpoint: CheckpointCosts{Every: 30 * time.Minute, Cost: 10 * time.Second, Jobs: 1},
+		Checkpoint: CheckpointCosts{Interval: 30 * time.Minute, Cost: 10 * time.Second, Jobs: 1},
 		Stop:       StopCosts{Warn: cluster.DefaultWarn, Grace: cluster.DefaultGrace, Exit: time.Second},
 		Elastic:    Elasticity{Min: 0.5, Max: 2, Curve: []CurvePoint{{1, 1}, {goyalGPUs, goyalSpeed}}},
 		Retries:    cluster.MaxRetries, // what fails here is hardware, for which nobody should give a job up

@@ -153,11 +153,11 @@ func (r *reality) train(g *gang) {
 
 // saveEvery is how long a gang trains between two checkpoints.
 func (r *reality) saveEvery(g *gang) time.Duration {
-	every := r.c.Checkpoint.Every
+	every := r.c.Checkpoint.Interval
 	switch {
 	case !g.job.writes:
 		return 0
-	case every != Optimal:
+	case every != Auto:
 		return every
 	}
 	machines, racks := map[*machine]bool{}, map[int]bool{}

@@ -48,7 +48,7 @@ func stressed(t testing.TB, seed uint64) Config {
 func exact() *Conditions {
 	return &Conditions{
 		Start:      StartCosts{Launch: secs(5), Warmup: secs(10), Restart: secs(7)},
-		Checkpoint: CheckpointCosts{Every: secs(30), Cost: secs(2), Jobs: 1},
+		Checkpoint: CheckpointCosts{Interval: secs(30), Cost: secs(2), Jobs: 1},
 		Stop:       StopCosts{Warn: secs(30), Grace: secs(10), Exit: secs(1)},
 		Retries:    3, Lease: secs(6), Notice: secs(2), Again: secs(5),
 	}
@@ -90,7 +90,7 @@ func TestTimelines(t *testing.T) {
 			lost: LostGPU{StartUp: start, Restart: 22, Checkpoint: 2 + 2 + 4, Stopping: 1, Ending: end},
 		},
 		{ // It cannot save within its 40 s: it is killed at 90, and 38 s of work are gone. There is one checkpoint, at 85.
-			name: "warned in vain", set: func(c *Conditions) { c.Checkpoint.Every, c.Checkpoint.Cost = 0, secs(50) },
+			name: "warned in vain", set: func(c *Conditions) { c.Checkpoint.Interval, c.Checkpoint.Cost = 0, secs(50) },
 			sched: func(*world) scheduler { return &scripted{evict: map[int]cluster.JobID{50: 1}, after: 50} },
 			jct:   100 + 22 + 100 + 1,
 			lost:  LostGPU{StartUp: start, Restart: 22, Repeated: 35, Stopping: 40, Ending: end},
