@@ -55,7 +55,8 @@ type Agent struct {
 	tiers    tiers
 	pusher   *pusher.Pusher // nil: no object store
 	meter    *usage.Meter
-	room     chan struct{} // held by the one that makes room
+	room     chan struct{} // held by the one that makes room, or measures
+	uses     uses
 	storage  *storage.Monitor
 	owners   sync.Map // owner by reconcile.Key
 	gpus     gpu.Prober

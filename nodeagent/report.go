@@ -144,7 +144,10 @@ func inventory(r gpu.Reading) []*agentv1.GPU {
 
 // heartbeat is the node's sign of life, with the load of its GPUs.
 func (a *Agent) heartbeat(sequence uint64) *agentv1.Heartbeat {
-	beat := &agentv1.Heartbeat{Sequence: sequence, AgentUnixMs: a.cfg.Clock().UnixMilli(), StorageProblem: cut(a.storage.Status(time.Now()).Problem)}
+	now := time.Now()
+	beat := &agentv1.Heartbeat{
+		Sequence: sequence, AgentUnixMs: a.cfg.Clock().UnixMilli(), StorageProblem: cut(a.storage.Status(now).Problem), CheckpointUsage: a.uses.takeNew(now),
+	}
 	reading := a.monitor.Latest()
 	if time.Since(reading.At) > 10*pollGPUs {
 		return beat // the driver hangs: no reading is better than an old one

@@ -42,7 +42,9 @@ func (r *reconciler) setOwner(st worker.Status) {
 			o.limit = w.assignment.GetCheckpointLimitBytes()
 		}
 	}
-	r.owners.Store(key, o)
+	if _, known := r.owners.Swap(key, o); !known && key.Rank == 0 {
+		r.measure(o.user) // so that it is known also of who has not saved since this agent began
+	}
 }
 
 // dropOwners forgets the owners of workers that are gone.
@@ -59,10 +61,16 @@ func (a *Agent) dropOwners(present map[reconcile.Key]bool) {
 // committed if that is not enough. A storage that cannot be measured refuses nothing.
 func (a *Agent) admit(ctx context.Context, key reconcile.Key, bytes int64) error {
 	found, ok := a.owners.Load(key)
-	if !ok || found.(owner).limit <= 0 || found.(owner).user == "" {
+	if !ok || found.(owner).user == "" {
 		return nil
 	}
 	o := found.(owner)
+	if o.limit <= 0 {
+		if bytes == 0 { // after a commit
+			a.measure(o.user)
+		}
+		return nil
+	}
 	job := filepath.Base(checkpointDir("", key.Job))
 	made, err := a.makeRoom(ctx, usage.Request{User: o.user, Limit: o.limit, Job: job, Bytes: bytes, Now: a.cfg.Clock()})
 	if err != nil {
@@ -100,6 +108,9 @@ func (a *Agent) makeRoom(ctx context.Context, r usage.Request) (usage.Made, erro
 		made, err := a.meter.MakeRoom(behind, r)
 		for _, gone := range made.Removed {
 			a.log.Warn("a checkpoint was removed: the user's take more than the policy allows", "user", r.User, "of", gone.Job, "checkpoint", gone.Ref, "bytes", gone.Bytes)
+		}
+		if err == nil {
+			a.uses.set(r.User, made.Left, time.Now())
 		}
 		<-a.room
 		done <- result{made, err}

@@ -76,6 +76,7 @@ func (a *Agent) session(ctx context.Context, address string, list *servers) (wel
 	if s.stream, err = agentv1.NewAgentServiceClient(conn).Connect(ctx); err != nil {
 		return false, sessionError(ctx, address, err)
 	}
+	a.uses.tellAgain()
 	if err := s.sendHello(); err != nil && !errors.Is(err, io.EOF) { // io.EOF: Recv knows why
 		return false, sessionError(ctx, address, err)
 	}

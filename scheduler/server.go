@@ -215,11 +215,22 @@ func (s *server) stopGRPC() {
 	}
 }
 
+// usage is what users' checkpoints take, for the status page.
+func (s *server) usage() []web.Usage {
+	var out []web.Usage
+	for _, u := range s.hub.CheckpointUsage(&s.replica.State().Policy().Checkpoints, nil) {
+		out = append(out, web.Usage{
+			User: u.GetUser(), Bytes: u.GetBytes(), Checkpoints: u.GetCheckpoints(), Limit: u.GetLimitBytes(), Measured: time.Unix(0, u.GetMeasuredUnixNs()),
+		})
+	}
+	return out
+}
+
 // serveWeb serves the HTTP pages until ctx ends.
 func (s *server) serveWeb(ctx context.Context) error {
 	handler := web.Handler(web.Config{
 		Registry: s.registry, State: s.replica.State, Leader: s.replica.Leader, ServerID: s.cfg.ID, Version: s.cfg.Version,
-		Now: func() cluster.Time { return cluster.Time(time.Now().UnixNano()) }, Logger: s.log,
+		Now: func() cluster.Time { return cluster.Time(time.Now().UnixNano()) }, Logger: s.log, Usage: s.usage,
 	})
 	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })

@@ -179,7 +179,7 @@ func (v *ckptView) notes() string {
 		notes = append(notes, "authenticated with key "+v.AuthKey)
 	}
 	if v.Problem != "" {
-		notes = append(notes, clip(v.Problem, 80))
+		notes = append(notes, clip(strings.TrimPrefix(v.Problem, v.Name+"/MANIFEST.json: "), 120))
 	}
 	return strings.Join(notes, ", ")
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -123,7 +124,7 @@ func byteSize(b int64) string {
 func metricsText(m map[string]float64) string {
 	var parts []string
 	for k, v := range m {
-		parts = append(parts, fmt.Sprintf("%s %.4g", k, v))
+		parts = append(parts, k+" "+metricText(v))
 	}
 	slices.Sort(parts)
 	return strings.Join(parts, "  ")
@@ -144,4 +145,12 @@ func progressText(p *schedulerv1.Progress) string {
 		out += ", " + m
 	}
 	return out
+}
+
+// metricText writes a metric: a count such as a step in full, all else with four digits.
+func metricText(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.4g", v)
 }

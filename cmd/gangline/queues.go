@@ -138,7 +138,6 @@ func queueNote(q *schedulerv1.Queue) string {
 // usageBar draws how much of its quota a queue uses: ten places, and "+" for
 // what is borrowed. Without a quota it is empty.
 func usageBar(q *schedulerv1.Queue) string {
-	const places = 10
 	quota := 0.0
 	for _, c := range q.GetQuota() {
 		quota += c.GetGpus()
@@ -151,8 +150,14 @@ func usageBar(q *schedulerv1.Queue) string {
 		used += c.GetGpus()
 	}
 	used = max(used-q.GetBorrowedGpus(), 0)
-	full := min(int(math.Ceil(places*used/quota)), places)
-	return "[" + strings.Repeat("#", full) + strings.Repeat(".", places-full) + "]" + mark(q.GetBorrowedGpus() > 0, "+")
+	return partBar(used/quota) + mark(q.GetBorrowedGpus() > 0, "+")
+}
+
+// partBar shows a part of something in ten places.
+func partBar(part float64) string {
+	const places = 10
+	full := min(int(math.Ceil(places*part)), places)
+	return "[" + strings.Repeat("#", full) + strings.Repeat(".", places-full) + "]"
 }
 
 func mark(on bool, text string) string {

@@ -148,10 +148,10 @@ func placementRows(j *schedulerv1.Job) [][]string {
 		row("Tolerates", "%s", strings.Join(s.GetTolerations(), ", "))
 	}
 	if used := j.GetAttainedGpuSeconds(); used > 0 {
-		row("Has had", "%.2f GPU-hours", used/3600)
+		row("Has had", "%s", gpuTime(used))
 	}
 	if j.GetPreemptions() > 0 {
-		row("Preempted", "%d times, last at %s", j.GetPreemptions(), timestamp(j.GetPreemptedUnixNs()))
+		row("Preempted", "%s, last at %s", plural(int(j.GetPreemptions()), "time"), timestamp(j.GetPreemptedUnixNs()))
 	}
 	if k := j.GetKept(); k != nil {
 		row("Kept for it", "free GPUs of %s, to start at about %s", nodeList(k.GetNodes()), timestamp(k.GetStartUnixNs()))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -40,10 +41,21 @@ func savingRows(j *schedulerv1.Job) [][]string {
 		text += fmt.Sprintf("; the save held up the training for %s", fine(time.Duration(c.GetCostMs())*time.Millisecond))
 	}
 	rows = append(rows, []string{"Checkpoint", text})
+	if lost := j.GetAttainedGpuSeconds() - c.GetCoveredGpuSeconds(); lost > 0 && j.GetState() == schedulerv1.JobState_JOB_STATE_RUNNING {
+		rows = append(rows, []string{"At stake", gpuTime(lost) + " since then: what a stop without another save repeats, and a preemption is priced by"})
+	}
 	if c.GetRemote() != "" {
 		rows = append(rows, []string{"Copy", fmt.Sprintf("step %d, %s", c.GetRemoteStep(), c.GetRemote())})
 	}
 	return rows
+}
+
+// gpuTime writes GPU-seconds.
+func gpuTime(seconds float64) string {
+	if seconds < 360 {
+		return plural(int(math.Round(seconds)), "GPU-second")
+	}
+	return fmt.Sprintf("%.2f GPU-hours", seconds/3600)
 }
 
 // savingText is the checkpoint policy in words; empty: the program decides all of it.
@@ -53,7 +65,7 @@ func savingText(s *schedulerv1.JobSpec) string {
 	p := s.GetCheckpoints()
 	switch {
 	case p.GetIntervalAuto():
-		add("at an interval of auto")
+		add("as often as loses the least (interval auto)")
 	case p.GetIntervalSteps() > 0:
 		add("each %d steps", p.GetIntervalSteps())
 	case p.GetIntervalMs() > 0:

@@ -43,7 +43,8 @@ func (t *trainer) saveBehind(ctx context.Context) error {
 		return fmt.Errorf("checkpoint of step %d: a newer epoch of this job has begun, this worker is late: %w", t.step, checkpoint.ErrFenced)
 	}
 	stall, err := t.behind.saver.Save(ctx, async.SaveRequest{
-		Step: uint64(t.step), Tensors: t.tensors(), Commit: checkpoint.CommitRequest{Meta: t.meta(), Metrics: t.metrics()}, //nolint:gosec // a step is not negative
+		Step: uint64(t.step), Tensors: t.tensors(), //nolint:gosec // a step is not negative
+		Commit: checkpoint.CommitRequest{Meta: t.meta(), Metrics: t.metrics(), SavedAt: time.Now()},
 	})
 	if err != nil {
 		t.warnf("rank %d can not copy the state for the checkpoint of step %d: %v", rank, t.step, err)

@@ -59,7 +59,8 @@ type Hub struct {
 	rings     map[cluster.JobID]*ring
 	locals    map[cluster.JobID]lastLocal
 	copies    copyPeers
-	lastLook  time.Time // when the leases were last looked at
+	usages    map[string]usage // by user
+	lastLook  time.Time        // when the leases were last looked at
 	orderKeys map[cluster.JobID]control.OrderKey
 }
 
@@ -103,6 +104,7 @@ func (h *Hub) forget() {
 	h.rings = map[cluster.JobID]*ring{}
 	h.locals, h.copies = map[cluster.JobID]lastLocal{}, copyPeers{}
 	h.orderKeys = map[cluster.JobID]control.OrderKey{}
+	h.usages = map[string]usage{}
 }
 
 // Connect serves one agent's stream until either end leaves or the leadership

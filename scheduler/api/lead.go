@@ -163,6 +163,7 @@ func (h *Hub) heartbeat(a *agent, hb *agentv1.Heartbeat) {
 	p.beat = now
 	p.skew = millis(hb.GetAgentUnixMs() - now.UnixMilli())
 	p.storage = cutText(hb.GetStorageProblem(), cluster.MaxReason)
+	h.learnUsage(hb.GetCheckpointUsage(), now)
 	p.load = nil
 	for _, g := range hb.GetGpus()[:min(len(hb.GetGpus()), maxSamples)] {
 		if p.load == nil {

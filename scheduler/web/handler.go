@@ -19,7 +19,9 @@ type Config struct {
 	ServerID string                      // this server's
 	Version  string                      // this server's release
 	Now      func() cluster.Time         // for ages
-	Logger   *slog.Logger
+	// Usage is what users' checkpoints take, empty while this server does not lead; nil: nobody knows.
+	Usage  func() []Usage
+	Logger *slog.Logger
 }
 
 // Handler serves /metrics, /healthz and the status page at /. Safe for

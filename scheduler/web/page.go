@@ -34,6 +34,8 @@ type view struct {
 	Queues                           []queue
 	MoreQueues                       int
 	Reasons                          []census.Reason
+	Stored                           []stored
+	MoreStored                       int
 }
 
 // Held is how many GPUs are held, with what decimals there are.
@@ -98,6 +100,9 @@ func makeView(cfg Config) *view {
 	})
 	v.MoreJobs = s.Jobs() - len(v.Jobs)
 	v.addQueues(census.Take(s, cfg.Now(), census.Options{Reasons: maxReasons}))
+	if cfg.Usage != nil {
+		v.addStorage(cfg.Usage(), time.Unix(0, int64(cfg.Now())))
+	}
 	return v
 }
 
@@ -264,6 +269,12 @@ i.bad, i.lost { background: #b5483a; } i.off { background: #8a8a8a; }
 {{range .Jobs}}<tr><td class="n">{{.ID}}</td><td>{{.Name}}</td><td>{{.User}}</td><td>{{.Queue}}</td><td class="n">{{.GPUs}}</td><td>{{.State}}</td><td class="n">{{.Since}}</td><td>{{.Reason}}</td></tr>
 {{end}}</table></div>{{else}}<p>No job yet. Submit one with <code>gangline submit -- COMMAND</code>.</p>{{end}}
 {{if .MoreJobs}}<p class="dim">and {{.MoreJobs}} older: <code>gangline jobs --all</code></p>{{end}}
+{{if .Stored}}<h2>Checkpoints on the shared storage</h2>
+<div class="wrap"><table>
+<tr><th>User</th><th>Size</th><th>Limit</th><th>Checkpoints</th><th>Measured</th></tr>
+{{range .Stored}}<tr><td>{{.User}}</td><td class="n">{{.Size}}{{if .Over}} (over the limit){{end}}</td><td class="n">{{.Limit}}</td><td class="n">{{.Checkpoints}}</td><td class="n">{{.Measured}}</td></tr>
+{{end}}</table></div>{{end}}
+{{if .MoreStored}}<p class="dim">and {{.MoreStored}} users more: <code>gangline checkpoint usage</code></p>{{end}}
 </body>
 </html>
 `))

@@ -122,3 +122,27 @@ func TestPageOfQueues(t *testing.T) {
 		t.Log(page)
 	}
 }
+
+// TestPageOfStorage shows what users' checkpoints take, those who have most first.
+func TestPageOfStorage(t *testing.T) {
+	t.Parallel()
+	all := []Usage{{User: "ann", Bytes: 3 << 30, Limit: 2 << 30, Checkpoints: 4, Measured: time.Unix(31, 0)}, {User: "<b>", Bytes: 5 << 30, Checkpoints: 6, Measured: time.Unix(90, 0)}}
+	for i := range maxUsers {
+		all = append(all, Usage{User: "small", Bytes: int64(i)})
+	}
+	v := &view{}
+	v.addStorage(all, time.Unix(91, 0))
+	var page strings.Builder
+	if err := statusPage.Execute(&page, v); err != nil {
+		t.Fatal(err)
+	}
+	text := page.String()
+	for _, want := range []string{"<td>ann</td>", "3 GiB (over the limit)", "2 GiB", "1 min ago", "&lt;b&gt;", "5 GiB", "none", "and 2 users more"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Index(text, "&lt;b&gt;") > strings.Index(text, "<td>ann</td>") {
+		t.Error("the one who has most is not the first")
+	}
+}

@@ -1193,8 +1193,10 @@ type Heartbeat struct {
 	Gpus []*GPUSample `protobuf:"bytes,3,rep,name=gpus,proto3" json:"gpus,omitempty"`
 	// What is wrong with the checkpoints' storage as this node sees it; empty: nothing is.
 	StorageProblem string `protobuf:"bytes,4,opt,name=storage_problem,json=storageProblem,proto3" json:"storage_problem,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What users' checkpoints take, as far as this agent has measured it anew since it last told; all that it knows after Hello.
+	CheckpointUsage []*CheckpointUsage `protobuf:"bytes,5,rep,name=checkpoint_usage,json=checkpointUsage,proto3" json:"checkpoint_usage,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Heartbeat) Reset() {
@@ -1255,6 +1257,104 @@ func (x *Heartbeat) GetStorageProblem() string {
 	return ""
 }
 
+func (x *Heartbeat) GetCheckpointUsage() []*CheckpointUsage {
+	if x != nil {
+		return x.CheckpointUsage
+	}
+	return nil
+}
+
+// CheckpointUsage is what one user's complete checkpoints take of the shared storage.
+type CheckpointUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// User.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Bytes; what several checkpoints share counts once.
+	Bytes int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// How many there are.
+	Checkpoints int64 `protobuf:"varint,3,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	// Jobs that have any.
+	Jobs int64 `protobuf:"varint,4,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// Complete ones of which the manifest can not be used, so that their size is not known.
+	Unreadable int64 `protobuf:"varint,5,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	// How long ago it was measured, milliseconds.
+	AgeMs         int64 `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointUsage) Reset() {
+	*x = CheckpointUsage{}
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointUsage) ProtoMessage() {}
+
+func (x *CheckpointUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointUsage.ProtoReflect.Descriptor instead.
+func (*CheckpointUsage) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CheckpointUsage) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *CheckpointUsage) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CheckpointUsage) GetCheckpoints() int64 {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return 0
+}
+
+func (x *CheckpointUsage) GetJobs() int64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *CheckpointUsage) GetUnreadable() int64 {
+	if x != nil {
+		return x.Unreadable
+	}
+	return 0
+}
+
+func (x *CheckpointUsage) GetAgeMs() int64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
 // GPUSample is the load of one GPU.
 type GPUSample struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1268,7 +1368,7 @@ type GPUSample struct {
 
 func (x *GPUSample) Reset() {
 	*x = GPUSample{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1380,7 @@ func (x *GPUSample) String() string {
 func (*GPUSample) ProtoMessage() {}
 
 func (x *GPUSample) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1393,7 @@ func (x *GPUSample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUSample.ProtoReflect.Descriptor instead.
 func (*GPUSample) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GPUSample) GetUuid() string {
@@ -1321,7 +1421,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1433,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1446,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Report) GetWorkers() []*WorkerStatus {
@@ -1373,7 +1473,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1485,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1498,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Welcome) GetClusterId() string {
@@ -1440,7 +1540,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1552,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1565,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Redirect) GetLeaderAddress() string {
@@ -1492,7 +1592,7 @@ type Desired struct {
 
 func (x *Desired) Reset() {
 	*x = Desired{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1604,7 @@ func (x *Desired) String() string {
 func (*Desired) ProtoMessage() {}
 
 func (x *Desired) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1617,7 @@ func (x *Desired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Desired.ProtoReflect.Descriptor instead.
 func (*Desired) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Desired) GetFence() *Fence {
@@ -1613,7 +1713,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1725,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1738,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Assignment) GetJobId() uint64 {
@@ -1863,7 +1963,7 @@ type CheckpointPolicy struct {
 
 func (x *CheckpointPolicy) Reset() {
 	*x = CheckpointPolicy{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +1975,7 @@ func (x *CheckpointPolicy) String() string {
 func (*CheckpointPolicy) ProtoMessage() {}
 
 func (x *CheckpointPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +1988,7 @@ func (x *CheckpointPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointPolicy.ProtoReflect.Descriptor instead.
 func (*CheckpointPolicy) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CheckpointPolicy) GetIntervalMs() int64 {
@@ -1962,7 +2062,7 @@ type KeepBest struct {
 
 func (x *KeepBest) Reset() {
 	*x = KeepBest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2074,7 @@ func (x *KeepBest) String() string {
 func (*KeepBest) ProtoMessage() {}
 
 func (x *KeepBest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2087,7 @@ func (x *KeepBest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepBest.ProtoReflect.Descriptor instead.
 func (*KeepBest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *KeepBest) GetMetric() string {
@@ -2028,7 +2128,7 @@ type AssignedWorker struct {
 
 func (x *AssignedWorker) Reset() {
 	*x = AssignedWorker{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2140,7 @@ func (x *AssignedWorker) String() string {
 func (*AssignedWorker) ProtoMessage() {}
 
 func (x *AssignedWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2153,7 @@ func (x *AssignedWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedWorker.ProtoReflect.Descriptor instead.
 func (*AssignedWorker) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AssignedWorker) GetRank() int32 {
@@ -2099,7 +2199,7 @@ type GangNode struct {
 
 func (x *GangNode) Reset() {
 	*x = GangNode{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2211,7 @@ func (x *GangNode) String() string {
 func (*GangNode) ProtoMessage() {}
 
 func (x *GangNode) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2224,7 @@ func (x *GangNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GangNode.ProtoReflect.Descriptor instead.
 func (*GangNode) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GangNode) GetHost() string {
@@ -2163,7 +2263,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2275,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2288,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Stop) GetReason() string {
@@ -2229,7 +2329,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2341,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2354,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReadLogsRequest) GetKey() *WorkerKey {
@@ -2296,7 +2396,7 @@ type ReadLogsResponse struct {
 
 func (x *ReadLogsResponse) Reset() {
 	*x = ReadLogsResponse{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2308,7 +2408,7 @@ func (x *ReadLogsResponse) String() string {
 func (*ReadLogsResponse) ProtoMessage() {}
 
 func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2321,7 +2421,7 @@ func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReadLogsResponse) GetData() []byte {
@@ -2344,7 +2444,7 @@ type ReadShardRequest struct {
 
 func (x *ReadShardRequest) Reset() {
 	*x = ReadShardRequest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2356,7 +2456,7 @@ func (x *ReadShardRequest) String() string {
 func (*ReadShardRequest) ProtoMessage() {}
 
 func (x *ReadShardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2369,7 +2469,7 @@ func (x *ReadShardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadShardRequest.ProtoReflect.Descriptor instead.
 func (*ReadShardRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReadShardRequest) GetJobId() uint64 {
@@ -2397,7 +2497,7 @@ type ReadShardResponse struct {
 
 func (x *ReadShardResponse) Reset() {
 	*x = ReadShardResponse{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2409,7 +2509,7 @@ func (x *ReadShardResponse) String() string {
 func (*ReadShardResponse) ProtoMessage() {}
 
 func (x *ReadShardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2422,7 +2522,7 @@ func (x *ReadShardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadShardResponse.ProtoReflect.Descriptor instead.
 func (*ReadShardResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReadShardResponse) GetData() []byte {
@@ -2449,7 +2549,7 @@ type KeepShardRequest struct {
 
 func (x *KeepShardRequest) Reset() {
 	*x = KeepShardRequest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2561,7 @@ func (x *KeepShardRequest) String() string {
 func (*KeepShardRequest) ProtoMessage() {}
 
 func (x *KeepShardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2574,7 @@ func (x *KeepShardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepShardRequest.ProtoReflect.Descriptor instead.
 func (*KeepShardRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *KeepShardRequest) GetJobId() uint64 {
@@ -2514,7 +2614,7 @@ type KeepShardResponse struct {
 
 func (x *KeepShardResponse) Reset() {
 	*x = KeepShardResponse{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2526,7 +2626,7 @@ func (x *KeepShardResponse) String() string {
 func (*KeepShardResponse) ProtoMessage() {}
 
 func (x *KeepShardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +2639,7 @@ func (x *KeepShardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepShardResponse.ProtoReflect.Descriptor instead.
 func (*KeepShardResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 var File_gangline_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -2650,12 +2750,22 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\ametrics\x18\x04 \x03(\v2(.gangline.agent.v1.Progress.MetricsEntryR\ametrics\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xa6\x01\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xf5\x01\n" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\"\n" +
 	"\ragent_unix_ms\x18\x02 \x01(\x03R\vagentUnixMs\x120\n" +
 	"\x04gpus\x18\x03 \x03(\v2\x1c.gangline.agent.v1.GPUSampleR\x04gpus\x12'\n" +
-	"\x0fstorage_problem\x18\x04 \x01(\tR\x0estorageProblem\"A\n" +
+	"\x0fstorage_problem\x18\x04 \x01(\tR\x0estorageProblem\x12M\n" +
+	"\x10checkpoint_usage\x18\x05 \x03(\v2\".gangline.agent.v1.CheckpointUsageR\x0fcheckpointUsage\"\xa8\x01\n" +
+	"\x0fCheckpointUsage\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12 \n" +
+	"\vcheckpoints\x18\x03 \x01(\x03R\vcheckpoints\x12\x12\n" +
+	"\x04jobs\x18\x04 \x01(\x03R\x04jobs\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x05 \x01(\x03R\n" +
+	"unreadable\x12\x15\n" +
+	"\x06age_ms\x18\x06 \x01(\x03R\x05ageMs\"A\n" +
 	"\tGPUSample\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12 \n" +
 	"\vutilization\x18\x02 \x01(\x01R\vutilization\"C\n" +
@@ -2787,7 +2897,7 @@ func file_gangline_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_gangline_agent_v1_agent_proto_goTypes = []any{
 	(WorkerState)(0),          // 0: gangline.agent.v1.WorkerState
 	(*ConnectRequest)(nil),    // 1: gangline.agent.v1.ConnectRequest
@@ -2801,72 +2911,74 @@ var file_gangline_agent_v1_agent_proto_goTypes = []any{
 	(*Checkpoint)(nil),        // 9: gangline.agent.v1.Checkpoint
 	(*Progress)(nil),          // 10: gangline.agent.v1.Progress
 	(*Heartbeat)(nil),         // 11: gangline.agent.v1.Heartbeat
-	(*GPUSample)(nil),         // 12: gangline.agent.v1.GPUSample
-	(*Report)(nil),            // 13: gangline.agent.v1.Report
-	(*Welcome)(nil),           // 14: gangline.agent.v1.Welcome
-	(*Redirect)(nil),          // 15: gangline.agent.v1.Redirect
-	(*Desired)(nil),           // 16: gangline.agent.v1.Desired
-	(*Assignment)(nil),        // 17: gangline.agent.v1.Assignment
-	(*CheckpointPolicy)(nil),  // 18: gangline.agent.v1.CheckpointPolicy
-	(*KeepBest)(nil),          // 19: gangline.agent.v1.KeepBest
-	(*AssignedWorker)(nil),    // 20: gangline.agent.v1.AssignedWorker
-	(*GangNode)(nil),          // 21: gangline.agent.v1.GangNode
-	(*Stop)(nil),              // 22: gangline.agent.v1.Stop
-	(*ReadLogsRequest)(nil),   // 23: gangline.agent.v1.ReadLogsRequest
-	(*ReadLogsResponse)(nil),  // 24: gangline.agent.v1.ReadLogsResponse
-	(*ReadShardRequest)(nil),  // 25: gangline.agent.v1.ReadShardRequest
-	(*ReadShardResponse)(nil), // 26: gangline.agent.v1.ReadShardResponse
-	(*KeepShardRequest)(nil),  // 27: gangline.agent.v1.KeepShardRequest
-	(*KeepShardResponse)(nil), // 28: gangline.agent.v1.KeepShardResponse
-	nil,                       // 29: gangline.agent.v1.Hello.LabelsEntry
-	nil,                       // 30: gangline.agent.v1.Hello.TaintsEntry
-	nil,                       // 31: gangline.agent.v1.Progress.MetricsEntry
-	nil,                       // 32: gangline.agent.v1.Assignment.EnvEntry
+	(*CheckpointUsage)(nil),   // 12: gangline.agent.v1.CheckpointUsage
+	(*GPUSample)(nil),         // 13: gangline.agent.v1.GPUSample
+	(*Report)(nil),            // 14: gangline.agent.v1.Report
+	(*Welcome)(nil),           // 15: gangline.agent.v1.Welcome
+	(*Redirect)(nil),          // 16: gangline.agent.v1.Redirect
+	(*Desired)(nil),           // 17: gangline.agent.v1.Desired
+	(*Assignment)(nil),        // 18: gangline.agent.v1.Assignment
+	(*CheckpointPolicy)(nil),  // 19: gangline.agent.v1.CheckpointPolicy
+	(*KeepBest)(nil),          // 20: gangline.agent.v1.KeepBest
+	(*AssignedWorker)(nil),    // 21: gangline.agent.v1.AssignedWorker
+	(*GangNode)(nil),          // 22: gangline.agent.v1.GangNode
+	(*Stop)(nil),              // 23: gangline.agent.v1.Stop
+	(*ReadLogsRequest)(nil),   // 24: gangline.agent.v1.ReadLogsRequest
+	(*ReadLogsResponse)(nil),  // 25: gangline.agent.v1.ReadLogsResponse
+	(*ReadShardRequest)(nil),  // 26: gangline.agent.v1.ReadShardRequest
+	(*ReadShardResponse)(nil), // 27: gangline.agent.v1.ReadShardResponse
+	(*KeepShardRequest)(nil),  // 28: gangline.agent.v1.KeepShardRequest
+	(*KeepShardResponse)(nil), // 29: gangline.agent.v1.KeepShardResponse
+	nil,                       // 30: gangline.agent.v1.Hello.LabelsEntry
+	nil,                       // 31: gangline.agent.v1.Hello.TaintsEntry
+	nil,                       // 32: gangline.agent.v1.Progress.MetricsEntry
+	nil,                       // 33: gangline.agent.v1.Assignment.EnvEntry
 }
 var file_gangline_agent_v1_agent_proto_depIdxs = []int32{
 	4,  // 0: gangline.agent.v1.ConnectRequest.hello:type_name -> gangline.agent.v1.Hello
 	11, // 1: gangline.agent.v1.ConnectRequest.heartbeat:type_name -> gangline.agent.v1.Heartbeat
-	13, // 2: gangline.agent.v1.ConnectRequest.report:type_name -> gangline.agent.v1.Report
-	14, // 3: gangline.agent.v1.ConnectResponse.welcome:type_name -> gangline.agent.v1.Welcome
-	16, // 4: gangline.agent.v1.ConnectResponse.desired:type_name -> gangline.agent.v1.Desired
-	15, // 5: gangline.agent.v1.ConnectResponse.redirect:type_name -> gangline.agent.v1.Redirect
+	14, // 2: gangline.agent.v1.ConnectRequest.report:type_name -> gangline.agent.v1.Report
+	15, // 3: gangline.agent.v1.ConnectResponse.welcome:type_name -> gangline.agent.v1.Welcome
+	17, // 4: gangline.agent.v1.ConnectResponse.desired:type_name -> gangline.agent.v1.Desired
+	16, // 5: gangline.agent.v1.ConnectResponse.redirect:type_name -> gangline.agent.v1.Redirect
 	3,  // 6: gangline.agent.v1.Hello.gpus:type_name -> gangline.agent.v1.GPU
-	29, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
+	30, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
 	5,  // 8: gangline.agent.v1.Hello.fence:type_name -> gangline.agent.v1.Fence
 	7,  // 9: gangline.agent.v1.Hello.workers:type_name -> gangline.agent.v1.WorkerStatus
-	30, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
+	31, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
 	6,  // 11: gangline.agent.v1.WorkerStatus.key:type_name -> gangline.agent.v1.WorkerKey
 	0,  // 12: gangline.agent.v1.WorkerStatus.state:type_name -> gangline.agent.v1.WorkerState
 	9,  // 13: gangline.agent.v1.WorkerStatus.checkpoint:type_name -> gangline.agent.v1.Checkpoint
 	10, // 14: gangline.agent.v1.WorkerStatus.progress:type_name -> gangline.agent.v1.Progress
 	8,  // 15: gangline.agent.v1.WorkerStatus.ring:type_name -> gangline.agent.v1.Ring
 	9,  // 16: gangline.agent.v1.WorkerStatus.local_checkpoint:type_name -> gangline.agent.v1.Checkpoint
-	31, // 17: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
-	12, // 18: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
-	7,  // 19: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
-	5,  // 20: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
-	17, // 21: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
-	6,  // 22: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
-	20, // 23: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
-	21, // 24: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
-	32, // 25: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
-	22, // 26: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
-	18, // 27: gangline.agent.v1.Assignment.checkpoints:type_name -> gangline.agent.v1.CheckpointPolicy
-	19, // 28: gangline.agent.v1.CheckpointPolicy.keep_best:type_name -> gangline.agent.v1.KeepBest
-	6,  // 29: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
-	1,  // 30: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
-	23, // 31: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
-	25, // 32: gangline.agent.v1.NodeService.ReadShard:input_type -> gangline.agent.v1.ReadShardRequest
-	27, // 33: gangline.agent.v1.NodeService.KeepShard:input_type -> gangline.agent.v1.KeepShardRequest
-	2,  // 34: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
-	24, // 35: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
-	26, // 36: gangline.agent.v1.NodeService.ReadShard:output_type -> gangline.agent.v1.ReadShardResponse
-	28, // 37: gangline.agent.v1.NodeService.KeepShard:output_type -> gangline.agent.v1.KeepShardResponse
-	34, // [34:38] is the sub-list for method output_type
-	30, // [30:34] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	32, // 17: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
+	13, // 18: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
+	12, // 19: gangline.agent.v1.Heartbeat.checkpoint_usage:type_name -> gangline.agent.v1.CheckpointUsage
+	7,  // 20: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
+	5,  // 21: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
+	18, // 22: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
+	6,  // 23: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
+	21, // 24: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
+	22, // 25: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
+	33, // 26: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
+	23, // 27: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
+	19, // 28: gangline.agent.v1.Assignment.checkpoints:type_name -> gangline.agent.v1.CheckpointPolicy
+	20, // 29: gangline.agent.v1.CheckpointPolicy.keep_best:type_name -> gangline.agent.v1.KeepBest
+	6,  // 30: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
+	1,  // 31: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
+	24, // 32: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
+	26, // 33: gangline.agent.v1.NodeService.ReadShard:input_type -> gangline.agent.v1.ReadShardRequest
+	28, // 34: gangline.agent.v1.NodeService.KeepShard:input_type -> gangline.agent.v1.KeepShardRequest
+	2,  // 35: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
+	25, // 36: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
+	27, // 37: gangline.agent.v1.NodeService.ReadShard:output_type -> gangline.agent.v1.ReadShardResponse
+	29, // 38: gangline.agent.v1.NodeService.KeepShard:output_type -> gangline.agent.v1.KeepShardResponse
+	35, // [35:39] is the sub-list for method output_type
+	31, // [31:35] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_gangline_agent_v1_agent_proto_init() }
@@ -2891,7 +3003,7 @@ func file_gangline_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_agent_v1_agent_proto_rawDesc), len(file_gangline_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

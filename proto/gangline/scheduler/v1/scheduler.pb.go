@@ -4236,6 +4236,207 @@ func (x *PendingReason) GetFirstJob() uint64 {
 	return 0
 }
 
+// ListCheckpointUsageRequest chooses users.
+type ListCheckpointUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only these; none: all that are known.
+	Users         []string `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCheckpointUsageRequest) Reset() {
+	*x = ListCheckpointUsageRequest{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCheckpointUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCheckpointUsageRequest) ProtoMessage() {}
+
+func (x *ListCheckpointUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCheckpointUsageRequest.ProtoReflect.Descriptor instead.
+func (*ListCheckpointUsageRequest) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ListCheckpointUsageRequest) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+// ListCheckpointUsageResponse holds what the leader knows since it leads.
+type ListCheckpointUsageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By user. One that was asked for and of whom nothing is known has its limit alone, and no time.
+	Users []*CheckpointUsage `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	// What a user of whom the policy says nothing else may take; 0: no limit.
+	LimitBytes    int64 `protobuf:"varint,2,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCheckpointUsageResponse) Reset() {
+	*x = ListCheckpointUsageResponse{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCheckpointUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCheckpointUsageResponse) ProtoMessage() {}
+
+func (x *ListCheckpointUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCheckpointUsageResponse.ProtoReflect.Descriptor instead.
+func (*ListCheckpointUsageResponse) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListCheckpointUsageResponse) GetUsers() []*CheckpointUsage {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *ListCheckpointUsageResponse) GetLimitBytes() int64 {
+	if x != nil {
+		return x.LimitBytes
+	}
+	return 0
+}
+
+// CheckpointUsage is what one user's complete checkpoints take of the shared storage.
+type CheckpointUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// User.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Bytes; what several checkpoints share counts once.
+	Bytes int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// How many there are.
+	Checkpoints int64 `protobuf:"varint,3,opt,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	// Jobs that have any.
+	Jobs int64 `protobuf:"varint,4,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	// Complete ones of which the manifest can not be used, so that their size is not known.
+	Unreadable int64 `protobuf:"varint,5,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	// What they may take by the policy; 0: no limit.
+	LimitBytes int64 `protobuf:"varint,6,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
+	// When it was measured, Unix nanoseconds by the leader's clock; 0: it is not known.
+	MeasuredUnixNs int64 `protobuf:"varint,7,opt,name=measured_unix_ns,json=measuredUnixNs,proto3" json:"measured_unix_ns,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CheckpointUsage) Reset() {
+	*x = CheckpointUsage{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointUsage) ProtoMessage() {}
+
+func (x *CheckpointUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointUsage.ProtoReflect.Descriptor instead.
+func (*CheckpointUsage) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *CheckpointUsage) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *CheckpointUsage) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CheckpointUsage) GetCheckpoints() int64 {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return 0
+}
+
+func (x *CheckpointUsage) GetJobs() int64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *CheckpointUsage) GetUnreadable() int64 {
+	if x != nil {
+		return x.Unreadable
+	}
+	return 0
+}
+
+func (x *CheckpointUsage) GetLimitBytes() int64 {
+	if x != nil {
+		return x.LimitBytes
+	}
+	return 0
+}
+
+func (x *CheckpointUsage) GetMeasuredUnixNs() int64 {
+	if x != nil {
+		return x.MeasuredUnixNs
+	}
+	return 0
+}
+
 // ListPredictionsRequest chooses predictions.
 type ListPredictionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4251,7 +4452,7 @@ type ListPredictionsRequest struct {
 
 func (x *ListPredictionsRequest) Reset() {
 	*x = ListPredictionsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4263,7 +4464,7 @@ func (x *ListPredictionsRequest) String() string {
 func (*ListPredictionsRequest) ProtoMessage() {}
 
 func (x *ListPredictionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4276,7 +4477,7 @@ func (x *ListPredictionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPredictionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPredictionsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListPredictionsRequest) GetQueue() string {
@@ -4313,7 +4514,7 @@ type ListPredictionsResponse struct {
 
 func (x *ListPredictionsResponse) Reset() {
 	*x = ListPredictionsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4325,7 +4526,7 @@ func (x *ListPredictionsResponse) String() string {
 func (*ListPredictionsResponse) ProtoMessage() {}
 
 func (x *ListPredictionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4338,7 +4539,7 @@ func (x *ListPredictionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPredictionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPredictionsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListPredictionsResponse) GetPredictions() []*Prediction {
@@ -4378,7 +4579,7 @@ type Prediction struct {
 
 func (x *Prediction) Reset() {
 	*x = Prediction{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +4591,7 @@ func (x *Prediction) String() string {
 func (*Prediction) ProtoMessage() {}
 
 func (x *Prediction) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4403,7 +4604,7 @@ func (x *Prediction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prediction.ProtoReflect.Descriptor instead.
 func (*Prediction) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Prediction) GetQueue() string {
@@ -4466,7 +4667,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4478,7 +4679,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4491,7 +4692,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -4518,7 +4719,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4530,7 +4731,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4543,7 +4744,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetPolicyResponse) GetYaml() string {
@@ -4591,7 +4792,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4603,7 +4804,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4616,7 +4817,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SetPolicyRequest) GetYaml() []byte {
@@ -4662,7 +4863,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4674,7 +4875,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4687,7 +4888,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SetPolicyResponse) GetChanged() bool {
@@ -4728,7 +4929,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4740,7 +4941,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4753,7 +4954,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -4795,7 +4996,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4807,7 +5008,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4820,7 +5021,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DrainNodeResponse) GetNode() *Node {
@@ -4843,7 +5044,7 @@ type UndrainNodeRequest struct {
 
 func (x *UndrainNodeRequest) Reset() {
 	*x = UndrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4855,7 +5056,7 @@ func (x *UndrainNodeRequest) String() string {
 func (*UndrainNodeRequest) ProtoMessage() {}
 
 func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4868,7 +5069,7 @@ func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*UndrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *UndrainNodeRequest) GetNode() string {
@@ -4896,7 +5097,7 @@ type UndrainNodeResponse struct {
 
 func (x *UndrainNodeResponse) Reset() {
 	*x = UndrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4908,7 +5109,7 @@ func (x *UndrainNodeResponse) String() string {
 func (*UndrainNodeResponse) ProtoMessage() {}
 
 func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4921,7 +5122,7 @@ func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*UndrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *UndrainNodeResponse) GetNode() *Node {
@@ -4946,7 +5147,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4958,7 +5159,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4971,7 +5172,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *WhyRequest) GetId() uint64 {
@@ -5010,7 +5211,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5022,7 +5223,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5035,7 +5236,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WhyResponse) GetJob() *Job {
@@ -5076,7 +5277,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5088,7 +5289,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5101,7 +5302,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PlanRequest) GetSpec() *JobSpec {
@@ -5149,7 +5350,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5161,7 +5362,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5174,7 +5375,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PlanResponse) GetRefused() string {
@@ -5236,7 +5437,7 @@ type Prospects struct {
 
 func (x *Prospects) Reset() {
 	*x = Prospects{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5248,7 +5449,7 @@ func (x *Prospects) String() string {
 func (*Prospects) ProtoMessage() {}
 
 func (x *Prospects) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5261,7 +5462,7 @@ func (x *Prospects) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prospects.ProtoReflect.Descriptor instead.
 func (*Prospects) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{58}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Prospects) GetNowUnixNs() int64 {
@@ -5375,7 +5576,7 @@ type Constraint struct {
 
 func (x *Constraint) Reset() {
 	*x = Constraint{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5387,7 +5588,7 @@ func (x *Constraint) String() string {
 func (*Constraint) ProtoMessage() {}
 
 func (x *Constraint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5400,7 +5601,7 @@ func (x *Constraint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Constraint.ProtoReflect.Descriptor instead.
 func (*Constraint) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{59}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Constraint) GetKind() string {
@@ -5510,7 +5711,7 @@ type Holder struct {
 
 func (x *Holder) Reset() {
 	*x = Holder{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5522,7 +5723,7 @@ func (x *Holder) String() string {
 func (*Holder) ProtoMessage() {}
 
 func (x *Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5535,7 +5736,7 @@ func (x *Holder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holder.ProtoReflect.Descriptor instead.
 func (*Holder) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{60}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Holder) GetJob() uint64 {
@@ -5600,7 +5801,7 @@ type Fit struct {
 
 func (x *Fit) Reset() {
 	*x = Fit{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5612,7 +5813,7 @@ func (x *Fit) String() string {
 func (*Fit) ProtoMessage() {}
 
 func (x *Fit) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5625,7 +5826,7 @@ func (x *Fit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fit.ProtoReflect.Descriptor instead.
 func (*Fit) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{61}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Fit) GetGpuType() string {
@@ -5655,7 +5856,7 @@ type FitNode struct {
 
 func (x *FitNode) Reset() {
 	*x = FitNode{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5667,7 +5868,7 @@ func (x *FitNode) String() string {
 func (*FitNode) ProtoMessage() {}
 
 func (x *FitNode) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5680,7 +5881,7 @@ func (x *FitNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FitNode.ProtoReflect.Descriptor instead.
 func (*FitNode) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{62}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *FitNode) GetNode() string {
@@ -5712,7 +5913,7 @@ type Victim struct {
 
 func (x *Victim) Reset() {
 	*x = Victim{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5724,7 +5925,7 @@ func (x *Victim) String() string {
 func (*Victim) ProtoMessage() {}
 
 func (x *Victim) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5737,7 +5938,7 @@ func (x *Victim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Victim.ProtoReflect.Descriptor instead.
 func (*Victim) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{63}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Victim) GetJob() uint64 {
@@ -5786,7 +5987,7 @@ type StartEstimate struct {
 
 func (x *StartEstimate) Reset() {
 	*x = StartEstimate{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5798,7 +5999,7 @@ func (x *StartEstimate) String() string {
 func (*StartEstimate) ProtoMessage() {}
 
 func (x *StartEstimate) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5811,7 +6012,7 @@ func (x *StartEstimate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartEstimate.ProtoReflect.Descriptor instead.
 func (*StartEstimate) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{64}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *StartEstimate) GetBasis() EstimateBasis {
@@ -5889,7 +6090,7 @@ type Alternative struct {
 
 func (x *Alternative) Reset() {
 	*x = Alternative{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5901,7 +6102,7 @@ func (x *Alternative) String() string {
 func (*Alternative) ProtoMessage() {}
 
 func (x *Alternative) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5914,7 +6115,7 @@ func (x *Alternative) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
 func (*Alternative) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{65}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Alternative) GetChange() string {
@@ -5963,7 +6164,7 @@ type GetSnapshotRequest struct {
 
 func (x *GetSnapshotRequest) Reset() {
 	*x = GetSnapshotRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5975,7 +6176,7 @@ func (x *GetSnapshotRequest) String() string {
 func (*GetSnapshotRequest) ProtoMessage() {}
 
 func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5988,7 +6189,7 @@ func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{66}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GetSnapshotRequest) GetStale() bool {
@@ -6017,7 +6218,7 @@ type GetSnapshotResponse struct {
 
 func (x *GetSnapshotResponse) Reset() {
 	*x = GetSnapshotResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[67]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6029,7 +6230,7 @@ func (x *GetSnapshotResponse) String() string {
 func (*GetSnapshotResponse) ProtoMessage() {}
 
 func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[67]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6042,7 +6243,7 @@ func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*GetSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{67}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GetSnapshotResponse) GetState() []byte {
@@ -6416,7 +6617,24 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04jobs\x18\x02 \x01(\x05R\x04jobs\x12\x12\n" +
 	"\x04gpus\x18\x03 \x01(\x01R\x04gpus\x12\x1b\n" +
-	"\tfirst_job\x18\x04 \x01(\x04R\bfirstJob\"Z\n" +
+	"\tfirst_job\x18\x04 \x01(\x04R\bfirstJob\"2\n" +
+	"\x1aListCheckpointUsageRequest\x12\x14\n" +
+	"\x05users\x18\x01 \x03(\tR\x05users\"|\n" +
+	"\x1bListCheckpointUsageResponse\x12<\n" +
+	"\x05users\x18\x01 \x03(\v2&.gangline.scheduler.v1.CheckpointUsageR\x05users\x12\x1f\n" +
+	"\vlimit_bytes\x18\x02 \x01(\x03R\n" +
+	"limitBytes\"\xdc\x01\n" +
+	"\x0fCheckpointUsage\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12 \n" +
+	"\vcheckpoints\x18\x03 \x01(\x03R\vcheckpoints\x12\x12\n" +
+	"\x04jobs\x18\x04 \x01(\x03R\x04jobs\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x05 \x01(\x03R\n" +
+	"unreadable\x12\x1f\n" +
+	"\vlimit_bytes\x18\x06 \x01(\x03R\n" +
+	"limitBytes\x12(\n" +
+	"\x10measured_unix_ns\x18\a \x01(\x03R\x0emeasuredUnixNs\"Z\n" +
 	"\x16ListPredictionsRequest\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x14\n" +
@@ -6602,7 +6820,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x1aESTIMATE_BASIS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ESTIMATE_BASIS_LIMITS\x10\x01\x12\x1a\n" +
 	"\x16ESTIMATE_BASIS_LEARNED\x10\x02\x12\x18\n" +
-	"\x14ESTIMATE_BASIS_EXACT\x10\x032\xf2\f\n" +
+	"\x14ESTIMATE_BASIS_EXACT\x10\x032\xf0\r\n" +
 	"\x10SchedulerService\x12^\n" +
 	"\tSubmitJob\x12'.gangline.scheduler.v1.SubmitJobRequest\x1a(.gangline.scheduler.v1.SubmitJobResponse\x12U\n" +
 	"\x06GetJob\x12$.gangline.scheduler.v1.GetJobRequest\x1a%.gangline.scheduler.v1.GetJobResponse\x12[\n" +
@@ -6616,7 +6834,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"GetCluster\x12(.gangline.scheduler.v1.GetClusterRequest\x1a).gangline.scheduler.v1.GetClusterResponse\x12a\n" +
 	"\n" +
 	"ListQueues\x12(.gangline.scheduler.v1.ListQueuesRequest\x1a).gangline.scheduler.v1.ListQueuesResponse\x12p\n" +
-	"\x0fListPredictions\x12-.gangline.scheduler.v1.ListPredictionsRequest\x1a..gangline.scheduler.v1.ListPredictionsResponse\x12^\n" +
+	"\x0fListPredictions\x12-.gangline.scheduler.v1.ListPredictionsRequest\x1a..gangline.scheduler.v1.ListPredictionsResponse\x12|\n" +
+	"\x13ListCheckpointUsage\x121.gangline.scheduler.v1.ListCheckpointUsageRequest\x1a2.gangline.scheduler.v1.ListCheckpointUsageResponse\x12^\n" +
 	"\tGetPolicy\x12'.gangline.scheduler.v1.GetPolicyRequest\x1a(.gangline.scheduler.v1.GetPolicyResponse\x12^\n" +
 	"\tSetPolicy\x12'.gangline.scheduler.v1.SetPolicyRequest\x1a(.gangline.scheduler.v1.SetPolicyResponse\x12^\n" +
 	"\tDrainNode\x12'.gangline.scheduler.v1.DrainNodeRequest\x1a(.gangline.scheduler.v1.DrainNodeResponse\x12d\n" +
@@ -6638,94 +6857,97 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
-	(JobState)(0),                   // 0: gangline.scheduler.v1.JobState
-	(LaunchMode)(0),                 // 1: gangline.scheduler.v1.LaunchMode
-	(OnFailure)(0),                  // 2: gangline.scheduler.v1.OnFailure
-	(Condition)(0),                  // 3: gangline.scheduler.v1.Condition
-	(WorkerState)(0),                // 4: gangline.scheduler.v1.WorkerState
-	(LogStream)(0),                  // 5: gangline.scheduler.v1.LogStream
-	(NodeState)(0),                  // 6: gangline.scheduler.v1.NodeState
-	(EstimateBasis)(0),              // 7: gangline.scheduler.v1.EstimateBasis
-	(*EnvVar)(nil),                  // 8: gangline.scheduler.v1.EnvVar
-	(*JobSpec)(nil),                 // 9: gangline.scheduler.v1.JobSpec
-	(*CheckpointPolicy)(nil),        // 10: gangline.scheduler.v1.CheckpointPolicy
-	(*KeepBest)(nil),                // 11: gangline.scheduler.v1.KeepBest
-	(*Dependency)(nil),              // 12: gangline.scheduler.v1.Dependency
-	(*TopologyWish)(nil),            // 13: gangline.scheduler.v1.TopologyWish
-	(*ArraySpec)(nil),               // 14: gangline.scheduler.v1.ArraySpec
-	(*Worker)(nil),                  // 15: gangline.scheduler.v1.Worker
-	(*Checkpoint)(nil),              // 16: gangline.scheduler.v1.Checkpoint
-	(*Progress)(nil),                // 17: gangline.scheduler.v1.Progress
-	(*Job)(nil),                     // 18: gangline.scheduler.v1.Job
-	(*LocalCheckpoint)(nil),         // 19: gangline.scheduler.v1.LocalCheckpoint
-	(*Ring)(nil),                    // 20: gangline.scheduler.v1.Ring
-	(*Straggler)(nil),               // 21: gangline.scheduler.v1.Straggler
-	(*Kept)(nil),                    // 22: gangline.scheduler.v1.Kept
-	(*Launch)(nil),                  // 23: gangline.scheduler.v1.Launch
-	(*SubmitJobRequest)(nil),        // 24: gangline.scheduler.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),       // 25: gangline.scheduler.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),           // 26: gangline.scheduler.v1.GetJobRequest
-	(*GetJobResponse)(nil),          // 27: gangline.scheduler.v1.GetJobResponse
-	(*ListJobsRequest)(nil),         // 28: gangline.scheduler.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),        // 29: gangline.scheduler.v1.ListJobsResponse
-	(*WatchJobsRequest)(nil),        // 30: gangline.scheduler.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),       // 31: gangline.scheduler.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),        // 32: gangline.scheduler.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),       // 33: gangline.scheduler.v1.CancelJobResponse
-	(*StreamLogsRequest)(nil),       // 34: gangline.scheduler.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),      // 35: gangline.scheduler.v1.StreamLogsResponse
-	(*GPU)(nil),                     // 36: gangline.scheduler.v1.GPU
-	(*GPUShare)(nil),                // 37: gangline.scheduler.v1.GPUShare
-	(*Drain)(nil),                   // 38: gangline.scheduler.v1.Drain
-	(*Node)(nil),                    // 39: gangline.scheduler.v1.Node
-	(*ListNodesRequest)(nil),        // 40: gangline.scheduler.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),       // 41: gangline.scheduler.v1.ListNodesResponse
-	(*Server)(nil),                  // 42: gangline.scheduler.v1.Server
-	(*GetClusterRequest)(nil),       // 43: gangline.scheduler.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),      // 44: gangline.scheduler.v1.GetClusterResponse
-	(*ListQueuesRequest)(nil),       // 45: gangline.scheduler.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),      // 46: gangline.scheduler.v1.ListQueuesResponse
-	(*GPUCount)(nil),                // 47: gangline.scheduler.v1.GPUCount
-	(*Queue)(nil),                   // 48: gangline.scheduler.v1.Queue
-	(*QueueUser)(nil),               // 49: gangline.scheduler.v1.QueueUser
-	(*PendingReason)(nil),           // 50: gangline.scheduler.v1.PendingReason
-	(*ListPredictionsRequest)(nil),  // 51: gangline.scheduler.v1.ListPredictionsRequest
-	(*ListPredictionsResponse)(nil), // 52: gangline.scheduler.v1.ListPredictionsResponse
-	(*Prediction)(nil),              // 53: gangline.scheduler.v1.Prediction
-	(*GetPolicyRequest)(nil),        // 54: gangline.scheduler.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),       // 55: gangline.scheduler.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),        // 56: gangline.scheduler.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),       // 57: gangline.scheduler.v1.SetPolicyResponse
-	(*DrainNodeRequest)(nil),        // 58: gangline.scheduler.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),       // 59: gangline.scheduler.v1.DrainNodeResponse
-	(*UndrainNodeRequest)(nil),      // 60: gangline.scheduler.v1.UndrainNodeRequest
-	(*UndrainNodeResponse)(nil),     // 61: gangline.scheduler.v1.UndrainNodeResponse
-	(*WhyRequest)(nil),              // 62: gangline.scheduler.v1.WhyRequest
-	(*WhyResponse)(nil),             // 63: gangline.scheduler.v1.WhyResponse
-	(*PlanRequest)(nil),             // 64: gangline.scheduler.v1.PlanRequest
-	(*PlanResponse)(nil),            // 65: gangline.scheduler.v1.PlanResponse
-	(*Prospects)(nil),               // 66: gangline.scheduler.v1.Prospects
-	(*Constraint)(nil),              // 67: gangline.scheduler.v1.Constraint
-	(*Holder)(nil),                  // 68: gangline.scheduler.v1.Holder
-	(*Fit)(nil),                     // 69: gangline.scheduler.v1.Fit
-	(*FitNode)(nil),                 // 70: gangline.scheduler.v1.FitNode
-	(*Victim)(nil),                  // 71: gangline.scheduler.v1.Victim
-	(*StartEstimate)(nil),           // 72: gangline.scheduler.v1.StartEstimate
-	(*Alternative)(nil),             // 73: gangline.scheduler.v1.Alternative
-	(*GetSnapshotRequest)(nil),      // 74: gangline.scheduler.v1.GetSnapshotRequest
-	(*GetSnapshotResponse)(nil),     // 75: gangline.scheduler.v1.GetSnapshotResponse
-	nil,                             // 76: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	nil,                             // 77: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                             // 78: gangline.scheduler.v1.Node.LabelsEntry
-	nil,                             // 79: gangline.scheduler.v1.Node.TaintsEntry
+	(JobState)(0),                       // 0: gangline.scheduler.v1.JobState
+	(LaunchMode)(0),                     // 1: gangline.scheduler.v1.LaunchMode
+	(OnFailure)(0),                      // 2: gangline.scheduler.v1.OnFailure
+	(Condition)(0),                      // 3: gangline.scheduler.v1.Condition
+	(WorkerState)(0),                    // 4: gangline.scheduler.v1.WorkerState
+	(LogStream)(0),                      // 5: gangline.scheduler.v1.LogStream
+	(NodeState)(0),                      // 6: gangline.scheduler.v1.NodeState
+	(EstimateBasis)(0),                  // 7: gangline.scheduler.v1.EstimateBasis
+	(*EnvVar)(nil),                      // 8: gangline.scheduler.v1.EnvVar
+	(*JobSpec)(nil),                     // 9: gangline.scheduler.v1.JobSpec
+	(*CheckpointPolicy)(nil),            // 10: gangline.scheduler.v1.CheckpointPolicy
+	(*KeepBest)(nil),                    // 11: gangline.scheduler.v1.KeepBest
+	(*Dependency)(nil),                  // 12: gangline.scheduler.v1.Dependency
+	(*TopologyWish)(nil),                // 13: gangline.scheduler.v1.TopologyWish
+	(*ArraySpec)(nil),                   // 14: gangline.scheduler.v1.ArraySpec
+	(*Worker)(nil),                      // 15: gangline.scheduler.v1.Worker
+	(*Checkpoint)(nil),                  // 16: gangline.scheduler.v1.Checkpoint
+	(*Progress)(nil),                    // 17: gangline.scheduler.v1.Progress
+	(*Job)(nil),                         // 18: gangline.scheduler.v1.Job
+	(*LocalCheckpoint)(nil),             // 19: gangline.scheduler.v1.LocalCheckpoint
+	(*Ring)(nil),                        // 20: gangline.scheduler.v1.Ring
+	(*Straggler)(nil),                   // 21: gangline.scheduler.v1.Straggler
+	(*Kept)(nil),                        // 22: gangline.scheduler.v1.Kept
+	(*Launch)(nil),                      // 23: gangline.scheduler.v1.Launch
+	(*SubmitJobRequest)(nil),            // 24: gangline.scheduler.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),           // 25: gangline.scheduler.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),               // 26: gangline.scheduler.v1.GetJobRequest
+	(*GetJobResponse)(nil),              // 27: gangline.scheduler.v1.GetJobResponse
+	(*ListJobsRequest)(nil),             // 28: gangline.scheduler.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),            // 29: gangline.scheduler.v1.ListJobsResponse
+	(*WatchJobsRequest)(nil),            // 30: gangline.scheduler.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),           // 31: gangline.scheduler.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),            // 32: gangline.scheduler.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),           // 33: gangline.scheduler.v1.CancelJobResponse
+	(*StreamLogsRequest)(nil),           // 34: gangline.scheduler.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),          // 35: gangline.scheduler.v1.StreamLogsResponse
+	(*GPU)(nil),                         // 36: gangline.scheduler.v1.GPU
+	(*GPUShare)(nil),                    // 37: gangline.scheduler.v1.GPUShare
+	(*Drain)(nil),                       // 38: gangline.scheduler.v1.Drain
+	(*Node)(nil),                        // 39: gangline.scheduler.v1.Node
+	(*ListNodesRequest)(nil),            // 40: gangline.scheduler.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),           // 41: gangline.scheduler.v1.ListNodesResponse
+	(*Server)(nil),                      // 42: gangline.scheduler.v1.Server
+	(*GetClusterRequest)(nil),           // 43: gangline.scheduler.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),          // 44: gangline.scheduler.v1.GetClusterResponse
+	(*ListQueuesRequest)(nil),           // 45: gangline.scheduler.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),          // 46: gangline.scheduler.v1.ListQueuesResponse
+	(*GPUCount)(nil),                    // 47: gangline.scheduler.v1.GPUCount
+	(*Queue)(nil),                       // 48: gangline.scheduler.v1.Queue
+	(*QueueUser)(nil),                   // 49: gangline.scheduler.v1.QueueUser
+	(*PendingReason)(nil),               // 50: gangline.scheduler.v1.PendingReason
+	(*ListCheckpointUsageRequest)(nil),  // 51: gangline.scheduler.v1.ListCheckpointUsageRequest
+	(*ListCheckpointUsageResponse)(nil), // 52: gangline.scheduler.v1.ListCheckpointUsageResponse
+	(*CheckpointUsage)(nil),             // 53: gangline.scheduler.v1.CheckpointUsage
+	(*ListPredictionsRequest)(nil),      // 54: gangline.scheduler.v1.ListPredictionsRequest
+	(*ListPredictionsResponse)(nil),     // 55: gangline.scheduler.v1.ListPredictionsResponse
+	(*Prediction)(nil),                  // 56: gangline.scheduler.v1.Prediction
+	(*GetPolicyRequest)(nil),            // 57: gangline.scheduler.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),           // 58: gangline.scheduler.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),            // 59: gangline.scheduler.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),           // 60: gangline.scheduler.v1.SetPolicyResponse
+	(*DrainNodeRequest)(nil),            // 61: gangline.scheduler.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),           // 62: gangline.scheduler.v1.DrainNodeResponse
+	(*UndrainNodeRequest)(nil),          // 63: gangline.scheduler.v1.UndrainNodeRequest
+	(*UndrainNodeResponse)(nil),         // 64: gangline.scheduler.v1.UndrainNodeResponse
+	(*WhyRequest)(nil),                  // 65: gangline.scheduler.v1.WhyRequest
+	(*WhyResponse)(nil),                 // 66: gangline.scheduler.v1.WhyResponse
+	(*PlanRequest)(nil),                 // 67: gangline.scheduler.v1.PlanRequest
+	(*PlanResponse)(nil),                // 68: gangline.scheduler.v1.PlanResponse
+	(*Prospects)(nil),                   // 69: gangline.scheduler.v1.Prospects
+	(*Constraint)(nil),                  // 70: gangline.scheduler.v1.Constraint
+	(*Holder)(nil),                      // 71: gangline.scheduler.v1.Holder
+	(*Fit)(nil),                         // 72: gangline.scheduler.v1.Fit
+	(*FitNode)(nil),                     // 73: gangline.scheduler.v1.FitNode
+	(*Victim)(nil),                      // 74: gangline.scheduler.v1.Victim
+	(*StartEstimate)(nil),               // 75: gangline.scheduler.v1.StartEstimate
+	(*Alternative)(nil),                 // 76: gangline.scheduler.v1.Alternative
+	(*GetSnapshotRequest)(nil),          // 77: gangline.scheduler.v1.GetSnapshotRequest
+	(*GetSnapshotResponse)(nil),         // 78: gangline.scheduler.v1.GetSnapshotResponse
+	nil,                                 // 79: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                                 // 80: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                                 // 81: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                                 // 82: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
 	8,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
 	13, // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
-	76, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	79, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
 	14, // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
 	12, // 5: gangline.scheduler.v1.JobSpec.after:type_name -> gangline.scheduler.v1.Dependency
 	10, // 6: gangline.scheduler.v1.JobSpec.checkpoints:type_name -> gangline.scheduler.v1.CheckpointPolicy
@@ -6733,7 +6955,7 @@ var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	11, // 8: gangline.scheduler.v1.CheckpointPolicy.keep_best:type_name -> gangline.scheduler.v1.KeepBest
 	3,  // 9: gangline.scheduler.v1.Dependency.condition:type_name -> gangline.scheduler.v1.Condition
 	4,  // 10: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	77, // 11: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	80, // 11: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
 	9,  // 12: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
 	0,  // 13: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
 	15, // 14: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
@@ -6757,8 +6979,8 @@ var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	37, // 32: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
 	6,  // 33: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
 	36, // 34: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	78, // 35: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	79, // 36: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	81, // 35: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	82, // 36: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
 	38, // 37: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
 	39, // 38: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
 	42, // 39: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
@@ -6769,62 +6991,65 @@ var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	47, // 44: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
 	47, // 45: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
 	49, // 46: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
-	53, // 47: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
-	39, // 48: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	39, // 49: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	18, // 50: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
-	66, // 51: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	9,  // 52: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	66, // 53: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	67, // 54: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
-	69, // 55: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
-	71, // 56: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
-	72, // 57: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
-	73, // 58: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
-	68, // 59: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
-	70, // 60: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
-	7,  // 61: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
-	69, // 62: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
-	71, // 63: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
-	24, // 64: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
-	26, // 65: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
-	28, // 66: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
-	30, // 67: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
-	32, // 68: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
-	34, // 69: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
-	40, // 70: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
-	43, // 71: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
-	45, // 72: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
-	51, // 73: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
-	54, // 74: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
-	56, // 75: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
-	58, // 76: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
-	60, // 77: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
-	62, // 78: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
-	64, // 79: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
-	74, // 80: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
-	25, // 81: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	27, // 82: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	29, // 83: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	31, // 84: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	33, // 85: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	35, // 86: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	41, // 87: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	44, // 88: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	46, // 89: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
-	52, // 90: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
-	55, // 91: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
-	57, // 92: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
-	59, // 93: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
-	61, // 94: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
-	63, // 95: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
-	65, // 96: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
-	75, // 97: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
-	81, // [81:98] is the sub-list for method output_type
-	64, // [64:81] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	53, // 47: gangline.scheduler.v1.ListCheckpointUsageResponse.users:type_name -> gangline.scheduler.v1.CheckpointUsage
+	56, // 48: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
+	39, // 49: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	39, // 50: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	18, // 51: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
+	69, // 52: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	9,  // 53: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	69, // 54: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	70, // 55: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
+	72, // 56: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
+	74, // 57: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
+	75, // 58: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
+	76, // 59: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
+	71, // 60: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
+	73, // 61: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
+	7,  // 62: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
+	72, // 63: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
+	74, // 64: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
+	24, // 65: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
+	26, // 66: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
+	28, // 67: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
+	30, // 68: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
+	32, // 69: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
+	34, // 70: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
+	40, // 71: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
+	43, // 72: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
+	45, // 73: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
+	54, // 74: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
+	51, // 75: gangline.scheduler.v1.SchedulerService.ListCheckpointUsage:input_type -> gangline.scheduler.v1.ListCheckpointUsageRequest
+	57, // 76: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
+	59, // 77: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
+	61, // 78: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
+	63, // 79: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
+	65, // 80: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
+	67, // 81: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
+	77, // 82: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
+	25, // 83: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	27, // 84: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	29, // 85: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	31, // 86: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	33, // 87: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	35, // 88: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	41, // 89: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	44, // 90: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	46, // 91: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
+	55, // 92: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
+	52, // 93: gangline.scheduler.v1.SchedulerService.ListCheckpointUsage:output_type -> gangline.scheduler.v1.ListCheckpointUsageResponse
+	58, // 94: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
+	60, // 95: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
+	62, // 96: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
+	64, // 97: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
+	66, // 98: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
+	68, // 99: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
+	78, // 100: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
+	83, // [83:101] is the sub-list for method output_type
+	65, // [65:83] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_gangline_scheduler_v1_scheduler_proto_init() }
@@ -6836,15 +7061,15 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[4].OneofWrappers = []any{}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[26].OneofWrappers = []any{}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[28].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[48].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[50].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[51].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[53].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   72,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,23 +22,24 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SchedulerService_SubmitJob_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/SubmitJob"
-	SchedulerService_GetJob_FullMethodName          = "/gangline.scheduler.v1.SchedulerService/GetJob"
-	SchedulerService_ListJobs_FullMethodName        = "/gangline.scheduler.v1.SchedulerService/ListJobs"
-	SchedulerService_WatchJobs_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/WatchJobs"
-	SchedulerService_CancelJob_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/CancelJob"
-	SchedulerService_StreamLogs_FullMethodName      = "/gangline.scheduler.v1.SchedulerService/StreamLogs"
-	SchedulerService_ListNodes_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/ListNodes"
-	SchedulerService_GetCluster_FullMethodName      = "/gangline.scheduler.v1.SchedulerService/GetCluster"
-	SchedulerService_ListQueues_FullMethodName      = "/gangline.scheduler.v1.SchedulerService/ListQueues"
-	SchedulerService_ListPredictions_FullMethodName = "/gangline.scheduler.v1.SchedulerService/ListPredictions"
-	SchedulerService_GetPolicy_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/GetPolicy"
-	SchedulerService_SetPolicy_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/SetPolicy"
-	SchedulerService_DrainNode_FullMethodName       = "/gangline.scheduler.v1.SchedulerService/DrainNode"
-	SchedulerService_UndrainNode_FullMethodName     = "/gangline.scheduler.v1.SchedulerService/UndrainNode"
-	SchedulerService_Why_FullMethodName             = "/gangline.scheduler.v1.SchedulerService/Why"
-	SchedulerService_Plan_FullMethodName            = "/gangline.scheduler.v1.SchedulerService/Plan"
-	SchedulerService_GetSnapshot_FullMethodName     = "/gangline.scheduler.v1.SchedulerService/GetSnapshot"
+	SchedulerService_SubmitJob_FullMethodName           = "/gangline.scheduler.v1.SchedulerService/SubmitJob"
+	SchedulerService_GetJob_FullMethodName              = "/gangline.scheduler.v1.SchedulerService/GetJob"
+	SchedulerService_ListJobs_FullMethodName            = "/gangline.scheduler.v1.SchedulerService/ListJobs"
+	SchedulerService_WatchJobs_FullMethodName           = "/gangline.scheduler.v1.SchedulerService/WatchJobs"
+	SchedulerService_CancelJob_FullMethodName           = "/gangline.scheduler.v1.SchedulerService/CancelJob"
+	SchedulerService_StreamLogs_FullMethodName          = "/gangline.scheduler.v1.SchedulerService/StreamLogs"
+	SchedulerService_ListNodes_FullMethodName           = "/gangline.scheduler.v1.SchedulerService/ListNodes"
+	SchedulerService_GetCluster_FullMethodName          = "/gangline.scheduler.v1.SchedulerService/GetCluster"
+	SchedulerService_ListQueues_FullMethodName          = "/gangline.scheduler.v1.SchedulerService/ListQueues"
+	SchedulerService_ListPredictions_FullMethodName     = "/gangline.scheduler.v1.SchedulerService/ListPredictions"
+	SchedulerService_ListCheckpointUsage_FullMethodName = "/gangline.scheduler.v1.SchedulerService/ListCheckpointUsage"
+	SchedulerService_GetPolicy_FullMethodName           = "/gangline.scheduler.v1.SchedulerService/GetPolicy"
+	SchedulerService_SetPolicy_FullMethodName           = "/gangline.scheduler.v1.SchedulerService/SetPolicy"
+	SchedulerService_DrainNode_FullMethodName           = "/gangline.scheduler.v1.SchedulerService/DrainNode"
+	SchedulerService_UndrainNode_FullMethodName         = "/gangline.scheduler.v1.SchedulerService/UndrainNode"
+	SchedulerService_Why_FullMethodName                 = "/gangline.scheduler.v1.SchedulerService/Why"
+	SchedulerService_Plan_FullMethodName                = "/gangline.scheduler.v1.SchedulerService/Plan"
+	SchedulerService_GetSnapshot_FullMethodName         = "/gangline.scheduler.v1.SchedulerService/GetSnapshot"
 )
 
 // SchedulerServiceClient is the client API for SchedulerService service.
@@ -68,6 +69,8 @@ type SchedulerServiceClient interface {
 	ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error)
 	// ListPredictions returns what was learned of how long jobs run, and how far off the predictions were.
 	ListPredictions(ctx context.Context, in *ListPredictionsRequest, opts ...grpc.CallOption) (*ListPredictionsResponse, error)
+	// ListCheckpointUsage returns what users' checkpoints take of the shared storage, and may take, as agents have last measured it.
+	ListCheckpointUsage(ctx context.Context, in *ListCheckpointUsageRequest, opts ...grpc.CallOption) (*ListCheckpointUsageResponse, error)
 	// GetPolicy returns the policy as a file.
 	GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error)
 	// SetPolicy replaces the policy at once, without a restart. Setting the policy that holds changes nothing.
@@ -211,6 +214,16 @@ func (c *schedulerServiceClient) ListPredictions(ctx context.Context, in *ListPr
 	return out, nil
 }
 
+func (c *schedulerServiceClient) ListCheckpointUsage(ctx context.Context, in *ListCheckpointUsageRequest, opts ...grpc.CallOption) (*ListCheckpointUsageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCheckpointUsageResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_ListCheckpointUsage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *schedulerServiceClient) GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetPolicyResponse)
@@ -317,6 +330,8 @@ type SchedulerServiceServer interface {
 	ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error)
 	// ListPredictions returns what was learned of how long jobs run, and how far off the predictions were.
 	ListPredictions(context.Context, *ListPredictionsRequest) (*ListPredictionsResponse, error)
+	// ListCheckpointUsage returns what users' checkpoints take of the shared storage, and may take, as agents have last measured it.
+	ListCheckpointUsage(context.Context, *ListCheckpointUsageRequest) (*ListCheckpointUsageResponse, error)
 	// GetPolicy returns the policy as a file.
 	GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error)
 	// SetPolicy replaces the policy at once, without a restart. Setting the policy that holds changes nothing.
@@ -371,6 +386,9 @@ func (UnimplementedSchedulerServiceServer) ListQueues(context.Context, *ListQueu
 }
 func (UnimplementedSchedulerServiceServer) ListPredictions(context.Context, *ListPredictionsRequest) (*ListPredictionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPredictions not implemented")
+}
+func (UnimplementedSchedulerServiceServer) ListCheckpointUsage(context.Context, *ListCheckpointUsageRequest) (*ListCheckpointUsageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCheckpointUsage not implemented")
 }
 func (UnimplementedSchedulerServiceServer) GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPolicy not implemented")
@@ -580,6 +598,24 @@ func _SchedulerService_ListPredictions_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchedulerService_ListCheckpointUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCheckpointUsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).ListCheckpointUsage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_ListCheckpointUsage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).ListCheckpointUsage(ctx, req.(*ListCheckpointUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SchedulerService_GetPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetPolicyRequest)
 	if err := dec(in); err != nil {
@@ -737,6 +773,10 @@ var SchedulerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListPredictions",
 			Handler:    _SchedulerService_ListPredictions_Handler,
+		},
+		{
+			MethodName: "ListCheckpointUsage",
+			Handler:    _SchedulerService_ListCheckpointUsage_Handler,
 		},
 		{
 			MethodName: "GetPolicy",
