@@ -240,14 +240,19 @@ func (g *Group) put(w *wire, f *Frame) bool {
 	return true
 }
 
-// failWire ends the group after a wire broke. The ring may be about to tell the true reason, and has the first word.
+// failWire ends the group after a wire broke.
 func (g *Group) failWire(w *wire, err error) {
+	g.failLater(w.peer, fmt.Errorf("its link broke: %w", err))
+}
+
+// failLater ends the group for what may only follow from a loss elsewhere. The ring may be about to tell the true reason, and has the first word.
+func (g *Group) failLater(rank int, cause error) {
 	patience := time.NewTimer(g.linger())
 	defer patience.Stop()
 	select {
 	case <-g.ended:
 	case <-patience.C:
-		g.fail(w.peer, fmt.Errorf("its link broke: %w", err))
+		g.fail(rank, cause)
 	}
 }
 

@@ -33,16 +33,22 @@ func (g *Group) ShareNodes(ctx context.Context, team *shm.Team, mine, leaders []
 	if me < 0 {
 		return nil
 	}
-	next, err := g.mesh.dial(ctx, leaders[(me+1)%len(leaders)], LaneNodes)
+	after := leaders[(me+1)%len(leaders)]
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(g.life, cancel)()
+	next, err := g.mesh.dial(ctx, after, LaneNodes)
 	if err != nil {
-		return fmt.Errorf("a link to the next machine: %w", err)
+		g.failLater(after, fmt.Errorf("a link to the next machine: %w", err))
+		return g.err
 	}
 	var prev Link
 	select {
 	case prev = <-g.mesh.nodes:
-	case <-ctx.Done():
-		return errors.Join(context.Cause(ctx), next.Close())
 	case <-g.ended:
+		return errors.Join(g.err, next.Close())
+	case <-ctx.Done():
+		g.cancelled(context.Cause(ctx))
 		return errors.Join(g.err, next.Close())
 	}
 	cfg := g.cfg
@@ -101,10 +107,10 @@ func (g *Group) combineAcross(t *transfer) bool {
 	switch {
 	case err == nil:
 	case errors.As(err, &lost) && lost.Rank < len(g.nodes.leaders):
-		g.fail(g.nodes.leaders[lost.Rank], lost.Cause)
+		g.failLater(g.nodes.leaders[lost.Rank], lost.Cause) // a leader that heard of a loss leaves the leaders' ring
 		return false
 	default:
-		g.fail(g.cfg.Rank, err)
+		g.failLater(g.cfg.Rank, err)
 		return false
 	}
 	if t.op == Mean {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/gangline/gangline/allreduce"
 	"github.com/gangline/gangline/allreduce/grpclink"
@@ -257,4 +258,37 @@ func TestJoinChecksConfig(t *testing.T) {
 		!strings.Contains(err.Error(), "rank is 2") {
 		t.Errorf("Join with a rank outside the world: %v", err)
 	}
+}
+
+// TestLinkToHungRankEnds: a rank that hangs has taken a connection and answers nothing on it. Who opens a link to it for a short vector is not kept.
+func TestLinkToHungRankEnds(t *testing.T) {
+	t.Parallel()
+	silent, where := listeners(t, 1)
+	hung := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		<-s.Context().Done()
+		return nil
+	}))
+	go hung.Serve(silent[0]) //nolint:errcheck // ends with Stop
+	defer hung.Stop()
+	groups := joinAll(t, 4, func(c *grpclink.Config) {
+		c.Path = grpclink.PathTCP
+		if c.Rank == 0 { // whose ring's links lead to ranks 1 and 3
+			c.Peers = []string{c.Peers[0], c.Peers[1], where[0], c.Peers[3]}
+		}
+	})
+	defer closeAll(groups)
+	start := time.Now()
+	var all errgroup.Group
+	for r, g := range groups {
+		all.Go(func() error {
+			v := []float32{1}
+			if err := g.AllReduce(t.Context(), allreduce.Of(v), allreduce.Sum); r%2 == 0 || err != nil { // ranks 1 and 3 need nothing that rank 0 sends to rank 2
+				checkLost(t, r, 2, err, start, time.Hour)
+			} else if v[0] != 4 {
+				t.Errorf("rank %d: the sum is %v", r, v[0])
+			}
+			return nil
+		})
+	}
+	_ = all.Wait()
 }

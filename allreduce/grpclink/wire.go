@@ -25,12 +25,16 @@ func dialWire(ctx context.Context, cfg Config, rank int, lane allreduce.Lane, po
 	d.lane = lane
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(cfg.DetectTimeout, allreduce.DefaultDetectTimeout))
 	defer cancel()
-	close(d.done) // nobody runs it but this call
+	close(d.done)                            // nobody runs it but this call
+	stop := context.AfterFunc(ctx, d.cancel) // a rank that hangs takes connections, and answers nothing
 	for {
 		s, err := d.try()
 		if err == nil {
 			l.attach(s, nil)
-			return l, nil
+			if stop() {
+				return l, nil
+			}
+			err = errors.New("it answered too late")
 		}
 		var fenced *allreduce.FencedError
 		if errors.Is(err, errNoPath) || errors.As(err, &fenced) {
@@ -43,7 +47,7 @@ func dialWire(ctx context.Context, cfg Config, rank int, lane allreduce.Lane, po
 		case <-ctx.Done():
 			pause.Stop()
 			_ = l.Close() // as above
-			return nil, errors.Join(context.Cause(ctx), err)
+			return nil, fmt.Errorf("no link to rank %d: %w (the last try: %w)", rank, context.Cause(ctx), err)
 		}
 	}
 }
