@@ -99,7 +99,7 @@ func lostBy(rep *replay.Report) string {
 func incidents(e *compare.Entry) template.HTML {
 	r := e.Record
 	var b strings.Builder
-	b.WriteString(`<div class="scroll"><table><tr><th>at</th><th>what</th><th>where</th><th>why</th></tr>`)
+	b.WriteString(`<div class="scroll"><table><tr><th>at</th><th class="text">what</th><th>where</th><th class="text">why</th></tr>`)
 	for i := range r.Incidents[:min(len(r.Incidents), mostIncidents)] {
 		x := &r.Incidents[i]
 		where := x.Node
