@@ -25,6 +25,8 @@ type Report struct {
 	Done    int    `json:"finished"` // the averages below are of these
 	Left    int    `json:"unfinished"`
 
+	Refusals []Refusal `json:"refused_jobs,omitempty"` // the first of them, at most 5
+
 	AvgJCT   float64 `json:"avg_jct_s"` // from submission to the end
 	P50JCT   float64 `json:"p50_jct_s"`
 	P90JCT   float64 `json:"p90_jct_s"`
@@ -151,12 +153,18 @@ func (w *world) unfinished() {
 	}
 }
 
+// Refusal says why the cluster did not take a job.
+type Refusal struct {
+	Job string `json:"job"` // its id in the file of jobs
+	Why string `json:"why"`
+}
+
 // times takes the figures of jobs from a tally. Room is the GPU time that there was, in seconds.
 func (r *Report) times(t *tally, room float64) {
 	f := t.all()
 	r.PerQueue = map[string]QueueReport{}
 	r.Jobs, r.Refused, r.Failed, r.Done = f.jobs, f.refused, f.failed, f.jct.count()
-	r.Left = r.Jobs - r.Refused - r.Failed - r.Done
+	r.Left, r.Refusals = r.Jobs-r.Refused-r.Failed-r.Done, t.no
 	r.Preemptions, r.Preempted, r.MostStops = f.stops, f.stopped, f.most
 	r.AvgJCT, r.P50JCT, r.P90JCT, r.P99JCT = f.jct.mean(), f.jct.quantile(0.5), f.jct.quantile(0.9), f.jct.quantile(0.99)
 	r.AvgWait, r.P50Wait, r.P90Wait, r.P99Wait = f.wait.mean(), f.wait.quantile(0.5), f.wait.quantile(0.9), f.wait.quantile(0.99)

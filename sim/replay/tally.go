@@ -8,6 +8,8 @@ import (
 	"github.com/DataDog/sketches-go/ddsketch"
 	"github.com/DataDog/sketches-go/ddsketch/mapping"
 	"github.com/DataDog/sketches-go/ddsketch/store"
+
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // Bounds of what a report remembers of jobs that have ended.
@@ -26,7 +28,8 @@ type tally struct {
 	ended  int
 	rho    times // finish-time fairness
 	queues map[string]*figures
-	window *span // of the queues' GPU time
+	no     []Refusal // the first few
+	window *span     // of the queues' GPU time
 }
 
 // figures are of the jobs of a queue, or of all.
@@ -39,6 +42,17 @@ type figures struct {
 
 func newTally(exact int, window *span) *tally {
 	return &tally{exact: exact, queues: map[string]*figures{}, window: window}
+}
+
+// maxRefusals bounds the refused jobs that a report names.
+const maxRefusals = 5
+
+// refuse counts a job that the cluster does not take.
+func (t *tally) refuse(job *trace.Job, why string) {
+	t.of(job.Queue).refused++
+	if len(t.no) < maxRefusals {
+		t.no = append(t.no, Refusal{Job: job.ID, Why: why})
+	}
 }
 
 // of finds the figures of a queue.

@@ -39,6 +39,12 @@ func (r *Report) WriteText(w io.Writer, sp *Speed) error {
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("cluster", "%d nodes, %d GPUs, order %s", r.Nodes, r.GPUs, r.Order)
 	row("jobs", "%d: %d finished, %d unfinished, %d refused; %d rows skipped", r.Jobs, r.Done, r.Left, r.Refused, r.Skipped)
+	for _, x := range r.Refusals {
+		row("", "job %s is refused: %s", x.Job, x.Why)
+	}
+	if more := r.Refused - len(r.Refusals); more > 0 && len(r.Refusals) > 0 {
+		row("", "and %d more; --jobs-csv lists them all", more)
+	}
 	if r.Inexact > 0 {
 		row("quantiles", "of a sketch, within %g %%: more jobs ended than are kept one by one", 100*r.Inexact)
 	}

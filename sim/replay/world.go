@@ -196,6 +196,7 @@ func (w *world) come(j *arrival) {
 // submit hands in a job. What the cluster refuses (a gang larger than all of it) never runs.
 func (w *world) submit(a *attempt) {
 	w.eyes.came()
+	why := "there are no nodes for queue " + a.job.Queue
 	if w.largest > 0 { // else a part without nodes: the state, which hopes for some, would let it wait for ever
 		w.arriving = a // before it has a number: who looks at the change wants to know its name
 		r := w.apply(&cluster.SubmitJob{RequestID: strconv.FormatInt(a.nth, 10), User: a.job.User, Spec: w.spec(&a.job)})
@@ -205,8 +206,9 @@ func (w *world) submit(a *attempt) {
 			w.taken++
 			return
 		}
+		why = r.Message
 	}
-	w.tally.of(a.job.Queue).refused++
+	w.tally.refuse(&a.job, why)
 	a.refused = true
 	w.eyes.outcome(a)
 }
