@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -92,17 +93,31 @@ type CheckedFile struct {
 // OpenFile opens a file that FileNames names; another one gives ErrInvalid. Close it. Of a file of an earlier checkpoint only those chunks
 // are verified that this one refers to.
 func (s *Store) OpenFile(m Manifest, name string) (*CheckedFile, error) {
-	for _, b := range m.blobs() {
-		if b.name != name {
-			continue
-		}
-		f, path, err := s.open(&m, &b)
-		if err != nil {
-			return nil, err
-		}
-		return &CheckedFile{store: s, path: path, b: b, f: f}, nil
+	b, ok := m.blob(name)
+	if !ok {
+		return nil, fmt.Errorf("%w: checkpoint %s has no file %q", ErrInvalid, m.Ref(), name)
 	}
-	return nil, fmt.Errorf("%w: checkpoint %s has no file %q", ErrInvalid, m.Ref(), name)
+	f, path, err := s.open(&m, &b)
+	if err != nil {
+		return nil, err
+	}
+	return &CheckedFile{store: s, path: path, b: b, f: f}, nil
+}
+
+// blob finds a file by its name.
+func (m *Manifest) blob(name string) (blob, bool) {
+	if i, ok := slices.BinarySearchFunc(m.Files, name, func(f FileInfo, name string) int { return strings.Compare(f.Name, name) }); ok {
+		f := &m.Files[i]
+		return blob{name: f.Name, bytes: f.Bytes, chunkBytes: m.ChunkBytes, sums: f.Chunks}, true
+	}
+	if m.WorldSize > 0 {
+		for _, b := range m.blobs() {
+			if b.name == name {
+				return b, true
+			}
+		}
+	}
+	return blob{}, false
 }
 
 // ChunkBytes gives the size of the file's chunks: the manifest's, or that of the earlier checkpoint whose file it is.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/nodeagent/keeper"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/worker"
@@ -124,6 +125,24 @@ func (a *Agent) look() {
 	a.notify()
 }
 
+// resumeOnce looks once for all the job's workers on this node, which would all read the same.
+func (a *Agent) resumeOnce(ctx context.Context, key reconcile.Key, as *agentv1.Assignment, env []string) (keeper.Resumed, error) {
+	got, err, _ := a.tiers.resuming.Do(fmt.Sprintf("%d-%d", key.Job, key.Epoch), func() (any, error) {
+		job := a.keptJob(key, keeper.Retention{})
+		job.Environ = func() ([]string, string) { return env, as.GetDir() }
+		d := a.tiers.drainer
+		if d != nil {
+			job.Near = &keeper.Near{Dirs: []string{d.FilesDir(key.Job)}, Room: d.FilesRoom}
+		}
+		found, err := keeper.Resume(ctx, job, as.GetNodeRank() == 0)
+		if ref, perr := checkpoint.ParseRef(filepath.Base(found.Path)); d != nil && perr == nil {
+			d.UseFiles(key.Job, ref)
+		}
+		return found, err
+	})
+	return got.(keeper.Resumed), err
+}
+
 // resumeFrom finds the verified checkpoint of files that a worker starts from, "" if there is none of this kind. env is what the worker will see,
 // but for that.
 func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.Assignment, env []string) (string, error) {
@@ -137,12 +156,14 @@ func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.A
 	if err != nil {
 		return "", err
 	}
-	job := a.keptJob(key, keeper.Retention{})
-	job.Environ = func() ([]string, string) { return env, as.GetDir() }
-	found, err := keeper.Resume(vctx, job, as.GetNodeRank() == 0)
+	found, err := a.resumeOnce(vctx, key, as, env)
+	for _, err := range found.Far {
+		a.log.Warn("the checkpoint to start from is not as it should be on the node's own disk", keyArgs(key, "err", err)...)
+	}
 	for _, s := range found.Skipped {
 		a.log.Error("a checkpoint is damaged, an older one is taken: the work since then is repeated",
 			keyArgs(key, "checkpoint", s.Ref, "dir", s.Dir, "err", s.Err)...)
+		a.setLost(key, s.Ref)
 	}
 	for _, name := range found.Aside {
 		a.log.Warn("files that a program had saved were not committed when its node was lost: they are kept, and no checkpoint", keyArgs(key, "dir", name)...)

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/nodeagent/drain"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/telemetry"
@@ -38,7 +39,7 @@ const (
 type tiers struct {
 	drainer *drain.Drainer // nil without CheckpointLocal
 
-	settling singleflight.Group // by job and epoch: its ranks here would all do the same
+	settling, resuming singleflight.Group // by job and epoch: its ranks here would all do the same
 
 	grace time.Duration // of drain.Start; tests shorten it before any launch
 
@@ -132,14 +133,20 @@ func (a *Agent) settleOnce(ctx context.Context, key reconcile.Key, as *agentv1.A
 		return got, nil
 	}
 	if got.Lost.Epoch > 0 {
-		a.tiers.mu.Lock()
-		defer a.tiers.mu.Unlock()
-		if len(a.tiers.lost) >= maxPending {
-			clear(a.tiers.lost) // of launches that never came
-		}
-		a.tiers.lost[reconcile.Key{Job: key.Job, Epoch: key.Epoch}] = int64(got.Lost.Step) //nolint:gosec // at most 63 bits
+		a.setLost(key, got.Lost)
 	}
 	return got, err
+}
+
+// setLost keeps which checkpoint could not be used by a start, until the launch of rank 0 has noted it.
+func (a *Agent) setLost(key reconcile.Key, ref checkpoint.Ref) {
+	a.tiers.mu.Lock()
+	defer a.tiers.mu.Unlock()
+	if len(a.tiers.lost) >= maxPending {
+		clear(a.tiers.lost) // of launches that never came
+	}
+	first := reconcile.Key{Job: key.Job, Epoch: key.Epoch}
+	a.tiers.lost[first] = max(a.tiers.lost[first], int64(ref.Step)) //nolint:gosec // at most 63 bits
 }
 
 // noteLost has the leader hear of a step that was lost before a worker's launch. The worker is tracked.

@@ -24,7 +24,7 @@ func savingRows(j *schedulerv1.Job) [][]string {
 		rows = append(rows, []string{"Local", fmt.Sprintf("step %d, %s", l.GetStep(), where)})
 	}
 	if step := j.GetLostStep(); step > 0 {
-		rows = append(rows, []string{"Lost", fmt.Sprintf("step %d was on nodes' own disks alone, and a part of it was lost before this start: it began from an older one", step)})
+		rows = append(rows, []string{"Lost", fmt.Sprintf("step %d could not be used at this start, which began from an older one: it is damaged, or was on nodes' own disks alone and a part of it is lost; the agent's log says which", step)})
 	}
 	if p := j.GetCheckpointProblem(); p != "" {
 		rows = append(rows, []string{"Not saved", p})

@@ -64,9 +64,11 @@ type Drainer struct {
 	drained atomic.Int64 // bytes
 
 	mu     sync.Mutex
-	peer   string               // where copies go; "": nowhere
-	kept   int64                // of these, copies for other nodes
-	used   int64                // bytes below Root at the last look
+	peer   string // where copies go; "": nowhere
+	kept   int64  // of these, copies for other nodes
+	used   int64  // bytes below Root at the last look
+	files  int64  // of these, checkpoints of programs' own files
+	inUse  map[uint64]startedFrom
 	copies map[string]int64     // what is being received, by path, and how large it will be
 	later  map[uint64]*retry    // jobs whose shared directory could not be written
 	usage  Usage                // without Drained
@@ -104,7 +106,7 @@ func New(cfg Config) (*Drainer, error) {
 	}
 	d := &Drainer{
 		cfg: cfg, poke: make(chan struct{}, 1), copies: map[string]int64{}, later: map[uint64]*retry{},
-		noted: map[string]string{}, fates: map[string]fate{}, names: map[uint64]string{}, sent: map[string]string{}, told: map[string]time.Time{},
+		inUse: map[uint64]startedFrom{}, noted: map[string]string{}, fates: map[string]fate{}, names: map[uint64]string{}, sent: map[string]string{}, told: map[string]time.Time{},
 	}
 	if cfg.Rate > 0 {
 		d.limit = rate.NewLimiter(rate.Limit(cfg.Rate), maxChunk)
@@ -120,6 +122,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 	// Apart from draining, which may take long: what has come is told, and the room, which needs no shared storage.
 	wg.Go(func() { every(ctx, d.cfg.Looked) })
 	wg.Go(func() { every(ctx, func() { d.tidy(d.list()) }) })
+	wg.Go(func() { every(ctx, func() { d.tidyFiles(ctx) }) })
 	if d.cfg.Send != nil {
 		wg.Go(func() { every(ctx, func() { d.copyAll(ctx) }) })
 	}

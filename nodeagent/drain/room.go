@@ -19,7 +19,10 @@ import (
 // shared storage too, as far as room is needed for one more save of each job that runs here. A job's newest step stays while it runs
 // here, and whatever is not on the shared storage. Who reads a file goes on reading it, and finds the next one on the shared storage.
 func (d *Drainer) tidy(parts []part) {
-	used, kept := int64(0), int64(0)
+	d.mu.Lock()
+	files := d.files
+	d.mu.Unlock()
+	used, kept := files, int64(0)
 	saves := map[uint64]map[checkpoint.Ref]int64{} // by job and step, of this node's ranks
 	newest := map[uint64]checkpoint.Ref{}          // of those that are safe
 	for i := range parts {
@@ -79,7 +82,7 @@ func (d *Drainer) tidy(parts []part) {
 		}
 	}
 	d.mu.Lock()
-	d.usage = Usage{Waiting: used - kept - safely, Safe: safely, Copies: kept}
+	d.usage = Usage{Waiting: used - kept - safely - files, Safe: safely + files, Copies: kept}
 	d.mu.Unlock()
 	d.setUsed(used, kept)
 }

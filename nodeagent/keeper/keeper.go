@@ -31,6 +31,8 @@ type Job struct {
 	// Environ gives the worker's environment, which says how checkpoints are stored: an image is finished as the worker would have
 	// written it, encrypted with its key; and its working directory. It may read a file. Nil: nothing is said.
 	Environ func() (env []string, dir string)
+	// Near is where Resume puts what a start begins from; nil: nowhere but in Dir.
+	Near *Near
 }
 
 // Retention is which of a job's checkpoints stay, as checkpoint.CollectRequest has it.

@@ -17,6 +17,8 @@ type Resumed struct {
 	Path string
 	// Skipped are newer ones that are damaged.
 	Skipped []checkpoint.Skipped
+	// Far is why the checkpoint, or one before it, is not on the node's own disk, or was fetched there anew though it was.
+	Far []error
 	// Aside are directories that a program had renamed for a commit before its node was lost, and where they are now.
 	Aside []string
 }
@@ -62,6 +64,11 @@ func Resume(ctx context.Context, job Job, first bool) (Resumed, error) {
 	}
 	if err := store.Fence(ctx, job.Key.Epoch); err != nil {
 		return out, err
+	}
+	if job.Near != nil {
+		if done, err := job.resumeNear(ctx, store, &out); done || err != nil {
+			return out, err
+		}
 	}
 	m, skipped, err := store.Latest(ctx)
 	out.Skipped = skipped

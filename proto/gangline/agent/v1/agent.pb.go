@@ -736,7 +736,7 @@ type WorkerStatus struct {
 	// Newest checkpoint that all ranks have saved on their nodes' own disks and that is not on the shared storage yet; a release that
 	// does not know it sees the checkpoint once it has come there.
 	LocalCheckpoint *Checkpoint `protobuf:"bytes,20,opt,name=local_checkpoint,json=localCheckpoint,proto3" json:"local_checkpoint,omitempty"`
-	// Step that all ranks had saved on their nodes' own disks before this epoch, and that was lost with one of them, so that an older one was taken; 0: none.
+	// Step that was saved before this epoch and could not be used, so that an older one was taken: it was lost with a node's own disk, or is damaged; 0: none.
 	LostStep int64 `protobuf:"varint,21,opt,name=lost_step,json=lostStep,proto3" json:"lost_step,omitempty"`
 	// Why what the job saved last is no checkpoint, or may soon be none; empty: nothing is wrong.
 	CheckpointProblem string `protobuf:"bytes,22,opt,name=checkpoint_problem,json=checkpointProblem,proto3" json:"checkpoint_problem,omitempty"`

@@ -1547,7 +1547,7 @@ type Job struct {
 	Ring *Ring `protobuf:"bytes,29,opt,name=ring,proto3" json:"ring,omitempty"`
 	// Newest checkpoint on nodes' own disks that is not on the shared storage yet; only while it runs.
 	LocalCheckpoint *LocalCheckpoint `protobuf:"bytes,30,opt,name=local_checkpoint,json=localCheckpoint,proto3" json:"local_checkpoint,omitempty"`
-	// Step that was lost with a node's own disk before this epoch began, so that it began from an older one; 0: none. Only while it runs.
+	// Step that was lost with a node's own disk before this epoch began, or is damaged, so that it began from an older one; 0: none. Only while it runs.
 	LostStep int64 `protobuf:"varint,31,opt,name=lost_step,json=lostStep,proto3" json:"lost_step,omitempty"`
 	// Why what the job saved last is no checkpoint, or may soon be none; empty: nothing is wrong.
 	CheckpointProblem string `protobuf:"bytes,32,opt,name=checkpoint_problem,json=checkpointProblem,proto3" json:"checkpoint_problem,omitempty"`
