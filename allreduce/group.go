@@ -128,7 +128,7 @@ type Group struct {
 	next  *edge // nil in a world of one
 	prev  *edge
 
-	busy  chan struct{} // holds a token while a call is under way
+	busy  sync.Mutex    // held while a call is under way
 	ended chan struct{} // closed when the group broke or was closed
 	once  sync.Once     // guards err and farewell, both set before ended closes
 	err   error
@@ -182,7 +182,6 @@ func New(cfg Config, next, prev Link) (*Group, error) {
 		cfg:    cfg,
 		pool:   NewPool(cfg.ChunkBytes),
 		start:  time.Now(),
-		busy:   make(chan struct{}, 1),
 		ended:  make(chan struct{}),
 		credit: make(chan struct{}, 1),
 		inbox:  make(chan *Frame, cfg.Window),
@@ -236,8 +235,8 @@ func (g *Group) Close() error {
 	g.Leave()
 	g.wait.Wait()
 	g.ctx.forget()
-	g.busy <- struct{}{} // a call under way has seen the end, or will in a moment: its memory must not vanish beneath it
-	defer func() { <-g.busy }()
+	g.busy.Lock() // a call under way has seen the end, or will in a moment: its memory must not vanish beneath it
+	defer g.busy.Unlock()
 	if g.team != nil {
 		_ = g.team.Close() // what could fail is to give back what the process's end gives back too
 	}

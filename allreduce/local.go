@@ -38,7 +38,7 @@ func (g *Group) shares(t *transfer) bool {
 
 // runShared makes one call in shared memory. t is complete afterwards unless the group has ended.
 func (g *Group) runShared(t *transfer) {
-	t.toSend, t.toReceive = 1, 0 // the call as a whole
+	t.toSend, t.toReceive, t.sent, t.received = 1, 0, 0, 0 // the call as a whole
 	if g.combineShared(t) {
 		t.sent = 1
 	}

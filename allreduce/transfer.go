@@ -37,9 +37,9 @@ type transfer struct {
 // complete says whether nothing is left to send or to receive.
 func (t *transfer) complete() bool { return t.sent == t.toSend && t.received == t.toReceive }
 
-// prepare sets a transfer up for a call.
-func (g *Group) prepare(t *transfer, a asked) {
-	t.asked = a
+// prepare lays out what a call sends and receives on the ring.
+func (g *Group) prepare(t *transfer) {
+	a := &t.asked
 	switch {
 	case a.kind == KindBarrier:
 		t.round = round{world: g.cfg.WorldSize}
@@ -94,8 +94,8 @@ func (g *Group) callIn(ctx context.Context, a asked) error {
 
 // perform makes one call. Who calls it sees to it that calls do not overlap.
 func (g *Group) perform(a asked) error {
-	g.busy <- struct{}{}
-	defer func() { <-g.busy }()
+	g.busy.Lock()
+	defer g.busy.Unlock()
 	if isClosed(g.ended) {
 		return g.err
 	}
@@ -104,8 +104,8 @@ func (g *Group) perform(a asked) error {
 		return nil
 	}
 	t := &g.doing
-	began, bytes := time.Now(), a.vector.Len()*a.vector.typ.Size()
-	g.prepare(t, a)
+	began, bytes := g.now(), a.vector.Len()*a.vector.typ.Size()
+	t.asked = a
 	g.at(point.CallBegins)
 	g.underWay.Store(g.sequence)
 	defer g.settle()
@@ -120,6 +120,7 @@ func (g *Group) perform(a asked) error {
 	case g.hierarchic(t):
 		g.runNodes(t)
 	default:
+		g.prepare(t)
 		if t.wire.narrow() {
 			t.makeUp()
 		}
@@ -131,7 +132,7 @@ func (g *Group) perform(a asked) error {
 	}
 	g.finished.Store(g.sequence)
 	g.at(point.CallEnds)
-	g.meter.count(bytes, time.Since(began))
+	g.meter.count(bytes, time.Duration(g.now()-began))
 	return nil
 }
 

@@ -3,7 +3,6 @@ package shm
 import (
 	"fmt"
 	"os"
-	"sync/atomic"
 	"unsafe"
 )
 
@@ -22,6 +21,7 @@ const (
 	StageBytes = 512 << 10
 
 	reachedAt  = 0        // uint32: phases that the member has reached
+	awaitsAt   = 4        // uint32: 1 while the member waits without a core, or is about to
 	sleepersAt = line     // uint32: members that sleep until it reaches the next
 	cardsAt    = 2 * line // two cards, used in turn
 	sealAt     = 8 * line // of member 0
@@ -87,72 +87,4 @@ func (t *Team) part(member, at, size int) []byte {
 
 func (t *Team) word(member, at int) *uint32 {
 	return (*uint32)(unsafe.Pointer(&t.memory[member*memberSize+at]))
-}
-
-// Phase returns how many phases this member has reached.
-func (t *Team) Phase() uint32 { return t.phase }
-
-// Reach says that this member has done all that others wait for, and wakes those who sleep. What it wrote before is seen by who awaits
-// the phase.
-func (t *Team) Reach() {
-	t.phase++
-	atomic.StoreUint32(t.word(t.me, reachedAt), t.phase)
-	if atomic.LoadUint32(t.word(t.me, sleepersAt)) != 0 {
-		wake(t.word(t.me, reachedAt))
-	}
-}
-
-// Await waits until every member has reached the phase that this one has, and reports it; false, as soon as stop says so. stop is
-// asked now and then, at least each napTime, from this goroutine.
-func (t *Team) Await(stop func() bool) bool {
-	for m := range t.n {
-		if m != t.me && !t.await(m, stop) {
-			return false
-		}
-	}
-	return true
-}
-
-// behind says whether a member has not reached the phase yet. Counts wrap, and no two members are more than two phases apart.
-func (t *Team) behind(member int) (reached uint32, behind bool) {
-	reached = atomic.LoadUint32(t.word(member, reachedAt))
-	return reached, int32(reached-t.phase) < 0 //nolint:gosec // the difference of counts that wrap
-}
-
-const (
-	spins  = 100_000 // some 100 us, where each member has a core: to be woken costs about as much, and a block takes less
-	glance = 100     // where members share cores: whoever is just about to arrive
-	yields = 30      // each lets another process have the core, if one wants it
-)
-
-// await waits for one member: awake for a moment, then giving the core away, then asleep.
-func (t *Team) await(member int, stop func() bool) bool {
-	tries := glance
-	if t.spin {
-		tries = spins
-	}
-	for range tries {
-		if _, behind := t.behind(member); !behind {
-			return true
-		}
-	}
-	for range yields {
-		if _, behind := t.behind(member); !behind {
-			return true
-		}
-		yield()
-	}
-	sleepers := t.word(member, sleepersAt)
-	for !stop() {
-		atomic.AddUint32(sleepers, 1)
-		reached, behind := t.behind(member)
-		if behind {
-			nap(t.word(member, reachedAt), reached)
-		}
-		atomic.AddUint32(sleepers, ^uint32(0))
-		if _, behind := t.behind(member); !behind {
-			return true
-		}
-	}
-	return false
 }
