@@ -129,7 +129,7 @@ func TestFigures(t *testing.T) {
 	want := &Report{
 		Order: "gangline", Nodes: 1, GPUs: 8, Jobs: 3, Skipped: 1, Refused: 1, Done: 2,
 		Refusals: []Refusal{{Job: "30", Why: "a gang of 16 GPUs of one type, 8 on each node can never start here: the cluster has at most 8 of type gpu: ask for fewer GPUs, another type, or less on each node"}},
-		AvgJCT: 120, P50JCT: 120, P90JCT: 136, P99JCT: 139.6, Makespan: 150,
+		AvgJCT:   120, P50JCT: 120, P90JCT: 136, P99JCT: 139.6, Makespan: 150,
 		AvgWait: 45, P50Wait: 45, P90Wait: 81, P99Wait: 89.1, Allocation: 1, Goodput: 1,
 		// Alone on 8 GPUs for 10 of 100 s, then with another: 100/(100 x 1.9). The other asks for less than its share: 140/50.
 		AvgFairness: fair, P50Fairness: fair, P90Fairness: r.P90Fairness, P99Fairness: r.P99Fairness, MaxFairness: 2.8,
