@@ -13,10 +13,11 @@ import (
 // edge is a link to one neighbour and what is known of it. Times are
 // nanoseconds since the group's start.
 type edge struct {
-	link Link
-	peer int
-	left chan struct{} // closed by the reader when the neighbour left in good order
-	last atomic.Uint64 // the last call that it took part in to the end; set before left closes
+	link   Link
+	direct DirectLink // the link, if it is one
+	peer   int
+	left   chan struct{} // closed by the reader when the neighbour left in good order
+	last   atomic.Uint64 // the last call that it took part in to the end; set before left closes
 
 	up    atomic.Bool  // something was heard
 	heard atomic.Int64 // when last
@@ -28,12 +29,14 @@ type edge struct {
 	beating atomic.Int64 // when the Send under way began; 0: none
 	echoed  atomic.Uint64
 	toEcho  atomic.Uint64 // the neighbour's last heartbeat
+	taken   uint64        // bytes that the neighbour has read, by its own word; reader only
 	answer  chan struct{} // holds a token when toEcho has grown
 	hasLeft bool          // reader only
 }
 
 func newEdge(link Link, peer int) *edge {
-	return &edge{link: link, peer: peer, left: make(chan struct{}), answer: make(chan struct{}, 1)}
+	direct, _ := link.(DirectLink)
+	return &edge{link: link, direct: direct, peer: peer, left: make(chan struct{}), answer: make(chan struct{}, 1)}
 }
 
 func (g *Group) now() int64 { return int64(time.Since(g.start)) }
@@ -41,7 +44,7 @@ func (g *Group) now() int64 { return int64(time.Since(g.start)) }
 // read takes frames from one link until it ends.
 func (g *Group) read(e *edge) {
 	for {
-		f, err := e.link.Recv()
+		f, err := g.recv(e)
 		if err != nil {
 			if !e.hasLeft && g.deferred.Load() == nil { // after its word on a loss its end is no news
 				g.fail(e.peer, fmt.Errorf("its link broke: %w", err))
@@ -59,6 +62,14 @@ func (g *Group) read(e *edge) {
 			f.Release()
 		}
 	}
+}
+
+// recv waits for a frame from one link. What the previous rank sends can lie in the vector of the call under way at once.
+func (g *Group) recv(e *edge) (*Frame, error) {
+	if e == g.prev && e.direct != nil {
+		return e.direct.RecvDirect(&g.landing)
+	}
+	return e.link.Recv()
 }
 
 // accept handles one frame and reports whether it kept it. It never waits, so
@@ -86,6 +97,10 @@ func (g *Group) accept(e *edge, f *Frame) bool {
 		}
 		if f.Ack > e.echoed.Load() {
 			e.echoed.Store(f.Ack)
+		}
+		if f.Length > e.taken { // a part of a chunk, behind which our heartbeat waits
+			e.taken = f.Length
+			e.pingAt.Store(g.now())
 		}
 	case KindAbort:
 		g.hearAbort(e, f)
@@ -183,6 +198,9 @@ func (g *Group) beat(e *edge) {
 			e.pinged.Add(1)
 		}
 		h := Header{Kind: KindHeartbeat, Rank: g.cfg.Rank, Count: e.pinged.Load(), Ack: e.toEcho.Load()}
+		if e == g.prev {
+			h.Length = g.landing.came.Load()
+		}
 		g.at(point.Beats)
 		e.beating.Store(max(1, g.now()))
 		err := e.link.Send(g.control(h))

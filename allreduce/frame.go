@@ -43,7 +43,7 @@ type Header struct {
 	Formation uint32 // the epoch's nth ring
 	Sequence  uint64 // Data, Barrier: the nth call on the group, from 1
 	Index     uint64 // Data, Barrier: the nth frame of the call, from 0
-	Length    uint64 // Data: elements in the whole vector
+	Length    uint64 // Data: elements in the whole vector; Heartbeat: bytes that came from the neighbour
 	Call      Call   // Data: the collective
 	Type      Type   // Data: what an element is
 	Op        Op     // Data: how elements are combined; 0 where they are only copied
@@ -65,8 +65,9 @@ type Header struct {
 // Frame is what travels on a Link: a header and at most one chunk.
 //
 // A frame has one owner at a time. Link.Send passes it to the link, Link.Recv
-// to the caller; the last owner calls Release. The payload is never the memory
-// of AllReduce's caller, so a link may hold it for as long as it likes.
+// to the caller; the last owner calls Release. The payload is memory of the
+// frame itself, so a link may hold it for as long as it likes, unless Place gave
+// it another one: such a frame travels by DirectLink.SendDirect alone.
 type Frame struct {
 	Header
 	// Data is the payload, whole elements in the machine's order of bytes (see
@@ -74,15 +75,43 @@ type Frame struct {
 	Data []byte
 
 	memory []byte // whole backing array, aligned for any type; nil for a frame that is not pooled
-	pool   *Pool
+	home   *sync.Pool
 	owned  atomic.Bool
+	placed bool // Data is memory of a group's caller
+	begun  int  // bytes of a placed payload that lie in memory yet
+	spoilt bool // the payload is not what came
 }
+
+// Place gives the frame a payload that is not its own, until Release.
+func (f *Frame) Place(data []byte) { f.Data, f.placed = data, true }
+
+// Placed says whether the payload is not the frame's own: whoever has a use for the bytes beyond the call that gave it the frame must refuse it.
+func (f *Frame) Placed() bool { return f.placed }
+
+// Begin returns own memory of a placed frame for the first n bytes of its payload. Settle brings them to their place: whoever has an address
+// that cannot be written learns it in its own call.
+func (f *Frame) Begin(n int) []byte {
+	f.begun = n
+	return f.memory[:n]
+}
+
+// Settle brings what Begin has put apart to its place.
+func (f *Frame) Settle() {
+	copy(f.Data, f.memory[:f.begun])
+	f.begun = 0
+}
+
+// Displace gives the frame its own memory back as a payload, as long as the one that it had. What was in that is lost.
+func (f *Frame) Displace() { f.Data, f.placed, f.spoilt = f.memory[:len(f.Data)], false, true }
+
+// WireIsNative says whether elements travel as they lie in memory.
+func WireIsNative() bool { return binary.NativeEndian.Uint16([]byte{1, 0}) == 1 }
 
 // SwapToWire turns the payload in place between the machine's order of bytes
 // and the wire's, which is little-endian. On little-endian machines, all that
 // we know of with a GPU, it does nothing.
 func (f *Frame) SwapToWire() {
-	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+	if WireIsNative() {
 		return
 	}
 	size := f.Type.Size()
@@ -97,23 +126,32 @@ func (f *Frame) SwapToWire() {
 // Release gives the frame's memory back to its pool. The frame must not be
 // used after. Releasing twice panics: it would give one memory to two owners.
 func (f *Frame) Release() {
-	if f.pool == nil {
+	if f.home == nil {
 		return
 	}
 	if !f.owned.CompareAndSwap(true, false) {
 		panic("allreduce: a frame was released twice")
 	}
-	f.pool.frames.Put(f)
+	if f.placed {
+		f.Data = nil
+	}
+	f.placed, f.spoilt, f.begun = false, false, 0
+	f.home.Put(f)
 }
 
 // wordBytes is the size of the largest element.
 const wordBytes = 8
+
+// smallRoom is the room of frames for short payloads and none, which most are that wait anywhere: credits, heartbeats, small vectors. They
+// must not each hold a chunk.
+const smallRoom = 32 << 10
 
 // Pool lends frames with room for one chunk, and keeps released ones for the
 // next Get. Memory is not cleared. It is safe for concurrent use.
 type Pool struct {
 	room   int
 	frames sync.Pool
+	small  sync.Pool // frames of smallRoom
 }
 
 // NewPool returns a pool of frames that hold chunks of up to chunkBytes bytes.
@@ -128,10 +166,14 @@ func (p *Pool) Get(n int) *Frame {
 	if n > p.room {
 		panic("allreduce: a frame was asked to hold more than one chunk")
 	}
-	f, _ := p.frames.Get().(*Frame)
+	home, room := &p.frames, p.room
+	if n <= smallRoom && room > smallRoom {
+		home, room = &p.small, smallRoom
+	}
+	f, _ := home.Get().(*Frame)
 	if f == nil {
-		words := make([]uint64, (p.room+wordBytes-1)/wordBytes) // aligned for any element
-		f = &Frame{memory: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), p.room), pool: p}
+		words := make([]uint64, (room+wordBytes-1)/wordBytes) // aligned for any element
+		f = &Frame{memory: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), room), home: home}
 	}
 	f.owned.Store(true)
 	f.Header = Header{}

@@ -18,12 +18,12 @@ const (
 	// DefaultDetectTimeout is long enough for a busy machine's pauses and short
 	// beside any training step worth saving.
 	DefaultDetectTimeout = 2 * time.Second
-	// DefaultChunkBytes keeps a chunk in a core's level 2 cache between its
-	// arrival, its addition and its departure.
-	DefaultChunkBytes = 256 << 10
-	// DefaultWindow is 2 MiB on the way at the default chunk: enough for a
-	// 10 Gb/s link with 1.6 ms of round trip.
-	DefaultWindow = 8
+	// DefaultChunkBytes is as much as a core's level 2 cache keeps between arrival, addition and departure. Of processor time for each byte
+	// 256 KiB cost an eighth more, as each chunk wakes several goroutines, and 2 MiB nothing less.
+	DefaultChunkBytes = 1 << 20
+	// DefaultWindow is 4 MiB on the way at the default chunk: enough for a
+	// 10 Gb/s link with 3.2 ms of round trip. More only leaves the caches.
+	DefaultWindow = 4
 
 	maxChunkBytes = 4 << 20 // above, a heartbeat waits too long behind a chunk on a slow link
 	maxWindow     = 1024    // bounds the inbox
@@ -145,6 +145,7 @@ type Group struct {
 	inbox    chan *Frame
 	taken    uint64
 	credited uint64
+	landing  landing
 
 	sequence uint64                // the call under way
 	underWay atomic.Uint64         // as sequence; 0: none
@@ -188,6 +189,7 @@ func New(cfg Config, next, prev Link) (*Group, error) {
 		small:  NewPool(0),
 	}
 	g.queue.open()
+	g.landing.init(g)
 	g.mesh.nodes = make(chan Link, 1)
 	g.life, g.endLife = context.WithCancel(context.Background())
 	if cfg.WorldSize == 1 {

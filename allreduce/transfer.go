@@ -2,6 +2,7 @@ package allreduce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -31,6 +32,7 @@ type transfer struct {
 
 	toSend, toReceive int // frames
 	sent, received    int
+	direct            bool     // frames to the next rank can lie in the vector
 	held              []*Frame // processed frames that wait to be sent on, in order
 }
 
@@ -64,6 +66,7 @@ func (g *Group) prepare(t *transfer) {
 	}
 	t.toSend, t.toReceive = t.course.frames()
 	t.sent, t.received = 0, 0
+	t.direct = g.next.direct != nil && g.next.direct.Direct() && !a.wire.narrow()
 	t.held = t.held[:0]
 }
 
@@ -163,6 +166,8 @@ func (g *Group) cancelled(cause error) {
 
 // run moves frames until the transfer is complete or the group has ended.
 func (g *Group) run(t *transfer) {
+	g.landing.open(t)
+	defer g.landing.close()
 	for !t.complete() {
 		for g.canSend(t) {
 			if !g.sendOne(t) {
@@ -184,18 +189,12 @@ func (g *Group) canSend(t *transfer) bool {
 	return own || len(t.held) > 0
 }
 
-// sendOne sends the next frame: a copy of our own chunk at the first step, a
+// sendOne sends the next frame: our own chunk at the first step, a copy of it unless the link does without, and a
 // frame held for forwarding at all others. It reports whether to go on.
 func (g *Group) sendOne(t *transfer) bool {
 	var f *Frame
 	if lo, hi, own := t.course.outgoing(t.sent); own {
-		mine := t.vector.slice(lo, hi)
-		f = g.pool.Get(t.wire.size(len(mine)))
-		if t.wire.narrow() {
-			kernel.Narrow(t.wire).Encode(f.Data, mine, t.lost(lo, hi))
-		} else {
-			copy(f.Data, mine)
-		}
+		f = g.ownFrame(t, lo, hi)
 	} else {
 		f = t.held[0]
 		t.held = append(t.held[:0], t.held[1:]...)
@@ -205,12 +204,38 @@ func (g *Group) sendOne(t *transfer) bool {
 	t.sent++
 	g.sent++
 	g.at(point.ChunkSends)
-	if err := g.next.link.Send(f); err != nil {
+	var err error
+	if t.direct {
+		lies := f.Data
+		if err = g.next.direct.SendDirect(f); errors.Is(err, ErrMemory) {
+			copy(make([]byte, len(lies)), lies) // faults here, where a caller that is prepared for it expects it
+		}
+	} else {
+		err = g.next.link.Send(f)
+	}
+	if err != nil {
 		g.blame(g.next, err)
 		return false
 	}
 	g.at(point.ChunkSent)
 	return true
+}
+
+// ownFrame returns a frame with our own elements lo to hi.
+func (g *Group) ownFrame(t *transfer, lo, hi int) *Frame {
+	mine := t.vector.slice(lo, hi)
+	if t.direct {
+		f := g.small.Get(0)
+		f.Place(mine)
+		return f
+	}
+	f := g.pool.Get(t.wire.size(len(mine)))
+	if t.wire.narrow() {
+		kernel.Narrow(t.wire).Encode(f.Data, mine, t.lost(lo, hi))
+	} else {
+		copy(f.Data, mine)
+	}
+	return f
 }
 
 // blame ends the group after a Send did not work. The link's reader may be
@@ -273,6 +298,12 @@ func (g *Group) take(t *transfer, f *Frame) bool {
 		g.fail(g.prev.peer, err)
 		return false
 	}
+	if f.spoilt {
+		copy(mine, f.Data) // faults here, where a caller that is prepared for it expects it
+		f.Release()
+		g.fail(g.cfg.Rank, ErrMemory)
+		return false
+	}
 	if t.wire.narrow() {
 		g.takeNarrow(t, f, lo, hi, work)
 	} else {
@@ -296,6 +327,18 @@ func (g *Group) take(t *transfer, f *Frame) bool {
 
 // takeExact works a received frame in, and leaves in it what travels on.
 func (g *Group) takeExact(t *transfer, f *Frame, mine []byte, w work) {
+	if f.placed {
+		f.Settle() // the rest lies where it belongs
+		return
+	}
+	if w.complete && (t.direct || !w.forward) { // what travels on can lie in the vector
+		kernel.Combine(t.op.combines(), t.vector.typ, mine, f.Data, mine)
+		if t.op == Mean {
+			kernel.Divide(t.vector.typ, mine, g.cfg.WorldSize)
+		}
+		f.Place(mine)
+		return
+	}
 	if w.reduce {
 		kernel.Reduce(t.op.combines(), t.vector.typ, f.Data, mine)
 	}

@@ -62,6 +62,10 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return nil, fmt.Errorf("ring link cannot send a %T", v)
 	}
+	if f.Placed() { // gRPC would read it after SendMsg has returned
+		f.Release()
+		return nil, errPlaced
+	}
 	f.SwapToWire()
 	payload := f.Data
 	fields := appendFields(make([]byte, 0, maxHeader+len(f.Cause)), &f.Header)
@@ -129,10 +133,13 @@ func appendFields(b []byte, h *allreduce.Header) []byte {
 	return b
 }
 
+var errPlaced = errors.New("a payload in memory of the group's caller cannot travel on gRPC's own stream")
+
 // slot is where a message is decoded to: a frame from this pool.
 type slot struct {
-	pool  *allreduce.Pool
-	frame *allreduce.Frame
+	pool    *allreduce.Pool
+	landing allreduce.Landing // where payloads shall lie; nil: in frames
+	frame   *allreduce.Frame
 }
 
 // Unmarshal decodes into a *slot. Nothing of data is kept.

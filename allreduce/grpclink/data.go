@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"syscall"
 	"time"
 
 	"github.com/gangline/gangline/allreduce"
@@ -219,17 +221,21 @@ const headRoom = 512
 
 // dataStream carries frames on a connection: a head of fixed length, the cause if any, the payload. All numbers are little-endian.
 type dataStream struct {
-	conn net.Conn
-	pool *allreduce.Pool
-	in   *bufio.Reader
-	out  [headBytes]byte
-	from [headBytes]byte
-	bufs net.Buffers
-	both [2][]byte
+	conn  net.Conn
+	plain bool // the kernel copies payloads, not TLS
+	pool  *allreduce.Pool
+	in    *bufio.Reader
+	out   [headBytes]byte
+	from  [headBytes]byte
+	bufs  net.Buffers
+	both  [2][]byte
+
+	broken error // of the first SendMsg that did not work: what follows would be taken for the rest of its payload
 }
 
 func newDataStream(conn net.Conn, pool *allreduce.Pool) *dataStream {
-	return &dataStream{conn: conn, pool: pool, in: bufio.NewReaderSize(conn, headRoom)}
+	_, secure := conn.(*tls.Conn)
+	return &dataStream{conn: conn, plain: !secure, pool: pool, in: bufio.NewReaderSize(conn, headRoom)}
 }
 
 // SendMsg implements stream. The kernel has the bytes when it returns. One call at a time.
@@ -237,6 +243,10 @@ func (s *dataStream) SendMsg(m any) error {
 	f, ok := m.(*allreduce.Frame)
 	if !ok {
 		return fmt.Errorf("ring link cannot send a %T", m)
+	}
+	if s.broken != nil {
+		f.Release()
+		return s.broken
 	}
 	f.SwapToWire()
 	putHead(&s.out, f)
@@ -251,6 +261,12 @@ func (s *dataStream) SendMsg(m any) error {
 	}
 	_, err := s.bufs.WriteTo(s.conn)
 	f.Release()
+	if errors.Is(err, syscall.EFAULT) {
+		err = fmt.Errorf("%w: %w", allreduce.ErrMemory, err)
+	}
+	if s.broken = err; err != nil {
+		s.closeSend()
+	}
 	return err
 }
 
@@ -276,12 +292,68 @@ func (s *dataStream) RecvMsg(m any) error {
 	}
 	f := to.pool.Get(size)
 	f.Header = header
-	if _, err := io.ReadFull(s.in, f.Data); err != nil {
+	if err := s.payload(to, f); err != nil {
 		f.Release()
 		return err
 	}
 	f.SwapToWire()
 	to.frame = f
+	return nil
+}
+
+// payload reads a frame's payload to where it shall lie.
+func (s *dataStream) payload(to *slot, f *allreduce.Frame) error {
+	placed, got := s.place(to, f), 0
+	if begun := min(s.in.Buffered(), len(f.Data)); placed && begun > 0 { // came with the head
+		got, _ = io.ReadFull(s.in, f.Begin(begun)) // it is there
+		to.landing.Came(got)
+	}
+	for got < len(f.Data) {
+		n, err := s.in.Read(f.Data[got:])
+		got += n
+		if to.landing != nil && n > 0 {
+			to.landing.Came(n)
+		}
+		if placed && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.EFAULT)) { // see interrupt; nothing can be written there
+			placed, err = false, s.resume(to.landing)
+			f.Displace()
+		}
+		if err != nil && got < len(f.Data) {
+			if placed {
+				to.landing.Landed()
+			}
+			return err
+		}
+	}
+	if placed {
+		return s.resume(to.landing)
+	}
+	return nil
+}
+
+// place gives a frame the memory that its payload shall lie in, and reports whether that is the landing's. TLS copies what it gives: it would gain
+// little, and a fault would end the process.
+func (s *dataStream) place(to *slot, f *allreduce.Frame) bool {
+	if to.landing == nil || len(f.Data) == 0 || !s.plain || !allreduce.WireIsNative() {
+		return false
+	}
+	memory := to.landing.Place(&f.Header, len(f.Data))
+	if memory != nil {
+		f.Place(memory)
+	}
+	return memory != nil
+}
+
+// interrupt wakes a read of a payload.
+func (s *dataStream) interrupt() {
+	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // the read says so
+}
+
+// resume lets go of the memory that a payload was read to, and undoes an interrupt.
+func (s *dataStream) resume(landing allreduce.Landing) error {
+	if landing.Landed() {
+		return s.conn.SetReadDeadline(time.Time{})
+	}
 	return nil
 }
 

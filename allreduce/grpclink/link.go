@@ -52,7 +52,7 @@ func newLink(pool *allreduce.Pool, finish func(l *link)) *link {
 	}
 }
 
-var _ allreduce.Link = (*link)(nil)
+var _ allreduce.DirectLink = (*link)(nil)
 
 // attach gives the link its stream, or the reason why there will be none. It
 // reports whether it was the first.
@@ -84,6 +84,28 @@ func (l *link) connected() (stream, error) {
 // Send implements allreduce.Link. The codec passes the frame's payload to gRPC,
 // which gives it back to the frame's pool when its bytes have left.
 func (l *link) Send(f *allreduce.Frame) error {
+	if f.Placed() {
+		f.Release()
+		return errPlaced
+	}
+	return l.send(f)
+}
+
+// Direct implements allreduce.DirectLink: a data connection has copied what it sends when it returns.
+func (l *link) Direct() bool {
+	select {
+	case <-l.attached:
+		_, direct := l.stream.(*dataStream)
+		return direct && allreduce.WireIsNative()
+	default:
+		return false
+	}
+}
+
+// SendDirect implements allreduce.DirectLink. The stream of gRPC refuses a frame that is placed: see codec.
+func (l *link) SendDirect(f *allreduce.Frame) error { return l.send(f) }
+
+func (l *link) send(f *allreduce.Frame) error {
 	s, err := l.connected()
 	if err != nil {
 		return err
@@ -123,8 +145,22 @@ func (e *streamError) Error() string { return e.text }
 func (e *streamError) Unwrap() error { return e.cause }
 
 // Recv implements allreduce.Link.
-func (l *link) Recv() (*allreduce.Frame, error) {
+func (l *link) Recv() (*allreduce.Frame, error) { return l.RecvDirect(nil) }
+
+// Interrupt implements allreduce.DirectLink.
+func (l *link) Interrupt() {
+	if s, ok := l.stream.(*dataStream); ok { // gRPC's own stream never asks for a place
+		s.interrupt()
+	}
+}
+
+// RecvDirect implements allreduce.DirectLink.
+func (l *link) RecvDirect(to allreduce.Landing) (*allreduce.Frame, error) {
 	s, err := l.connected()
+	if err == nil && to != nil && l.in.landing == nil {
+		tellArrival(s, to)
+	}
+	l.in.landing = to
 	if err == nil {
 		if err = s.RecvMsg(&l.in); err == nil {
 			return l.in.frame, nil

@@ -5,7 +5,13 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+
+	"github.com/gangline/gangline/allreduce"
 )
 
 // dataMarker is the first byte of a data connection. HTTP/2 begins with 'P' and a TLS record with 0x16.
@@ -75,7 +81,7 @@ func (p *port) sort(conn net.Conn) {
 		return
 	}
 	select {
-	case p.calls <- &begunConn{Conn: conn, first: first[:]}:
+	case p.calls <- &begunConn{Conn: conn, first: first[:], from: &arrival{Addr: conn.RemoteAddr()}}:
 	case <-p.ended:
 		_ = conn.Close()
 	}
@@ -102,11 +108,34 @@ func (p *port) Close() error {
 	return err
 }
 
+// arrival is where a connection of gRPC comes from, which its streams know, and whom to tell what comes on it.
+type arrival struct {
+	net.Addr
+	tell atomic.Pointer[allreduce.Landing] // nil: nobody
+}
+
+// tellArrival lets a landing hear of what comes on a stream's connection: gRPC gives away whole messages only.
+func tellArrival(s stream, to allreduce.Landing) {
+	served, ok := s.(grpc.ServerStream)
+	if !ok {
+		return
+	}
+	if from, ok := peer.FromContext(served.Context()); ok {
+		if a, ok := from.Addr.(*arrival); ok {
+			a.tell.Store(&to)
+		}
+	}
+}
+
 // begunConn gives back the byte that was read to sort the connection.
 type begunConn struct {
 	net.Conn
 	first []byte
+	from  *arrival
 }
+
+// RemoteAddr implements net.Conn.
+func (c *begunConn) RemoteAddr() net.Addr { return c.from }
 
 func (c *begunConn) Read(b []byte) (int, error) {
 	if len(c.first) > 0 && len(b) > 0 {
@@ -114,5 +143,9 @@ func (c *begunConn) Read(b []byte) (int, error) {
 		c.first = c.first[n:]
 		return n, nil
 	}
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	if to := c.from.tell.Load(); to != nil && n > 0 {
+		(*to).Came(n)
+	}
+	return n, err
 }

@@ -3,7 +3,9 @@ package grpclink_test
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // relay stands between a rank and its next one, so that a test can cut the
@@ -12,6 +14,7 @@ type relay struct {
 	listener net.Listener
 	target   string
 	heard    func([]byte) // given what clients say, if there is one
+	pause    atomic.Int64 // nanoseconds between two parts of what clients say; 0: none
 	done     sync.WaitGroup
 
 	hold   chan struct{} // closed by freeze
@@ -50,8 +53,21 @@ func (r *relay) accept() {
 			_, _ = in.Close(), out.Close()
 		}
 		r.mu.Unlock()
-		r.done.Go(func() { r.pump(in, out, r.heard) })
+		r.done.Go(func() { r.pump(in, out, func(b []byte) { r.say(b) }) })
 		r.done.Go(func() { r.pump(out, in, nil) })
+	}
+}
+
+// say hears what a client says, and slows it down.
+func (r *relay) say(b []byte) {
+	if r.heard != nil {
+		r.heard(b)
+	}
+	if pause := r.pause.Load(); pause > 0 {
+		select {
+		case <-time.After(time.Duration(pause)):
+		case <-r.ended:
+		}
 	}
 }
 

@@ -49,7 +49,7 @@ const (
 	FrameKind_FRAME_KIND_BARRIER FrameKind = 4
 	// Opens the previous rank's window. Uses rank, count.
 	FrameKind_FRAME_KIND_CREDIT FrameKind = 5
-	// Says that the sender lives. Uses rank, count, ack.
+	// Says that the sender lives. Uses rank, count, ack, length.
 	FrameKind_FRAME_KIND_HEARTBEAT FrameKind = 6
 	// Says which rank is lost. Every rank passes the first one it hears on to both
 	// neighbours and breaks its own group. Uses rank, cause, and sequence: the first call that the rank is missed in; absent: at once. A rank that
@@ -478,7 +478,7 @@ type Frame struct {
 	Sequence uint64 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// The nth chunk of the call on this link, counted from 0.
 	Index uint64 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
-	// Elements in the whole vector of the call. All ranks must agree.
+	// DATA: elements in the whole vector of the call. All ranks must agree. HEARTBEAT to the previous rank: bytes that have come from it.
 	Length uint64 `protobuf:"varint,6,opt,name=length,proto3" json:"length,omitempty"`
 	// The sender's rank; in ABORT the rank that is lost.
 	Rank uint32 `protobuf:"varint,7,opt,name=rank,proto3" json:"rank,omitempty"`
