@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 )
 
 // Skipped is a complete checkpoint that can not be used, and why.
@@ -15,10 +16,10 @@ type Skipped struct {
 }
 
 // Latest gives the newest complete checkpoint whose every byte verifies; see Ref.Compare for newest. Those that do
-// not verify are skipped, and listed for the log. Call Fence before it, so that the answer can not change;
+// not verify, or that the medium can not read, are skipped, and listed for the log; one that can not be reached is not. Call Fence before it, so that the answer can not change;
 // let one rank call it and tell the others the Ref, so that all agree even while a disk fails. Errors: ErrNone if there is
 // no complete checkpoint, ErrAllBad if there is none that verifies, ErrKey or ErrUnauthenticated of the newest that is whole, the context's, and the file system's if the directory
-// can not be listed: only ErrNone means that there is nothing to resume.
+// or a checkpoint can not be looked at: only ErrNone means that there is nothing to resume.
 func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 	found, _, err := s.folders()
 	if err != nil {
@@ -29,10 +30,7 @@ func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 		if !f.complete {
 			continue
 		}
-		m, err := s.load(f.name)
-		if err == nil {
-			err = s.Verify(ctx, m)
-		}
+		m, err := s.whole(ctx, f.name)
 		if err == nil {
 			s.resumeFrom(m)
 			return m, skipped, nil
@@ -43,6 +41,9 @@ func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 		if errors.Is(err, ErrKey) || errors.Is(err, ErrUnauthenticated) { // no damage: an older one is no answer to it
 			return Manifest{}, skipped, err
 		}
+		if !lost(err) {
+			return Manifest{}, skipped, fmt.Errorf("%s can not be looked at, which does not say that it is damaged, so none older is taken: %w: check the storage and its permissions, and start again", f.name, err)
+		}
 		skipped = append(skipped, Skipped{Ref: f.ref, Dir: f.name, Err: err})
 	}
 	if len(skipped) > 0 {
@@ -50,6 +51,28 @@ func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 			ErrAllBad, len(skipped), skipped[0].Err)
 	}
 	return Manifest{}, nil, ErrNone
+}
+
+// staleTries is how often a checkpoint is looked at whose files' handles have become stale: opened anew, they are those that are there now.
+const staleTries = 3
+
+// whole gives a checkpoint whose every byte verifies.
+func (s *Store) whole(ctx context.Context, dir string) (m Manifest, err error) {
+	for range staleTries {
+		if m, err = s.load(dir); err == nil {
+			err = s.Verify(ctx, m)
+		}
+		if !errors.Is(err, syscall.ESTALE) {
+			break
+		}
+	}
+	return m, err
+}
+
+// lost says whether err tells that bytes of a checkpoint are not there any more: that they are others, that a file is missing, or that the medium can
+// not read them. All else (no permission, a server that is away, too many open files) says nothing of them.
+func lost(err error) bool {
+	return damaged(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADMSG)
 }
 
 // Load gives one complete checkpoint after checking its manifest and the files' sizes, but not their bytes: a Reader checks

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -163,5 +164,60 @@ func TestRenameNewIsExclusive(t *testing.T) {
 	}
 	if err := dir.RenameNew("a", "d"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("of what is gone: %v", err)
+	}
+}
+
+// TestTwoWritersOfOneRank: two processes that both believe to be a rank write the same step at the same time, one before each single operation of
+// the other, with other content. It must not happen, and nothing keeps it from happening on storage that a lost node still reaches: what was there before
+// stays, and a checkpoint of torn bytes is never given.
+func TestTwoWritersOfOneRank(t *testing.T) {
+	t.Parallel()
+	other := func() checkpoint.ShardWrite {
+		w := shard(ref(1, 20), 0, 2)
+		w.Tensors[0] = checkpoint.Share("w", weights(ref(1, 77), testLen), 0, 2)
+		return w
+	}
+	good, total := 0, 40
+	for at := 1; at <= total; at++ {
+		disk, s := begun(t, 1)
+		mustSave(t, s, ref(1, 10), 2)
+		if _, err := s.WriteShard(t.Context(), shard(ref(1, 20), 1, 2)); err != nil {
+			t.Fatal(err)
+		}
+		second := open(t, disk)
+		disk.Arm(faultfs.Plan{Before: func(n int, _, _ string) {
+			if n == at {
+				_, _ = second.WriteShard(t.Context(), other()) // either may fail
+			}
+		}})
+		_, err := s.WriteShard(t.Context(), shard(ref(1, 20), 0, 2))
+		if at == 1 {
+			total = disk.Ops()
+		}
+		disk.Arm(faultfs.Plan{})
+		if err == nil {
+			_, err = s.Commit(t.Context(), commitOf(ref(1, 20), 2))
+		}
+		m, skipped, lerr := open(t, disk).Latest(t.Context())
+		if lerr != nil || m.Ref() != ref(1, 10) && m.Ref() != ref(1, 20) || m.Ref() == ref(1, 10) && err == nil && len(skipped) == 0 {
+			t.Fatalf("operation %d (%v): latest is %v, skipped %v, %v", at, err, m.Ref(), skipped, lerr)
+		}
+		if m.Ref() == ref(1, 10) {
+			wantContent(t, s, m)
+			continue
+		}
+		good++
+		got := make([]float32, testLen)
+		if err := s.ReadTensor(t.Context(), m, "w", got); err != nil {
+			t.Fatalf("operation %d: %v", at, err)
+		}
+		mine, theirs := weights(ref(1, 20), testLen), weights(ref(1, 77), testLen)
+		half := testLen / 2
+		if !slices.Equal(got[half:], mine[half:]) || !slices.Equal(got[:half], mine[:half]) && !slices.Equal(got[:half], theirs[:half]) {
+			t.Fatalf("operation %d: a shard is of neither writer", at)
+		}
+	}
+	if good < total/4 {
+		t.Errorf("of %d only %d were complete", total, good)
 	}
 }

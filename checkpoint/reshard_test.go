@@ -22,7 +22,7 @@ func (m matrix) box(offset, shape []int64) []float32 {
 	return out
 }
 
-// TestReshard writes with 4 ranks, and each later world reads its own slices, then writes with its own number: 4 -> 2 -> 8 -> 1. The cut
+// TestReshard writes with 4 ranks, and each later world reads its own slices, then writes with its own number: 4 -> 2 -> 8 -> 3 -> 8 -> 1. The cut
 // goes along rows, then columns, and so on.
 func TestReshard(t *testing.T) {
 	t.Parallel()
@@ -37,7 +37,7 @@ func TestReshard(t *testing.T) {
 	}
 	_, s := begun(t, 1)
 	var held [][]float32 // by rank, what the world before wrote
-	for turn, world := range []int{4, 2, 8, 1} {
+	for turn, world := range []int{4, 2, 8, 3, 8, 1} {
 		epoch := uint64(turn + 1)
 		mustFence(t, s, epoch)
 		next := make([][]float32, world)
