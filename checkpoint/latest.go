@@ -69,10 +69,10 @@ func (s *Store) whole(ctx context.Context, dir string) (m Manifest, err error) {
 	return m, err
 }
 
-// lost says whether err tells that bytes of a checkpoint are not there any more: that they are others, that a file is missing, or that the medium can
+// lost says whether err tells that a checkpoint is of no use: that its bytes are others, or another job's, that a file is missing, or that the medium can
 // not read them. All else (no permission, a server that is away, too many open files) says nothing of them.
 func lost(err error) bool {
-	return damaged(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADMSG)
+	return damaged(err) || errors.Is(err, ErrInvalid) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADMSG)
 }
 
 // Load gives one complete checkpoint after checking its manifest and the files' sizes, but not their bytes: a Reader checks
