@@ -58,7 +58,7 @@ func (a *agent) Rendezvous(ctx context.Context, req *agentv1.RendezvousRequest) 
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	resp := &agentv1.RendezvousResponse{Rank: int32(a.rank)}
+	resp := &agentv1.RendezvousResponse{Rank: int32(a.rank), Secret: []byte("a secret of the test's gang")}
 	for rank := range a.world {
 		resp.Peers = append(resp.Peers, a.address[rank])
 	}

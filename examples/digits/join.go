@@ -8,11 +8,16 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/gangline/gangline/allreduce"
 	"github.com/gangline/gangline/allreduce/grpclink"
 	"github.com/gangline/gangline/nodeagent/workerclient"
 )
+
+// connectTimeout bounds how long ranks of a gang that may shrink may take to connect once all have told where they are: one that dies or hangs in that moment
+// is named, and the others meet again.
+const connectTimeout = 10 * time.Second
 
 // rings makes the rings of one worker.
 type rings struct {
@@ -69,8 +74,13 @@ func (r *rings) try(ctx context.Context, least, lost int) (*ring, int, error) {
 	defer wait.Wait()
 	defer cancel()
 	env := r.client.Environment()
+	patience := time.Duration(0) // the default
+	if env.Shrinks {
+		patience = connectTimeout
+	}
 	group, err := grpclink.Join(ctx, grpclink.Config{
-		Job: env.JobID, Epoch: env.Epoch, Formation: uint32(met.Formation), Rank: met.Place, Peers: met.Peers, Secret: met.Secret, //nolint:gosec // small
+		JoinTimeout: patience,
+		Job:         env.JobID, Epoch: env.Epoch, Formation: uint32(met.Formation), Rank: met.Place, Peers: met.Peers, Secret: met.Secret, //nolint:gosec // small
 		Listener: listener, Logger: slog.New(slog.NewTextHandler(r.diag, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	return &ring{Group: group, formation: max(met.Formation, 1), members: met.Members}, met.Formation, err

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,10 @@ import (
 // DefaultJoinTimeout bounds the wait for ranks that never start: long enough for slow nodes and imports, shorter than anybody would leave
 // GPUs idle.
 const DefaultJoinTimeout = 5 * time.Minute
+
+// connectTimeouts is for how many DetectTimeouts ranks of a gang that may shrink wait for each other's connections once all have told where they are: a rank that
+// hangs in that moment is named, and the others meet again. They hear of each other within a second or so, or some more if the leader changes just then.
+const connectTimeouts = 5
 
 // JoinRequest says which group to join. Its zero value is that of the environment which the agent has given to this process: see
 // workerclient.FromEnv. Outside Gangline that is a world of one.
@@ -73,15 +78,22 @@ func (s *Session) Join(r JoinRequest) (handle int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	lost := int(s.lost.Load()) - 1
 	for least := int(r.Formation); ; {
-		g, formation, err := join(ctx, client, stop, cfg, r.Listen, least, int(s.lost.Load())-1)
+		g, met, err := join(ctx, client, stop, cfg, r.Listen, least, lost)
 		if err == nil {
 			return s.groups.put(g), nil
 		}
-		if formation == 0 || ctx.Err() != nil || client.Formation() <= formation {
+		place := RankOf(err)
+		switch {
+		case met.Formation == 0 || ctx.Err() != nil:
+			return 0, err
+		case client.Environment().Shrinks && place >= 0 && place < len(met.Members):
+			lost = met.Members[place]
+		case client.Formation() <= met.Formation:
 			return 0, err
 		}
-		least = formation + 1
+		least = met.Formation + 1
 	}
 }
 
@@ -115,30 +127,33 @@ func (s *Session) taken(r JoinRequest) (net.Listener, error) {
 }
 
 // join meets the others of a formation through the agent and joins them. It gives up as soon as the agent knows of a newer formation.
-func join(ctx context.Context, client *workerclient.Client, stop *stopper, cfg grpclink.Config, listen string, least, lost int) (*Group, int, error) {
+func join(ctx context.Context, client *workerclient.Client, stop *stopper, cfg grpclink.Config, listen string, least, lost int) (*Group, workerclient.Meeting, error) {
 	env := client.Environment()
 	cfg.Job, cfg.Epoch = env.JobID, env.Epoch
 	if env.WorldSize == 1 && !env.Shrinks {
 		cfg.Peers = []string{""}
 		ring, err := grpclink.Join(ctx, cfg)
 		if err != nil {
-			return nil, 0, err
+			return nil, workerclient.Meeting{}, err
 		}
-		return newGroup(ring, 1, []int{0}), 0, nil
+		return newGroup(ring, 1, []int{0}), workerclient.Meeting{}, nil
 	}
 	if listen == "" {
 		listen = ":0"
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
-		return nil, 0, fmt.Errorf("listen for the previous rank: %w: choose another address", err)
+		return nil, workerclient.Meeting{}, fmt.Errorf("listen for the previous rank: %w: choose another address", err)
 	}
 	met, err := rendezvous(ctx, client, listener.Addr(), stop, least, lost)
 	if err != nil {
-		return nil, 0, errors.Join(err, listener.Close())
+		return nil, workerclient.Meeting{}, errors.Join(err, listener.Close())
 	}
 	cfg.Rank, cfg.Peers, cfg.Secret, cfg.Listener = met.Place, met.Peers, met.Secret, listener
 	cfg.Formation = uint32(met.Formation) //nolint:gosec // small
+	if env.Shrinks {
+		cfg.JoinTimeout = min(cfg.JoinTimeout, connectTimeouts*cmp.Or(cfg.DetectTimeout, allreduce.DefaultDetectTimeout))
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	wait.Go(func() {
@@ -150,10 +165,10 @@ func join(ctx context.Context, client *workerclient.Client, stop *stopper, cfg g
 	defer cancel()
 	ring, err := grpclink.Join(ctx, cfg)
 	if err != nil {
-		return nil, met.Formation, err
+		return nil, met, err
 	}
 	client.FollowRing(func() workerclient.Ring { return workerclient.Ring(ring.Stats()) }) // the agent is told how it goes
-	return newGroup(ring, max(met.Formation, 1), met.Members), met.Formation, nil
+	return newGroup(ring, max(met.Formation, 1), met.Members), met, nil
 }
 
 // rendezvous waits for all ranks' addresses, or for the agent's wish to stop: peers may never come.

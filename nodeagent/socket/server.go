@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ const (
 type Config struct {
 	// NameAfter is how long a worker that lost a rank waits for the others before the leader is told which. Zero means 3 s.
 	NameAfter time.Duration
+	// PulseTimeout is how long a worker's process may leave a ping unanswered. Zero means 1.5 s.
+	PulseTimeout time.Duration
 	// Host is the node's name or address for workers of other nodes; it stands in for a wildcard address.
 	Host string
 	// Changed is called, without a lock held, after a worker said something that its leader should hear soon. It must
@@ -141,7 +144,9 @@ func (s *Server) Serve(key reconcile.Key) error {
 	if err != nil {
 		return fmt.Errorf("serve agent socket of worker %v: %w", key, err)
 	}
-	e.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams), grpc.WaitForHandlers(true))
+	listener = &pulseListener{Listener: listener, e: e}
+	e.grpc = grpc.NewServer(append(pinging(cmp.Or(s.cfg.PulseTimeout, pulseTimeout)),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams), grpc.WaitForHandlers(true))...)
 	agentv1.RegisterWorkerServiceServer(e.grpc, e)
 	s.wg.Add(1)
 	go func(g *grpc.Server) {

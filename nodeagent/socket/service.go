@@ -32,8 +32,8 @@ const (
 	// nameAfter is how long a worker waits for its peers before it is told whom it lost: by then every one that is not stopped or cut
 	// off has noticed that the ring broke, unless it computes, and asks too. Too short, and of two whose link broke one is stopped.
 	nameAfter = 3 * time.Second
-	// absentAfter is how long a worker waits, after its ring broke, for one that is not known to be lost: longer than a rank computes between two
-	// calls, at which it notices.
+	// absentAfter is how long a worker waits, after its ring broke, for one whose process lives (see pulse.go) and that nobody names: longer than a rank
+	// computes between two calls, at which it notices.
 	absentAfter = time.Minute
 	// namesAbsent stands for whoever does not come.
 	namesAbsent = -1
@@ -50,6 +50,7 @@ type endpoint struct {
 	key    reconcile.Key
 	files  Files
 	grpc   *grpc.Server // nil when not served; guarded by Server.mu
+	pulse  pulse
 
 	saveMu sync.Mutex // one writer of the notes file at a time; never taken with mu held
 

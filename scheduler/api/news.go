@@ -26,7 +26,7 @@ func statusesFromProto(in []*agentv1.WorkerStatus) []control.WorkerStatus {
 		w := control.WorkerStatus{
 			Key: keyOf(s.GetKey()), State: workerState(s.GetState()), ExitCode: s.GetExitCode(), Signal: s.GetSignal(),
 			PeerLost: s.GetPeerLost(), Stopped: s.GetStopped(), Message: cutText(s.GetMessage(), cluster.MaxReason),
-			GPUs: s.GetGpuUuids(), Arrived: usableAddress(s.GetRendezvousAddress()) && s.GetRendezvousMet() == 0,
+			GPUs: s.GetGpuUuids(), Silent: s.GetSilent(), Arrived: usableAddress(s.GetRendezvousAddress()) && s.GetRendezvousMet() == 0,
 		}
 		if w.Arrived {
 			w.Asks, w.Names = s.GetRendezvousLeast(), s.GetRendezvousLost()

@@ -328,6 +328,9 @@ func (m *ReportWorkers) code(c *coder) {
 			c.i32(&r.Asks)
 			c.i32(&r.Names)
 		}
+		if c.version >= 8 {
+			codeUint(c, &r.Silence)
+		}
 	})
 }
 

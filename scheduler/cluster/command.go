@@ -111,6 +111,7 @@ type WorkerReport struct {
 	Arrived  bool      // a worker that is to join has come to where the others meet
 	Asks     int32     // the least formation that it waits for; 0: it does not wait
 	Names    int32     // whom it lost, rank + 1; 0: nobody
+	Silence  Silence   // what is new of whether its process answers its agent
 }
 
 // EvictJob stops a job's workers and takes the GPUs back; the job then goes

@@ -90,7 +90,7 @@ type Worker struct { // small fields stand together: there may be a hundred thou
 	Left     bool  // it ended and the gang went on without it, or had no work for it any more
 	Blamed   bool  // the first of its gang that failed of itself
 	Joined   int32 // 0: it was there from the start; waitsToJoin; else the first formation of which it is a member
-	Asks     int32 // the formation that it asks for, as its ring broke; 0: none
+	Asks     int32 // the formation that it asks for, as its ring broke; 0: none; or asksNothing
 	Names    int32 // whom it lost then, rank + 1; 0: nobody; or NamesAbsent
 }
 

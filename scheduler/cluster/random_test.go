@@ -175,6 +175,7 @@ func (w *world) drawReport(id JobID, epoch Epoch, node NodeID) Command {
 			ExitCode: int32(rapid.IntRange(0, 1).Draw(w.t, "code")), PeerLost: rapid.Bool().Draw(w.t, "peer"), Stopped: rapid.Bool().Draw(w.t, "stopped"),
 			Arrived: rapid.Bool().Draw(w.t, "arrived"),
 			Asks:    int32(rapid.IntRange(0, 4).Draw(w.t, "asks")), Names: int32(rapid.IntRange(0, 7).Draw(w.t, "names")),
+			Silence:  Silence(rapid.IntRange(0, 2).Draw(w.t, "silence")),
 			Progress: &Progress{Step: 1, Metrics: []Metric{{Name: "a", Value: 0.5}}},
 		})
 	}

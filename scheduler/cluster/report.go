@@ -67,7 +67,8 @@ func (t *turn) take(r *WorkerReport) []Change {
 	w := &j.Workers[r.Rank]
 	arrives := r.Arrived && r.State == WorkerRunning && w.Joined == waitsToJoin && j.State == Running
 	asks := r.State == WorkerRunning && w.member() && j.State == Running && r.Asks > j.Formation()
-	if w.Node != t.node || w.State.Ended() || (r.State <= w.State && !arrives && !asks) {
+	silence := r.Silence != 0 && r.State == WorkerRunning && w.member() && j.State == Running && j.Spec.OnFailure == FailureShrinks
+	if w.Node != t.node || w.State.Ended() || (r.State <= w.State && !arrives && !asks && !silence) {
 		return nil
 	}
 	if !copied {
@@ -83,6 +84,9 @@ func (t *turn) take(r *WorkerReport) []Change {
 	}
 	if arrives {
 		j.arrive(w)
+	}
+	if silence {
+		return s.hearSilence(j, w, r.Silence)
 	}
 	if asks && w.asks(r) {
 		return s.answer(j)

@@ -36,6 +36,7 @@ type WorkerStatus struct {
 	Arrived    bool                // it has asked for its rendezvous
 	Asks       int32               // while it waits for it: the least formation that will do
 	Names      int32               // whom it lost before, rank + 1; 0: nobody
+	Silent     bool                // its process lives and does not answer its agent
 	Progress   *cluster.Progress   // its last word; read of rank 0 only
 }
 
@@ -82,11 +83,10 @@ func workerNews(s *cluster.State, n *cluster.Node, u *WorkerStatus, progress Pro
 		return r, false
 	}
 	r.Arrived = u.Arrived && r.State == cluster.WorkerRunning && w.Joins()
-	if j := s.Job(u.Key.Job); r.State == cluster.WorkerRunning && j.State == cluster.Running && !w.Joins() &&
-		u.Asks > j.Formation() && (u.Asks > w.Asks || (u.Asks == w.Asks && w.Names == 0 && u.Names != 0)) {
-		r.Asks, r.Names = u.Asks, u.Names
+	if j := s.Job(u.Key.Job); r.State == cluster.WorkerRunning && j.State == cluster.Running && !w.Joins() {
+		askNews(j, w, u, &r)
 	}
-	if r.State <= w.State && !r.Arrived && r.Asks == 0 {
+	if r.State <= w.State && !r.Arrived && r.Asks == 0 && r.Silence == 0 {
 		return r, false
 	}
 	if r.Rank == 0 && r.State.Ended() {
@@ -95,6 +95,25 @@ func workerNews(s *cluster.State, n *cluster.Node, u *WorkerStatus, progress Pro
 		}
 	}
 	return r, true
+}
+
+// askNews adds to a report what is new of a member's wish for another formation, or of its silence. Who waits at the rendezvous of this formation while
+// a member is silent asks for the next one: this one would never come about.
+func askNews(j *cluster.Job, w *cluster.Worker, u *WorkerStatus, r *cluster.WorkerReport) {
+	if j.Spec.OnFailure == cluster.FailureShrinks && u.Silent != w.Silent() {
+		r.Silence = cluster.SpokeAgain
+		if u.Silent {
+			r.Silence = cluster.FellSilent
+		}
+		return
+	}
+	asks := u.Asks
+	if u.Arrived && j.AwaitsSilent() {
+		asks = max(asks, j.Formation()+1)
+	}
+	if !u.Silent && asks > j.Formation() && (asks > w.Asks || (asks == w.Asks && w.Names == 0 && u.Names != 0)) {
+		r.Asks, r.Names = asks, u.Names
+	}
 }
 
 // vanished reports as lost the workers that ran on a node and that its agent

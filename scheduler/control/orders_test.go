@@ -34,6 +34,12 @@ func machine(id cluster.NodeID, gpus int) cluster.Node {
 // GPUs, named "node/number"; the nodes a and b have four each.
 func gang(t *testing.T, gpus ...string) *story {
 	t.Helper()
+	return gangOf(t, func(*cluster.JobSpec) {}, gpus...)
+}
+
+// gangOf is gang of a job that change makes another.
+func gangOf(t *testing.T, change func(*cluster.JobSpec), gpus ...string) *story {
+	t.Helper()
 	st := newStory(t)
 	for _, id := range []cluster.NodeID{"a", "b"} {
 		st.must(t, &cluster.RegisterNode{Node: machine(id, 4)})
@@ -42,6 +48,7 @@ func gang(t *testing.T, gpus ...string) *story {
 		Name: "train", Command: []string{"true"}, GPUs: int32(len(gpus)), Retries: 1,
 		Warn: cluster.DefaultWarn, Grace: cluster.DefaultGrace,
 	}
+	change(spec)
 	spec.Normalize()
 	st.must(t, &cluster.SubmitJob{RequestID: "r", User: "ann", Spec: spec})
 	start := &cluster.StartJob{Job: 1, Epoch: 1}

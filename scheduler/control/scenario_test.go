@@ -67,7 +67,7 @@ func (st *story) play(t *testing.T, d *datadriven.TestData) string {
 		return st.submit(t, d)
 	case "step":
 		return st.step(t, d)
-	case "running", "exit", "stopped", "arrived", "asks":
+	case "running", "exit", "stopped", "arrived", "asks", "silent", "speaks":
 		return st.report(t, d)
 	case "all-run", "all-exit":
 		return st.reportAll(t, d)
@@ -297,6 +297,10 @@ func (st *story) report(t *testing.T, d *datadriven.TestData) string {
 		r := cluster.WorkerReport{Job: j.ID, Epoch: j.Epoch, Rank: w.Rank, State: cluster.WorkerRunning}
 		if r.Arrived = d.Cmd == "arrived"; d.Cmd == "asks" {
 			r.Asks, r.Names = j.Formation()+1, int32(scan(t, d, "lost", -1)+1)
+		} else if d.Cmd == "silent" {
+			r.Silence = cluster.FellSilent
+		} else if d.Cmd == "speaks" {
+			r.Silence = cluster.SpokeAgain
 		} else if d.Cmd != "running" && !w.State.Ended() && !r.Arrived {
 			r.Signal, r.PeerLost = int32(scan(t, d, "signal", 0)), scan(t, d, "peer_lost", false)
 			r.State, r.ExitCode, r.Stopped = cluster.WorkerExited, int32(scan(t, d, "code", 0)), d.Cmd == "stopped"

@@ -740,8 +740,10 @@ type WorkerStatus struct {
 	LostStep int64 `protobuf:"varint,21,opt,name=lost_step,json=lostStep,proto3" json:"lost_step,omitempty"`
 	// Why what the job saved last is no checkpoint, or may soon be none; empty: nothing is wrong.
 	CheckpointProblem string `protobuf:"bytes,22,opt,name=checkpoint_problem,json=checkpointProblem,proto3" json:"checkpoint_problem,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Its process was connected to its agent, has not ended, and does not answer any more.
+	Silent        bool `protobuf:"varint,26,opt,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerStatus) Reset() {
@@ -933,6 +935,13 @@ func (x *WorkerStatus) GetCheckpointProblem() string {
 		return x.CheckpointProblem
 	}
 	return ""
+}
+
+func (x *WorkerStatus) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
 }
 
 // Ring is what a worker's collective calls have come to in this epoch. All ranks make the same calls: the one that spends the least
@@ -2698,7 +2707,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xaf\a\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xc7\a\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -2725,7 +2734,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x04ring\x18\x13 \x01(\v2\x17.gangline.agent.v1.RingR\x04ring\x12H\n" +
 	"\x10local_checkpoint\x18\x14 \x01(\v2\x1d.gangline.agent.v1.CheckpointR\x0flocalCheckpoint\x12\x1b\n" +
 	"\tlost_step\x18\x15 \x01(\x03R\blostStep\x12-\n" +
-	"\x12checkpoint_problem\x18\x16 \x01(\tR\x11checkpointProblem\"K\n" +
+	"\x12checkpoint_problem\x18\x16 \x01(\tR\x11checkpointProblem\x12\x16\n" +
+	"\x06silent\x18\x1a \x01(\bR\x06silent\"K\n" +
 	"\x04Ring\x12\x14\n" +
 	"\x05calls\x18\x01 \x01(\x03R\x05calls\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x17\n" +
