@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"math"
 	"math/bits"
 	"time"
 )
@@ -153,10 +154,19 @@ func (s *State) LevelOf(j *Job, now Time) (int32, time.Duration) {
 	if s.still || (bin == int32(j.Bin) && s.foresees()) {
 		return j.Level, j.Expected
 	}
-	var k kin
-	k.name(j.Spec, j.User)
-	left := s.remaining(&k, bin)
-	return level(left, bin), s.expected(&k, j.Spec, left)
+	k := s.knownKin(j)
+	left := s.remaining(k, bin)
+	return level(left, bin), s.expected(k, j.Spec, left)
+}
+
+// LevelUntil is when LevelOf may say of a job something else than the job itself
+// does: what it says before holds as long as the state has this version of the
+// job. It is only for policies by which jobs are placed as they go on.
+func (s *State) LevelUntil(j *Job) Time {
+	if at := s.crossing(j); at != 0 && !s.still {
+		return at
+	}
+	return math.MaxInt64
 }
 
 // foresees reports whether anything that the policy asks for depends on how

@@ -13,8 +13,11 @@ var binEdges = [historyBins + 1]int64{ //nolint:gochecknoglobals // table
 	23726566, 33554432, 47453132, 67108864, 94906265, 134217728, 189812531, 268435456, 379625062, 536870912,
 }
 
+// Levels is how many levels there are, see LevelOf: from 0 up.
+const Levels = 80
+
 // halfPowers are 2^(i/2), whole.
-var halfPowers = [...]int64{ //nolint:gochecknoglobals // table
+var halfPowers = [Levels]int64{ //nolint:gochecknoglobals // table
 	1, 1, 2, 2, 4, 5, 8, 11, 16, 22,
 	32, 45, 64, 90, 128, 181, 256, 362, 512, 724,
 	1024, 1448, 2048, 2896, 4096, 5792, 8192, 11585, 16384, 23170,

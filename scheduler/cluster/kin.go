@@ -80,6 +80,19 @@ func (s *State) kinOf(j *Job) *kin {
 	return next
 }
 
+// knownKin is the kin of a job for who only reads.
+func (s *State) knownKin(j *Job) *kin {
+	if len(s.kins) > 0 {
+		var scratch [256]byte
+		if k := s.kins[string(appendKin(scratch[:0], j.Spec, j.User))]; k != nil {
+			return k
+		}
+	}
+	k := &kin{}
+	k.name(j.Spec, j.User)
+	return k
+}
+
 // historyOf returns the history of a degree, or nil.
 func (s *State) historyOf(k *kin, degree int) *History {
 	if s.own != nil && k.by == s.own && k.history[degree] != nil {

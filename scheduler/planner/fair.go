@@ -27,12 +27,14 @@ const (
 const offsetStep = 125
 
 // group is the lanes of one user in one queue: fair share moves them together.
+// Running jobs of the user know it, too, whether or not any wait.
 type group struct {
 	q      *quota.Queue
 	user   string
-	offset int64 // added to every key, in milliseconds
+	offset int64 // added to every key, in milliseconds; without lanes: what it would be, as of
 	lanes  []*lane
-	gone   bool // its last lane has left it
+	as     uint32 // this one of the index's stamps
+	runs   int32  // that know it
 }
 
 type groupKey struct {
@@ -40,20 +42,51 @@ type groupKey struct {
 	user  string
 }
 
+// groupOf is a user's group in a queue, made if there is none.
 func (x *Index) groupOf(q *quota.Queue, user string) *group {
 	key := groupKey{q.ID, user}
 	g := x.groups[key]
 	if g == nil {
-		g = &group{q: q, user: user, offset: x.offsetOf(q, user)}
+		g = &group{q: q, user: user}
 		x.groups[key] = g
 	}
 	return g
 }
 
+// join puts a new lane into its group.
+func (x *Index) join(l *lane) {
+	g := x.groupOf(l.q, l.user)
+	if len(g.lanes) == 0 {
+		g.offset = x.offsetOf(l.q, l.user)
+	}
+	l.group, g.lanes, l.offset = g, append(g.lanes, l), g.offset
+}
+
+// part takes a lane out of its group.
+func (x *Index) part(l *lane) {
+	l.group.lanes = without(l.group.lanes, l)
+	x.dropGroup(l.group)
+}
+
+// dropGroup forgets a group of which nobody knows any more.
+func (x *Index) dropGroup(g *group) {
+	if len(g.lanes) == 0 && g.runs == 0 {
+		delete(x.groups, groupKey{g.q.ID, g.user})
+	}
+}
+
+// waiting is a user's group in a queue if any of their jobs wait there, else nil.
+func (x *Index) waiting(q *quota.Queue, user string) *group {
+	if g := x.groups[groupKey{q.ID, user}]; g != nil && len(g.lanes) > 0 {
+		return g
+	}
+	return nil
+}
+
 // offsetAt is what fair share adds to the keys of a user's jobs in a queue,
 // whether or not any wait there.
 func (x *Index) offsetAt(q *quota.Queue, user string) int64 {
-	if g := x.groups[groupKey{q.ID, user}]; g != nil {
+	if g := x.waiting(q, user); g != nil {
 		return g.offset
 	}
 	return x.offsetOf(q, user)
@@ -62,12 +95,22 @@ func (x *Index) offsetAt(q *quota.Queue, user string) int64 {
 // offsetBeside is offsetAt for the user and the queue of a running job. Each
 // market asks it for all of them.
 func (x *Index) offsetBeside(r *run) int64 {
-	if r.group == nil || r.group.gone {
-		if r.group = x.groups[groupKey{r.q.ID, r.job.User}]; r.group == nil {
-			return x.offsetOf(r.q, r.job.User)
-		}
+	g := r.group
+	if g == nil {
+		g = x.groupOf(r.q, r.job.User)
+		g.runs++
+		r.group = g
 	}
-	return r.group.offset
+	if len(g.lanes) > 0 {
+		return g.offset
+	}
+	if is := x.tree.Stamp(x.now); x.stamp != is {
+		x.stamp, x.stamps = is, x.stamps+1
+	}
+	if g.as != x.stamps {
+		g.offset, g.as = x.offsetOf(g.q, g.user), x.stamps
+	}
+	return g.offset
 }
 
 // offsetOf is by how many milliseconds fair share puts back a group's jobs: as
@@ -135,7 +178,7 @@ func (x *Index) startedBy(r *run) {
 		x.reweighAll()
 		return
 	}
-	if g := x.groups[groupKey{r.q.ID, r.job.User}]; g != nil {
+	if g := x.waiting(r.q, r.job.User); g != nil {
 		x.reweigh(g)
 	}
 }

@@ -189,7 +189,7 @@ func (x *Index) followAccount(queue, user string) {
 	} else {
 		x.tree.SetAccount(&cluster.Account{Queue: queue, User: user}, true)
 	}
-	if g := x.groups[groupKey{x.tree.Queue(queue).ID, user}]; g != nil {
+	if g := x.waiting(x.tree.Queue(queue), user); g != nil {
 		x.reweigh(g)
 	}
 }

@@ -58,10 +58,12 @@ type Index struct {
 	owing       map[int]map[string]int64        // see owed, by queue and GPU type
 	elastic     int                             // elastic jobs that hold GPUs
 	priorities  map[int32]int                   // preemptible jobs that hold GPUs, by priority
-	candidates  []candidate                     // scratch of openMarket
+	candidates  []candidate                     // of the last market
 	ages        []time.Duration                 // likewise
 	marketNodes map[cluster.NodeID]*onNode      // likewise
 	markets     int                             // that were opened
+	stamp       quota.Stamp                     // as of which running jobs' offsets were computed last
+	stamps      uint32                          // how many there were
 	coming      []coming                        // scratch of soonest
 	ends        []cluster.Time                  // scratch of clearAt
 
@@ -92,7 +94,7 @@ type run struct {
 	shape   *fleet.Shape
 	plan    *nodesOfStart // of a start that the state does not show yet; else nil
 
-	group *group // of its user in its queue, once known; nil: none of their jobs wait
+	group *group // of its user in its queue, once a market has asked for it
 }
 
 // nodesOfStart are a start's nodes, each once. A type of its own, for a pointer: a hundred thousand jobs run, and few are about to start.

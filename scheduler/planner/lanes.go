@@ -86,10 +86,7 @@ func (x *Index) dropLane(l *lane) {
 	if x.byQueue[l.q.ID] = without(x.byQueue[l.q.ID], l); len(x.byQueue[l.q.ID]) == 0 {
 		delete(x.byQueue, l.q.ID)
 	}
-	if l.group.lanes = without(l.group.lanes, l); len(l.group.lanes) == 0 {
-		delete(x.groups, groupKey{l.q.ID, l.user})
-		l.group.gone = true
-	}
+	x.part(l)
 	if a := x.arrays[l.array]; a != nil {
 		if a.lanes = without(a.lanes, l); len(a.lanes) == 0 && a.holding == 0 {
 			delete(x.arrays, l.array)
@@ -123,8 +120,7 @@ func (x *Index) laneOf(j *cluster.Job) *lane {
 	}
 	l := &lane{laneKey: key, q: x.tree.Queue(key.queue), shape: x.shapes[fs.ID], pos: -1, wpos: -1}
 	l.need = int64(fs.Least) * int64(fs.Share)
-	l.group = x.groupOf(l.q, l.user)
-	l.group.lanes, l.offset = append(l.group.lanes, l), l.group.offset
+	x.join(l)
 	l.borrow = x.borrows(l)
 	x.lanes[key] = l
 	x.byQueue[l.q.ID] = append(x.byQueue[l.q.ID], l)

@@ -13,13 +13,15 @@ type candidate struct {
 	job    *cluster.Job
 	r      *run
 	at     standing
-	lost   int64 // milli-GPU-milliseconds of work and restart
-	shrink bool  // an elastic job: it goes on with fewer GPUs
-	young  bool  // it has run for less than the policy guarantees
-	gone   bool  // taken by an earlier claim of this plan
+	until  cluster.Time // before then it stands there, if its version in the state is still this one; 0: that is not known
+	saved  cluster.Time // when it recorded the last checkpoint of its epoch, 0: it has none
+	lost   int64        // milli-GPU-milliseconds of work and restart
+	shrink bool         // an elastic job: it goes on with fewer GPUs
+	young  bool         // it has run for less than the policy guarantees
+	gone   bool         // taken by an earlier claim of this plan
 
-	asked int   // the search for which by was found, see rightOf
-	by    right //
+	by    right // found in a search, see rightOf
+	asked int   // that search
 }
 
 // onNode is who holds GPUs of a node, in one market.
@@ -43,8 +45,11 @@ type market struct {
 	moving bool
 	taken  []taken
 
-	lowest int32    // priority of any candidate that allows preemption
-	worst  standing // of these the latest key, and the highest level
+	lowest int32                 // priority of any candidate that allows preemption
+	worst  standing              // of these the latest key, and the highest level
+	latest [cluster.Levels]int64 // by level, less what former stops make up for, see outlasts: the latest key; once sorted: there or above
+	sorted bool
+	opened quota.Stamp // latest is as of then
 
 	victims, best []*candidate // scratch of cheapest
 }
@@ -52,34 +57,64 @@ type market struct {
 // openMarket lists who may be stopped. What stops already counts as free from
 // here on: it will be, and those for whom it was stopped come first. One market
 // is open at a time.
+//
+// Most jobs stand where they stood in the last market: what was found out of
+// them there holds as long as the state has the same version of them.
 func (x *Index) openMarket() *market {
 	x.markets++
-	m := &market{x: x, all: x.candidates[:0], lowest: cluster.MaxPriority + 1}
-	ages := x.ages[:0]
+	m := &market{x: x, lowest: cluster.MaxPriority + 1}
+	ages, next := x.ages[:0], roster{list: x.candidates}
 	x.state.EachHolding(func(j *cluster.Job) bool {
-		r := x.running[j.ID]
-		if j.State == cluster.Stopping {
+		c := next.find(j)
+		switch {
+		case c != nil:
+			c = next.keep()
+			c.gone, c.asked, c.lost = false, 0, 0
+		case j.State == cluster.Stopping:
 			x.fleet.Give(j)
 			return true
-		}
-		if r == nil {
+		case x.running[j.ID] == nil:
 			return true
+		default:
+			c = next.add(newCandidate(j, x.running[j.ID]))
 		}
-		if j.Checkpoint != nil && j.Checkpoint.Epoch == j.Epoch {
-			ages = append(ages, x.now.Sub(j.Checkpoint.RecordedAt))
+		if c.saved != 0 {
+			ages = append(ages, x.now.Sub(c.saved))
 		}
-		c := candidate{job: j, r: r, at: x.standingOf(j), shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs}
 		c.young = x.now.Sub(j.StartedAt) < x.policy.Preemption.MinRuntime
-		if j.Spec.Preemptible && !c.young {
-			m.lowest = min(m.lowest, j.Spec.Priority)
-			m.worst.key, m.worst.level = max(m.worst.key, c.at.key+m.groupOffset(&c)), max(m.worst.level, c.at.level)
-		}
-		m.all = append(m.all, c)
+		m.meet(c)
 		return true
 	})
-	m.price = median(ages)
+	m.all = next.list[:next.done]
+	m.price, m.opened = median(ages), x.tree.Stamp(x.now)
 	x.candidates, x.ages = m.all, ages
 	return m
+}
+
+func newCandidate(j *cluster.Job, r *run) *candidate {
+	c := &candidate{job: j, r: r, shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs}
+	if j.Checkpoint != nil && j.Checkpoint.Epoch == j.Epoch {
+		c.saved = j.Checkpoint.RecordedAt
+	}
+	return c
+}
+
+// meet finds out how a candidate stands, and what that means for those who claim.
+func (m *market) meet(c *candidate) {
+	x, j := m.x, c.job
+	if x.now >= c.until {
+		c.at, c.until = x.standingOf(j), x.standsUntil(j)
+	}
+	if !j.Spec.Preemptible || c.young {
+		return
+	}
+	key := c.at.key + m.groupOffset(c)
+	m.lowest = min(m.lowest, j.Spec.Priority)
+	m.worst.key, m.worst.level = max(m.worst.key, key), max(m.worst.level, c.at.level)
+	if j.Preemptions < x.policy.Preemption.MaxPerJob && c.at.level < cluster.Levels { // else another order: nobody asks for it
+		i := max((16*c.at.level-int64(j.Preemptions))/16, 0)
+		m.latest[i] = max(m.latest[i], key)
+	}
 }
 
 // holders are the candidates that hold GPUs of a node.
@@ -213,6 +248,20 @@ func (m *market) hopeless(e *entry) bool {
 	}
 	at := m.standingOf(e)
 	return 16*(m.worst.level-at.level) < 32*m.x.policy.Preemption.MinGain/level || m.worst.key <= at.key+e.lane.offset
+}
+
+// noneBehind reports whether hopeless is so for a claimer and all that wait behind
+// it, without asking each of them.
+func (m *market) noneBehind(e *entry) bool {
+	x := m.x
+	switch {
+	case m.moving || x.hasQuota || x.tree.HasLimits() || m.lowest < e.job.Spec.Priority:
+		return false
+	case m.lowest > e.job.Spec.Priority || !m.round:
+		return true
+	default: // the order goes by the keys that hopeless compares
+		return x.policy.Order == cluster.OrderGangline && m.worst.key <= e.key+e.lane.offset
+	}
 }
 
 // outlasts reports whether a running job is expected to need so much more GPU

@@ -81,6 +81,9 @@ func (m *market) cheapest(e *entry, gpuType string) []*candidate {
 
 // anyStops reports whether anybody may be stopped at all for a claimer.
 func (m *market) anyStops(e *entry, gpuType string) bool {
+	if m.noneLater(e) {
+		return false
+	}
 	m.list()
 	m.asks++
 	for i := range m.all {
@@ -89,6 +92,28 @@ func (m *market) anyStops(e *entry, gpuType string) bool {
 		}
 	}
 	return false
+}
+
+// noneLater reports whether a claimer could stop others by the order alone, and
+// none of them is so much later in it. Most searches end here.
+func (m *market) noneLater(e *entry) bool {
+	x := m.x
+	if m.moving || x.hasQuota || x.tree.HasLimits() || m.lowest < e.job.Spec.Priority ||
+		x.policy.Order != cluster.OrderGangline || m.opened != x.tree.Stamp(x.now) {
+		return false
+	}
+	if !m.round || x.now.Sub(e.job.PendingAt) < waitBefore {
+		return true
+	}
+	if !m.sorted {
+		m.sorted = true
+		for i := len(m.latest) - 2; i >= 0; i-- {
+			m.latest[i] = max(m.latest[i], m.latest[i+1])
+		}
+	}
+	at := m.standingOf(e)
+	from := (16*at.level + 32*x.policy.Preemption.MinGain/level) / 16
+	return from >= cluster.Levels || m.latest[from] <= at.key+e.lane.offset
 }
 
 // rightOf is mayStop, remembered for one search: nothing that it depends on

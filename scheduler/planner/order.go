@@ -55,6 +55,18 @@ func (x *Index) standingOf(j *cluster.Job) standing {
 	return standing{key: ganglineKey(j, l), level: int64(l)}
 }
 
+// standsUntil is until when a running job stands where it does if nothing else
+// changes of it, or 0 if that is not known.
+func (x *Index) standsUntil(j *cluster.Job) cluster.Time {
+	if x.policy.Order != cluster.OrderGangline {
+		return 0
+	}
+	if at := x.state.LevelUntil(j); at > x.now {
+		return at
+	}
+	return 0
+}
+
 // levelOf is the key that a job would have by the service it has had.
 func (x *Index) levelOf(j *cluster.Job) int64 {
 	attained := j.AttainedAt(x.now)

@@ -59,6 +59,9 @@ func (x *Index) preempt(plan *Plan) {
 			continue
 		}
 		e := l.jobs.top()
+		if m.noneBehind(e) {
+			break
+		}
 		at := x.standingOf(e.job).level
 		_, blocked := x.allowed(l)
 		switch least, known := failed[l.shape]; {

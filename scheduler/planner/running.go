@@ -60,6 +60,10 @@ func (x *Index) release(r *run) {
 	j := r.job
 	x.news = true
 	delete(x.running, j.ID)
+	if g := r.group; g != nil {
+		g.runs--
+		x.dropGroup(g)
+	}
 	x.count(r, j, -1)
 	x.unpark(r.q, j.User, r.gpuType)
 }

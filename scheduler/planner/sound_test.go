@@ -7,8 +7,14 @@ func (w *world) sound() {
 	x := w.x
 	lanes := 0
 	for key, g := range x.groups {
-		if len(g.lanes) == 0 {
-			w.t.Fatalf("group %+v has no lanes", key)
+		runs := int32(0)
+		for _, r := range x.running { // any order: they are counted
+			if r.group == g {
+				runs++
+			}
+		}
+		if runs != g.runs || int(runs)+len(g.lanes) == 0 {
+			w.t.Fatalf("group %+v has %d lanes and %d running jobs, it counts %d", key, len(g.lanes), runs, g.runs)
 		}
 		for _, l := range g.lanes {
 			lanes++

@@ -9,7 +9,7 @@ type usage struct {
 	account *cluster.Account
 	use     use
 	factor  int64 // see Factor
-	stamp   stamp // for which that was computed
+	stamp   Stamp // for which that was computed
 }
 
 func (u *usage) idle() bool { return u.milli == 0 && u.pending == 0 && u.account == nil }
@@ -116,12 +116,15 @@ func (t *Tree) SetAccount(a *cluster.Account, gone bool) {
 	q.settle(a.User, was)
 }
 
-// stamp tells apart all that Factor depends on but who asks: equal stamps, equal
-// factors. The zero stamp is that of nothing.
-type stamp struct {
+// Stamp tells apart all that Factor depends on but who asks: equal stamps, equal
+// factors. The zero Stamp is that of nothing.
+type Stamp struct {
 	changes uint64
 	at      cluster.Time
 }
+
+// Stamp is that of what Factor says now.
+func (t *Tree) Stamp(now cluster.Time) Stamp { return Stamp{t.changes, moment(now)} }
 
 // Factor says how much more a user in a queue has had than its fair part, in
 // thousandths of a doubling: 1000 is twice, -1000 half as much, 0 is fair, or
@@ -135,7 +138,7 @@ type stamp struct {
 // cluster decide nothing. Factor depends on nothing but the accounts, what is
 // held and waits, and now to 10 s; not on what the tree was asked before.
 func (t *Tree) Factor(q *Queue, user string, now cluster.Time) int64 {
-	is := stamp{t.changes, moment(now)}
+	is := t.Stamp(now)
 	u := q.users[user]
 	if u != nil && u.stamp == is {
 		return u.factor
@@ -155,7 +158,7 @@ func (t *Tree) Factor(q *Queue, user string, now cluster.Time) int64 {
 }
 
 // excessAbove is the part of Factor that is the same for all users of a queue.
-func (t *Tree) excessAbove(q *Queue, is stamp) (sum int64) {
+func (t *Tree) excessAbove(q *Queue, is Stamp) (sum int64) {
 	if q.stamp == is {
 		return q.above
 	}

@@ -55,7 +55,7 @@ type Queue struct {
 	below  map[string]int64  // milli-GPUs held here and below by user; only with a user limit
 	shares shares
 	above  int64 // see excessAbove
-	stamp  stamp // for which that was computed
+	stamp  Stamp // for which that was computed
 }
 
 // promise is a quota: of each type, or of any type.

@@ -1,0 +1,79 @@
+package planner
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
+
+// TestMarketRemembersRightly: what a market takes from the one before is what it
+// would find out, and what spares it a look at all candidates, or at all who
+// wait, is what those looks would say.
+func TestMarketRemembersRightly(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, nil)
+		gpus := w.drawNodes(t)
+		w.try(&cluster.SetPolicy{Policy: drawPolicy(t, gpus), Any: true})
+		for range rapid.IntRange(5, 30).Draw(t, "rounds") {
+			w.happen(t, gpus)
+			w.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 60, 600, 40_000}).Draw(t, "pass")) * time.Second)
+			p := w.plan(rapid.Bool().Draw(t, "thorough"))
+			w.enact(&p)
+			w.plan(false) // follows
+			x := w.x
+			mark := x.fleet.Mark()
+			m := x.openMarket()
+			m.round = rapid.Bool().Draw(t, "round")
+			w.remembers(m)
+			for _, e := range x.pending { // any order: each is looked at
+				if e.lane != nil {
+					m.spares(w, e)
+				}
+			}
+			m.close()
+			x.fleet.Undo(mark)
+		}
+	})
+}
+
+// remembers fails unless the candidates are what they would be if nothing were
+// known of them from before.
+func (w *world) remembers(m *market) {
+	x, i := m.x, 0
+	x.state.EachHolding(func(j *cluster.Job) bool {
+		if r := x.running[j.ID]; r != nil && j.State != cluster.Stopping {
+			c, want := &m.all[i], newCandidate(j, r)
+			if c.job != j || c.r != r || c.at != x.standingOf(j) || c.saved != want.saved || c.shrink != want.shrink || c.gone {
+				w.t.Fatalf("candidate %d is %+v, want %+v standing at %+v", i, *c, *want, x.standingOf(j))
+			}
+			i++
+		}
+		return true
+	})
+	if i != len(m.all) {
+		w.t.Fatalf("%d candidates, want %d", len(m.all), i)
+	}
+}
+
+// spares fails if a claimer is spared a search that would find somebody, or one behind it is.
+func (m *market) spares(w *world, e *entry) {
+	if m.noneLater(e) {
+		for i := range m.all {
+			if by := m.mayStop(e, &m.all[i]); by != rightNone {
+				w.t.Fatalf("job %d may stop job %d by %d, and is told that there is nobody", e.job.ID, m.all[i].job.ID, by)
+			}
+		}
+	}
+	if e != e.lane.jobs.top() || !m.noneBehind(e) {
+		return
+	}
+	for _, o := range m.x.pending { // any order: each is looked at
+		if o.lane != nil && (o.lane == e.lane && e.before(o) || o.lane != e.lane && o == o.lane.jobs.top() && !o.lane.before(e.lane)) && !m.hopeless(o) {
+			w.t.Fatalf("job %d behind job %d may hope, and is told that it may not", o.job.ID, e.job.ID)
+		}
+	}
+}
