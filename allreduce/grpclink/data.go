@@ -180,6 +180,7 @@ func (d *dialer) dialOne(ctx context.Context, network, address string, met *sess
 	if err != nil {
 		return nil, err
 	}
+	keepNear(conn)
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline) // what follows says so
 	_, err = conn.Write([]byte{dataMarker})

@@ -230,6 +230,13 @@ func (c Config) dialOptions(reads *readPool) []grpc.DialOption {
 		grpc.WithDisableRetry(), // a retry buffer would hold on to payloads
 		grpc.WithDisableServiceConfig(),
 		grpc.WithNoProxy(),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+			if err == nil {
+				keepNear(conn)
+			}
+			return conn, err
+		}),
 		grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: redialPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},

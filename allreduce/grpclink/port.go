@@ -76,6 +76,7 @@ func (p *port) sort(conn net.Conn) {
 		return
 	}
 	_ = conn.SetReadDeadline(time.Time{}) // as above
+	keepNear(conn)
 	if first[0] == dataMarker {
 		p.data(conn)
 		return
