@@ -24,7 +24,11 @@ const verifyWithin = 4 * time.Minute
 // keptJob is a job as the keeper knows it.
 func (a *Agent) keptJob(key reconcile.Key, stay keeper.Retention) keeper.Job {
 	dir := checkpointDir(a.cfg.CheckpointRoot, key.Job)
-	return keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Stay: stay, Images: a.imageDir(key), Environ: a.environOf(key)}
+	job := keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Stay: stay, Images: a.imageDir(key), Environ: a.environOf(key)}
+	if d := a.tiers.drainer; d != nil {
+		job.Local = d.FilesDir(key.Job)
+	}
+	return job
 }
 
 // environOf gives a worker's environment and working directory: nothing, if it is not known.
@@ -95,7 +99,8 @@ func (a *Agent) workerStatuses() []worker.Status {
 func (a *Agent) committed(c keeper.Commit) {
 	told := &agentv1.Checkpoint{Step: int64(c.Step), Path: c.Path, Bytes: c.Bytes} //nolint:gosec // at most 63 bits
 	// As one finished for a worker that died may be, while other ranks have theirs on their nodes' disks.
-	if isLocal(c.Path) {
+	if place, is := a.isLocal(c.Path); is {
+		told.Path = place
 		if kept := a.sockets.Local(c.Key, told); kept != nil {
 			a.reportedLocal(c.Key, kept)
 		}
@@ -132,7 +137,7 @@ func (a *Agent) resumeOnce(ctx context.Context, key reconcile.Key, as *agentv1.A
 		job.Environ = func() ([]string, string) { return env, as.GetDir() }
 		d := a.tiers.drainer
 		if d != nil {
-			job.Near = &keeper.Near{Dirs: []string{d.FilesDir(key.Job)}, Room: d.FilesRoom}
+			job.Near = &keeper.Near{Dirs: []string{d.FilesDir(key.Job), d.FileCopiesDir(key.Job)}, Room: d.FilesRoom}
 		}
 		found, err := keeper.Resume(ctx, job, as.GetNodeRank() == 0)
 		if ref, perr := checkpoint.ParseRef(filepath.Base(found.Path)); d != nil && perr == nil {

@@ -39,6 +39,8 @@ type launchPlace struct {
 	Images string
 	// Local is the job's directory on the node's own disk; "": it saves on the shared storage.
 	Local string
+	// Files is where it saves files of its own; "": in its folder on the shared storage.
+	Files string
 	// ResumeFrom is the verified checkpoint that the agent found; "": what the scheduler knows of holds.
 	ResumeFrom string
 	// MasterPort is the worker's MASTER_PORT.
@@ -129,6 +131,7 @@ func ganglineEnv(a *agentv1.Assignment, w *agentv1.AssignedWorker, place launchP
 		"GANGLINE_AGENT_SOCKET":   place.Socket,
 		"GANGLINE_SNAPSHOT_DIR":   place.Images,
 	}
+	env["GANGLINE_CHECKPOINT_FILES_DIR"] = cmp.Or(place.Files, env["GANGLINE_CHECKPOINT_DIR"])
 	if place.Local != "" {
 		env["GANGLINE_CHECKPOINT_LOCAL_DIR"] = place.Local
 	}

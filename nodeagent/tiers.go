@@ -30,6 +30,8 @@ const (
 	maxPending = 64
 	// settleWithin bounds the completion of local checkpoints before a launch; what is left of verifyWithin is for the verification.
 	settleWithin = 3 * time.Minute
+	// announceWithin bounds how long the report of a checkpoint on the node's own disk waits for the shared storage, which only hears of it.
+	announceWithin = 10 * time.Second
 	// drainWithin bounds how long the success of a job waits for its last checkpoint to reach the shared storage, where what comes after
 	// the job looks for it.
 	drainWithin = 10 * time.Minute
@@ -160,13 +162,43 @@ func (a *Agent) noteLost(key reconcile.Key) {
 	}
 }
 
-// isLocal says whether a checkpoint that a worker reports is on nodes' own disks so far.
-func isLocal(path string) bool {
+// isLocal says whether a checkpoint that a worker reports is on nodes' own disks so far, and where it will be on the shared storage. Of a program's own
+// files, a start on another node can know of it before the leader does.
+func (a *Agent) isLocal(path string) (place string, local bool) {
+	if d := a.tiers.drainer; d != nil {
+		if job, ref, shared, is := d.IsFiles(path); is {
+			ctx, cancel := context.WithTimeout(context.Background(), announceWithin)
+			defer cancel()
+			if err := d.Announce(ctx, job, ref); err != nil {
+				a.log.Warn("a checkpoint on the node's own disk is not noted on the shared storage yet, it is tried again", "job", job, "checkpoint", ref, "err", err)
+			}
+			return shared, true
+		}
+	}
 	if _, err := os.Lstat(filepath.Join(path, "LOCAL.json")); err != nil {
-		return false
+		return path, false
 	}
 	_, err := os.Lstat(filepath.Join(path, "MANIFEST.json"))
-	return err != nil
+	return path, err != nil
+}
+
+// filesDir gives the directory in which a job that is about to start saves files of its own: on the node's own disk if there is one with room and the whole gang
+// is on this node, since its ranks must see each other's files; else "", which means the one on the shared storage.
+func (a *Agent) filesDir(as *agentv1.Assignment) string {
+	d := a.tiers.drainer
+	if d == nil || len(as.GetNodes()) != 1 {
+		return ""
+	}
+	dir := d.FilesDir(as.GetJobId())
+	err := d.FilesRoom(1)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o750)
+	}
+	if err != nil {
+		a.log.Warn("a job saves its files on the shared storage directly: the node's own disk cannot be used", "job", as.GetJobId(), "err", err)
+		return ""
+	}
+	return dir
 }
 
 // reportedLocal takes up a checkpoint that is to be drained. c is as the notes have it.

@@ -25,7 +25,7 @@ func (a *app) ckptCommit(t *ckptTarget) *cobra.Command {
 		Use: "commit DIR --step N", Short: "Make a checkpoint of files that the job has written, in whatever format", Args: exactArgs(1, "the directory that holds the files"),
 		Long: `Make a checkpoint of a directory of files, in whatever format the program writes.
 DIR lies in the job's checkpoint directory, such as
-$GANGLINE_CHECKPOINT_DIR/tmp-500; all its files are written and closed, by all
+$GANGLINE_CHECKPOINT_FILES_DIR/tmp-500; all its files are written and closed, by all
 ranks. It is moved to its place, its files are made durable and summed, the commit
 is one rename, and the scheduler learns of it: the next start finds its path in
 GANGLINE_RESUME_FROM. Prints that path.
@@ -60,11 +60,14 @@ func (a *app) commitFiles(ctx context.Context, t *ckptTarget, from string, r che
 	if err != nil {
 		return usage("%w", err)
 	}
+	inJob := env.Socket != "" && t.dir == "" && t.job == ""
+	if inJob && liesIn(from, env.CheckpointFiles) {
+		t = &ckptTarget{dir: env.CheckpointFiles, key: t.key, keyed: t.keyed} // on the node's own disk
+	}
 	d, err := a.openCheckpoints(ctx, t)
 	if err != nil {
 		return err
 	}
-	inJob := env.Socket != "" && t.dir == "" && t.job == ""
 	if r.From, err = d.inside(from); err != nil {
 		return err
 	}
@@ -114,6 +117,17 @@ func (a *app) afterCommit(ctx context.Context, d *ckptDir, m *checkpoint.Manifes
 	if err != nil {
 		fmt.Fprintf(a.err, "gangline: the checkpoint is committed, but the agent does not know: %v\n", err)
 	}
+}
+
+// liesIn says whether a path is of something directly in a directory.
+func liesIn(path, dir string) bool {
+	abs, err := filepath.Abs(path)
+	if err != nil || dir == "" {
+		return false
+	}
+	here, err1 := os.Stat(dir)
+	there, err2 := os.Stat(filepath.Dir(abs))
+	return err1 == nil && err2 == nil && os.SameFile(here, there)
 }
 
 // inside gives the name in the job's directory of a directory that a person names in any way.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -60,4 +61,34 @@ func TestALostNodeCostsNoSave(t *testing.T) {
 		t.Errorf("on the shared storage: %v, %v", refs, err)
 	}
 	m.must("cancel", strconv.FormatUint(m.id, 10))
+}
+
+// TestAnyFrameworkNear runs the example, which saves files of its own, on a node that has a disk for them: it commits there, is killed, goes on from there, and
+// its last checkpoint is on the shared storage when its success is told.
+func TestAnyFrameworkNear(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, shape{servers: 1, agents: 1, gpus: 1, local: true})
+	script, err := filepath.Abs("../../examples/anyframework/train.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := c.submit("--gpus", "1", "--retries", "1", "--env", "CRASH_AT=7", "--env", "STEP_SECONDS=0.01", "--env", "PATH="+filepath.Dir(c.binary)+":/usr/bin:/bin", "--", "sh", script, "12")
+	j := c.awaitState(id, "Succeeded")
+	if j.GetCheckpoint().GetStep() != 10 || j.GetLocalCheckpoint() != nil {
+		t.Errorf("its end is told with %v, local %v", j.GetCheckpoint(), j.GetLocalCheckpoint())
+	}
+	out := c.must("logs", strconv.FormatUint(id, 10))
+	if !strings.Contains(out, "resumed from step 5") || !strings.Contains(out, "done: sum 78") {
+		t.Errorf("it printed %q", out)
+	}
+	job := fmt.Sprintf("job-%d", id)
+	shared := openJob(t, filepath.Join(c.dir, "checkpoints", job), job)
+	m, skipped, err := shared.Latest(t.Context())
+	if err != nil || len(skipped) > 0 || m.Ref() != (checkpoint.Ref{Epoch: 2, Step: 10}) || m.Metrics["sum"] != 55 {
+		t.Errorf("on the shared storage: %v, %v, %v, skipped %v", m.Ref(), m.Metrics, err, skipped)
+	}
+	near := filepath.Join(c.dir, c.agents[0].name+"-disk", "files", job, m.Dir, "MANIFEST.json")
+	if _, err := os.Stat(near); err != nil {
+		t.Errorf("not on the node's own disk: %v", err)
+	}
 }

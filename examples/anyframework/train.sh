@@ -24,7 +24,7 @@ while [ "$step" -lt "$steps" ]; do
 		kill -9 $$
 	fi
 	if [ $((step % every)) = 0 ] || [ -n "$stop" ]; then
-		new="$GANGLINE_CHECKPOINT_DIR/tmp-$step"                                         # (*) write beside, not over
+		new="$GANGLINE_CHECKPOINT_FILES_DIR/tmp-$step"                                   # (*) write beside, not over
 		rm -rf "$new" && mkdir -p "$new/optimizer"
 		echo "step=$step sum=$sum" >"$new/state.sh"
 		head -c 100000 /dev/zero >"$new/optimizer/moments.bin"

@@ -36,6 +36,13 @@ func (d *Drainer) copyAll(ctx context.Context) {
 		}
 		d.copyPart(ctx, &p, to)
 	}
+	for job, steps := range d.listFiles() { // any order: each by itself
+		for _, h := range steps {
+			if err := d.copyFiles(ctx, h, to); err != nil && ctx.Err() == nil {
+				d.warn("copy "+to, "a checkpoint on the node's own disk has no copy on another node yet, it is tried again", "job", job, "checkpoint", h.ref, "to", to, "err", err)
+			}
+		}
+	}
 }
 
 // copyPart gives one shard to the peer, once.
@@ -90,6 +97,9 @@ func (d *Drainer) sendPart(ctx context.Context, p *part, to string) error {
 // shared storage, durable, and known to whoever starts the job. Errors: checkpoint.ErrInvalid, ErrNoRoom, *checkpoint.CorruptError, content's, the
 // file systems'.
 func (d *Drainer) Keep(ctx context.Context, job uint64, file string, bytes int64, content io.Reader) error {
+	if strings.HasPrefix(file, filesPrefix) {
+		return d.keepFile(ctx, job, file, bytes, content)
+	}
 	if !validFile(file) || bytes < 1 {
 		return fmt.Errorf("%w: a copy of %q of %d bytes", checkpoint.ErrInvalid, file, bytes)
 	}

@@ -63,20 +63,21 @@ type Drainer struct {
 
 	drained atomic.Int64 // bytes
 
-	mu     sync.Mutex
-	peer   string // where copies go; "": nowhere
-	kept   int64  // of these, copies for other nodes
-	used   int64  // bytes below Root at the last look
-	files  int64  // of these, checkpoints of programs' own files
-	inUse  map[uint64]startedFrom
-	copies map[string]int64     // what is being received, by path, and how large it will be
-	later  map[uint64]*retry    // jobs whose shared directory could not be written
-	usage  Usage                // without Drained
-	names  map[uint64]string    // by which checkpoints know their jobs
-	fates  map[string]fate      // of parts, by path, as far as they are known
-	noted  map[string]string    // what Hold was told, by path
-	sent   map[string]string    // to whom a part was copied, by path
-	told   map[string]time.Time // warnings, so that each is said once in a while
+	mu         sync.Mutex
+	peer       string // where copies go; "": nowhere
+	kept       int64  // of these, copies for other nodes
+	used       int64  // bytes below Root at the last look
+	files      int64  // of these, checkpoints of programs' own files
+	fileCopies int64  // of files, copies for other nodes
+	inUse      map[uint64]startedFrom
+	copies     map[string]int64     // what is being received, by path, and how large it will be
+	later      map[uint64]*retry    // jobs whose shared directory could not be written
+	usage      Usage                // without Drained
+	names      map[uint64]string    // by which checkpoints know their jobs
+	fates      map[string]fate      // of parts, by path, as far as they are known
+	noted      map[string]string    // what Hold was told, by path
+	sent       map[string]string    // to whom a part was copied, by path
+	told       map[string]time.Time // warnings, so that each is said once in a while
 }
 
 // retry is the wait of one job.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,11 +15,15 @@ import (
 	"github.com/gangline/gangline/checkpoint"
 )
 
-// filesDir holds checkpoints of programs' own files, by job, each whole in a directory of its own.
-const filesDir = "files"
+// Checkpoints of programs' own files, by job, each whole in a directory of its own.
+const (
+	filesDir      = "files"      // saved, or fetched, by this node
+	fileCopiesDir = "filecopies" // of other nodes
+)
 
 // heldFiles is a checkpoint of files on the node's own disk.
 type heldFiles struct {
+	copy  bool // of another node
 	job   uint64
 	ref   checkpoint.Ref
 	path  string
@@ -55,36 +60,46 @@ func (d *Drainer) UseFiles(job uint64, ref checkpoint.Ref) {
 	d.inUse[job] = startedFrom{ref, time.Now()}
 }
 
+// FileCopiesDir gives the directory where copies of other nodes' checkpoints of files lie.
+func (d *Drainer) FileCopiesDir(job uint64) string {
+	return filepath.Join(d.cfg.Root, fileCopiesDir, jobName(job))
+}
+
 // listFiles gives what lies there, by job.
 func (d *Drainer) listFiles() map[uint64][]heldFiles {
 	out := map[uint64][]heldFiles{}
-	root := filepath.Join(d.cfg.Root, filesDir)
-	jobs, err := os.ReadDir(root)
-	if err != nil {
-		return out // none yet, or the disk fails: what cannot be read is left for the next look
-	}
-	for _, j := range jobs {
-		digits, isJob := strings.CutPrefix(j.Name(), "job-")
-		job, err := strconv.ParseUint(digits, 10, 64)
-		if !isJob || err != nil {
-			continue
-		}
-		steps, err := os.ReadDir(filepath.Join(root, j.Name()))
+	for _, kind := range []string{filesDir, fileCopiesDir} {
+		jobs, err := os.ReadDir(filepath.Join(d.cfg.Root, kind))
 		if err != nil {
+			continue // none yet, or the disk fails: what cannot be read is left for the next look
+		}
+		for _, j := range jobs {
+			digits, isJob := strings.CutPrefix(j.Name(), "job-")
+			if job, err := strconv.ParseUint(digits, 10, 64); isJob && err == nil {
+				out[job] = append(out[job], listSteps(filepath.Join(d.cfg.Root, kind, j.Name()), job, kind == fileCopiesDir)...)
+			}
+		}
+	}
+	return out
+}
+
+func listSteps(dir string, job uint64, copied bool) []heldFiles {
+	steps, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var out []heldFiles
+	for _, s := range steps {
+		ref, err := checkpoint.ParseRef(s.Name())
+		info, ierr := s.Info()
+		if err != nil || ierr != nil {
 			continue
 		}
-		for _, s := range steps {
-			ref, err := checkpoint.ParseRef(s.Name())
-			info, ierr := s.Info()
-			if err != nil || ierr != nil {
-				continue
-			}
-			h := heldFiles{job: job, ref: ref, path: filepath.Join(root, j.Name(), s.Name()), at: info.ModTime()}
-			h.bytes = checkpoint.TreeBytes(h.path)
-			_, err = os.Stat(filepath.Join(h.path, manifestFile))
-			h.whole = err == nil
-			out[job] = append(out[job], h)
-		}
+		h := heldFiles{job: job, ref: ref, path: filepath.Join(dir, s.Name()), at: info.ModTime(), copy: copied}
+		h.bytes = checkpoint.TreeBytes(h.path)
+		_, err = os.Stat(filepath.Join(h.path, manifestFile))
+		h.whole = err == nil
+		out = append(out, h)
 	}
 	return out
 }
@@ -96,9 +111,9 @@ const launchFor = 10 * time.Minute
 const manifestFile = "MANIFEST.json"
 
 // tidyFiles removes checkpoints of files that need not stay here: those that are complete on the shared storage, but for the newest of a job and the one that it
-// started from; those of jobs that have gone from the node for a day. Whatever is not on the shared storage, or cannot be looked for there, stays.
+// started from; those of jobs that have gone from the node for a day; and those that no start wants any more. Whatever is not on the shared storage, or cannot be looked for there, stays.
 func (d *Drainer) tidyFiles(ctx context.Context) {
-	sum := int64(0)
+	sum, kept := int64(0), int64(0)
 	for job, steps := range d.listFiles() { // any order: each by itself
 		live := d.cfg.Live(job)
 		d.mu.Lock()
@@ -107,55 +122,84 @@ func (d *Drainer) tidyFiles(ctx context.Context) {
 		}
 		used := d.inUse[job].ref
 		d.mu.Unlock()
-		safely := d.safeFiles(ctx, job, steps)
+		fates := d.fatesOf(ctx, job, steps)
 		newest := checkpoint.Ref{}
 		for i, h := range steps {
-			if safely[i] && h.ref.Compare(newest) > 0 {
+			if fates[i] == safe && !h.copy && h.ref.Compare(newest) > 0 {
 				newest = h.ref
 			}
 		}
 		for i, h := range steps {
 			age := time.Since(h.at)
-			keep := h.ref == used || h.ref == newest && (live || age < idleFor) || age < lastRetry // it was fetched just now, for a start
-			if !safely[i] || keep {
-				sum += h.bytes
-				continue
-			}
-			if err := os.RemoveAll(h.path); err != nil {
+			keep := h.ref == used || !h.copy && h.ref == newest && (live || age < idleFor) || age < lastRetry // it was fetched just now, for a start
+			if fates[i] != needed && !keep {
+				err := os.RemoveAll(h.path)
+				if err == nil {
+					d.forgetFiles(job, h)
+					continue
+				}
 				d.warn("remove "+h.path, "a local copy of a checkpoint cannot be removed", "path", h.path, "err", err)
-				sum += h.bytes
 			}
-		}
-		if !live {
-			_ = os.Remove(d.FilesDir(job)) // if nothing is left
+			if sum += h.bytes; h.copy {
+				kept += h.bytes
+			}
 		}
 	}
+	d.forgetJobs()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.files = sum
+	d.files, d.fileCopies = sum, kept
 }
 
-// safeFiles says which are complete on the shared storage.
-func (d *Drainer) safeFiles(ctx context.Context, job uint64, steps []heldFiles) []bool {
-	out := make([]bool, len(steps))
+// forgetJobs removes the directories of jobs that have left the node a day ago, with what their programs have left there, unless a checkpoint is in it.
+func (d *Drainer) forgetJobs() {
+	for _, kind := range []string{filesDir, fileCopiesDir} {
+		jobs, err := os.ReadDir(filepath.Join(d.cfg.Root, kind))
+		if err != nil {
+			continue
+		}
+		for _, j := range jobs {
+			dir := filepath.Join(d.cfg.Root, kind, j.Name())
+			digits, isJob := strings.CutPrefix(j.Name(), "job-")
+			job, err := strconv.ParseUint(digits, 10, 64)
+			info, ierr := j.Info()
+			if !isJob || err != nil || ierr != nil || d.cfg.Live(job) || time.Since(info.ModTime()) < idleFor || len(listSteps(dir, job, false)) > 0 {
+				continue
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				d.warn("remove "+dir, "what a job has left on the node's own disk cannot be removed", "dir", dir, "err", err)
+			}
+		}
+	}
+}
+
+// fatesOf says which are complete on the shared storage, and which are of no use any more.
+func (d *Drainer) fatesOf(ctx context.Context, job uint64, steps []heldFiles) []fate {
+	out := make([]fate, len(steps))
 	store, err := d.store(job)
+	var refs []checkpoint.Ref
+	var epoch uint64
+	if err == nil {
+		refs, err = store.List(ctx)
+	}
+	if err == nil {
+		epoch, err = store.Epoch(ctx)
+	}
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			d.warn("open "+jobName(job), "a job's checkpoints on the shared storage cannot be opened: what it saves stays on this node until they can", "job", job, "err", err)
 		}
 		return out
 	}
-	refs, err := store.List(ctx)
-	if err != nil {
-		return out
-	}
-	complete := map[checkpoint.Ref]bool{}
-	for _, ref := range refs {
-		complete[ref] = true
-	}
 	for i, h := range steps {
-		// A half one is of a fetch that was cut short, or that goes on just now; the next start fetches it anew.
-		out[i] = complete[h.ref] && (h.whole || time.Since(h.at) > launchFor)
+		// A half one is of a commit or a fetch that was cut short, or that goes on just now; the next one does it anew.
+		settled := h.whole || time.Since(h.at) > launchFor
+		switch {
+		case settled && slices.Contains(refs, h.ref):
+			out[i] = safe
+		case settled && (h.ref.Epoch < epoch || len(refs) > 0 && refs[0].Compare(h.ref) > 0): // removed there, or fenced off before it came
+			out[i] = over
+		}
 	}
 	return out
 }

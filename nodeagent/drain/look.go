@@ -61,6 +61,18 @@ func (d *Drainer) Look(ctx context.Context) {
 		}
 		first = end
 	}
+	for job, steps := range d.listFiles() { // any order: each by itself
+		if !d.due(job) {
+			continue
+		}
+		err := d.lookFiles(ctx, job, steps)
+		if ctx.Err() != nil {
+			return
+		}
+		if !errors.Is(err, fs.ErrNotExist) { // no directory, or not mounted: said by the tidying
+			d.went(job, err)
+		}
+	}
 }
 
 // list gives all shards on the node's own disk, by job and then by step.

@@ -20,9 +20,9 @@ import (
 // here, and whatever is not on the shared storage. Who reads a file goes on reading it, and finds the next one on the shared storage.
 func (d *Drainer) tidy(parts []part) {
 	d.mu.Lock()
-	files := d.files
+	files, copies := d.files, d.fileCopies
 	d.mu.Unlock()
-	used, kept := files, int64(0)
+	used, kept := files, copies
 	saves := map[uint64]map[checkpoint.Ref]int64{} // by job and step, of this node's ranks
 	newest := map[uint64]checkpoint.Ref{}          // of those that are safe
 	for i := range parts {
@@ -82,7 +82,7 @@ func (d *Drainer) tidy(parts []part) {
 		}
 	}
 	d.mu.Lock()
-	d.usage = Usage{Waiting: used - kept - safely - files, Safe: safely + files, Copies: kept}
+	d.usage = Usage{Waiting: used - kept - safely, Safe: safely, Copies: kept}
 	d.mu.Unlock()
 	d.setUsed(used, kept)
 }

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gangline/gangline/checkpoint"
@@ -35,6 +37,8 @@ type Start struct {
 	Grace time.Duration
 	Log   *slog.Logger
 	Args  []any // for each line of the log
+
+	held map[checkpoint.Ref]map[string]string // checkpoints of files that nodes have, by whom
 }
 
 // Source is a shard that is read from its beginning to its end.
@@ -80,7 +84,11 @@ func Settle(ctx context.Context, s Start) (Settled, error) {
 			if out, err = s.complete(ctx, store, waiting); err != nil {
 				return out, err
 			}
-			return out, store.Fence(ctx, s.Epoch)
+			if err := store.Fence(ctx, s.Epoch); err != nil {
+				return out, err
+			}
+			s.sweep()
+			return out, nil
 		}
 		select {
 		case <-tick.C:
@@ -93,9 +101,14 @@ func Settle(ctx context.Context, s Start) (Settled, error) {
 // waiting lists the steps of older epochs that are not on the shared storage, the newest first; none once the epoch has begun.
 func (s *Start) waiting(ctx context.Context, store *checkpoint.Store) ([]checkpoint.Ref, error) {
 	refs, err := store.Undrained(ctx)
-	if err != nil || len(refs) == 0 {
+	if err != nil {
 		return nil, err
 	}
+	files, err := s.waitingFiles(ctx, store)
+	if refs = append(refs, files...); err != nil || len(refs) == 0 {
+		return nil, err
+	}
+	slices.SortFunc(refs, func(a, b checkpoint.Ref) int { return b.Compare(a) })
 	var older []checkpoint.Ref
 	for _, ref := range refs {
 		if ref.Epoch < s.Epoch {
@@ -111,7 +124,11 @@ func (s *Start) waiting(ctx context.Context, store *checkpoint.Store) ([]checkpo
 // complete tries one step after the other.
 func (s *Start) complete(ctx context.Context, store *checkpoint.Store, waiting []checkpoint.Ref) (out Settled, err error) {
 	for _, ref := range waiting {
-		m, err := s.completeOne(ctx, store, ref)
+		one := s.completeOne
+		if s.held[ref] != nil {
+			one = s.completeFiles
+		}
+		m, err := one(ctx, store, ref)
 		var damage *checkpoint.CorruptError
 		switch {
 		case err == nil:
@@ -204,6 +221,9 @@ func (s *Start) bring(ctx context.Context, store *checkpoint.Store, ref checkpoi
 
 // Own opens a shard on the node's own disk, of this node's ranks or of another one's.
 func (d *Drainer) Own(job uint64, file string) (Source, error) {
+	if strings.HasPrefix(file, filesPrefix) {
+		return d.ownFile(job, file)
+	}
 	if !validFile(file) {
 		return nil, fmt.Errorf("%w: %q is no shard of a checkpoint", checkpoint.ErrInvalid, file)
 	}
@@ -211,6 +231,25 @@ func (d *Drainer) Own(job uint64, file string) (Source, error) {
 	for _, kind := range []string{ownDir, copiesDir} {
 		var f *os.File
 		if f, err = os.Open(filepath.Join(d.cfg.Root, kind, jobName(job), filepath.FromSlash(file))); err == nil {
+			return f, nil
+		}
+	}
+	return nil, err
+}
+
+// ownFile opens a file of a whole checkpoint of files.
+func (d *Drainer) ownFile(job uint64, file string) (Source, error) {
+	ref, name, err := splitFiles(file)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{d.FilesDir(job), d.FileCopiesDir(job)} {
+		at := filepath.Join(dir, ref.String())
+		if _, err = os.Stat(filepath.Join(at, manifestFile)); err != nil {
+			continue
+		}
+		var f *os.File
+		if f, err = os.Open(filepath.Join(at, filepath.FromSlash(name))); err == nil {
 			return f, nil
 		}
 	}
@@ -267,6 +306,9 @@ func (d *Drainer) Copied(job uint64, dir string) bool {
 	store, err := d.store(job)
 	if err != nil {
 		return false
+	}
+	if held, err := announced(filepath.Dir(dir)); err == nil && held[ref] != nil {
+		return len(held[ref]) > 1
 	}
 	ok, err := store.Copied(ref)
 	return err == nil && ok

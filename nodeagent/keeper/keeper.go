@@ -25,6 +25,7 @@ const (
 type Job struct {
 	Key    reconcile.Key
 	Dir    string    // the job's checkpoint directory
+	Local  string    // its directory on the node's own disk for a program's own files, which may not be there; "": none
 	Name   string    // by which its checkpoints know it
 	Stay   Retention // which stay
 	Images string    // this worker's directory of images in shared memory, which goes with it; "": none
@@ -109,7 +110,7 @@ func (k *Keeper) Watch(job Job, ended bool) {
 	defer k.mu.Unlock()
 	w := k.watches[job.Key]
 	if w == nil {
-		w = &watch{keeper: k, job: job, ended: make(chan struct{}), reported: make(chan struct{}, 1), failed: map[string]time.Time{}}
+		w = &watch{keeper: k, job: job, ended: make(chan struct{}), reported: make(chan struct{}, 1), failed: map[string]time.Time{}, seen: map[string]time.Time{}}
 		k.watches[job.Key] = w
 		k.wg.Add(1)
 		go w.run(k.ctx)

@@ -29,25 +29,14 @@ type Resumed struct {
 // files it touches nothing. Where the job has a key, it must have authenticated what is resumed from. Errors: checkpoint.ErrAllBad, ErrUnauthenticated, ErrKey, ErrFenced, the context's, the file system's; then the job must not start from nothing.
 func Resume(ctx context.Context, job Job, first bool) (Resumed, error) {
 	var out Resumed
-	entries, err := os.ReadDir(job.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return out, nil
+	if job.Local != "" { // whichever node is the first: nobody else sees it
+		if _, err := job.moveAside(job.Local, true, &out); err != nil {
+			return out, err
+		}
 	}
+	found, err := job.moveAside(job.Dir, first, &out)
 	if err != nil {
-		return out, fmt.Errorf("look for the checkpoint to resume from: %w", err)
-	}
-	found := false
-	for _, e := range entries {
-		if _, err := checkpoint.ParseRef(e.Name()); err == nil {
-			found = true
-		}
-		if _, ok := Step(e.Name()); ok && e.IsDir() && first {
-			to := fmt.Sprintf("uncommitted-%s.before-epoch-%d", e.Name(), job.Key.Epoch)
-			if err := os.Rename(filepath.Join(job.Dir, e.Name()), filepath.Join(job.Dir, to)); err != nil {
-				return out, fmt.Errorf("move files aside that an earlier epoch did not commit: %w", err)
-			}
-			out.Aside = append(out.Aside, to)
-		}
+		return out, err
 	}
 	if !found {
 		return out, nil
@@ -81,6 +70,30 @@ func Resume(ctx context.Context, job Job, first bool) (Resumed, error) {
 		out.Path = filepath.Join(job.Dir, m.Dir)
 	}
 	return out, nil
+}
+
+// moveAside looks for checkpoints in a directory, which may be missing, and moves away what an earlier epoch has not committed, if move is set.
+func (j *Job) moveAside(dir string, move bool, out *Resumed) (found bool, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for the checkpoint to resume from: %w", err)
+	}
+	for _, e := range entries {
+		if _, err := checkpoint.ParseRef(e.Name()); err == nil {
+			found = true
+		}
+		if _, ok := Step(e.Name()); ok && e.IsDir() && move {
+			to := fmt.Sprintf("uncommitted-%s.before-epoch-%d", e.Name(), j.Key.Epoch)
+			if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(dir, to)); err != nil {
+				return found, fmt.Errorf("move files aside that an earlier epoch did not commit: %w", err)
+			}
+			out.Aside = append(out.Aside, to)
+		}
+	}
+	return found, nil
 }
 
 // newestIsFiles says whether the newest checkpoint whose manifest can be read holds a program's own files.

@@ -29,8 +29,8 @@ type watch struct {
 	done    bool // the last look is over
 
 	// Of the watch's own goroutine.
-	seen   time.Time            // the directory's time at the last listing that found nothing
-	failed map[string]time.Time // when a name was last tried in vain
+	seen   map[string]time.Time // a directory's time at the last listing that found nothing
+	failed map[string]time.Time // when a directory was last tried in vain
 	keys   keyring
 }
 
@@ -89,14 +89,24 @@ const settleTime = 2 * time.Second
 
 // look commits what is there to commit. The last one also takes up what a killed commit has left: nobody else can be at it any more.
 func (w *watch) look(ctx context.Context, last bool) {
-	info, err := os.Stat(w.job.Dir)
+	w.lookIn(ctx, &w.job, last)
+	if w.job.Local != "" {
+		local := w.job
+		local.Dir = w.job.Local
+		w.lookIn(ctx, &local, last)
+	}
+}
+
+// lookIn looks in one directory: j is the job, as if that were its only one.
+func (w *watch) lookIn(ctx context.Context, j *Job, last bool) {
+	info, err := os.Stat(j.Dir)
 	if err != nil || !info.IsDir() {
 		return // no directory, nothing to commit; the program's own writes fail loudly enough
 	}
-	if !last && info.ModTime().Equal(w.seen) {
+	if !last && info.ModTime().Equal(w.seen[j.Dir]) {
 		return
 	}
-	entries, err := os.ReadDir(w.job.Dir)
+	entries, err := os.ReadDir(j.Dir)
 	if err != nil {
 		w.warn("a job's checkpoint directory cannot be listed", "err", err)
 		return
@@ -105,14 +115,14 @@ func (w *watch) look(ctx context.Context, last bool) {
 	for _, e := range entries {
 		if step, ok := Step(e.Name()); ok && e.IsDir() {
 			found = true
-			w.commit(ctx, e.Name(), step, last)
+			w.commit(ctx, j, e.Name(), step, last)
 		}
 	}
 	if last {
-		w.takeUp(ctx, entries)
+		w.takeUp(ctx, j, entries)
 	}
 	if !found && time.Since(info.ModTime()) > settleTime {
-		w.seen = info.ModTime()
+		w.seen[j.Dir] = info.ModTime()
 	}
 }
 
@@ -127,7 +137,7 @@ func Step(name string) (uint64, bool) {
 }
 
 // takeUp ends commits that were cut short in this epoch.
-func (w *watch) takeUp(ctx context.Context, entries []os.DirEntry) {
+func (w *watch) takeUp(ctx context.Context, j *Job, entries []os.DirEntry) {
 	found := false
 	for _, e := range entries {
 		ref, err := checkpoint.ParseRef(e.Name())
@@ -136,7 +146,7 @@ func (w *watch) takeUp(ctx context.Context, entries []os.DirEntry) {
 	if !found {
 		return // most jobs: no store need be opened
 	}
-	store, err := w.job.open()
+	store, err := j.open()
 	if err != nil {
 		return
 	}
@@ -145,23 +155,23 @@ func (w *watch) takeUp(ctx context.Context, entries []os.DirEntry) {
 		w.warn("what a killed commit left cannot be looked for", "err", err)
 	}
 	for _, step := range steps {
-		w.commit(ctx, fmt.Sprintf("step-%d", step), step, true)
+		w.commit(ctx, j, fmt.Sprintf("step-%d", step), step, true)
 	}
 }
 
 // commit makes a checkpoint of one directory, tells of it, and removes older ones.
-func (w *watch) commit(ctx context.Context, from string, step uint64, last bool) {
-	if time.Since(w.failed[from]) < retryAfter && !last {
+func (w *watch) commit(ctx context.Context, j *Job, from string, step uint64, last bool) {
+	if time.Since(w.failed[j.Dir+"/"+from]) < retryAfter && !last {
 		return
 	}
 	w.set(func() { w.busy = true })
 	defer w.set(func() { w.busy = false })
-	store, err := w.job.openWithKeys(ctx, &w.keys)
+	store, err := j.openWithKeys(ctx, &w.keys)
 	if err == nil {
 		err = store.Fence(ctx, w.job.Key.Epoch)
 	}
 	if err == nil {
-		err = w.keeper.cfg.Admit(ctx, w.job.Key, checkpoint.TreeBytes(filepath.Join(w.job.Dir, from)))
+		err = w.keeper.cfg.Admit(ctx, w.job.Key, checkpoint.TreeBytes(filepath.Join(j.Dir, from)))
 	}
 	var m checkpoint.Manifest
 	if err == nil {
@@ -172,12 +182,12 @@ func (w *watch) commit(ctx context.Context, from string, step uint64, last bool)
 	}
 	if err != nil {
 		w.warn("files that a program has saved are not a checkpoint yet", "dir", from, "err", err)
-		w.failed[from] = time.Now()
+		w.failed[j.Dir+"/"+from] = time.Now()
 		w.keeper.cfg.Problem(w.job.Key, fmt.Sprintf("%s is no checkpoint yet: %v", from, err))
 		return
 	}
 	w.keeper.cfg.Problem(w.job.Key, "")
-	path := filepath.Join(w.job.Dir, m.Dir)
+	path := filepath.Join(j.Dir, m.Dir)
 	w.keeper.cfg.Log.Info("checkpoint committed", w.args("step", step, "path", path, "bytes", m.Bytes(), "files", len(m.Files))...)
 	w.keeper.cfg.Committed(Commit{Key: w.job.Key, Step: step, Path: path, Bytes: m.Bytes()})
 	w.collect(ctx)

@@ -42,9 +42,9 @@ type Config struct {
 	Changed func()
 	// Reported is called, without a lock held, after a worker has reported a checkpoint of its own. It must not block. Nil: nobody is told.
 	Reported func(reconcile.Key)
-	// IsLocal says of the path of a checkpoint that a worker reports whether it is on nodes' own disks so far. Local is called in the place
-	// of Reported then, with what is kept of it. Nil: none is.
-	IsLocal func(path string) bool
+	// IsLocal says of the path of a checkpoint that a worker reports whether it is on nodes' own disks so far, and where it will be once it is on the
+	// shared storage. Local is called in the place of Reported then, with what is kept of it. Nil: none is.
+	IsLocal func(path string) (place string, local bool)
 	Local   func(reconcile.Key, *agentv1.Checkpoint)
 	// Admit makes room for a checkpoint of so many bytes, and says why it may not be committed. Nil: all may.
 	Admit func(ctx context.Context, key reconcile.Key, bytes int64) error
@@ -95,7 +95,7 @@ func New(cfg Config) *Server {
 		s.cfg.Reported = func(reconcile.Key) {}
 	}
 	if s.cfg.IsLocal == nil || s.cfg.Local == nil {
-		s.cfg.IsLocal, s.cfg.Local = func(string) bool { return false }, func(reconcile.Key, *agentv1.Checkpoint) {}
+		s.cfg.IsLocal, s.cfg.Local = func(path string) (string, bool) { return path, false }, func(reconcile.Key, *agentv1.Checkpoint) {}
 	}
 	if s.cfg.Admit == nil {
 		s.cfg.Admit = func(context.Context, reconcile.Key, int64) error { return nil }

@@ -211,7 +211,9 @@ func (e *endpoint) ReportCheckpoint(_ context.Context, req *agentv1.ReportCheckp
 	if c.GetPath() == "" || len(c.GetPath()) > maxText || c.GetStep() < 0 {
 		return nil, status.Errorf(codes.InvalidArgument, "report checkpoint: a step >= 0 and a path of at most %d bytes are needed, got step %d and %q", maxText, c.GetStep(), c.GetPath())
 	}
-	if e.server.cfg.IsLocal(c.GetPath()) {
+	if place, is := e.server.cfg.IsLocal(c.GetPath()); is {
+		c = proto.CloneOf(c)
+		c.Path = place
 		e.server.cfg.Local(e.key, e.local(c))
 		return &agentv1.ReportCheckpointResponse{}, nil
 	}

@@ -46,6 +46,8 @@ type Environment struct {
 	Shrinks bool
 	// CheckpointLocal is the job's directory on the node's own disk, where shards are written first; "": there is none. See Local.
 	CheckpointLocal string
+	// CheckpointFiles is where the job writes files in a format of its own before it commits them: on the node's own disk, or CheckpointDir; "" outside Gangline.
+	CheckpointFiles string
 	// LocalWorldSize is the number of workers on this node.
 	LocalWorldSize int
 	// Socket is the agent socket's path; "" outside Gangline.
@@ -78,6 +80,7 @@ func fromEnv(get func(string) string) (Environment, error) {
 		CheckpointBest:     r.best("GANGLINE_CHECKPOINT_BEST"),
 		SnapshotDir:        get("GANGLINE_SNAPSHOT_DIR"),
 		CheckpointLocal:    get("GANGLINE_CHECKPOINT_LOCAL_DIR"),
+		CheckpointFiles:    get("GANGLINE_CHECKPOINT_FILES_DIR"),
 		LocalWorldSize:     r.integer("LOCAL_WORLD_SIZE", 1),
 		Socket:             get("GANGLINE_AGENT_SOCKET"),
 		Shrinks:            get("GANGLINE_ON_FAILURE") == "shrink",
