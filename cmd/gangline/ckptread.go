@@ -16,6 +16,7 @@ import (
 
 	"github.com/gangline/gangline/checkpoint"
 	"github.com/gangline/gangline/checkpoint/safetensors"
+	"github.com/gangline/gangline/checkpoint/torchfile"
 )
 
 func (a *app) ckptVerify(t *ckptTarget) *cobra.Command {
@@ -192,17 +193,27 @@ func (a *app) printDiff(diffs []checkpoint.Difference, same int) error {
 }
 
 func (a *app) ckptExport(t *ckptTarget) *cobra.Command {
-	var to string
+	var to, format string
 	cmd := &cobra.Command{
-		Use: "export [CHECKPOINT] --to PATH", Short: "Write a checkpoint's tensors to a safetensors file, or its files to a directory", Args: cobra.MaximumNArgs(1),
-		Long: `Write a checkpoint for other programs, verified on the way: tensors to one
-safetensors file, whatever number of ranks wrote them; a program's own files to a
-new directory. The default is the latest. PATH must not exist.`,
+		Use: "export [CHECKPOINT] --to PATH", Short: "Write a checkpoint's tensors to a safetensors or PyTorch file, or its files to a directory", Args: cobra.MaximumNArgs(1),
+		Long: `Write a checkpoint for other programs, verified on the way: tensors to one file,
+whatever number of ranks wrote them; a program's own files to a new directory. The
+default is the latest. PATH must not exist.
+
+The file is what torch.load reads (a dictionary of tensors by name) if PATH ends in
+.pt or .pth, else safetensors; --format says otherwise.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t.keyed = true
 			ctx := cmd.Context()
 			if to == "" {
 				return usage("--to is needed: the file or directory to write")
+			}
+			export := safetensors.Export
+			switch {
+			case format == "torch" || format == "" && torchfile.Named(to):
+				export = torchfile.Export
+			case format != "" && format != "safetensors":
+				return usage("--format %s: want safetensors or torch", format)
 			}
 			d, refs, err := a.openPicked(ctx, t, args, false)
 			if err != nil {
@@ -220,7 +231,7 @@ new directory. The default is the latest. PATH must not exist.`,
 				if m.WorldSize == 0 {
 					return exportFiles(ctx, d, &m, to)
 				}
-				return exportTensors(ctx, d, m, to)
+				return exportTensors(ctx, d, m, to, export)
 			})
 			if err != nil {
 				return fmt.Errorf("export %s to %s: %w", m.Ref(), to, err)
@@ -230,14 +241,15 @@ new directory. The default is the latest. PATH must not exist.`,
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", "file (for tensors) or directory (for files) to write")
+	cmd.Flags().StringVar(&format, "format", "", "of the file: safetensors or torch (default: by the name)")
 	return cmd
 }
 
-// exportTensors writes a safetensors file, under another name until it is whole.
-func exportTensors(ctx context.Context, d *ckptDir, m checkpoint.Manifest, to string) error {
+// exportTensors writes a file of tensors, under another name until it is whole.
+func exportTensors(ctx context.Context, d *ckptDir, m checkpoint.Manifest, to string, export func(context.Context, *checkpoint.Store, checkpoint.Manifest, io.Writer) error) error {
 	return writeWhole(to, func(w io.Writer) error {
 		buffered := bufio.NewWriterSize(w, 1<<20)
-		if err := safetensors.Export(ctx, d.store, m, buffered); err != nil {
+		if err := export(ctx, d.store, m, buffered); err != nil {
 			return err
 		}
 		return buffered.Flush()
