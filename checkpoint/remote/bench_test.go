@@ -3,8 +3,11 @@ package remote_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,8 +19,8 @@ import (
 	"github.com/gangline/gangline/checkpoint/remote/s3test"
 )
 
-// BenchmarkPush pushes 256 MiB to a real server, against minio-go's own PutObject of the same bytes in the same run.
-func BenchmarkPush(b *testing.B) {
+// BenchmarkCopies pushes 256 MiB to a real server and pulls them back, against minio-go's own PutObject and FGetObject of the same bytes in the same run.
+func BenchmarkCopies(b *testing.B) {
 	endpoint := s3test.Start(b).Endpoint
 	s3test.Env(b)
 	bucket, err := remote.OpenS3("s3://checkpoints/bench", endpoint)
@@ -53,20 +56,22 @@ func BenchmarkPush(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Run("ours", func(b *testing.B) {
+	b.Run("push/ours", func(b *testing.B) {
 		b.SetBytes(m.Bytes())
 		for b.Loop() {
 			if err := remote.Push(b.Context(), bucket, s, m); err != nil {
 				b.Fatal(err)
 			}
+			b.StopTimer()
 			if err := remote.Remove(b.Context(), bucket, "job-9", m.Ref(), false); err != nil {
 				b.Fatal(err)
 			}
+			b.StartTimer()
 		}
 	})
-	b.Run("native", func(b *testing.B) {
+	n := 0
+	b.Run("push/native", func(b *testing.B) {
 		b.SetBytes(m.Bytes())
-		n := 0
 		for b.Loop() {
 			n++
 			if err := plainPut(b.Context(), client, fmt.Sprintf("raw-%d", n), bytes.NewReader(raw), int64(len(raw))); err != nil {
@@ -74,6 +79,56 @@ func BenchmarkPush(b *testing.B) {
 			}
 		}
 	})
+	if n == 0 { // only pulls are asked for
+		if err := plainPut(b.Context(), client, "raw-0", bytes.NewReader(raw), int64(len(raw))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	pullBench(b, bucket, s, m, client, fmt.Sprintf("raw-%d", n))
+}
+
+// pullBench pulls what lies there, and has the server's own client fetch the same number of bytes to the same disk, durably too.
+func pullBench(b *testing.B, bucket remote.Bucket, s *checkpoint.Store, m checkpoint.Manifest, client *minio.Client, object string) {
+	if err := remote.Push(b.Context(), bucket, s, m); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("pull/ours", func(b *testing.B) {
+		b.SetBytes(m.Bytes())
+		for b.Loop() {
+			fsys, err := checkpoint.NewDir(b.TempDir())
+			if err != nil {
+				b.Fatal(err)
+			}
+			to, err := checkpoint.Open(checkpoint.Config{FS: fsys, Job: "job-9"})
+			if err == nil {
+				_, err = remote.Pull(b.Context(), bucket, to, "job-9", m.Ref())
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("pull/native", func(b *testing.B) {
+		b.SetBytes(m.Bytes())
+		for b.Loop() {
+			to := filepath.Join(b.TempDir(), "raw")
+			err := client.FGetObject(b.Context(), "checkpoints", object, to, minio.GetObjectOptions{})
+			if err == nil {
+				err = syncFile(to)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func syncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // plainClient is the server's own kind of client, as people use it.
