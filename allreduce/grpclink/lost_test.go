@@ -61,9 +61,10 @@ func loseInCall(t *testing.T, n int, groups []*allreduce.Group, lost int, harm f
 	outcomes := make(chan outcome, n)
 	for r, g := range groups {
 		go func() {
-			data := make([]float32, 1<<16)
+			data, free := mapped(1 << 20)
 			for call := 0; ; call++ {
 				if err := g.AllReduce(t.Context(), allreduce.Of(data), allreduce.Sum); err != nil {
+					free() // the caller's again, though the call has failed
 					outcomes <- outcome{r, err, time.Now()}
 					return
 				}

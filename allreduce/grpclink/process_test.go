@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/gangline/gangline/allreduce"
 	"github.com/gangline/gangline/allreduce/grpclink"
@@ -144,6 +145,19 @@ func sumShown(ctx context.Context, g *allreduce.Group, length int) error {
 		}
 	}
 	return nil
+}
+
+// mapped is memory that free takes away at once.
+func mapped(length int) (data []float32, free func()) {
+	memory, err := syscall.Mmap(-1, 0, max(1, 4*length), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		panic(err)
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(memory))), length), func() {
+		if err := syscall.Munmap(memory); err != nil {
+			panic(err)
+		}
+	}
 }
 
 // process is a rank's process, as the test has it.
