@@ -32,7 +32,7 @@ type place struct {
 }
 
 // mesh is the links to ranks that are no neighbours, made when they are first needed. Each carries data one way, and credits the other way.
-// They have no heartbeats: who is lost is found out on the ring.
+// They have no heartbeats while nobody waits on them: who is lost is found out on the ring.
 type mesh struct {
 	dial  Dialer    // nil: there is none
 	nodes chan Link // from the leader of the previous machine; one at most
@@ -43,7 +43,8 @@ type mesh struct {
 	from     map[place]*wire
 	dialling map[place]chan struct{} // each closed when the dial under way has ended
 	turns    map[int]chan struct{}   // each holds a token while a Send to the rank is under way
-	wait     sync.WaitGroup          // readers
+	watched  bool                    // somebody looks after wires
+	wait     sync.WaitGroup          // readers, and who looks after wires
 }
 
 // wire is one of these links, seen from one end.
@@ -63,6 +64,13 @@ type wire struct {
 	taken    uint64
 	credited uint64
 	message  uint64 // Sends or Recvs so far
+
+	group   *Group
+	waiting atomic.Int32  // calls that wait for what comes on it, or for what they send to go; see wirewatch.go
+	heard   atomic.Int64  // when something came, or 0
+	came    atomic.Uint64 // bytes
+	asking  atomic.Bool   // a sign of life is being asked for
+	bide    bide
 }
 
 // Connect lets the group reach ranks that are no neighbours, from the next call on. Call it on every rank or on none, before the first
@@ -87,6 +95,7 @@ func (g *Group) Accept(rank int, lane Lane, link Link) {
 		return
 	}
 	w.link = link
+	g.watchOver()
 	m.wait.Go(func() { g.readWire(w, g.takeData) })
 }
 
@@ -97,7 +106,7 @@ func (g *Group) wireFrom(at place) *wire {
 	}
 	w := g.mesh.from[at]
 	if w == nil {
-		w = &wire{peer: at.rank, left: make(chan struct{}), turn: make(chan struct{}, 1), inbox: make(chan *Frame, g.cfg.Window)}
+		w = &wire{group: g, peer: at.rank, left: make(chan struct{}), turn: make(chan struct{}, 1), inbox: make(chan *Frame, g.cfg.Window)}
 		g.mesh.from[at] = w
 	}
 	return w
@@ -158,11 +167,12 @@ func (g *Group) openWire(ctx context.Context, at place) (*wire, error) {
 		go func() { _ = link.Close() }() // nobody sends on it
 		return nil, g.err
 	}
-	w := &wire{peer: rank, link: link, left: make(chan struct{}), credit: make(chan struct{}, 1)}
+	w := &wire{group: g, peer: rank, link: link, left: make(chan struct{}), credit: make(chan struct{}, 1)}
 	if m.to == nil {
 		m.to = map[place]*wire{}
 	}
 	m.to[at] = w
+	g.watchOver()
 	m.wait.Go(func() { g.readWire(w, g.takeWireCredit) })
 	return w, nil
 }
@@ -170,7 +180,7 @@ func (g *Group) openWire(ctx context.Context, at place) (*wire, error) {
 // readWire takes frames until the wire ends. Its end alone is no loss: who needs it finds out.
 func (g *Group) readWire(w *wire, take func(*wire, *Frame) bool) {
 	for {
-		f, err := w.link.Recv()
+		f, err := w.next()
 		if err != nil {
 			w.why = err
 			close(w.left)
@@ -184,7 +194,7 @@ func (g *Group) readWire(w *wire, take func(*wire, *Frame) bool) {
 			f.Release()
 			continue
 		}
-		if !take(w, f) {
+		if g.sign(w, f) || !take(w, f) {
 			f.Release()
 		}
 	}
@@ -218,6 +228,8 @@ func (g *Group) takeWireCredit(w *wire, f *Frame) bool {
 
 // put sends one frame on a wire, once its window is open. It reports whether to go on; if not, the group has ended.
 func (g *Group) put(w *wire, f *Frame) bool {
+	w.waiting.Add(1)
+	defer w.waiting.Add(-1)
 	for w.sent-w.acked.Load() >= uint64(g.cfg.Window) { //nolint:gosec // 2..1024
 		select {
 		case <-w.credit:
@@ -262,8 +274,12 @@ func (g *Group) failLater(rank int, cause error) {
 func (g *Group) get(w, back *wire, want Header, size int) *Frame {
 	var f *Frame
 	var gone <-chan struct{}
+	w.waiting.Add(1)
+	defer w.waiting.Add(-1)
 	if back != nil {
 		gone = back.left
+		back.waiting.Add(1)
+		defer back.waiting.Add(-1)
 	}
 	select {
 	case f = <-w.inbox:

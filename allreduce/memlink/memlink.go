@@ -140,3 +140,6 @@ func (l *Link) thaw() error {
 		return nil
 	}
 }
+
+// Faces reports whether the other end of the connection is this one.
+func (l *Link) Faces(other *Link) bool { return l.other == other.self }
