@@ -86,7 +86,7 @@ func statusOf(st worker.Status, notes *agentv1.WorkerStatus) *agentv1.WorkerStat
 		RendezvousLeast: notes.GetRendezvousLeast(), RendezvousMet: notes.GetRendezvousMet(), RendezvousLost: notes.GetRendezvousLost(),
 		Checkpoint: notes.GetCheckpoint(), Progress: notes.GetProgress(), Ring: notes.GetRing(),
 		PeerLost: notes.GetPeerLost(), Stopped: st.Stopped(), LocalCheckpoint: notes.GetLocalCheckpoint(), LostStep: notes.GetLostStep(),
-		CheckpointProblem: notes.GetCheckpointProblem(), Silent: notes.GetSilent(),
+		CheckpointProblem: notes.GetCheckpointProblem(), CheckpointPace: notes.GetCheckpointPace(), Silent: notes.GetSilent(),
 	}
 	if st.State != worker.Exited {
 		return out

@@ -14,6 +14,9 @@ import (
 func savingRows(j *schedulerv1.Job) [][]string {
 	var rows [][]string
 	if text := savingText(j.GetSpec()); text != "" {
+		if pace := j.GetCheckpointPace(); pace != "" {
+			text = strings.Replace(text, autoText, pace, 1)
+		}
 		rows = append(rows, []string{"Saves", text})
 	}
 	if l := j.GetLocalCheckpoint(); l != nil {
@@ -58,6 +61,9 @@ func gpuTime(seconds float64) string {
 	return fmt.Sprintf("%.2f GPU-hours", seconds/3600)
 }
 
+// autoText stands for an interval that is worked out, as long as the program has not asked for it.
+const autoText = "as often as loses the least (interval auto)"
+
 // savingText is the checkpoint policy in words; empty: the program decides all of it.
 func savingText(s *schedulerv1.JobSpec) string {
 	var parts []string
@@ -65,7 +71,7 @@ func savingText(s *schedulerv1.JobSpec) string {
 	p := s.GetCheckpoints()
 	switch {
 	case p.GetIntervalAuto():
-		add("as often as loses the least (interval auto)")
+		add(autoText)
 	case p.GetIntervalSteps() > 0:
 		add("each %d steps", p.GetIntervalSteps())
 	case p.GetIntervalMs() > 0:

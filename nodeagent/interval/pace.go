@@ -3,6 +3,7 @@ package interval
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gangline/gangline/checkpoint"
@@ -42,6 +43,7 @@ type Answer struct {
 	Interval time.Duration // in force; 0: by steps
 	Steps    int64         // in force; 0: by time
 	Reason   string        // why it is this interval, for people
+	Auto     string        // the interval and why, where it is worked out; "": the job says it
 }
 
 // Pace is one worker's. The zero Pace is not usable: New.
@@ -83,6 +85,9 @@ func (p *Pace) Due(step int64, now time.Time) Answer {
 		a.Reason = fmt.Sprintf("each %d steps, as the job says", p.policy.Steps)
 	case p.policy.Set():
 		a.Interval, a.Reason = p.interval()
+		if p.policy.Auto {
+			a.Auto = fmt.Sprintf("each %s, %s", round(a.Interval), a.Reason)
+		}
 		passed := now.Sub(p.begun)
 		if a.Due = passed >= a.Interval; a.Due {
 			a.Wait = a.Interval
@@ -138,17 +143,28 @@ func (p *Pace) interval() (time.Duration, string) {
 	every := checkpoint.Interval(cost, between, max(p.took, shortestAuto))
 	why := fmt.Sprintf("auto: a save costs %s and a failure comes each %s", round(cost), round(between))
 	if every > longestAuto {
-		return longestAuto, why + fmt.Sprintf(": %s by that, at most %s", round(every), longestAuto)
+		return longestAuto, why + fmt.Sprintf(": %s by that, at most %s", round(every), round(longestAuto))
 	}
 	return every, why
 }
 
-// round leaves of a duration what people want to read.
-func round(d time.Duration) time.Duration {
+// round writes of a duration what people want to read: "46ms", "10m", "1h8m", "2085 days".
+func round(d time.Duration) string {
+	if d >= 10*24*time.Hour {
+		return fmt.Sprintf("%.0f days", d.Hours()/24)
+	}
 	for _, unit := range []time.Duration{time.Hour, time.Minute, time.Second, time.Millisecond} {
 		if d >= 10*unit {
-			return d.Round(unit)
+			d = d.Round(unit)
+			break
 		}
 	}
-	return d
+	text := d.String()
+	if whole, is := strings.CutSuffix(text, "m0s"); is {
+		text = whole + "m"
+	}
+	if whole, is := strings.CutSuffix(text, "h0m"); is {
+		text = whole + "h"
+	}
+	return text
 }

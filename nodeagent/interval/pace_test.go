@@ -99,7 +99,7 @@ func TestAuto(t *testing.T) {
 		t.Errorf("with a hundred times as many failures due after %v", got)
 	}
 	p.SetPolicy(Policy{Auto: true, Between: 10000 * between})
-	if a := p.Due(1, now.Add(want)); a.Interval != longestAuto || !strings.Contains(a.Reason, "at most 2h0m0s") {
+	if a := p.Due(1, now.Add(want)); a.Interval != longestAuto || !strings.Contains(a.Reason, "at most 2h") || !strings.HasPrefix(a.Auto, "each 2h, auto: a save costs 2s") {
 		t.Errorf("with hardly any failures: %+v", a)
 	}
 	known := paced(Policy{Auto: true, Between: between, Cost: 2 * time.Second})
@@ -145,5 +145,17 @@ func TestResumed(t *testing.T) {
 	p.Resume(start, 99, start)
 	if !p.Due(100, start).Due {
 		t.Error("not due at the step after an agent's restart")
+	}
+}
+
+func TestRound(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		46 * time.Millisecond: "46ms", 2 * time.Second: "2s", 10 * time.Minute: "10m", 2 * time.Hour: "2h", 68*time.Minute + 3*time.Second: "1h8m", 30 * time.Hour: "30h",
+		50040 * time.Hour: "2085 days", 0: "0s",
+	} {
+		if got := round(d); got != want {
+			t.Errorf("%d is written as %q, want %q", d, got, want)
+		}
 	}
 }

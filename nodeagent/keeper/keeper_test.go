@@ -41,6 +41,9 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
+// keptNow is what their clocks say.
+var keptNow = time.Unix(1_790_000_000, 0)
+
 type kept struct {
 	*Keeper
 	commits chan Commit
@@ -53,7 +56,7 @@ func newKept(t *testing.T) *kept {
 	k.Keeper = New(Config{
 		Committed: func(c Commit) { k.commits <- c },
 		Changed:   func() { k.changed <- struct{}{} },
-		Clock:     func() time.Time { return time.Unix(1_790_000_000, 0) },
+		Clock:     func() time.Time { return keptNow },
 	})
 	t.Cleanup(k.Close)
 	return k
@@ -367,5 +370,49 @@ func await(t *testing.T, ok func() bool) {
 			t.Fatal("it does not come to it")
 		case <-time.After(time.Millisecond):
 		}
+	}
+}
+
+// TestWhatWasCommittedMeanwhileIsTold: an agent that begins tells of what the worker has committed while none was there; of nothing of an older epoch, and of nothing
+// that is so old that it would be priced as if it were new.
+func TestWhatWasCommittedMeanwhileIsTold(t *testing.T) {
+	t.Parallel()
+	dir, old := t.TempDir(), t.TempDir()
+	s, err := new(Job{Dir: old, Name: "job-7"}).open()
+	if err == nil {
+		err = s.Fence(t.Context(), 1)
+	}
+	if err == nil {
+		write(t, old+"/tmp/model.pt", "weights")
+		_, err = s.CommitFiles(t.Context(), checkpoint.FilesCommit{Epoch: 1, Step: 7, From: "tmp", SavedAt: keptNow.Add(-2 * toldWithin)})
+	}
+	if err == nil {
+		s, err = new(Job{Dir: dir, Name: "job-7"}).open()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []checkpoint.Ref{{Epoch: 1, Step: 5}, {Epoch: 2, Step: 4}} {
+		if err := s.Fence(t.Context(), r.Epoch); err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir+"/tmp/model.pt", "weights")
+		at := keptNow.Add(-time.Duration(r.Step) * 10 * time.Second)
+		if _, err := s.CommitFiles(t.Context(), checkpoint.FilesCommit{Epoch: r.Epoch, Step: r.Step, From: "tmp", SavedAt: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := newKept(t)
+	for _, silent := range []Job{job(dir, 3, 0), job(old, 1, 0)} {
+		k.Watch(silent, true)
+		<-k.changed
+	}
+	k.Watch(job(dir, 2, 0), true)
+	if c := k.next(t); c.Step != 4 || c.Key.Epoch != 2 || c.Path != dir+"/step-0000000004.epoch-2" || c.Bytes != 7 {
+		t.Errorf("told %+v", c)
+	}
+	<-k.changed
+	if len(k.commits) > 0 {
+		t.Errorf("told %+v too", <-k.commits)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,7 @@ func (w *watch) run(ctx context.Context) {
 	defer w.keeper.wg.Done()
 	var looks <-chan time.Time
 	if w.job.Key.Rank == 0 {
+		w.catchUp(ctx)
 		tick := time.NewTicker(lookEvery)
 		defer tick.Stop()
 		looks = tick.C
@@ -136,14 +138,42 @@ func Step(name string) (uint64, bool) {
 	return step, err == nil
 }
 
+// toldWithin is how old a checkpoint may be that is told of late. The scheduler takes what it is told of as saved at that moment: of an older one it would believe
+// that a stop loses little, which would make the job the first to be preempted. So an older one is not told, and the next one is.
+const toldWithin = time.Minute
+
+// catchUp tells of the newest checkpoint of this epoch that is there already: its worker may have committed it while no agent was there to hear of it.
+func (w *watch) catchUp(ctx context.Context) {
+	entries, err := os.ReadDir(w.job.Dir)
+	if err != nil || !w.hasSteps(entries) {
+		return // most jobs: it begins
+	}
+	store, err := w.job.open()
+	if err != nil {
+		return
+	}
+	refs, err := store.List(ctx)
+	if err != nil || len(refs) == 0 || refs[0].Epoch != w.job.Key.Epoch {
+		return
+	}
+	m, err := store.Load(ctx, refs[0])
+	if err != nil || w.keeper.cfg.Clock().Sub(m.Saved()).Abs() > toldWithin {
+		return // what is wrong with it the next start says
+	}
+	w.keeper.cfg.Committed(Commit{Key: w.job.Key, Step: m.Step, Path: filepath.Join(w.job.Dir, m.Dir), Bytes: m.Bytes()})
+}
+
+// hasSteps says whether a listing has anything of this epoch.
+func (w *watch) hasSteps(entries []os.DirEntry) bool {
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		ref, err := checkpoint.ParseRef(e.Name())
+		return err == nil && ref.Epoch == w.job.Key.Epoch
+	})
+}
+
 // takeUp ends commits that were cut short in this epoch.
 func (w *watch) takeUp(ctx context.Context, j *Job, entries []os.DirEntry) {
-	found := false
-	for _, e := range entries {
-		ref, err := checkpoint.ParseRef(e.Name())
-		found = found || err == nil && ref.Epoch == w.job.Key.Epoch
-	}
-	if !found {
+	if !w.hasSteps(entries) {
 		return // most jobs: no store need be opened
 	}
 	store, err := j.open()

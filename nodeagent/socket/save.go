@@ -41,11 +41,18 @@ func (e *endpoint) SaveDue(_ context.Context, req *agentv1.SaveDueRequest) (*age
 	}
 	now := e.server.cfg.Clock()
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	a := e.pace.Due(step, now)
 	if a.Due {
 		e.notes.SaveDueUnixMs, e.notes.SaveDueStep = now.UnixMilli(), step
 		e.dirty = true
+	}
+	news := a.Auto != "" && a.Auto != e.notes.GetCheckpointPace()
+	if news {
+		e.notes.CheckpointPace, e.dirty = a.Auto, true
+	}
+	e.mu.Unlock()
+	if news {
+		e.server.cfg.Changed()
 	}
 	return &agentv1.SaveDueResponse{
 		Due: a.Due, WaitMs: ceilMillis(a.Wait), WaitStep: a.WaitStep, IntervalMs: ceilMillis(a.Interval), IntervalSteps: a.Steps, Reason: a.Reason,

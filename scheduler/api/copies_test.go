@@ -47,8 +47,11 @@ func TestCopiesAndLocalCheckpoints(t *testing.T) {
 		}
 		w = runs(1, 1, 0)
 		w.Checkpoint = &agentv1.Checkpoint{Step: 500, Path: "/s/job-1/step-500"}
-		w.LostStep = 400
+		w.LostStep, w.CheckpointPace = 400, "each 1h, auto"
 		a.report(w, runs(1, 1, 1))
+		if pace := f.s1().hub.CheckpointPace(1, 1); pace != "each 1h, auto" || f.s1().hub.CheckpointPace(1, 2) != "" {
+			f.t.Errorf("the job is told to save %q", pace)
+		}
 		if l, lost := f.s1().hub.Local(1, 1); l != nil || lost != 400 || f.State().Job(1).Checkpoint.Step != 500 || f.written() != writes+1 {
 			f.t.Errorf("local %v, recorded %v", l, f.State().Job(1).Checkpoint)
 		}

@@ -223,6 +223,17 @@ func (h *Hub) Progress(id cluster.JobID, epoch cluster.Epoch) *cluster.Progress 
 	return nil
 }
 
+// CheckpointPace returns how often a running job is told to save, and why;
+// "": it has not asked, or says so itself.
+func (h *Hub) CheckpointPace(id cluster.JobID, epoch cluster.Epoch) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p, ok := h.progress[id]; ok && p.epoch == epoch {
+		return p.pace
+	}
+	return ""
+}
+
 // CheckpointProblem returns why what a running job saved last is no checkpoint,
 // as its agent says; "": nothing is wrong.
 func (h *Hub) CheckpointProblem(id cluster.JobID, epoch cluster.Epoch) string {

@@ -133,4 +133,5 @@ func (s *Service) addProgress(p *schedulerv1.Job, j *cluster.Job) {
 	}
 	p.LocalCheckpoint, p.LostStep = s.hub.Local(j.ID, j.Epoch)
 	p.CheckpointProblem = s.hub.CheckpointProblem(j.ID, j.Epoch)
+	p.CheckpointPace = s.hub.CheckpointPace(j.ID, j.Epoch)
 }

@@ -30,6 +30,7 @@ type lastProgress struct {
 	epoch    cluster.Epoch
 	progress *cluster.Progress
 	problem  string // with its checkpoints; "": none
+	pace     string // how often it is told to save, and why; "": it has not asked
 }
 
 // gather takes the rendezvous addresses and the progress from a node's report,
@@ -45,9 +46,10 @@ func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 		if control.WorkerOn(st, node, keyOf(k)) == nil {
 			continue
 		}
-		if k.GetRank() == 0 && (s.GetProgress() != nil || s.GetCheckpointProblem() != "" || h.progress[j.ID].problem != "") {
+		if k.GetRank() == 0 && (s.GetProgress() != nil || s.GetCheckpointProblem() != "" || s.GetCheckpointPace() != "" || h.progress[j.ID].problem != "") {
 			h.progress[j.ID] = lastProgress{
 				epoch: j.Epoch, progress: progressFromProto(s.GetProgress()), problem: cutText(s.GetCheckpointProblem(), cluster.MaxReason),
+				pace: cutText(s.GetCheckpointPace(), cluster.MaxReason),
 			}
 		}
 		h.hearRing(j, k.GetRank(), s.GetRing())

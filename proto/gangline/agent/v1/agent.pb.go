@@ -741,9 +741,11 @@ type WorkerStatus struct {
 	// Why what the job saved last is no checkpoint, or may soon be none; empty: nothing is wrong.
 	CheckpointProblem string `protobuf:"bytes,22,opt,name=checkpoint_problem,json=checkpointProblem,proto3" json:"checkpoint_problem,omitempty"`
 	// Its process was connected to its agent, has not ended, and does not answer any more.
-	Silent        bool `protobuf:"varint,26,opt,name=silent,proto3" json:"silent,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Silent bool `protobuf:"varint,26,opt,name=silent,proto3" json:"silent,omitempty"`
+	// How often it is told to save, and why, where the job leaves that to Gangline; empty: it has not asked.
+	CheckpointPace string `protobuf:"bytes,27,opt,name=checkpoint_pace,json=checkpointPace,proto3" json:"checkpoint_pace,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *WorkerStatus) Reset() {
@@ -942,6 +944,13 @@ func (x *WorkerStatus) GetSilent() bool {
 		return x.Silent
 	}
 	return false
+}
+
+func (x *WorkerStatus) GetCheckpointPace() string {
+	if x != nil {
+		return x.CheckpointPace
+	}
+	return ""
 }
 
 // Ring is what a worker's collective calls have come to in this epoch. All ranks make the same calls: the one that spends the least
@@ -2707,7 +2716,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xc7\a\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xf0\a\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -2735,7 +2744,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x10local_checkpoint\x18\x14 \x01(\v2\x1d.gangline.agent.v1.CheckpointR\x0flocalCheckpoint\x12\x1b\n" +
 	"\tlost_step\x18\x15 \x01(\x03R\blostStep\x12-\n" +
 	"\x12checkpoint_problem\x18\x16 \x01(\tR\x11checkpointProblem\x12\x16\n" +
-	"\x06silent\x18\x1a \x01(\bR\x06silent\"K\n" +
+	"\x06silent\x18\x1a \x01(\bR\x06silent\x12'\n" +
+	"\x0fcheckpoint_pace\x18\x1b \x01(\tR\x0echeckpointPace\"K\n" +
 	"\x04Ring\x12\x14\n" +
 	"\x05calls\x18\x01 \x01(\x03R\x05calls\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x17\n" +

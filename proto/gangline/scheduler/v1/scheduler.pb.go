@@ -1551,8 +1551,10 @@ type Job struct {
 	LostStep int64 `protobuf:"varint,31,opt,name=lost_step,json=lostStep,proto3" json:"lost_step,omitempty"`
 	// Why what the job saved last is no checkpoint, or may soon be none; empty: nothing is wrong.
 	CheckpointProblem string `protobuf:"bytes,32,opt,name=checkpoint_problem,json=checkpointProblem,proto3" json:"checkpoint_problem,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// How often it is told to save, and why, where it leaves that to Gangline; empty: it has not asked. Only while it runs.
+	CheckpointPace string `protobuf:"bytes,33,opt,name=checkpoint_pace,json=checkpointPace,proto3" json:"checkpoint_pace,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -1805,6 +1807,13 @@ func (x *Job) GetLostStep() int64 {
 func (x *Job) GetCheckpointProblem() string {
 	if x != nil {
 		return x.CheckpointProblem
+	}
+	return ""
+}
+
+func (x *Job) GetCheckpointPace() string {
+	if x != nil {
+		return x.CheckpointPace
 	}
 	return ""
 }
@@ -6385,7 +6394,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\ametrics\x18\x04 \x03(\v2,.gangline.scheduler.v1.Progress.MetricsEntryR\ametrics\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xb4\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xdd\n" +
 	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
@@ -6423,7 +6432,8 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x04ring\x18\x1d \x01(\v2\x1b.gangline.scheduler.v1.RingR\x04ring\x12Q\n" +
 	"\x10local_checkpoint\x18\x1e \x01(\v2&.gangline.scheduler.v1.LocalCheckpointR\x0flocalCheckpoint\x12\x1b\n" +
 	"\tlost_step\x18\x1f \x01(\x03R\blostStep\x12-\n" +
-	"\x12checkpoint_problem\x18  \x01(\tR\x11checkpointProblem\"=\n" +
+	"\x12checkpoint_problem\x18  \x01(\tR\x11checkpointProblem\x12'\n" +
+	"\x0fcheckpoint_pace\x18! \x01(\tR\x0echeckpointPace\"=\n" +
 	"\x0fLocalCheckpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x16\n" +
 	"\x06copied\x18\x02 \x01(\bR\x06copied\"\xd3\x01\n" +
