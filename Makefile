@@ -105,7 +105,7 @@ fmt:
 ## s3: build an S3 server (versitygw, some minutes) and run the tests of object stores against it
 .PHONY: s3
 s3: bin/versitygw
-	$(GO) test -count=1 -run 'RealServer|TestAgainstAServer' -v ./checkpoint/remote ./nodeagent
+	$(GO) test -count=1 -run 'RealServer|TestAgainstAServer|VerbsOnABucket' -v ./checkpoint/remote ./nodeagent ./cmd/gangline
 
 bin/versitygw: tools-s3.mod
 	@mkdir -p bin
