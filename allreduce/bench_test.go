@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -95,6 +96,7 @@ func joinLoopback(path grpclink.Path) func(b testing.TB, n int) []*allreduce.Gro
 			all.Go(func() (err error) {
 				groups[r], err = grpclink.Join(b.Context(), grpclink.Config{
 					Job: 1, Epoch: 1, Rank: r, Peers: peers, Listener: listeners[r], Path: path, Secret: []byte("a secret of benchmarks"),
+					DetectTimeout: time.Minute, // many groups of one busy process may well be silent for seconds
 				})
 				return err
 			})

@@ -165,8 +165,9 @@ type Group struct {
 	nodes nodes
 	stage int // the large stage that the next block uses
 
-	seen    [][]byte // the vectors of the call under way that lie in shared memory themselves
-	scratch []byte   // for their results; made when needed
+	seen          [][]byte // the vectors of the call under way that lie in shared memory themselves
+	given, taking [][]byte // what a block is combined from, and into
+	room          []byte   // for what is between; made when needed
 }
 
 // New makes a group from links to the next and the previous rank, and starts to

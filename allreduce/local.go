@@ -80,14 +80,11 @@ func (g *Group) sumSmall(t *transfer) bool {
 	if !g.meet(t) {
 		return false
 	}
-	op, typ := t.op.combines(), t.vector.typ
-	kernel.Combine(op, typ, data, team.Small(0, phase)[:len(data)], team.Small(1, phase)[:len(data)])
-	for m := 2; m < team.Members(); m++ {
-		kernel.Reduce(op, typ, data, team.Small(m, phase)[:len(data)])
+	g.given, g.taking = g.given[:0], append(g.taking[:0], data)
+	for m := range team.Members() {
+		g.given = append(g.given, team.Small(m, phase))
 	}
-	if t.op == Mean {
-		kernel.Divide(typ, data, team.Members())
-	}
+	g.combineAll(t, 0, len(data))
 	return true
 }
 
@@ -118,8 +115,10 @@ func (g *Group) sumBlocks(t *transfer) bool {
 			return false
 		}
 		for m := range team.Members() {
-			from, to := partOf(len(block), team.Members(), m)
-			copy(block[from:to], team.Stage(m, which)[from:to])
+			if m != team.Me() {
+				from, to := partOf(len(block), team.Members(), m)
+				copy(block[from:to], team.Stage(m, which)[from:to])
+			}
 		}
 		g.at(point.Copied)
 	}
@@ -163,45 +162,30 @@ func (g *Group) sumLong(t *transfer, seen bool) bool {
 	}
 }
 
-// sumSeen combines vectors that lie in shared memory themselves: each rank its part of all vectors, into its own and from there into all
-// others.
+// sumSeen combines vectors that lie in shared memory themselves: each rank its part of all vectors, which all get it.
 func (g *Group) sumSeen(t *transfer) bool {
 	from, to := partOf(len(t.vector.data), g.team.Members(), g.team.Me())
-	for ; from < to; from += seenBytes {
-		g.combineSeen(t, g.seen, from, min(from+seenBytes, to))
-		g.at(point.Combined)
-	}
+	g.given, g.taking = append(g.given[:0], g.seen...), append(g.taking[:0], g.seen...)
+	g.combineAll(t, from, to)
 	return g.again()
 }
 
-// seenBytes is how much is combined before it is copied: it stays in a core's second cache with what it comes from.
-const seenBytes = 128 << 10
-
-// combineSeen makes a stretch of the result and writes it to all vectors.
-func (g *Group) combineSeen(t *transfer, vectors [][]byte, from, to int) {
-	op, typ, last := t.op.combines(), t.vector.typ, len(vectors)-1
-	given := func(m int) []byte { return vectors[m][from:to] }
-	result, so := given(g.team.Me()), given(0)
-	if last > 1 { // the own elements are needed until the last step
-		if g.scratch == nil {
-			g.scratch = make([]byte, seenBytes)
-		}
-		so = g.scratch[:to-from]
-		kernel.Combine(op, typ, so, given(0), given(1))
-		for m := 2; m < last; m++ {
-			kernel.Reduce(op, typ, so, given(m))
-		}
+// combineAll makes a stretch of the result from what is given, which stands in the order of ranks, and forgets about the vectors: some are the caller's.
+func (g *Group) combineAll(t *transfer, from, to int) {
+	if g.room == nil {
+		g.room = make([]byte, roomBytes)
 	}
-	kernel.Combine(op, typ, result, so, given(last))
+	all := kernel.All{Op: t.op.combines(), Type: t.vector.typ, From: g.given, To: g.taking, Room: g.room}
 	if t.op == Mean {
-		kernel.Divide(typ, result, len(vectors))
+		all.Divide = len(g.given)
 	}
-	for m := range vectors {
-		if m != g.team.Me() {
-			copy(given(m), result)
-		}
-	}
+	all.Combine(from, to)
+	clear(g.given)
+	clear(g.taking)
 }
+
+// roomBytes is how much is combined at a time where it takes more than one pass: with what it comes from it stays in a core's first cache.
+const roomBytes = 4 << 10
 
 // again lets all ranks wait for each other once more in the same call.
 func (g *Group) again() bool {
@@ -218,24 +202,19 @@ func (g *Group) stageBlock(which int, block []byte) {
 	g.at(point.Staged)
 }
 
-// combinePart makes the result of this rank's part of a block, in its own stage.
+// combinePart makes the result of this rank's part of a block, in its own stage for the others and in its block.
 func (g *Group) combinePart(t *transfer, which int, block []byte) {
-	team, op, typ := g.team, t.op.combines(), t.vector.typ
-	from, to := partOf(len(block), team.Members(), team.Me())
-	given := func(m int) []byte {
+	team := g.team
+	g.given, g.taking = g.given[:0], append(g.taking[:0], block, team.Stage(team.Me(), which))
+	for m := range team.Members() {
 		if m == team.Me() {
-			return block[from:to]
+			g.given = append(g.given, block)
+			continue
 		}
-		return team.Stage(m, which)[from:to]
+		g.given = append(g.given, team.Stage(m, which))
 	}
-	result := team.Stage(team.Me(), which)[from:to]
-	kernel.Combine(op, typ, result, given(0), given(1))
-	for m := 2; m < team.Members(); m++ {
-		kernel.Reduce(op, typ, result, given(m))
-	}
-	if t.op == Mean {
-		kernel.Divide(typ, result, team.Members())
-	}
+	from, to := partOf(len(block), team.Members(), team.Me())
+	g.combineAll(t, from, to)
 }
 
 // partUnit keeps parts apart by cache lines, and whole elements together.

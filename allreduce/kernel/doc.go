@@ -1,6 +1,6 @@
 // Package kernel combines two vectors element by element: the arithmetic of every collective, for all element types.
 //
-// Main functions: [Combine] and, in place, [Reduce]. [Type] says what an element is, [Op] what is done. [Narrow] is a form of fewer bytes, with
+// Main functions: [Combine] and, in place, [Reduce]; [All] combines many vectors in one pass. [Type] says what an element is, [Op] what is done. [Narrow] is a form of fewer bytes, with
 // kernels of its own (code.go).
 //
 // Sums of 16-bit floats are made in float32 and rounded once, to the nearest, to even between two. Integers wrap as in C. Min and

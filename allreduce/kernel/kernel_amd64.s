@@ -1860,3 +1860,69 @@ loop:
 done:
 	VZEROUPPER
 	RET
+
+// func sumAllFloat32AVX2(to *[]byte, from *[]byte, tos int, froms int, lo int, n int, by float32)
+// Requires: AVX, AVX2, SSE
+TEXT ·sumAllFloat32AVX2(SB), NOSPLIT, $0-52
+	MOVQ         to+0(FP), AX
+	MOVQ         from+8(FP), CX
+	MOVQ         lo+32(FP), DX
+	MOVQ         n+40(FP), BX
+	MOVQ         tos+16(FP), SI
+	MOVQ         froms+24(FP), DI
+	MOVSS        by+48(FP), X0
+	VMOVD        X0, R8
+	VBROADCASTSS X0, Y0
+	MOVL         $0x3f800000, R9
+
+loop:
+	CMPQ    BX, $0x00000080
+	JL      done
+	MOVQ    (CX), R12
+	ADDQ    DX, R12
+	VMOVUPS (R12), Y1
+	VMOVUPS 32(R12), Y2
+	VMOVUPS 64(R12), Y3
+	VMOVUPS 96(R12), Y4
+	LEAQ    24(CX), R10
+	LEAQ    -1(DI), R11
+	MOVQ    R11, R11
+
+add:
+	MOVQ   (R10), R12
+	ADDQ   DX, R12
+	VADDPS (R12), Y1, Y1
+	VADDPS 32(R12), Y2, Y2
+	VADDPS 64(R12), Y3, Y3
+	VADDPS 96(R12), Y4, Y4
+	ADDQ   $0x18, R10
+	DECQ   R11
+	JNZ    add
+	CMPL   R8, R9
+	JE     give
+	VDIVPS Y0, Y1, Y1
+	VDIVPS Y0, Y2, Y2
+	VDIVPS Y0, Y3, Y3
+	VDIVPS Y0, Y4, Y4
+
+give:
+	MOVQ AX, R10
+	MOVQ SI, R11
+
+store:
+	MOVQ    (R10), R12
+	ADDQ    DX, R12
+	VMOVUPS Y1, (R12)
+	VMOVUPS Y2, 32(R12)
+	VMOVUPS Y3, 64(R12)
+	VMOVUPS Y4, 96(R12)
+	ADDQ    $0x18, R10
+	DECQ    R11
+	JNZ     store
+	ADDQ    $0x00000080, DX
+	SUBQ    $0x00000080, BX
+	JMP     loop
+
+done:
+	VZEROUPPER
+	RET

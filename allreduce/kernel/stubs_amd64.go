@@ -191,3 +191,9 @@ func lost8AVX2(lost *byte, src *byte, code *byte, n int, scale float32)
 //
 //go:noescape
 func divideFloat32AVX2(data *byte, n int, by float32)
+
+// sumAllFloat32AVX2 writes the sum of all vectors of from, divided by a number, to all of to: n bytes of each from lo on, a multiple of 128.
+// There are two vectors at least in from and one in to.
+//
+//go:noescape
+func sumAllFloat32AVX2(to *[]byte, from *[]byte, tos int, froms int, lo int, n int, by float32)

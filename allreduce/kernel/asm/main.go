@@ -60,6 +60,7 @@ func main() {
 		half(k.name+"BFloat16", k.op, loadBFloat16, storeBFloat16)
 	}
 	narrow()
+	all()
 	Generate()
 }
 
