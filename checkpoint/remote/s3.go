@@ -192,11 +192,15 @@ func (b *S3) Remove(ctx context.Context, names []string) error {
 	return nil
 }
 
-// EndUploads ends uploads in parts below a prefix that were begun before a time and never completed: their parts cost money, and nobody sees them.
+// EndUploads ends uploads in parts below a prefix that were begun before a time and never completed: their parts cost money, and nobody sees them. Where the
+// server does not list them, or not with these keys, the bucket's own life-cycle rules have to.
 func (b *S3) EndUploads(ctx context.Context, prefix string, before time.Time) error {
 	key, id := "", ""
 	for {
 		found, err := b.core.ListMultipartUploads(ctx, b.bucket, b.prefix+prefix, key, id, "", 1000)
+		if resp := minio.ToErrorResponse(err); err != nil && (resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusNotImplemented) {
+			return nil
+		}
 		if err != nil {
 			return explain(b.prefix+prefix, err)
 		}
