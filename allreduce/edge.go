@@ -88,6 +88,7 @@ func (g *Group) accept(e *edge, f *Frame) bool {
 	case KindCredit:
 		g.takeCredit(e, f.Count)
 	case KindHeartbeat:
+		g.compareCalls(e, f)
 		if f.Count > e.toEcho.Load() { // only a new one is answered, so answers end
 			e.toEcho.Store(f.Count)
 			select {
@@ -163,6 +164,7 @@ func (g *Group) deliver(e *edge, f *Frame) bool {
 		g.fail(e.peer, errors.New("it sent a chunk backwards"))
 		return false
 	}
+	g.seeRing(f)
 	select {
 	case g.inbox <- f:
 		return true
@@ -201,6 +203,7 @@ func (g *Group) beat(e *edge) {
 		if e == g.prev {
 			h.Length = g.landing.came.Load()
 		}
+		h.Sequence, h.Index = g.saysCall()
 		g.at(point.Beats)
 		e.beating.Store(max(1, g.now()))
 		err := e.link.Send(g.control(h))

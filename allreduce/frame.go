@@ -41,8 +41,8 @@ type Header struct {
 	Job       uint64 // the job's number
 	Epoch     uint64 // the job's nth launch
 	Formation uint32 // the epoch's nth ring
-	Sequence  uint64 // Data, Barrier: the nth call on the group, from 1
-	Index     uint64 // Data, Barrier: the nth frame of the call, from 0
+	Sequence  uint64 // Data, Barrier: the nth call on the group, from 1; Heartbeat: the one under way, 0: none
+	Index     uint64 // Data, Barrier: the nth frame of the call, from 0; Heartbeat: the call under way, see agree.go
 	Length    uint64 // Data: elements in the whole vector; Heartbeat: bytes that came from the neighbour
 	Call      Call   // Data: the collective
 	Type      Type   // Data: what an element is

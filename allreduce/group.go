@@ -147,8 +147,14 @@ type Group struct {
 	credited uint64
 	landing  landing
 
-	sequence uint64                // the call under way
-	underWay atomic.Uint64         // as sequence; 0: none
+	sequence uint64        // the call under way
+	underWay atomic.Uint64 // as sequence; 0: none
+	short    atomic.Uint64 // that call, or the one before or after, in short
+
+	// See agree.go.
+	elsewhere atomic.Uint64 // the last call, by sequence, that did not go round the ring
+	ringSeen  atomic.Uint64 // the call of the last frame that came round it
+
 	deferred atomic.Pointer[abort] // heard while an earlier call was under way
 	finished atomic.Uint64         // the last call that ended well
 	doing    transfer

@@ -17,6 +17,8 @@ func (g *Group) Share(team *shm.Team) { g.team = team }
 // Alloc returns zeroed memory for vectors of all-reduces: in memory that all ranks share, if they do, where a call on long vectors
 // of all ranks needs no copies; ordinary memory if not. Give it back with Free before Close, which ends shared memory. It is safe for
 // concurrent use. An error says that the machine's shared memory is full.
+//
+// Once the group has broken the memory is of no use: a rank that hung in the middle of a call writes its part of the result to it when it wakes. Free it.
 func (g *Group) Alloc(bytes int) ([]byte, error) {
 	if g.team == nil {
 		return make([]byte, bytes), nil

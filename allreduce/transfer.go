@@ -110,10 +110,14 @@ func (g *Group) perform(a asked) error {
 	began, bytes := g.now(), a.vector.Len()*a.vector.typ.Size()
 	t.asked = a
 	g.at(point.CallBegins)
+	g.tellCall(&a)
 	g.underWay.Store(g.sequence)
 	defer g.settle()
 	for _, e := range g.edges() {
 		g.missLeft(e)
+	}
+	if g.shares(t) || g.doubles(t) || g.hierarchic(t) {
+		g.goElsewhere()
 	}
 	switch {
 	case g.shares(t):

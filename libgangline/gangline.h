@@ -165,7 +165,8 @@ int32_t gangline_recv(int64_t group, int32_t from, void *data, int64_t count, in
 int32_t gangline_share(int64_t group, int64_t count, int64_t *from, int64_t *to);
 
 /* Zeroed memory for data, in pages that all ranks share if they are on one machine: an all-reduce of long data that lies so on all ranks copies
- * nothing. Freeing it when a call on it is under way, on any rank, is an error that nobody can see. */
+ * nothing. Freeing it when a call on it is under way, on any rank, is an error that nobody can see. Once the group has broken, use it for nothing any more
+ * and free it: a rank that hung in the middle of a call goes on to write its part of the result to it when it wakes. */
 int32_t gangline_alloc(int64_t group, int64_t bytes, void **data);
 int32_t gangline_free(int64_t group, void *data);
 

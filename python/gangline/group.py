@@ -277,7 +277,8 @@ class Group:
     def buffer(self, count: int, type: str = "float32") -> "ctypes.Array[Any]":
         """Zeroed memory for count elements, in pages that all ranks share if they are on one machine: all_reduce of long arrays that lie so on
         all ranks copies nothing. It has the buffer protocol, as bytes; numpy.frombuffer and torch.frombuffer make arrays of it, as does empty.
-        It is given back when nothing refers to it any more, and outlives close."""
+        It is given back when nothing refers to it any more, and outlives close. Once the group has broken use it for nothing any more: a rank that hung
+        in the middle of a call writes to it when it wakes. Copy what must last, and get a new one from the next group."""
         if type not in memory.TYPES:
             raise errors.InvalidError(f"elements of {type!r}: allowed are {', '.join(memory.TYPES)}")
         size, at = count * memory.TYPES[type][1], ctypes.c_void_p()
