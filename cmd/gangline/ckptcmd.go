@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -42,7 +43,22 @@ refuse what no holder of the key has written, such as "verify --all --key file:P
 	cmd.PersistentFlags().StringVar(&t.key, "key", "", "where the key of checkpoints is that are encrypted and authenticated: file:PATH, env:NAME or command:COMMAND")
 	cmd.AddCommand(a.ckptList(t), a.ckptShow(t), a.ckptVerify(t), a.ckptDiff(t), a.ckptExport(t), a.ckptImport(t))
 	cmd.AddCommand(a.ckptRemove(t), a.ckptCollect(t), a.ckptPin(t), a.ckptCommit(t), a.ckptPush(t), a.ckptPull(t), a.ckptInterval(), a.ckptUsage())
+	hintAtPermission(cmd)
 	return cmd
+}
+
+// hintAtPermission has the verbs say what to do where the storage refuses this user.
+func hintAtPermission(cmd *cobra.Command) {
+	for _, verb := range cmd.Commands() {
+		run := verb.RunE
+		verb.RunE = func(cmd *cobra.Command, args []string) error {
+			err := run(cmd, args)
+			if errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w: run it as the user that the job runs as, or as one of its group to read", err)
+			}
+			return err
+		}
+	}
 }
 
 // ckptTarget says whose checkpoints are meant.
