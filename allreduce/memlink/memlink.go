@@ -16,6 +16,8 @@ type Link struct {
 	out, in chan *allreduce.Frame
 	self    *end
 	other   *end
+	direct  bool            // reads from and writes to vectors
+	pool    *allreduce.Pool // for what is read from vectors
 }
 
 // end is the state of one side.
@@ -32,14 +34,15 @@ func newEnd() *end {
 	return &end{closed: make(chan struct{}), frozen: make(chan struct{}), deaf: make(chan struct{})}
 }
 
-var _ allreduce.Link = (*Link)(nil)
+var _ allreduce.DirectLink = (*Link)(nil)
 
 // Pair returns the two ends of one connection.
 func Pair() (a, b *Link) {
 	forward, back := make(chan *allreduce.Frame, room), make(chan *allreduce.Frame, room)
 	endA, endB := newEnd(), newEnd()
-	return &Link{out: forward, in: back, self: endA, other: endB},
-		&Link{out: back, in: forward, self: endB, other: endA}
+	pool := allreduce.NewPool(allreduce.DefaultChunkBytes)
+	return &Link{out: forward, in: back, self: endA, other: endB, pool: pool},
+		&Link{out: back, in: forward, self: endB, other: endA, pool: pool}
 }
 
 // Ends are the two links of one rank.
@@ -47,12 +50,14 @@ type Ends struct {
 	Next, Prev *Link
 }
 
-// Ring connects n ranks, n >= 2, each to the next and the last to the first.
+// Ring connects n ranks, n >= 2, each to the next and the last to the first. Some ends send from vectors as a data connection does, some read to
+// them, some do both or neither, by the rank.
 func Ring(n int) []Ends {
 	ends := make([]Ends, n)
 	for r := range ends {
 		next := (r + 1) % n
 		ends[r].Next, ends[next].Prev = Pair()
+		ends[r].Next.direct, ends[next].Prev.direct = r%2 == 1, next%3 != 1
 	}
 	return ends
 }
@@ -67,6 +72,9 @@ func (l *Link) Deafen() { l.self.deafOnce.Do(func() { close(l.self.deaf) }) }
 
 // Send implements allreduce.Link.
 func (l *Link) Send(f *allreduce.Frame) error {
+	if f.Placed() {
+		panic("memlink: memory of a caller was given to a link that keeps it")
+	}
 	if err := l.thaw(); err != nil {
 		return err
 	}
@@ -86,6 +94,39 @@ func (l *Link) Send(f *allreduce.Frame) error {
 		return io.ErrClosedPipe
 	}
 }
+
+// Direct implements allreduce.DirectLink.
+func (l *Link) Direct() bool { return l.direct }
+
+// SendDirect implements allreduce.DirectLink.
+func (l *Link) SendDirect(f *allreduce.Frame) error {
+	if f.Placed() {
+		own := l.pool.Get(len(f.Data))
+		own.Header = f.Header
+		copy(own.Data, f.Data)
+		f.Release()
+		f = own
+	}
+	return l.Send(f)
+}
+
+// RecvDirect implements allreduce.DirectLink. A payload comes at once, so there is nothing to interrupt.
+func (l *Link) RecvDirect(to allreduce.Landing) (*allreduce.Frame, error) {
+	f, err := l.Recv()
+	if err != nil || !l.direct || len(f.Data) == 0 {
+		return f, err
+	}
+	to.Came(len(f.Data))
+	if memory := to.Place(&f.Header, len(f.Data)); memory != nil {
+		copy(memory, f.Data)
+		f.Place(memory)
+		to.Landed()
+	}
+	return f, nil
+}
+
+// Interrupt implements allreduce.DirectLink.
+func (l *Link) Interrupt() {}
 
 // Recv implements allreduce.Link.
 func (l *Link) Recv() (*allreduce.Frame, error) {
