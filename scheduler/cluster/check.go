@@ -189,6 +189,9 @@ func (s *State) checkDerived() error {
 		bad("counts %v, pending %d, holding %d, finished %d do not agree with the jobs", s.counts, s.pending.Len(), s.holding.Len(), s.finished.Len())
 	}
 	errs = append(errs, s.checkNodeMaps())
+	if s.byID != nil && len(s.byID) != s.nodes.Len() {
+		bad("%d nodes are found by id, there are %d", len(s.byID), s.nodes.Len())
+	}
 	if s.names.Len() != s.nodes.Len() || s.reqOrder.Len() != s.requests.Len() {
 		bad("%d names for %d nodes, %d ordered of %d requests", s.names.Len(), s.nodes.Len(), s.reqOrder.Len(), s.requests.Len())
 	}

@@ -21,10 +21,11 @@ import (
 // Constants of prediction: one set for all clusters, found on public traces,
 // see docs/policy.md.
 const (
-	historyUnit  = 256     // counts are in 1/256 job, so that halving them loses little
-	priorJobs    = 16      // weight of the wider degree
-	historyOne   = 1 << 20 // a probability of 1
-	priorHazard  = 166_796 // of a bin, before anything is known: 1 - 2^(-1/4)
+	historyUnit  = 256 // counts are in 1/256 job, so that halving them loses little
+	priorJobs    = 16  // weight of the wider degree
+	historyBits  = 20
+	historyOne   = 1 << historyBits // a probability of 1
+	priorHazard  = 166_796          // of a bin, before anything is known: 1 - 2^(-1/4)
 	priorFirst   = historyOne / 20
 	MaxHistories = 20_000          // of the narrowest two degrees together
 	gpuSecond    = WholeGPU * 1000 // milli-GPU-milliseconds
@@ -70,10 +71,12 @@ func (s *State) hazards(spec *JobSpec, user string) (hazard [historyBins]int64) 
 
 // hazardsFrom fills in the hazards from a bin on.
 func (s *State) hazardsFrom(k *kin, bin int32, hazard *[historyBins]int64) {
-	for i := range hazard {
+	for i := int(bin); i < historyBins; i++ {
 		hazard[i] = priorHazard
 	}
-	hazard[0] = priorFirst
+	if bin == 0 {
+		hazard[0] = priorFirst
+	}
 	for i := range k.n {
 		if h := s.historyOf(k, i); h != nil {
 			h.refine(hazard, bin)
@@ -86,14 +89,20 @@ func (s *State) remaining(k *kin, bin int32) int64 {
 	var hazard [historyBins]int64
 	s.hazardsFrom(k, bin, &hazard)
 	left := binEdges[historyBins]
-	for i := int32(historyBins) - 1; i >= bin; i-- {
-		w := binEdges[i+1] - binEdges[i]
-		left = (w*(historyOne-hazard[i]/2) + (historyOne-hazard[i])*left) / historyOne
+	for i := historyBins - 1; i >= int(bin); i-- {
+		w, h := binEdges[i+1]-binEdges[i], hazard[i]
+		left = (w*(historyOne-h>>1) + (historyOne-h)*left) >> historyBits
 	}
 	return left
 }
 
 // refine turns the hazards of a wider degree into those of this one, from a bin on.
+//
+// Processors divide floats several times as fast as whole numbers. Below 2^53
+// both are exact as floats, as are all here: counts are below 2^32, and hazards
+// are at most historyOne. A quotient that is not whole is further below the next
+// whole number (by one part of the divisor at least) than it is rounded (by 2^-53
+// of itself). So the result is that of whole numbers, on every machine.
 func (h *History) refine(hazard *[historyBins]int64, bin int32) {
 	const prior = priorJobs * historyUnit
 	for i := int(bin); i < historyBins; i++ {
@@ -102,21 +111,9 @@ func (h *History) refine(hazard *[historyBins]int64, bin int32) {
 			reached += int64(h.Alive[i+1]) * historyUnit
 		}
 		if reached > 0 { // else nothing ended there either
-			hazard[i] = quotient(int64(h.Ended[i])*historyOne+prior*hazard[i], reached+prior)
+			hazard[i] = int64(float64(int64(h.Ended[i])*historyOne+prior*hazard[i]) / float64(reached+prior))
 		}
 	}
-}
-
-// quotient is a / b rounded down, for whole numbers above or at 0. Processors
-// divide floats several times as fast. Below 2^53 both are exact as floats, and
-// a quotient that is not whole is further below the next whole number (1/b at
-// least) than it is rounded (by 2^-53 of itself): so the result is the same, on
-// every machine.
-func quotient(a, b int64) int64 {
-	if a >= 1<<53 || b >= 1<<53 {
-		return a / b
-	}
-	return int64(float64(a) / float64(b))
 }
 
 // log2q8 is 256 x log2 of a number.

@@ -37,15 +37,17 @@ func (s *State) applyStart(c *StartJob) Result {
 	for i, p := range c.Workers {
 		j.Workers[i] = Worker{Rank: p.Rank, Node: p.Node, GPUs: p.GPUs, State: WorkerAssigned}
 	}
-	j.Reason = "starts " + plural(len(j.Workers), "worker") + " on " + plural(len(nodes), "node")
+	j.Reason = "starts " + whereText(len(j.Workers), len(nodes))
 	j.Rate = int64(j.Held()) * int64(j.Spec.Share()) * s.Policy().WeightOf(s.typeOf(c.Workers[0])) / 1000
 	s.charge(&j, j.Rate)
-	var changes []Change
+	changes := make([]Change, 1, len(nodes)+1)
+	changes[0] = Change{Job: j.ID}
 	for _, n := range nodes {
 		s.hold(&j, n)
 		changes = append(changes, Change{Node: n})
 	}
-	return s.put(&j, changes...)
+	s.putJob(&j)
+	return Result{Job: j.ID, Changes: changes}
 }
 
 // hold marks the job's GPUs on one node as held.
@@ -320,6 +322,14 @@ func (s *State) describeEnd(w *Worker) string {
 		how += ": " + w.Message
 	}
 	return fmt.Sprintf("rank %d on node %s %s", w.Rank, where, how)
+}
+
+// whereText says on how many nodes so many workers are.
+func whereText(workers, nodes int) string {
+	if workers == 1 && nodes == 1 {
+		return "1 worker on 1 node" // most jobs
+	}
+	return plural(workers, "worker") + " on " + plural(nodes, "node")
 }
 
 func plural(n int, noun string) string {

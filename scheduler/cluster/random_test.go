@@ -217,8 +217,8 @@ func (w *world) hold(before *State, beforeHash uint64, twin *State, cmd Command,
 	if err := w.s.Check(); err != nil {
 		w.t.Fatalf("after %T %+v: %v", cmd, cmd, err)
 	}
-	if before.Hash() != beforeHash {
-		w.t.Fatalf("%T changed an earlier snapshot", cmd)
+	if err := before.Check(); before.Hash() != beforeHash || err != nil {
+		w.t.Fatalf("%T changed an earlier snapshot: %v", cmd, err)
 	}
 	if w.s.Hash() != twin.Hash() {
 		w.t.Fatalf("%T: two states that applied the same commands differ", cmd)

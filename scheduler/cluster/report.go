@@ -24,10 +24,14 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 	for _, j := range t.jobs {
 		if j.State == Starting && allStarted(j) {
 			j.State, j.RunningAt = Running, s.now
-			j.Reason = plural(len(j.Workers), "worker") + " on " + plural(len(j.NodeRanks), "node")
+			j.Reason = whereText(len(j.Workers), len(j.NodeRanks))
 		}
 		s.dismiss(j)
-		res.Changes = append(res.Changes, s.settle(j)...)
+		if freed := s.settle(j); len(res.Changes) == 0 {
+			res.Changes = freed // it has room for the job
+		} else {
+			res.Changes = append(res.Changes, freed...)
+		}
 		s.putJob(j)
 		res.Changes = append(res.Changes, Change{Job: j.ID})
 	}

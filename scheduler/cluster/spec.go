@@ -161,7 +161,7 @@ func (s *JobSpec) Normalize() {
 // Validate returns every problem of the spec at once, joined, or nil. It knows
 // nothing of the cluster: whether a gang can ever fit is CanEverFit's question.
 func (s *JobSpec) Validate() error {
-	var errs []error
+	errs := make([]error, 0, 8) // of which 5 are nil
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if s.Name == "" || len(s.Name) > MaxNameLen || strings.ContainsFunc(s.Name, control) {
 		bad("name: must be 1 to %d bytes without control characters, is %q", MaxNameLen, s.Name[:min(len(s.Name), MaxNameLen)])

@@ -49,9 +49,10 @@ type State struct {
 	crossings crossings
 
 	// What this State alone may use: a snapshot begins without it.
-	own    *owner          // of what it has made since its last Snapshot; nil: nothing yet
-	kins   map[string]*kin // by the keys of their narrowest degrees
-	kinKey []byte          // scratch
+	own    *owner           // of what it has made since its last Snapshot; nil: nothing yet
+	kins   map[string]*kin  // by the keys of their narrowest degrees
+	kinKey []byte           // scratch
+	byID   map[NodeID]*Node // the nodes again, found sooner; nil: to be looked for in the tree
 }
 
 // Request remembers which job a client's request id made.
@@ -67,7 +68,7 @@ type Request struct {
 func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
-	c.kins, c.kinKey, c.crossings = nil, nil, crossings{}
+	c.kins, c.kinKey, c.crossings, c.byID = nil, nil, crossings{}, nil
 	c.jobs = *s.jobs.Copy()
 	c.nodes = *s.nodes.Copy()
 	c.requests = *s.requests.Copy()
@@ -106,6 +107,9 @@ func (s *State) Job(id JobID) *Job {
 
 // Node returns a node, or nil.
 func (s *State) Node(id NodeID) *Node {
+	if s.byID != nil {
+		return s.byID[id]
+	}
 	n, _ := s.nodes.Get(id)
 	return n
 }
@@ -225,11 +229,22 @@ func (s *State) dropJob(j *Job) {
 	s.counts[j.State]--
 }
 
+// putNode stores a new version of a node, or notes that one has been edited, and
+// keeps the derived maps in step.
 func (s *State) putNode(n *Node) {
-	old, had := s.nodes.Set(n.ID, n)
 	s.touch(Change{Node: n.ID})
-	if had && old == n {
+	if s.byID != nil && s.byID[n.ID] == n {
 		return // edited: all but who holds its GPUs is as it was
+	}
+	old, had := s.nodes.Set(n.ID, n)
+	if s.byID == nil && !had && s.nodes.Len() == 1 {
+		s.byID = map[NodeID]*Node{} // a fork does without: to make it takes longer than most of them live
+	}
+	if s.byID != nil {
+		s.byID[n.ID] = n
+	}
+	if had && old == n {
+		return
 	}
 	if !had || old.Name != n.Name {
 		if had {
@@ -252,6 +267,7 @@ func (s *State) putNode(n *Node) {
 
 func (s *State) dropNode(n *Node) {
 	s.nodes.Delete(n.ID)
+	delete(s.byID, n.ID)
 	s.touch(Change{Node: n.ID})
 	s.names.Delete(n.Name)
 	s.dropGPUs(n)
