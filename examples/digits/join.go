@@ -45,7 +45,7 @@ func (r *rings) join(ctx context.Context, least, lost int) (*ring, error) {
 		switch {
 		case err == nil || formation == 0 || ctx.Err() != nil:
 			return made, err
-		case env.Shrinks && errors.As(err, &peer):
+		case env.Shrinks && errors.As(err, &peer) && made.member(peer.Rank) != env.Rank: // its own where a newer formation ended the wait
 			lost = made.member(peer.Rank)
 		case r.client.Formation() <= formation:
 			return made, err

@@ -88,7 +88,7 @@ func (s *Session) Join(r JoinRequest) (handle int64, err error) {
 		switch {
 		case met.Formation == 0 || ctx.Err() != nil:
 			return 0, err
-		case client.Environment().Shrinks && place >= 0 && place < len(met.Members):
+		case client.Environment().Shrinks && place >= 0 && place < len(met.Members) && place != met.Place: // its own where a newer formation ended the wait
 			lost = met.Members[place]
 		case client.Formation() <= met.Formation:
 			return 0, err
