@@ -84,6 +84,35 @@ func TestFilesOfALostNodeHaveACopy(t *testing.T) {
 	second.saveFiles(12, 2, second.began(1, "filecopies"))
 }
 
+// TestRemovedFilesStayRemoved: what a person removes from the shared storage does not come back from a node's disk.
+func TestRemovedFilesStayRemoved(t *testing.T) {
+	t.Parallel()
+	shared := t.TempDir()
+	n := newTiered(t, "n1", shared, 0)
+	n.saveFiles(10, 1, "")
+	awaitComplete(t, shared, 1, 1)
+	n.saveFiles(11, 2, n.began(1, "files"))
+	awaitComplete(t, shared, 2, 2)
+	mark := filepath.Join(n.cfg.CheckpointLocal, "files/job-7", stepName(2)+".drained")
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		left, err := os.ReadDir(filepath.Join(shared, "job-7/local-files"))
+		if _, merr := os.Stat(mark); merr == nil && err == nil && len(left) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the node does not note that it is there: %v, %v", left, err)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(shared, "job-7", stepName(2))); err != nil {
+		t.Fatal(err)
+	}
+	n.tiers.drainer.Look(t.Context())
+	if _, err := os.Stat(filepath.Join(shared, "job-7", stepName(2))); err == nil {
+		t.Error("it has come back")
+	}
+	n.saveFiles(12, 3, n.began(1, "files"))
+}
+
 // TestLostFilesAreSaidLoudly: what nobody has any more costs its step; the start takes the one before, and the leader hears of it. What is damaged counts as lost.
 func TestLostFilesAreSaidLoudly(t *testing.T) {
 	t.Parallel()

@@ -151,6 +151,30 @@ func (d *Drainer) tidyFiles(ctx context.Context) {
 	d.files, d.fileCopies = sum, kept
 }
 
+// A checkpoint that has been complete on the shared storage is never brought there again: a person who removes it means it. An empty file beside it says so.
+func cameMark(h heldFiles) string { return h.path + ".drained" }
+
+func wasThere(h heldFiles) bool {
+	_, err := os.Stat(cameMark(h))
+	return err == nil
+}
+
+// cameThere notes that, and takes away the note by which starts on other nodes find it.
+func (d *Drainer) cameThere(h heldFiles) {
+	if wasThere(h) {
+		return
+	}
+	f, err := os.Create(cameMark(h))
+	if err == nil {
+		err = errors.Join(f.Close(), syncDir(filepath.Dir(h.path)))
+	}
+	if err != nil {
+		d.warn("mark "+h.path, "that a checkpoint has come to the shared storage is not noted on the node's own disk: if it is removed there by hand, it may come back", "path", h.path, "err", err)
+		return
+	}
+	d.unnote(h.job, h.ref)
+}
+
 // forgetJobs removes the directories of jobs that have left the node a day ago, with what their programs have left there, unless a checkpoint is in it.
 func (d *Drainer) forgetJobs() {
 	for _, kind := range []string{filesDir, fileCopiesDir} {
@@ -197,6 +221,9 @@ func (d *Drainer) fatesOf(ctx context.Context, job uint64, steps []heldFiles) []
 		switch {
 		case settled && slices.Contains(refs, h.ref):
 			out[i] = safe
+			d.cameThere(h)
+		case wasThere(h): // a person has removed it there, or retention has
+			out[i] = over
 		case settled && (h.ref.Epoch < epoch || len(refs) > 0 && refs[0].Compare(h.ref) > 0): // removed there, or fenced off before it came
 			out[i] = over
 		}

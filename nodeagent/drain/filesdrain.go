@@ -81,13 +81,32 @@ func (d *Drainer) Announce(ctx context.Context, job uint64, ref checkpoint.Ref) 
 	return nil
 }
 
-// forgetFiles takes the note of a checkpoint away that is not here any more.
-func (d *Drainer) forgetFiles(job uint64, h heldFiles) {
-	name := filepath.Join(d.cfg.Shared, jobName(job), notesDir, h.ref.String()+"~"+d.cfg.Node)
+// unnote takes away this node's note of a checkpoint of files.
+func (d *Drainer) unnote(job uint64, ref checkpoint.Ref) {
+	name := filepath.Join(d.cfg.Shared, jobName(job), notesDir, ref.String()+"~"+d.cfg.Node)
 	_ = os.Remove(name) // it may have had none
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.noted, name)
+}
+
+// dropNotes takes away all nodes' notes of a checkpoint that is complete on the shared storage.
+func dropNotes(dir string, ref checkpoint.Ref) {
+	names, err := filepath.Glob(filepath.Join(dir, notesDir, ref.String()+"~*"))
+	if err != nil {
+		return // the pattern is bad: no node is called so
+	}
+	for _, name := range names {
+		_ = os.Remove(name) // its own node may have been faster
+	}
+}
+
+// forgetFiles takes away what is known of a checkpoint that is not here any more.
+func (d *Drainer) forgetFiles(job uint64, h heldFiles) {
+	_ = os.Remove(cameMark(h)) // it may have had none
+	d.unnote(job, h.ref)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	delete(d.sent, h.path)
 }
 
@@ -142,6 +161,7 @@ func (d *Drainer) lookFiles(ctx context.Context, job uint64, steps []heldFiles) 
 			d.warn("drain "+h.path, "a checkpoint on the node's own disk is not on the shared storage yet, it is tried again", "job", job, "checkpoint", h.ref, "err", err)
 			return err
 		default:
+			dropNotes(filepath.Join(d.cfg.Shared, jobName(job)), h.ref)
 			d.cfg.Log.Info("checkpoint is on the shared storage", "job", job, "checkpoint", h.ref, "bytes", h.bytes)
 			d.cfg.Looked()
 		}

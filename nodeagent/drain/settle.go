@@ -134,6 +134,7 @@ func (s *Start) complete(ctx context.Context, store *checkpoint.Store, waiting [
 		case err == nil:
 			s.Log.Info("checkpoint that was on nodes' own disks is complete", append(s.Args, "checkpoint", ref, "bytes", m.Bytes())...)
 			out.Path = filepath.Join(s.Dir, m.Dir)
+			dropNotes(s.Dir, ref)
 			return out, nil
 		case ctx.Err() != nil:
 			return out, ctx.Err()
