@@ -67,7 +67,9 @@ func Rank(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := readLine(lines, &peers); err != nil {
 		return errors.Join(fmt.Errorf("the addresses: %w", err), listener.Close())
 	}
-	group, err := grpclink.Join(ctx, grpclink.Config{Job: 1, Epoch: 1, Rank: task.Rank, Peers: peers, Secret: task.Secret, Listener: listener, Path: path, Machine: task.Machine})
+	group, err := grpclink.Join(ctx, grpclink.Config{
+		Job: 1, Epoch: 1, DetectTimeout: patience, Rank: task.Rank, Peers: peers, Secret: task.Secret, Listener: listener, Path: path, Machine: task.Machine,
+	})
 	if err != nil {
 		return err
 	}
@@ -78,6 +80,9 @@ func Rank(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	return writeLine(out, times)
 }
+
+// patience is how long a rank may be silent: ranks that fill a gigabyte each on a machine with other work are, for seconds.
+const patience = 30 * time.Second
 
 // fewBytes is up to where a call takes hardly longer than to ask for the processor time, which other ranks on the same core would wait for: then
 // one call in 16 is asked about, and stands for all.
