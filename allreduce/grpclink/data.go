@@ -101,6 +101,7 @@ func newOffer(p Path, take func(net.Conn)) *offer {
 				_ = conn.Close()
 				continue
 			}
+			keepNear(conn)
 			take(conn)
 		}
 	}()

@@ -30,15 +30,15 @@ func (p *place) Landed() bool {
 	return p.interrupted.Load()
 }
 
-// connected returns both ends of a loopback connection.
-func connected(t *testing.T) (here, there net.Conn) {
+// connected returns both ends of a connection.
+func connected(t *testing.T, network, address string) (here, there net.Conn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close() //nolint:errcheck // a test's
-	if here, err = net.Dial("tcp", l.Addr().String()); err != nil {
+	if here, err = net.Dial(network, l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	if there, err = l.Accept(); err != nil {
@@ -53,7 +53,7 @@ func connected(t *testing.T) (here, there net.Conn) {
 func TestMemoryOfAPayloadIsGivenBack(t *testing.T) {
 	t.Parallel()
 	const size, half = 4000, 2000
-	here, there := connected(t)
+	here, there := connected(t, "tcp", "127.0.0.1:0")
 	pool := allreduce.NewPool(size)
 	l := newLink(pool, func(*link) {})
 	l.attach(newDataStream(there, pool), nil)
@@ -128,7 +128,7 @@ func TestCallersMemoryIsRefused(t *testing.T) {
 	if _, err := (codec{}).Marshal(placed()); !errors.Is(err, errPlaced) {
 		t.Errorf("Marshal: %v, want a refusal", err)
 	}
-	here, _ := connected(t)
+	here, _ := connected(t, "tcp", "127.0.0.1:0")
 	l := newLink(pool, func(*link) {})
 	l.attach(newDataStream(here, pool), nil)
 	if err := l.Send(placed()); !errors.Is(err, errPlaced) {
