@@ -52,10 +52,17 @@ func TestOutlineGoesOnAlike(t *testing.T) {
 // refersBack reports whether a command asks for what an outline no longer has: ended jobs and request ids.
 func refersBack(was *State, c Command) bool {
 	ended := func(id JobID) bool { j := was.Job(id); return j != nil && j.State.Final() }
+	endedPart := func(array JobID) (is bool) {
+		was.EachFinished(func(j *Job) bool {
+			is = is || j.Array == array
+			return !is
+		})
+		return is
+	}
 	switch c := c.(type) {
 	case *SubmitJob:
 		for _, d := range c.Spec.Dependencies() {
-			if ended(d.Job) {
+			if ended(d.Job) || endedPart(d.Job) { // an array may have outlived its first job
 				return true
 			}
 		}
