@@ -50,6 +50,7 @@ type mesh struct {
 // wire is one of these links, seen from one end.
 type wire struct {
 	peer int
+	lane Lane // of what comes
 	link Link
 	left chan struct{} // closed when nothing comes any more
 	why  error         // set before left closes
@@ -106,7 +107,7 @@ func (g *Group) wireFrom(at place) *wire {
 	}
 	w := g.mesh.from[at]
 	if w == nil {
-		w = &wire{group: g, peer: at.rank, left: make(chan struct{}), turn: make(chan struct{}, 1), inbox: make(chan *Frame, g.cfg.Window)}
+		w = &wire{group: g, peer: at.rank, lane: at.lane, left: make(chan struct{}), turn: make(chan struct{}, 1), inbox: make(chan *Frame, g.cfg.Window)}
 		g.mesh.from[at] = w
 	}
 	return w
@@ -303,11 +304,20 @@ func (g *Group) get(w, back *wire, want Header, size int) *Frame {
 		return nil
 	}
 	w.taken++
-	if w.taken == 1 || w.taken-w.credited >= g.creditEvery() { // the first tells that the wire is open: see settleWires
+	if w.taken == 1 || w.taken-w.credited >= g.wireCreditEvery(w.lane) { // the first tells that the wire is open: see settleWires
 		w.credited = w.taken
 		_ = w.link.Send(g.control(Header{Kind: KindCredit, Rank: g.cfg.Rank, Count: w.taken})) // a broken link is its reader's to notice
 	}
 	return f
+}
+
+// wireCreditEvery is how many frames are taken from a wire for one credit. In the steps of calls a rank is one frame ahead of who takes it at most, so all but one
+// place of the window may be taken and not yet credited; credits would else be half of what ranks read there.
+func (g *Group) wireCreditEvery(lane Lane) uint64 {
+	if lane == LaneCalls {
+		return uint64(max(1, g.cfg.Window*3/4)) //nolint:gosec // below Window
+	}
+	return g.creditEvery()
 }
 
 // leftover returns what was sent on a wire before it, or the one back, ended; or ends the group.
