@@ -47,17 +47,20 @@ func (g *Group) compareCalls(e *edge, f *Frame) {
 // A broadcast ends on its root before others have called: who is at another call by number then cannot compare. But its frames go round the ring, and a
 // frame of the call under way there, while this rank makes that call elsewhere, is one of another call.
 
+// ringSeen bounds the calls of which frames that came round the ring are remembered. A neighbour that needs nothing from this rank may be some calls ahead.
+const ringSeen = 64
+
 // goElsewhere notes that the call under way does not go round the ring.
 func (g *Group) goElsewhere() {
 	g.elsewhere.Store(g.sequence)
-	if g.ringSeen.Load() == g.sequence {
+	if g.ringSeen[g.sequence%ringSeen].Load() == g.sequence {
 		g.failSplit(g.sequence)
 	}
 }
 
 // seeRing notes a frame that came round the ring.
 func (g *Group) seeRing(f *Frame) {
-	g.ringSeen.Store(f.Sequence)
+	g.ringSeen[f.Sequence%ringSeen].Store(f.Sequence)
 	if f.Sequence > 0 && g.elsewhere.Load() == f.Sequence {
 		g.failSplit(f.Sequence)
 	}

@@ -67,7 +67,11 @@ func (g *Group) read(e *edge) {
 // recv waits for a frame from one link. What the previous rank sends can lie in the vector of the call under way at once.
 func (g *Group) recv(e *edge) (*Frame, error) {
 	if e == g.prev && e.direct != nil {
-		return e.direct.RecvDirect(&g.landing)
+		f, err := e.direct.RecvDirect(&g.landing)
+		if err == nil {
+			g.landing.passed(&f.Header)
+		}
+		return f, err
 	}
 	return e.link.Recv()
 }

@@ -152,8 +152,8 @@ type Group struct {
 	short    atomic.Uint64 // that call, or the one before or after, in short
 
 	// See agree.go.
-	elsewhere atomic.Uint64 // the last call, by sequence, that did not go round the ring
-	ringSeen  atomic.Uint64 // the call of the last frame that came round it
+	elsewhere atomic.Uint64           // the last call, by sequence, that did not go round the ring
+	ringSeen  [ringSeen]atomic.Uint64 // the calls, by sequence, of which frames came round it lately
 
 	deferred atomic.Pointer[abort] // heard while an earlier call was under way
 	finished atomic.Uint64         // the last call that ended well

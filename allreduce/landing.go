@@ -14,6 +14,9 @@ type landing struct {
 	group *Group
 	came  atomic.Uint64 // bytes
 
+	// What the reader alone knows: the newest call of which a frame came, and the frame of it that is next.
+	sequence, next uint64
+
 	mu          sync.Mutex // guards what follows, and the vector's ownership
 	landed      sync.Cond
 	t           *transfer // the call under way; nil: none takes payloads
@@ -55,7 +58,7 @@ func (l *landing) Place(h *Header, size int) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.t
-	if t == nil || h.Index >= uint64(t.toReceive) { //nolint:gosec // not negative
+	if t == nil || h.Index >= uint64(t.toReceive) || !l.isNext(h) { //nolint:gosec // not negative
 		return nil
 	}
 	index := int(h.Index) //nolint:gosec // checked
@@ -71,6 +74,26 @@ func (l *landing) Place(h *Header, size int) []byte {
 	}
 	l.busy = true
 	return mine
+}
+
+// outOfOrder is next of a call of which a frame was not the next one.
+const outOfOrder = ^uint64(0)
+
+// isNext says whether a frame comes in its turn. Only so its bytes may lie in the vector: a result that comes before this rank's own element has been sent is
+// no result.
+func (l *landing) isNext(h *Header) bool {
+	return h.Sequence == l.sequence && h.Index == l.next || h.Sequence > l.sequence && h.Index == 0
+}
+
+// passed notes that a frame has come.
+func (l *landing) passed(h *Header) {
+	switch {
+	case h.Kind != KindData:
+	case l.isNext(h):
+		l.sequence, l.next = h.Sequence, h.Index+1
+	default:
+		l.sequence, l.next = max(h.Sequence, l.sequence), outOfOrder
+	}
 }
 
 // Came implements Landing. On a slow link a chunk is long under way: each part of it is a sign that the previous rank lives, and is told

@@ -84,3 +84,30 @@ func TestSharedMemoryAndRing(t *testing.T) {
 		})
 	}
 }
+
+// TestRootIsCallsAhead: the root of a broadcast is in its next call before the others call at all, and they call something else, elsewhere.
+func TestRootIsCallsAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // of the bubble
+		defer cancel()
+		const n = 3
+		f := newFleet(t, n, 1, func(*body) {})
+		defer f.close()
+		start := time.Now()
+		onOthers(f.groups, -1, func(r int, g *allreduce.Group) {
+			var err error
+			if r == 0 {
+				if err = g.Broadcast(ctx, allreduce.Of(make([]float32, 3)), 0); err == nil {
+					err = g.Barrier(ctx)
+				}
+			} else {
+				time.Sleep(detect / 4) // until the root is there
+				err = whole(9, allreduce.WireExact)(ctx, g, r, n)
+			}
+			if err == nil || !strings.Contains(err.Error(), "all ranks must make the same calls") || time.Since(start) > detect+bound {
+				t.Errorf("rank %d, after %v: %v, want that the calls differ", r, time.Since(start), err)
+			}
+		})
+	})
+}
