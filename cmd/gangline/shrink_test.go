@@ -72,11 +72,11 @@ func TestGangGoesOnWithoutRanks(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(string(whole)), "\n")
 	want := lines[len(lines)-1] // with accuracy and hash of the model
-	c := newTestCluster(t, shape{servers: 1, agents: 1, gpus: 8})
 	for _, retries := range []int{0, 2} {
+		c := newTestCluster(t, shape{servers: 1, agents: 1, gpus: 8}) // on another round's the stopped rank holds its GPU for a while
 		id := c.submit(append([]string{"--gpus", "6..8", "--on-failure", "shrink", "--retries", strconv.Itoa(retries), "--"}, args...)...)
 		c.await(id, "is at its first steps", func(j *schedulerv1.Job) bool { return j.GetProgress().GetStep() > 5 })
-		before := ranksOf(binary, id)
+		before := ranksOf(binary, id, c.dir)
 		if len(before) != 8 {
 			t.Fatalf("%d ranks of 8 run: %v", len(before), before)
 		}
@@ -97,7 +97,7 @@ func TestGangGoesOnWithoutRanks(t *testing.T) {
 			c.await(id, "trains on", func(j *schedulerv1.Job) bool { return j.GetProgress().GetStep() > was+10 })
 			lose(5, syscall.SIGSTOP, 4, 7) // what takes its place waits until its GPU is free, perhaps longer than the training takes
 		}
-		alive := ranksOf(binary, id)
+		alive := ranksOf(binary, id, c.dir)
 		for rank, pid := range before {
 			if rank != 2 && rank != 5 && alive[rank] != pid {
 				t.Errorf("retries %d: rank %d was process %d and is %d: nothing may start again", retries, rank, pid, alive[rank])
