@@ -118,6 +118,9 @@ func Run(ctx context.Context, cfg Config) (report Report, err error) {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := b.checkRoom(); err != nil {
+		return report, err
+	}
 	if err := b.open(ctx); err != nil {
 		return report, err
 	}

@@ -75,3 +75,12 @@ func TestPeersThatAreNotThere(t *testing.T) {
 		}
 	}
 }
+
+// TestTooLittleRoom: what does not fit is said before anything is measured.
+func TestTooLittleRoom(t *testing.T) {
+	t.Parallel()
+	_, err := Run(t.Context(), Config{Bytes: 1 << 60, Ranks: 1, Dir: t.TempDir(), Rounds: 1, Self: []string{"/bin/false"}, Log: t.Logf})
+	if err == nil || !strings.Contains(err.Error(), "4 times 1152921504606846976 bytes must be free") {
+		t.Errorf("a state larger than any disk: %v", err)
+	}
+}

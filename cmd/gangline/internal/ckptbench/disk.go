@@ -124,3 +124,25 @@ func eachFile(dir string, do func(*os.File) error) error {
 		return errors.Join(do(f), f.Close())
 	})
 }
+
+// What must be free for each byte of the state: the disk's files, ours and small tensors, and what peers save.
+const (
+	roomAlone = 4
+	roomTorch = 7
+)
+
+// checkRoom returns an error for people if the storage has too little room: a peer that fills it ends in the middle of a line of its own.
+func (b *bench) checkRoom() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(b.dir, &st); err != nil {
+		return fmt.Errorf("bench checkpoint: how much is free at %s: %w", b.cfg.Dir, err)
+	}
+	times, free := int64(roomAlone), int64(st.Bavail)*st.Bsize //nolint:gosec // no disk is so large
+	if b.cfg.Torch {
+		times = roomTorch
+	}
+	if b.cfg.Bytes > free/times {
+		return fmt.Errorf("bench checkpoint: %d times %d bytes must be free at %s, and %d are: free some, or ask for fewer with --bytes", times, b.cfg.Bytes, b.cfg.Dir, free)
+	}
+	return nil
+}
