@@ -154,7 +154,7 @@ func (a *Agent) open(ctx context.Context) error {
 		return err
 	}
 	a.keeper = keeper.New(keeper.Config{Committed: a.committed, Changed: a.look, Metrics: a.metricsOf, Admit: a.admit, Problem: a.problem, Clock: cfg.Clock, Log: a.log})
-	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Reported: a.reported, Admit: a.admit, IsLocal: a.isLocal, Local: a.reportedLocal, Clock: cfg.Clock, Logger: a.log})
+	a.sockets = socket.New(socket.Config{Host: cfg.AdvertiseHost, Changed: a.notify, Reported: a.reported, Admit: a.admit, IsLocal: a.announceLocal, Local: a.reportedLocal, Clock: cfg.Clock, Logger: a.log})
 	a.recallNotes()
 	alive := slices.ContainsFunc(a.workers.Workers(), func(st worker.Status) bool { return st.State != worker.Exited })
 	a.gpus, err = open.Prober(ctx, cfg.GPUs, open.Config{

@@ -99,7 +99,7 @@ func (a *Agent) workerStatuses() []worker.Status {
 func (a *Agent) committed(c keeper.Commit) {
 	told := &agentv1.Checkpoint{Step: int64(c.Step), Path: c.Path, Bytes: c.Bytes} //nolint:gosec // at most 63 bits
 	// As one finished for a worker that died may be, while other ranks have theirs on their nodes' disks.
-	if place, is := a.isLocal(c.Path); is {
+	if place, is := a.announceLocal(c.Path); is {
 		told.Path = place
 		if kept := a.sockets.Local(c.Key, told); kept != nil {
 			a.reportedLocal(c.Key, kept)

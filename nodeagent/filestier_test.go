@@ -41,17 +41,13 @@ func TestFilesAreSavedNear(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(shared, "job-7", stepName(1))); err == nil {
 		t.Error("it is on the shared storage already")
 	}
-	n.stop()
-	n.cfg.CheckpointDrainRate = 0
-	n.running = start(t, n.cfg)
+	n.restart(0)
 	awaitComplete(t, shared, 1, 1)
 	n.s.await("the checkpoint as committed", func() bool {
 		w := n.s.find("7-1-0")
 		return w.GetCheckpoint().GetStep() == 1 && w.GetLocalCheckpoint() == nil
 	})
-	n.stop()
-	n.cfg.CheckpointDrainRate = neverDrains
-	n.running = start(t, n.cfg)
+	n.restart(neverDrains)
 	n.saveFiles(11, 2, n.began(1, "files"))
 	n.saveFiles(12, 3, n.began(2, "files")) // step 2 is on the node's disk alone
 	awaitComplete(t, shared, 2, 2)          // which the start has seen to
@@ -120,9 +116,7 @@ func TestLostFilesAreSaidLoudly(t *testing.T) {
 	n := newTiered(t, "n1", shared, 0)
 	n.saveFiles(10, 1, "")
 	awaitComplete(t, shared, 1, 1)
-	n.stop()
-	n.cfg.CheckpointDrainRate = neverDrains
-	n.running = start(t, n.cfg)
+	n.restart(neverDrains)
 	n.tiers.grace = time.Millisecond
 	n.saveFiles(11, 2, n.began(1, "files"))
 	if err := os.WriteFile(filepath.Join(n.cfg.CheckpointLocal, "files/job-7", stepName(2), "sub/model"), []byte("x\n"), 0o600); err != nil {

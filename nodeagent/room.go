@@ -82,10 +82,10 @@ func (a *Agent) admit(ctx context.Context, key reconcile.Key, bytes int64) error
 	}
 	this := ""
 	if bytes > 0 {
-		this = ", and this one has " + size(bytes)
+		this = ", and this one has " + checkpoint.BytesText(bytes)
 	}
 	return fmt.Errorf("checkpoints of user %s take %s of the %s that the policy allows%s; what is left is each job's newest, pinned or in use: "+
-		"remove some with `gangline checkpoint rm`, or ask an admin to raise checkpoints.user_limit", o.user, size(made.Left.Bytes), size(o.limit), this)
+		"remove some with `gangline checkpoint rm`, or ask an admin to raise checkpoints.user_limit", o.user, checkpoint.BytesText(made.Left.Bytes), checkpoint.BytesText(o.limit), this)
 }
 
 // makeRoom waits a while for room to be made. One at a time is; one that hangs with its storage holds up nobody for longer, and is left behind alone.
@@ -121,19 +121,6 @@ func (a *Agent) makeRoom(ctx context.Context, r usage.Request) (usage.Made, erro
 	case <-ctx.Done():
 		return usage.Made{}, fmt.Errorf("it takes too long: %w", ctx.Err())
 	}
-}
-
-// size writes bytes for people.
-func size(b int64) string {
-	const unit = 1 << 10
-	if b < unit {
-		return fmt.Sprintf("%d B", b)
-	}
-	v, i := float64(b)/unit, 0
-	for v >= unit && i < 4 {
-		v, i = v/unit, i+1
-	}
-	return fmt.Sprintf("%.4g %ciB", v, "KMGTP"[i])
 }
 
 // openStorage begins to watch the storage below the checkpoint root.

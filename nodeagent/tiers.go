@@ -162,9 +162,9 @@ func (a *Agent) noteLost(key reconcile.Key) {
 	}
 }
 
-// isLocal says whether a checkpoint that a worker reports is on nodes' own disks so far, and where it will be on the shared storage. Of a program's own
-// files, a start on another node can know of it before the leader does.
-func (a *Agent) isLocal(path string) (place string, local bool) {
+// announceLocal says whether a checkpoint that is reported is on nodes' own disks so far, and where it will be on the shared storage. One of a program's own
+// files is noted there first, so that a start on another node can know of it before the leader does.
+func (a *Agent) announceLocal(path string) (place string, local bool) {
 	if d := a.tiers.drainer; d != nil {
 		if job, ref, shared, is := d.IsFiles(path); is {
 			ctx, cancel := context.WithTimeout(context.Background(), announceWithin)

@@ -100,6 +100,14 @@ func newTiered(t *testing.T, name, shared string, rate int64) *tiered {
 	return &tiered{running: start(t, cfg), s: s, cfg: cfg}
 }
 
+// restart starts the agent anew, which drains at another rate.
+func (n *tiered) restart(rate int64) {
+	n.t.Helper()
+	n.stop()
+	n.cfg.CheckpointDrainRate = rate
+	n.running = start(n.t, n.cfg)
+}
+
 // save is the assignment of a rank on this node for a gang with one rank on each of some nodes.
 func (n *tiered) save(epoch uint64, rank, nodes int32) *agentv1.Assignment {
 	as := n.script(7, epoch, "")
@@ -157,17 +165,13 @@ func TestLocalCheckpointsOfOneNode(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(l1(n.cfg), "shard-0000-of-0001.glck")); err != nil {
 		t.Error(err)
 	}
-	n.stop()
-	n.cfg.CheckpointDrainRate = 0
-	n.running = start(t, n.cfg)
+	n.restart(0)
 	awaitComplete(t, shared, 1, 1)
 	n.s.await("the checkpoint as committed", func() bool {
 		w := n.s.find("7-1-0")
 		return w.GetCheckpoint().GetStep() == 1 && w.GetLocalCheckpoint() == nil
 	})
-	n.stop()
-	n.cfg.CheckpointDrainRate = neverDrains
-	n.running = start(t, n.cfg)
+	n.restart(neverDrains)
 	n.s.order(1, 11, n.save(2, 0, 1))
 	n.ran("7-2-0", "from 1 to 2\n")
 	n.s.order(1, 12, n.save(3, 0, 1)) // step 2 is on the node's disk alone
@@ -232,9 +236,7 @@ func TestALostPartIsSaidLoudly(t *testing.T) {
 	n.s.order(1, 10, n.save(1, 0, 1))
 	n.ran("7-1-0", "from 0 to 1\n")
 	awaitComplete(t, shared, 1, 1)
-	n.stop()
-	n.cfg.CheckpointDrainRate = neverDrains
-	n.running = start(t, n.cfg)
+	n.restart(neverDrains)
 	n.s.order(1, 11, n.save(2, 0, 1))
 	n.ran("7-2-0", "from 1 to 2\n")
 	n.stop()

@@ -34,7 +34,7 @@ type seenUse struct {
 func (u *uses) set(user string, use usage.Use, at time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.seen == nil || len(u.seen) >= maxUses {
+	if _, known := u.seen[user]; u.seen == nil || !known && len(u.seen) >= maxUses {
 		u.seen = map[string]seenUse{}
 	}
 	u.seen[user] = seenUse{use: use, at: at}

@@ -35,4 +35,11 @@ func TestUsesAreToldOnce(t *testing.T) {
 	if n := len(u.takeNew(now)); n == 0 || n > maxUses {
 		t.Errorf("%d users are remembered", n)
 	}
+	var full uses
+	for i := range maxUses {
+		full.set(fmt.Sprint(i), usage.Use{}, now)
+	}
+	if full.set("7", usage.Use{Bytes: 1}, now); len(full.takeNew(now)) != maxUses {
+		t.Error("a user who is measured again makes all others forgotten")
+	}
 }

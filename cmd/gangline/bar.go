@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/gangline/gangline/checkpoint"
 )
 
 // bar shows how far a long transfer is, on a terminal; elsewhere, and with --json, nothing. Several goroutines may add to it.
@@ -69,11 +71,11 @@ func (b *bar) line(passed time.Duration) string {
 	done := b.done.Load()
 	rate := int64(float64(done) / max(passed.Seconds(), 1e-9))
 	if b.total <= 0 {
-		return fmt.Sprintf("%s %s, %s/s", b.what, byteSize(done), byteSize(rate))
+		return fmt.Sprintf("%s %s, %s/s", b.what, checkpoint.BytesText(done), checkpoint.BytesText(rate))
 	}
 	part := min(1, float64(done)/float64(b.total))
 	full := int(part * barWidth)
-	out := fmt.Sprintf("%s [%s%s] %3.0f%% of %s, %s/s", b.what, strings.Repeat("#", full), strings.Repeat(".", barWidth-full), part*100, byteSize(b.total), byteSize(rate))
+	out := fmt.Sprintf("%s [%s%s] %3.0f%% of %s, %s/s", b.what, strings.Repeat("#", full), strings.Repeat(".", barWidth-full), part*100, checkpoint.BytesText(b.total), checkpoint.BytesText(rate))
 	if rate > 0 && done < b.total {
 		out += ", " + short(time.Duration(float64(b.total-done)/float64(rate)*float64(time.Second))) + " left"
 	}

@@ -119,7 +119,7 @@ func (a *app) ckptList(t *ckptTarget) *cobra.Command {
 					continue
 				}
 				rows = append(rows, []string{
-					fmt.Sprint(v.Step), fmt.Sprint(v.Epoch), v.State, v.savedText(), byteSize(v.Bytes), v.holds(), metricsText(v.Metrics), v.notes(),
+					fmt.Sprint(v.Step), fmt.Sprint(v.Epoch), v.State, v.savedText(), checkpoint.BytesText(v.Bytes), v.holds(), metricsText(v.Metrics), v.notes(),
 				})
 			}
 			switch {
@@ -165,7 +165,7 @@ func (v *ckptView) notes() string {
 		notes = append(notes, "being read by "+v.ReadBy)
 	}
 	if len(v.RefersTo) > 0 {
-		notes = append(notes, byteSize(v.Referred)+" in "+strings.Join(v.RefersTo, ", "))
+		notes = append(notes, checkpoint.BytesText(v.Referred)+" in "+strings.Join(v.RefersTo, ", "))
 	}
 	if len(v.UsedBy) > 0 {
 		notes = append(notes, "kept for "+plural(len(v.UsedBy), "later one"))
@@ -264,7 +264,7 @@ func (a *app) printCheckpoint(v *ckptView) error {
 		{"Path", v.Path},
 		{"Job", v.Job},
 		{"Saved", timestamp(v.SavedMS * int64(time.Millisecond))},
-		{"Size", byteSize(v.Bytes)},
+		{"Size", checkpoint.BytesText(v.Bytes)},
 		{"Holds", v.holds()},
 	}
 	add := func(name, value string) {
@@ -284,7 +284,7 @@ func (a *app) printCheckpoint(v *ckptView) error {
 	if v.Kind == "files" {
 		rows = [][]string{{"FILE", "SIZE"}}
 		for _, f := range v.manifest.Files {
-			rows = append(rows, []string{printable(f.Name), byteSize(f.Bytes)})
+			rows = append(rows, []string{printable(f.Name), checkpoint.BytesText(f.Bytes)})
 		}
 		return table(a.out, rows)
 	}
@@ -293,7 +293,7 @@ func (a *app) printCheckpoint(v *ckptView) error {
 		rows[0] = append(rows[0], "IN")
 	}
 	for _, x := range tensorsOf(v.manifest) {
-		row := []string{printable(x.Name), string(x.DType), fmt.Sprint(x.Shape), byteSize(x.Bytes), fmt.Sprint(x.Parts)}
+		row := []string{printable(x.Name), string(x.DType), fmt.Sprint(x.Shape), checkpoint.BytesText(x.Bytes), fmt.Sprint(x.Parts)}
 		if len(v.RefersTo) > 0 {
 			row = append(row, strings.Join(x.In, ", "))
 		}

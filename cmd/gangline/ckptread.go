@@ -116,7 +116,7 @@ func (a *app) verifyOne(ctx context.Context, d *ckptDir, ref checkpoint.Ref) (bo
 		fmt.Fprintf(a.out, "%s: %v\n", ref, err)
 		return false, nil
 	}
-	fmt.Fprintf(a.out, "%s: good, %s in %.1f s, %s/s\n", ref, byteSize(m.ReadBytes()), passed, byteSize(int64(float64(m.ReadBytes())/max(passed, 1e-9))))
+	fmt.Fprintf(a.out, "%s: good, %s in %.1f s, %s/s\n", ref, checkpoint.BytesText(m.ReadBytes()), passed, checkpoint.BytesText(int64(float64(m.ReadBytes())/max(passed, 1e-9))))
 	return true, nil
 }
 
@@ -236,7 +236,7 @@ The file is what torch.load reads (a dictionary of tensors by name) if PATH ends
 			if err != nil {
 				return fmt.Errorf("export %s to %s: %w", m.Ref(), to, err)
 			}
-			a.statef("%s: %s of %s", to, byteSize(m.ReadBytes()), m.Ref())
+			a.statef("%s: %s of %s", to, checkpoint.BytesText(m.ReadBytes()), m.Ref())
 			return nil
 		},
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gangline/gangline/checkpoint"
 	ckptusage "github.com/gangline/gangline/checkpoint/usage"
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
 )
@@ -64,7 +65,7 @@ func (a *app) askUsage(ctx context.Context, users []string) error {
 	if len(all) == 0 && !a.json {
 		text := "no limit"
 		if n := resp.GetLimitBytes(); n > 0 {
-			text = byteSize(n)
+			text = checkpoint.BytesText(n)
 		}
 		a.statef("no agent has told of any user's checkpoints since this leader leads (each may take: %s); --root measures the storage itself", text)
 		return nil
@@ -111,7 +112,7 @@ func (a *app) printUsage(all []usageView, told bool) error {
 	}
 	rows := [][]string{head}
 	for _, v := range all {
-		size, row := byteSize(v.Bytes), []string{v.User}
+		size, row := checkpoint.BytesText(v.Bytes), []string{v.User}
 		switch {
 		case told && v.MeasuredMS == 0:
 			size = "?"
@@ -135,7 +136,7 @@ func limitText(bytes int64) string {
 	if bytes == 0 {
 		return "-"
 	}
-	return byteSize(bytes)
+	return checkpoint.BytesText(bytes)
 }
 
 func (v *usageView) notes() string {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gangline/gangline/checkpoint"
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
 )
 
@@ -74,7 +75,7 @@ func (a *app) printNodes(nodes []*schedulerv1.Node) error {
 		}
 		rows = append(rows, []string{
 			n.GetName(), nodeState(n), fmt.Sprint(len(n.GetGpus())), gpuCount(held), strings.Join(types, ","),
-			orDash(strings.Join(jobsOn(n), ",")), fmt.Sprintf("%g", float64(n.GetCpuMilli())/1000), byteSize(n.GetMemoryBytes()), beat, strings.Join(notes, "; "),
+			orDash(strings.Join(jobsOn(n), ",")), fmt.Sprintf("%g", float64(n.GetCpuMilli())/1000), checkpoint.BytesText(n.GetMemoryBytes()), beat, strings.Join(notes, "; "),
 		})
 	}
 	return table(a.out, rows)
@@ -96,7 +97,7 @@ func (a *app) printGPUs(nodes []*schedulerv1.Node) error {
 			if g.NumaNode != nil {
 				numa = fmt.Sprint(g.GetNumaNode())
 			}
-			rows = append(rows, []string{n.GetName(), g.GetUuid(), g.GetType(), byteSize(g.GetMemoryBytes()), fmt.Sprint(g.GetIsland()), numa, holders(g), util, note})
+			rows = append(rows, []string{n.GetName(), g.GetUuid(), g.GetType(), checkpoint.BytesText(g.GetMemoryBytes()), fmt.Sprint(g.GetIsland()), numa, holders(g), util, note})
 		}
 	}
 	return table(a.out, rows)

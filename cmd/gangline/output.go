@@ -108,18 +108,6 @@ func timestamp(ns int64) string {
 	return time.Unix(0, ns).Format("2006-01-02 15:04:05")
 }
 
-func byteSize(b int64) string {
-	const unit = 1024
-	if b < unit {
-		return fmt.Sprintf("%d B", b)
-	}
-	v, i := float64(b)/unit, 0
-	for ; v >= unit && i < 4; i++ {
-		v /= unit
-	}
-	return fmt.Sprintf("%.4g %ciB", v, "KMGTP"[i])
-}
-
 // metricsText lists metrics by name: "loss 0.12  test_accuracy 0.97".
 func metricsText(m map[string]float64) string {
 	var parts []string

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gangline/gangline/checkpoint"
 	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
 )
 
@@ -85,7 +86,7 @@ func (a *app) printJob(j *schedulerv1.Job) error {
 
 // ringText says how the ranks' collective calls go, and who holds the others up.
 func ringText(r *schedulerv1.Ring) string {
-	text := fmt.Sprintf("%.3g calls/s, %s/s a rank", r.GetCallsPerSecond(), byteSize(int64(r.GetBytesPerSecond())))
+	text := fmt.Sprintf("%.3g calls/s, %s/s a rank", r.GetCallsPerSecond(), checkpoint.BytesText(int64(r.GetBytesPerSecond())))
 	late := r.GetStraggler()
 	if late == nil {
 		return text + "; no rank holds the others up"

@@ -38,7 +38,7 @@ func savingRows(j *schedulerv1.Job) [][]string {
 	}
 	text := fmt.Sprintf("step %d, %s ago, %s", c.GetStep(), age(c.GetRecordedUnixNs()), c.GetPath())
 	if c.GetBytes() > 0 {
-		text += ", " + byteSize(c.GetBytes())
+		text += ", " + checkpoint.BytesText(c.GetBytes())
 	}
 	if c.GetCostMs() > 0 {
 		text += fmt.Sprintf("; the save held up the training for %s", fine(time.Duration(c.GetCostMs())*time.Millisecond))

@@ -215,34 +215,29 @@ func (h *Hub) Telemetry(id cluster.NodeID) Telemetry {
 // Progress returns what rank 0 of a running job last said in an epoch, or nil.
 // The value is not to be edited.
 func (h *Hub) Progress(id cluster.JobID, epoch cluster.Epoch) *cluster.Progress {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if p, ok := h.progress[id]; ok && p.epoch == epoch {
-		return p.progress
-	}
-	return nil
+	return h.lastOf(id, epoch).progress
 }
 
 // CheckpointPace returns how often a running job is told to save, and why;
 // "": it has not asked, or says so itself.
 func (h *Hub) CheckpointPace(id cluster.JobID, epoch cluster.Epoch) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if p, ok := h.progress[id]; ok && p.epoch == epoch {
-		return p.pace
-	}
-	return ""
+	return h.lastOf(id, epoch).pace
 }
 
 // CheckpointProblem returns why what a running job saved last is no checkpoint,
 // as its agent says; "": nothing is wrong.
 func (h *Hub) CheckpointProblem(id cluster.JobID, epoch cluster.Epoch) string {
+	return h.lastOf(id, epoch).problem
+}
+
+// lastOf returns what was last said of a job in an epoch: nothing, if that is another one.
+func (h *Hub) lastOf(id cluster.JobID, epoch cluster.Epoch) lastProgress {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if p, ok := h.progress[id]; ok && p.epoch == epoch {
-		return p.problem
+		return p
 	}
-	return ""
+	return lastProgress{}
 }
 
 // Agents returns how many agents are connected.

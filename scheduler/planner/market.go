@@ -112,7 +112,7 @@ func (m *market) meet(c *candidate) {
 	m.lowest = min(m.lowest, j.Spec.Priority)
 	m.worst.key, m.worst.level = max(m.worst.key, key), max(m.worst.level, c.at.level)
 	if j.Preemptions < x.policy.Preemption.MaxPerJob && c.at.level < cluster.Levels { // else another order: nobody asks for it
-		i := max((16*c.at.level-int64(j.Preemptions))/16, 0)
+		i := max((levelParts*c.at.level-int64(j.Preemptions))/levelParts, 0)
 		m.latest[i] = max(m.latest[i], key)
 	}
 }
@@ -247,7 +247,7 @@ func (m *market) hopeless(e *entry) bool {
 		return true
 	}
 	at := m.standingOf(e)
-	return 16*(m.worst.level-at.level) < 32*m.x.policy.Preemption.MinGain/level || m.worst.key <= at.key+e.lane.offset
+	return levelParts*(m.worst.level-at.level) < m.gap() || m.worst.key <= at.key+e.lane.offset
 }
 
 // noneBehind reports whether hopeless is so for a claimer and all that wait behind
@@ -264,17 +264,22 @@ func (m *market) noneBehind(e *entry) bool {
 	}
 }
 
+// levelParts is in how many parts of a level gaps are measured. Each former stop of a victim makes up for one.
+const levelParts = 16
+
+// gap is by how many parts a victim's level must be worse than the claimer's.
+func (m *market) gap() int64 { return 2 * levelParts * m.x.policy.Preemption.MinGain / level }
+
 // outlasts reports whether a running job is expected to need so much more GPU
 // time than the claimer that it should stop for it. The gap that is asked for
 // grows with each time that the victim was stopped: a doubling each 32 times.
 func (m *market) outlasts(e *entry, c *candidate) bool {
-	p := &m.x.policy.Preemption
 	if !m.round || !m.x.preemptsByLevel() || m.x.now.Sub(e.job.PendingAt) < waitBefore {
 		return false
 	}
 	at := m.standingOf(e)
-	gap := 16*(c.at.level-at.level) - int64(c.job.Preemptions)
-	return gap >= 32*p.MinGain/level && c.at.key+m.groupOffset(c) > at.key+e.lane.offset
+	gap := levelParts*(c.at.level-at.level) - int64(c.job.Preemptions)
+	return gap >= m.gap() && c.at.key+m.groupOffset(c) > at.key+e.lane.offset
 }
 
 // groupOffset is what fair share adds to a victim's key.

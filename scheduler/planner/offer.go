@@ -112,7 +112,7 @@ func (m *market) noneLater(e *entry) bool {
 		}
 	}
 	at := m.standingOf(e)
-	from := (16*at.level + 32*x.policy.Preemption.MinGain/level) / 16
+	from := (levelParts*at.level + m.gap()) / levelParts
 	return from >= cluster.Levels || m.latest[from] <= at.key+e.lane.offset
 }
 

@@ -2,9 +2,10 @@ package web
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
+
+	"github.com/gangline/gangline/checkpoint"
 )
 
 // maxUsers bounds the users whose checkpoints are shown: those who have most.
@@ -31,23 +32,10 @@ func (v *view) addStorage(all []Usage, now time.Time) {
 	slices.SortStableFunc(all, func(a, b Usage) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	v.MoreStored = max(0, len(all)-maxUsers)
 	for _, u := range all[:len(all)-v.MoreStored] {
-		line := stored{User: u.User, Size: bytesText(u.Bytes), Limit: "none", Checkpoints: u.Checkpoints, Measured: ago(now.Sub(u.Measured)) + " ago"}
+		line := stored{User: u.User, Size: checkpoint.BytesText(u.Bytes), Limit: "none", Checkpoints: u.Checkpoints, Measured: ago(now.Sub(u.Measured)) + " ago"}
 		if u.Limit > 0 {
-			line.Limit, line.Over = bytesText(u.Limit), u.Bytes > u.Limit
+			line.Limit, line.Over = checkpoint.BytesText(u.Limit), u.Bytes > u.Limit
 		}
 		v.Stored = append(v.Stored, line)
 	}
-}
-
-// bytesText writes a size in one unit.
-func bytesText(b int64) string {
-	const unit = 1 << 10
-	if b < unit {
-		return fmt.Sprintf("%d B", b)
-	}
-	v, i := float64(b)/unit, 0
-	for v >= unit && i < 4 {
-		v, i = v/unit, i+1
-	}
-	return fmt.Sprintf("%.4g %ciB", v, "KMGTP"[i])
 }

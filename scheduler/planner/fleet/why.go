@@ -107,7 +107,7 @@ func (f *Fleet) whyPool(sh *Shape, size int32, q *Query, p *pool) Obstacle {
 		o.Keeper = f.keeper(v, sh, q)
 		return o
 	}
-	if !sh.Shared() && !sh.Required { // only by the score consolidated can this be less
+	if f.score == cluster.ScoreConsolidated && !sh.Shared() && !sh.Required {
 		short(LackShape, f.offer(v, barred).total(sh))
 	}
 	return o

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"fmt"
 	"io/fs"
 	"path/filepath"
 )
@@ -17,4 +18,17 @@ func TreeBytes(dir string) int64 {
 		return nil
 	})
 	return sum
+}
+
+// BytesText writes a number of bytes for people, in one unit and with four digits: 23.54 GiB.
+func BytesText(b int64) string {
+	const unit = 1024
+	if b < unit {
+		return fmt.Sprintf("%d B", b)
+	}
+	v, i := float64(b)/unit, 0
+	for ; v >= unit && i < 4; i++ {
+		v /= unit
+	}
+	return fmt.Sprintf("%.4g %ciB", v, "KMGTP"[i])
 }
