@@ -20,15 +20,22 @@ func (c *Client) sendProgress() {
 		case <-c.ctx.Done():
 			return
 		}
+		select {
+		case c.sending <- struct{}{}:
+		case <-c.ctx.Done():
+			return
+		}
 		c.mu.Lock()
 		latest := c.progress
 		c.mu.Unlock()
 		if latest == nil {
+			<-c.sending
 			continue
 		}
 		ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 		_, err := c.agent.ReportProgress(ctx, &agentv1.ReportProgressRequest{Progress: latest}, grpc.WaitForReady(true))
 		cancel()
+		<-c.sending
 		if err == nil || !passing(err) {
 			// What the agent refuses (too many metrics) it would refuse again.
 			c.mu.Lock()

@@ -86,6 +86,7 @@ type Client struct {
 	agent   agentv1.WorkerServiceClient
 	notices chan Notice
 	wake    chan struct{} // progress is waiting
+	sending chan struct{} // held by the one call that reports progress: two at once could arrive in the other order
 
 	ctx    context.Context //nolint:containedctx // the life of the client's goroutines
 	cancel context.CancelFunc
@@ -116,7 +117,8 @@ func Dial(ctx context.Context) (*Client, error) {
 
 // New returns a client for a given environment.
 func New(env Environment) (*Client, error) {
-	c := &Client{env: env, notices: make(chan Notice, maxNotices), wake: make(chan struct{}, 1), reformed: make(chan struct{})}
+	c := &Client{env: env, notices: make(chan Notice, maxNotices), reformed: make(chan struct{}),
+		wake: make(chan struct{}, 1), sending: make(chan struct{}, 1)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if env.Socket == "" {
 		return c, nil
@@ -309,7 +311,11 @@ func (c *Client) Close() error {
 	c.mu.Unlock()
 	if c.conn != nil && last != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-		_, _ = c.agent.ReportProgress(ctx, &agentv1.ReportProgressRequest{Progress: last}) // progress is a courtesy
+		select {
+		case c.sending <- struct{}{}: // never given back: nothing may follow the last
+			_, _ = c.agent.ReportProgress(ctx, &agentv1.ReportProgressRequest{Progress: last}) // progress is a courtesy
+		case <-ctx.Done(): // the agent does not answer the call before either
+		}
 		cancel()
 	}
 	c.cancel()
