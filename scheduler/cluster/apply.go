@@ -95,7 +95,7 @@ func (s *State) applySubmit(c *SubmitJob) Result {
 		return refuse(Invalid, "%s", err)
 	}
 	members := c.Spec.Array.Count()
-	if live := s.pending.Len() + s.holding.Len(); live+int(members) > MaxLiveJobs {
+	if live := s.pending.count + s.holding.count; live+int(members) > MaxLiveJobs {
 		return refuse(TooMany, "the cluster holds %d unfinished jobs of at most %d: wait until some have ended", live, MaxLiveJobs)
 	}
 	if err := s.checkAfter(c.Spec); err != nil {

@@ -37,7 +37,7 @@ func (s *State) Check() error {
 		if r.Job == 0 || r.Job > s.nextJob {
 			bad("request %q names job %d of %d", id, r.Job, s.nextJob)
 		}
-		if o, ok := s.reqOrder.Get(r.Seq); !ok || o.ID != id {
+		if o := s.reqOrder.get(r.Seq); o != r {
 			bad("request %q is not in order", id)
 		}
 		return true
@@ -169,31 +169,31 @@ func (s *State) checkDerived() error {
 		switch {
 		case j.State == Pending:
 			pending++
-			if p, ok := s.pending.Get(j.ID); !ok || p != j {
+			if s.pending.get(uint64(j.ID)) != j {
 				bad("job %d is not among the pending", j.ID)
 			}
 		case j.State.Holding():
 			holding++
-			if h, ok := s.holding.Get(j.ID); !ok || h != j {
+			if s.holding.get(uint64(j.ID)) != j {
 				bad("job %d is not among the holding", j.ID)
 			}
 		default:
 			finished++
-			if id, ok := s.finished.Get(j.FinishSeq); !ok || id != j.ID {
+			if s.finished.get(j.FinishSeq) != j {
 				bad("job %d is not among the finished", j.ID)
 			}
 		}
 		return true
 	})
-	if counts != s.counts || pending != s.pending.Len() || holding != s.holding.Len() || finished != s.finished.Len() {
-		bad("counts %v, pending %d, holding %d, finished %d do not agree with the jobs", s.counts, s.pending.Len(), s.holding.Len(), s.finished.Len())
+	if counts != s.counts || pending != s.pending.count || holding != s.holding.count || finished != s.finished.count {
+		bad("counts %v, pending %d, holding %d, finished %d do not agree with the jobs", s.counts, s.pending.count, s.holding.count, s.finished.count)
 	}
 	errs = append(errs, s.checkNodeMaps())
 	if s.byID != nil && len(s.byID) != s.nodes.Len() {
 		bad("%d nodes are found by id, there are %d", len(s.byID), s.nodes.Len())
 	}
-	if s.names.Len() != s.nodes.Len() || s.reqOrder.Len() != s.requests.Len() {
-		bad("%d names for %d nodes, %d ordered of %d requests", s.names.Len(), s.nodes.Len(), s.reqOrder.Len(), s.requests.Len())
+	if s.names.Len() != s.nodes.Len() || s.reqOrder.count != s.requests.Len() {
+		bad("%d names for %d nodes, %d ordered of %d requests", s.names.Len(), s.nodes.Len(), s.reqOrder.count, s.requests.Len())
 	}
 	return errors.Join(errs...)
 }

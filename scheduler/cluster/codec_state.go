@@ -23,7 +23,7 @@ func (s *State) Encode(write func([]byte) error) error {
 		return err
 	}
 	var err error
-	s.jobs.Scan(func(_ JobID, j *Job) bool {
+	s.jobs.scan(func(j *Job) bool {
 		j.code(&c)
 		err = flush(chunkBytes)
 		return err == nil
@@ -79,7 +79,7 @@ func (s *State) codeHeader(c *coder) sizes {
 	codeUint(c, &s.nextJob)
 	c.u64(&s.finishSeq)
 	c.u64(&s.reqSeq)
-	n := sizes{uint64(s.jobs.Len()), uint64(s.nodes.Len()), uint64(s.requests.Len()), uint64(s.accounts.Len()), uint64(s.histories.Len())}
+	n := sizes{uint64(s.jobs.count), uint64(s.nodes.Len()), uint64(s.requests.Len()), uint64(s.accounts.Len()), uint64(s.histories.Len())}
 	c.u64(&n.jobs)
 	c.u64(&n.nodes)
 	c.u64(&n.requests)

@@ -28,17 +28,17 @@ func (s *State) crossing(j *Job) Time {
 	return max(j.StartedAt.Add(wait), 1)
 }
 
-// trackCrossing takes in a job's new version; old is the one before, or nil.
-func (s *State) trackCrossing(old, j *Job) {
+// trackCrossing takes in a job's new version.
+func (s *State) trackCrossing(old was, j *Job) {
 	if !s.crossings.known || !j.State.Holding() {
 		return
 	}
 	at := s.crossing(j)
-	if at == 0 || (old != nil && old.State.Holding() && s.crossing(old) == at) {
+	if at == 0 || old.crossing == at {
 		return
 	}
 	s.crossings.heap.Push(Due{at, j.ID})
-	if len(s.crossings.heap) > 4*s.holding.Len()+1024 {
+	if len(s.crossings.heap) > 4*s.holding.count+1024 {
 		s.crossings = crossings{} // mostly what is not so any more
 	}
 }
@@ -46,7 +46,7 @@ func (s *State) trackCrossing(old, j *Job) {
 // findCrossings makes the crossings anew.
 func (s *State) findCrossings() {
 	s.crossings = crossings{known: true, heap: s.crossings.heap[:0]}
-	s.holding.Scan(func(_ JobID, j *Job) bool {
+	s.holding.scan(func(j *Job) bool {
 		if at := s.crossing(j); at > 0 {
 			s.crossings.heap.Push(Due{at, j.ID})
 		}

@@ -15,41 +15,39 @@ type tally struct {
 }
 
 // count keeps the tally of a job's array in step with a new version of the job.
-// Either may be nil: it is new, or forgotten.
-func (s *State) count(old, j *Job) {
-	id := JobID(0)
-	if j != nil {
-		id = j.Array
+func (s *State) count(old was, j *Job) {
+	if j.Array == 0 || (old.there && old.state.Final() == j.State.Final()) {
+		return
+	}
+	t, _ := s.arrays.Get(j.Array)
+	if old.there { // it has ended
+		t.left--
 	} else {
-		id = old.Array
-	}
-	if id == 0 || (old != nil && j != nil && old.State.Final() == j.State.Final()) {
-		return
-	}
-	t, _ := s.arrays.Get(id)
-	if old != nil {
-		t.kept--
-		switch {
-		case !old.State.Final():
-			t.left--
-		case old.State != Succeeded:
-			t.gone++ // final jobs change only by being forgotten
-		}
-	}
-	if j != nil {
 		t.kept, t.spec = t.kept+1, j.Spec
-		switch {
-		case !j.State.Final():
-			t.left++
-		case j.State != Succeeded:
-			t.bad++
-		}
 	}
-	if t.kept == 0 {
-		s.arrays.Delete(id)
+	switch {
+	case !j.State.Final():
+		t.left++
+	case j.State != Succeeded:
+		t.bad++
+	}
+	s.arrays.Set(j.Array, t)
+}
+
+// uncount keeps the tally of its array in step with a final job's being forgotten.
+func (s *State) uncount(j *Job) {
+	if j.Array == 0 {
 		return
 	}
-	s.arrays.Set(id, t)
+	t, _ := s.arrays.Get(j.Array)
+	if j.State != Succeeded {
+		t.gone++
+	}
+	if t.kept--; t.kept == 0 {
+		s.arrays.Delete(j.Array)
+		return
+	}
+	s.arrays.Set(j.Array, t)
 }
 
 // target names what a dependency waits for, as the first part of followKey: a
@@ -119,17 +117,13 @@ func (s *State) followers(t target, most int) (ids []JobID) {
 
 // trackFollows keeps who waits for whom in step with a job's new version. What
 // it waits for is there as long as it waits.
-func (s *State) trackFollows(old, j *Job) {
-	was := uint32(0)
-	if old != nil {
-		was = old.Unmet
-	}
-	if was == j.Unmet {
+func (s *State) trackFollows(old was, j *Job) {
+	if old.unmet == j.Unmet {
 		return
 	}
 	for i, d := range j.Spec.Dependencies() {
 		key, bit := "", uint32(1)<<i
-		if (was^j.Unmet)&bit != 0 {
+		if (old.unmet^j.Unmet)&bit != 0 {
 			key = followKey(s.targetOf(j, d), j.ID, i)
 		}
 		switch {

@@ -1,7 +1,5 @@
 package cluster
 
-import "github.com/tidwall/btree"
-
 // Fork returns a state of its own that goes on from here, for who asks "what
 // if": what is applied to it changes nothing in s. Any goroutine may fork a
 // snapshot, also while others read it. An index of s cannot follow the fork.
@@ -16,13 +14,13 @@ func (s *State) Fork(waiting []JobID) *State {
 	if waiting == nil {
 		return f
 	}
-	f.pending = btree.Map[JobID, *Job]{}
+	f.pending = table[Job]{}
 	for _, id := range waiting {
 		if j := s.Job(id); j != nil && j.State == Pending {
-			f.pending.Set(id, j)
+			f.pending.set(f.mine(), uint64(id), j, false)
 		}
 	}
-	f.counts[Pending] = f.pending.Len()
+	f.counts[Pending] = f.pending.count
 	return f
 }
 

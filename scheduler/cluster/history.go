@@ -197,12 +197,12 @@ func (s *State) foresee(j *Job) {
 // follows one which did not.
 func (s *State) foreseeAll() {
 	var all []*Job
-	take := func(_ JobID, j *Job) bool {
+	take := func(j *Job) bool {
 		all = append(all, j)
 		return true
 	}
-	s.pending.Scan(take)
-	s.holding.Scan(take)
+	s.pending.scan(take)
+	s.holding.scan(take)
 	for _, old := range all {
 		j := *old
 		s.attain(&j, j.AttainedAt(s.now))

@@ -12,7 +12,7 @@ const outlined = "(left out)"
 // snapshot for it; it costs time in proportion to the unfinished jobs.
 func (s *State) Outline() *State {
 	f := s.Fork(nil)
-	f.requests, f.reqOrder = btree.Map[string, *Request]{}, btree.Map[uint64, *Request]{}
+	f.requests, f.reqOrder = btree.Map[string, *Request]{}, table[Request]{}
 	var ended []JobID
 	f.EachFinished(func(j *Job) bool {
 		ended = append(ended, j.ID)

@@ -20,7 +20,7 @@ type State struct {
 	finishSeq uint64
 	reqSeq    uint64
 
-	jobs      btree.Map[JobID, *Job]
+	jobs      table[Job]
 	nodes     btree.Map[NodeID, *Node]
 	requests  btree.Map[string, *Request]
 	accounts  btree.Map[string, *Account] // by accountKey
@@ -32,18 +32,18 @@ type State struct {
 	experience Experience // of all nodes
 
 	// Derived from the above by putJob, putNode and putRequest; never encoded.
-	pending   btree.Map[JobID, *Job]
-	holding   btree.Map[JobID, *Job]
-	finished  btree.Map[uint64, JobID] // by FinishSeq
+	pending   table[Job]
+	holding   table[Job]
+	finished  table[Job] // by FinishSeq
 	names     btree.Map[string, NodeID]
-	gpus      btree.Map[string, NodeID]   // by UUID
-	reqOrder  btree.Map[uint64, *Request] // by Seq
-	kinds     btree.Map[string, *kind]    // of nodes, by kindKey
-	arrays    btree.Map[JobID, tally]     // by their first jobs; of an array with forgotten members, what of them counts is encoded
-	follows   btree.Map[string, JobID]    // Pending jobs that wait for others, by followKey
-	due       []target                    // ended by the command that is being applied, empty between commands
-	places    map[string][]Label          // what the policy says of where nodes are, by name; made anew with each policy
-	counts    [8]int                      // jobs by state
+	gpus      btree.Map[string, NodeID] // by UUID
+	reqOrder  table[Request]            // by Seq
+	kinds     btree.Map[string, *kind]  // of nodes, by kindKey
+	arrays    btree.Map[JobID, tally]   // by their first jobs; of an array with forgotten members, what of them counts is encoded
+	follows   btree.Map[string, JobID]  // Pending jobs that wait for others, by followKey
+	due       []target                  // ended by the command that is being applied, empty between commands
+	places    map[string][]Label        // what the policy says of where nodes are, by name; made anew with each policy
+	counts    [8]int                    // jobs by state
 	journal   journal
 	still     bool // see Still
 	crossings crossings
@@ -69,17 +69,12 @@ func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
 	c.kins, c.kinKey, c.crossings, c.byID = nil, nil, crossings{}, nil
-	c.jobs = *s.jobs.Copy()
 	c.nodes = *s.nodes.Copy()
 	c.requests = *s.requests.Copy()
 	c.accounts = *s.accounts.Copy()
 	c.journal = s.journal.fork()
-	c.pending = *s.pending.Copy()
-	c.holding = *s.holding.Copy()
-	c.finished = *s.finished.Copy()
 	c.names = *s.names.Copy()
 	c.gpus = *s.gpus.Copy()
-	c.reqOrder = *s.reqOrder.Copy()
 	c.histories = *s.histories.Copy()
 	c.kinds = *s.kinds.Copy()
 	c.arrays = *s.arrays.Copy()
@@ -101,8 +96,7 @@ func (s *State) Now() Time { return s.now }
 
 // Job returns a job, or nil.
 func (s *State) Job(id JobID) *Job {
-	j, _ := s.jobs.Get(id)
-	return j
+	return s.jobs.get(uint64(id))
 }
 
 // Node returns a node, or nil.
@@ -147,40 +141,36 @@ func (s *State) Request(id string) *Request {
 func (s *State) Count(st JobState) int { return s.counts[st] }
 
 // Jobs returns how many jobs the state holds.
-func (s *State) Jobs() int { return s.jobs.Len() }
+func (s *State) Jobs() int { return s.jobs.count }
 
 // Nodes returns how many nodes the state holds.
 func (s *State) Nodes() int { return s.nodes.Len() }
 
 // EachJob calls f for all jobs by id until f returns false.
 func (s *State) EachJob(f func(*Job) bool) {
-	s.jobs.Scan(func(_ JobID, j *Job) bool { return f(j) })
+	s.jobs.scan(f)
 }
 
 // EachJobBefore calls f for jobs with ids below before, newest first, until f
 // returns false. With before 0 it begins at the newest job.
 func (s *State) EachJobBefore(before JobID, f func(*Job) bool) {
-	if before == 0 {
-		s.jobs.Reverse(func(_ JobID, j *Job) bool { return f(j) })
-		return
-	}
-	s.jobs.Descend(before-1, func(_ JobID, j *Job) bool { return f(j) })
+	s.jobs.scanDown(uint64(before)-1, f) // 0 is before all that there can be
 }
 
 // EachPending calls f for all Pending jobs by id until f returns false.
 func (s *State) EachPending(f func(*Job) bool) {
-	s.pending.Scan(func(_ JobID, j *Job) bool { return f(j) })
+	s.pending.scan(f)
 }
 
 // EachHolding calls f for all jobs that hold GPUs by id until f returns false.
 func (s *State) EachHolding(f func(*Job) bool) {
-	s.holding.Scan(func(_ JobID, j *Job) bool { return f(j) })
+	s.holding.scan(f)
 }
 
 // EachFinished calls f for all final jobs, the longest finished first, until f
 // returns false.
 func (s *State) EachFinished(f func(*Job) bool) {
-	s.finished.Scan(func(_ uint64, id JobID) bool { return f(s.Job(id)) })
+	s.finished.scan(f)
 }
 
 // EachNode calls f for all nodes by id until f returns false.
@@ -190,42 +180,70 @@ func (s *State) EachNode(f func(*Node) bool) {
 
 // putJob stores a new version of a job and keeps the derived maps in step.
 func (s *State) putJob(j *Job) {
-	old, had := s.jobs.Set(j.ID, j)
-	s.touch(Change{Job: j.ID})
-	if !had {
-		old = nil
+	own := s.mine()
+	old, mine := s.jobs.edit(own, uint64(j.ID))
+	mine = mine || old == nil || len(j.Workers) == 0 || len(old.Workers) == 0 || &j.Workers[0] != &old.Workers[0]
+	s.jobs.set(own, uint64(j.ID), j, mine)
+	s.store(s.was(old), j)
+}
+
+// was is what of a job's last version the derived maps go by, so that it may be
+// edited.
+type was struct {
+	there    bool
+	state    JobState
+	unmet    uint32
+	crossing Time // see State.crossing, if crossings are known
+}
+
+// was takes note of a job's version before the next one; nil: there is none.
+func (s *State) was(j *Job) was {
+	if j == nil {
+		return was{}
 	}
+	w := was{there: true, state: j.State, unmet: j.Unmet}
+	if s.crossings.known {
+		w.crossing = s.crossing(j)
+	}
+	return w
+}
+
+// store keeps the derived maps in step with a job's new version.
+func (s *State) store(old was, j *Job) {
+	s.touch(Change{Job: j.ID})
 	s.trackCrossing(old, j)
 	s.count(old, j)
 	s.trackFollows(old, j)
-	if had {
-		if j.State.Final() && !old.State.Final() {
+	own, id := s.mine(), uint64(j.ID)
+	if old.there {
+		if j.State.Final() && !old.state.Final() {
 			s.ended(j)
 		}
-		s.counts[old.State]--
-		if old.State.Holding() && !j.State.Holding() {
-			s.holding.Delete(j.ID)
+		s.counts[old.state]--
+		if old.state.Holding() && !j.State.Holding() {
+			s.holding.drop(own, id)
 		}
-		if old.State == Pending && j.State != Pending {
-			s.pending.Delete(j.ID)
+		if old.state == Pending && j.State != Pending {
+			s.pending.drop(own, id)
 		}
 	}
 	s.counts[j.State]++
 	switch {
 	case j.State == Pending:
-		s.pending.Set(j.ID, j)
+		s.pending.set(own, id, j, false)
 	case j.State.Holding():
-		s.holding.Set(j.ID, j)
+		s.holding.set(own, id, j, false)
 	default:
-		s.finished.Set(j.FinishSeq, j.ID)
+		s.finished.set(own, j.FinishSeq, j, false)
 	}
 }
 
 func (s *State) dropJob(j *Job) {
-	s.jobs.Delete(j.ID)
+	own := s.mine()
+	s.jobs.drop(own, uint64(j.ID))
 	s.touch(Change{Job: j.ID})
-	s.finished.Delete(j.FinishSeq)
-	s.count(j, nil)
+	s.finished.drop(own, j.FinishSeq)
+	s.uncount(j)
 	s.counts[j.State]--
 }
 
@@ -282,20 +300,17 @@ func (s *State) dropGPUs(n *Node) {
 
 func (s *State) putRequest(r *Request) {
 	s.requests.Set(r.ID, r)
-	s.reqOrder.Set(r.Seq, r)
+	s.reqOrder.set(s.mine(), r.Seq, r, false)
 }
 
 // expireRequests drops request ids that are out of the window or over the bound.
 func (s *State) expireRequests() {
 	for {
-		_, r, ok := s.reqOrder.Min()
-		if !ok {
-			return
-		}
-		if s.now.Sub(r.At) < RequestWindow && s.requests.Len() < MaxRequests {
+		r := s.reqOrder.first()
+		if r == nil || (s.now.Sub(r.At) < RequestWindow && s.requests.Len() < MaxRequests) {
 			return
 		}
 		s.requests.Delete(r.ID)
-		s.reqOrder.Delete(r.Seq)
+		s.reqOrder.drop(s.mine(), r.Seq)
 	}
 }
