@@ -14,6 +14,7 @@ type checker struct {
 	w         *world
 	now       cluster.Time
 	index     uint64
+	commands  int
 	sinceFull int
 	full      int                        // full checks made
 	check     func(*cluster.State) error // State.Check, or a test's
@@ -30,6 +31,7 @@ const fullEvery = 512
 // afterCommand checks what one command did to the leader's state.
 func (c *checker) afterCommand(cmd cluster.Command, r cluster.Result) error {
 	s := c.w.servers.state()
+	c.commands++
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if s.Now() < c.now || s.Index() < c.index {
@@ -116,10 +118,10 @@ func (c *checker) jobChanged(cmd cluster.Command, id cluster.JobID) error {
 		return fmt.Errorf("job %d was never submitted", id)
 	}
 	now := c.w.servers.state().Job(id)
-	if now != nil && now == j.seen {
+	if j.seen == c.commands {
 		return nil // one command may name a job twice
 	}
-	j.seen = now
+	j.seen = c.commands
 	if now == nil {
 		if _, ok := cmd.(*cluster.ForgetJobs); ok && j.state.Final() {
 			return nil

@@ -157,7 +157,7 @@ func (c *clients) cancel(j *job) {
 func (c *clients) members(j *job) {
 	for i := range j.spec.Array.Count() - 1 {
 		m := *j
-		m.id, m.seen, m.cancelAt, m.failsAt = j.id+cluster.JobID(i)+1, nil, 0, 0
+		m.id, m.seen, m.cancelAt, m.failsAt = j.id+cluster.JobID(i)+1, 0, 0, 0
 		m.acked = true
 		c.jobs = append(c.jobs, &m)
 		c.ids = append(c.ids, &m)

@@ -28,7 +28,7 @@ type job struct {
 	failed bool // the failure has happened
 
 	// Seen in the state.
-	seen      *cluster.Job // newest version
+	seen      int // the command that changed it last, by the checker's count
 	state     cluster.JobState
 	epoch     cluster.Epoch
 	step      int64

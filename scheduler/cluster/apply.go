@@ -192,9 +192,20 @@ func (s *State) applyExplain(c *ExplainJob) Result {
 	if old.Reason == c.Reason {
 		return Result{Job: old.ID}
 	}
+	s.say(old, cut(c.Reason))
+	return Result{Job: old.ID, Changes: []Change{{Job: old.ID}}}
+}
+
+// say gives a job another reason, which is nothing that the derived maps go by.
+func (s *State) say(old *Job, reason string) {
+	if old, mine := s.jobs.edit(s.mine(), uint64(old.ID)); mine {
+		old.Reason = reason
+		s.touch(Change{Job: old.ID})
+		return
+	}
 	j := *old
-	j.Reason = cut(c.Reason)
-	return s.put(&j)
+	j.Reason = reason
+	s.putJob(&j)
 }
 
 func (s *State) applyEvict(c *EvictJob) Result {
@@ -226,9 +237,10 @@ func (s *State) applyExplainJobs(c *ExplainJobs) Result {
 		if old == nil || old.State != Pending || old.Reason == reason {
 			continue
 		}
-		j := *old
-		j.Reason = reason
-		s.putJob(&j)
+		if res.Changes == nil {
+			res.Changes = make([]Change, 0, len(c.Jobs))
+		}
+		s.say(old, reason)
 		res.Changes = append(res.Changes, Change{Job: id})
 	}
 	return res

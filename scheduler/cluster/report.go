@@ -16,12 +16,13 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 	t := turn{s: s, node: c.Node}
 	for _, failed := range []bool{false, true} { // a failure is judged by all that is known
 		for i := range c.Workers {
-			if r := &c.Workers[i]; failed == (r.State == WorkerLost || r.ExitCode != 0 || r.Signal != 0) {
+			if r := &c.Workers[i]; failed == r.failed() {
 				res.Changes = append(res.Changes, t.take(r)...)
 			}
 		}
 	}
-	for _, j := range t.jobs {
+	for i := range t.jobs {
+		j := t.jobs[i].job
 		if j.State == Starting && allStarted(j) {
 			j.State, j.RunningAt = Running, s.now
 			j.Reason = whereText(len(j.Workers), len(j.NodeRanks))
@@ -32,73 +33,14 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 		} else {
 			res.Changes = append(res.Changes, freed...)
 		}
-		s.putJob(j)
+		if t.jobs[i].edited {
+			s.store(t.jobs[i].was, j)
+		} else {
+			s.putJob(j)
+		}
 		res.Changes = append(res.Changes, Change{Job: j.ID})
 	}
 	return res
-}
-
-// turn is one report being taken in. The jobs that it changes are copied once
-// each: a node may tell of many workers of one large gang.
-type turn struct {
-	s    *State
-	node NodeID
-	jobs []*Job // copies, in the order of the report
-}
-
-// job returns the turn's copy of a job, or the state's own.
-func (t *turn) job(id JobID) (j *Job, copied bool) {
-	for i := len(t.jobs) - 1; i >= 0; i-- {
-		if t.jobs[i].ID == id {
-			return t.jobs[i], true
-		}
-	}
-	return t.s.Job(id), false
-}
-
-// take takes in what is said of one worker.
-func (t *turn) take(r *WorkerReport) []Change {
-	s := t.s
-	if r.State.Ended() {
-		if ch, was := s.clearStale(t.node, r); was {
-			return ch
-		}
-	}
-	j, copied := t.job(r.Job)
-	if j == nil || j.Epoch != r.Epoch || !j.State.Holding() || int(r.Rank) >= len(j.Workers) || r.Rank < 0 {
-		return nil
-	}
-	w := &j.Workers[r.Rank]
-	arrives := r.Arrived && r.State == WorkerRunning && w.Joined == waitsToJoin && j.State == Running
-	asks := r.State == WorkerRunning && w.member() && j.State == Running && r.Asks > j.Formation()
-	silence := r.Silence != 0 && r.State == WorkerRunning && w.member() && j.State == Running && j.Spec.OnFailure == FailureShrinks
-	if w.Node != t.node || w.State.Ended() || (r.State <= w.State && !arrives && !asks && !silence) {
-		return nil
-	}
-	if !copied {
-		own := *j
-		j = &own
-		j.Workers = slices.Clone(j.Workers)
-		t.jobs = append(t.jobs, j)
-	}
-	w = &j.Workers[r.Rank]
-	w.State, w.ExitCode, w.Signal, w.PeerLost, w.Message = r.State, small[int16](r.ExitCode), small[int16](r.Signal), r.PeerLost, cut(r.Message)
-	if r.Rank == 0 && r.Progress != nil {
-		j.Progress = r.Progress
-	}
-	if arrives {
-		j.arrive(w)
-	}
-	if silence {
-		return s.hearSilence(j, w, r.Silence)
-	}
-	if asks && w.asks(r) {
-		return s.answer(j)
-	}
-	if w.failed() {
-		s.judgeFailure(j, w, r.Stopped)
-	}
-	return nil
 }
 
 // judgeFailure stops the gang of a failed worker, and finds who is to blame:
@@ -125,6 +67,11 @@ func (s *State) judgeFailure(j *Job, w *Worker, stopped bool) {
 	}
 	w.Blamed = itself && !j.Blamed
 	j.Blamed = j.Blamed || itself
+}
+
+// failed reports whether the worker ended otherwise than it should.
+func (r *WorkerReport) failed() bool {
+	return r.State == WorkerLost || r.ExitCode != 0 || r.Signal != 0
 }
 
 func allStarted(j *Job) bool {
