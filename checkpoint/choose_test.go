@@ -1,6 +1,7 @@
 package checkpoint_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -100,5 +101,39 @@ func TestFewSourcesHoweverTensorsChange(t *testing.T) {
 	}
 	if several == 0 {
 		t.Error("no save referred to two others: the test does not test")
+	}
+}
+
+// TestNothingOlderThanWhatWasCommitted: a job that knows of a newer checkpoint than is there, or is good, is given none, if it asks for that.
+func TestNothingOlderThanWhatWasCommitted(t *testing.T) {
+	t.Parallel()
+	disk, s := begun(t, 1)
+	mustSave(t, s, ref(1, 10), 2)
+	mustSave(t, s, ref(1, 20), 2)
+	latest := func(committed string) error {
+		cfg := checkpoint.Config{FS: disk, Job: testJob}
+		env := map[string]string{checkpoint.EnvOlder: checkpoint.RefuseOlder, "GANGLINE_RESUME_FROM": committed}
+		if err := cfg.FromEnv(t.Context(), func(name string) string { return env[name] }); err != nil {
+			t.Fatal(err)
+		}
+		s, err := checkpoint.Open(cfg)
+		if err == nil {
+			_, _, err = s.Latest(t.Context())
+		}
+		return err
+	}
+	for _, known := range []string{"", "/s/" + ref(1, 20).String(), "/s/" + ref(1, 10).String(), "/s/other"} {
+		if err := latest(known); err != nil {
+			t.Errorf("the scheduler knows %q: %v", known, err)
+		}
+	}
+	if err := latest("/s/" + ref(1, 30).String()); !errors.Is(err, checkpoint.ErrOlder) {
+		t.Errorf("step 30 is gone: %v", err)
+	}
+	if err := disk.Flip(ref(1, 20).String()+"/shard-0000-of-0002.glck", 5000, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := latest("/s/" + ref(1, 20).String()); !errors.Is(err, checkpoint.ErrOlder) {
+		t.Errorf("step 20 is damaged: %v", err)
 	}
 }

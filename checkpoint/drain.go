@@ -251,6 +251,14 @@ func (s *Store) Undrained(ctx context.Context) ([]Ref, error) {
 	return out, nil
 }
 
+// LoadLocal gives the manifest of a step that is complete on nodes' own disks, as Undrained lists it. Errors: as of Load.
+func (s *Store) LoadLocal(ctx context.Context, ref Ref) (Manifest, error) {
+	if err := ctx.Err(); err != nil {
+		return Manifest{}, err
+	}
+	return s.local(ref.String())
+}
+
 // Settle commits a step in the job's directory if all its parts have been drained there: the rename of the manifest is the commit, as of
 // Store.Commit, and what a newer epoch has fenced off stays so. Otherwise the error is ErrIncomplete, with the files that lack if
 // the step is complete on nodes' own disks. It is safe to repeat, and to do from several places at once. Other errors as of Commit.

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"context"
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 )
@@ -15,7 +16,12 @@ const (
 	EnvUnauthenticated = "GANGLINE_CHECKPOINT_UNAUTHENTICATED" // Config.AcceptUnauthenticated: accept, or refuse
 	EnvDelta           = "GANGLINE_CHECKPOINT_DELTA"           // Config.Delta
 	EnvReferences      = "GANGLINE_CHECKPOINT_REFERENCES"      // Config.ReferenceShare, or off
+	EnvOlder           = "GANGLINE_CHECKPOINT_OLDER"           // accept, or RefuseOlder: Config.NotBefore, by envResume
+	envResume          = "GANGLINE_RESUME_FROM"                // the newest checkpoint that the scheduler has recorded
 )
+
+// RefuseOlder is the value of EnvOlder with which a job does not begin from an older checkpoint than it has committed.
+const RefuseOlder = "refuse"
 
 // FromEnv sets what the variables above say, which are asked of getenv, such as os.Getenv; what none names stays as it is. Errors name the
 // variable: ErrInvalid, those of LoadKey.
@@ -54,6 +60,15 @@ func (c *Config) FromEnvBy(getenv func(string) string, load func(ref string) (*K
 			return bad(EnvReferences, "off, or a share above 0 and up to 1")
 		}
 		c.ReferenceShare = share
+	}
+	switch v := getenv(EnvOlder); v {
+	case "", "accept":
+	case RefuseOlder:
+		if ref, err := ParseRef(path.Base(getenv(envResume))); err == nil {
+			c.NotBefore = ref
+		}
+	default:
+		return bad(EnvOlder, "accept or refuse")
 	}
 	return c.KeysFromEnv(getenv, load)
 }

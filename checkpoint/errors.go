@@ -31,6 +31,8 @@ var (
 	ErrKey = errors.New("no key for the checkpoint")
 	// ErrUnauthenticated says that no key has authenticated a manifest where one must have. Whether it is an old one or a forged one a person decides.
 	ErrUnauthenticated = errors.New("no key has authenticated it")
+	// ErrOlder says that what is there is older than what is known to have been committed, and the caller has asked not to take that.
+	ErrOlder = errors.New("a newer checkpoint was committed")
 	// ErrNoTensor says that the checkpoint holds no tensor of that name.
 	ErrNoTensor = errors.New("no such tensor")
 )

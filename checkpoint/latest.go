@@ -18,7 +18,7 @@ type Skipped struct {
 // Latest gives the newest complete checkpoint whose every byte verifies; see Ref.Compare for newest. Those that do
 // not verify, or that the medium can not read, are skipped, and listed for the log; one that can not be reached is not. Call Fence before it, so that the answer can not change;
 // let one rank call it and tell the others the Ref, so that all agree even while a disk fails. Errors: ErrNone if there is
-// no complete checkpoint, ErrAllBad if there is none that verifies, ErrKey or ErrUnauthenticated of the newest that is whole, the context's, and the file system's if the directory
+// no complete checkpoint, ErrAllBad if there is none that verifies, ErrKey or ErrUnauthenticated of the newest that is whole, ErrOlder if it is older than Config.NotBefore, the context's, and the file system's if the directory
 // or a checkpoint can not be looked at: only ErrNone means that there is nothing to resume.
 func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 	found, _, err := s.folders()
@@ -31,6 +31,9 @@ func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 			continue
 		}
 		m, err := s.whole(ctx, f.name)
+		if err == nil && f.ref.Compare(s.notBefore) < 0 {
+			return Manifest{}, skipped, s.older(f.ref.String())
+		}
 		if err == nil {
 			s.resumeFrom(m)
 			return m, skipped, nil
@@ -50,7 +53,14 @@ func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 		return Manifest{}, skipped, fmt.Errorf("%w: %d are there, the newest says: %w: repair the storage, or move them away to start from nothing",
 			ErrAllBad, len(skipped), skipped[0].Err)
 	}
+	if s.notBefore != (Ref{}) {
+		return Manifest{}, nil, s.older("none")
+	}
 	return Manifest{}, nil, ErrNone
+}
+
+func (s *Store) older(there string) error {
+	return fmt.Errorf("%w: %s was committed, and the newest that is there and good is %s: bring it back, or start without %s=%s", ErrOlder, s.notBefore, there, EnvOlder, RefuseOlder)
 }
 
 // staleTries is how often a checkpoint is looked at whose files' handles have become stale: opened anew, they are those that are there now.

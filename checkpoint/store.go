@@ -35,6 +35,9 @@ type Config struct {
 	OldKeys []*Key
 	// AcceptUnauthenticated takes manifests that no key has authenticated though there is a Key: those from before there was one.
 	AcceptUnauthenticated bool
+	// NotBefore has Latest refuse to give an older checkpoint, with ErrOlder: one that is known to have been committed. Who can write the directory can take
+	// checkpoints away, which no key tells. The zero Ref: the newest that is there is taken.
+	NotBefore Ref
 	// Delta, if not 0, writes tensors of bfloat16 as differences to an earlier complete checkpoint, which stays as long: at most Delta-1
 	// saves in a row, then a whole one. At least 2; needs Compress, for a difference is no shorter by itself. A save then reads the earlier
 	// one, and a load reads both.
@@ -68,6 +71,7 @@ type Store struct {
 	keys []*Key    // that are given, the one to write with first
 	// unauthenticated is Config.AcceptUnauthenticated.
 	unauthenticated bool
+	notBefore       Ref
 	encoder         func() (*zstd.Encoder, error)
 	decoder         func() (*zstd.Decoder, error)
 	near            *near // nil: shards are written into the directory itself
@@ -128,7 +132,7 @@ func (s *Store) setEncoding(cfg Config) error {
 	if cfg.Compress != NoCompression || cfg.Key != nil {
 		s.as = &Encoding{Compress: cfg.Compress}
 	}
-	s.unauthenticated = cfg.AcceptUnauthenticated
+	s.unauthenticated, s.notBefore = cfg.AcceptUnauthenticated, cfg.NotBefore
 	if cfg.Key != nil {
 		s.key, s.as.Key = cfg.Key, cfg.Key.id
 		s.keys = append(s.keys, cfg.Key)

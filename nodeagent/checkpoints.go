@@ -98,6 +98,9 @@ func (a *Agent) workerStatuses() []worker.Status {
 // committed keeps what the keeper has committed as if the worker itself had told it.
 func (a *Agent) committed(c keeper.Commit) {
 	told := &agentv1.Checkpoint{Step: int64(c.Step), Path: c.Path, Bytes: c.Bytes} //nolint:gosec // at most 63 bits
+	if !c.SavedAt.IsZero() {
+		told.SavedUnixMs = c.SavedAt.UnixMilli()
+	}
 	// As one finished for a worker that died may be, while other ranks have theirs on their nodes' disks.
 	if place, is := a.announceLocal(c.Path); is {
 		told.Path = place
@@ -177,6 +180,9 @@ func (a *Agent) resumeFrom(ctx context.Context, key reconcile.Key, as *agentv1.A
 		a.log.Error("the checkpoint to resume from could not be verified in time: it is used as it is",
 			keyArgs(key, "within", verifyWithin, "checkpoint", as.GetResumeFrom())...)
 		return "", nil
+	}
+	if err == nil {
+		err = a.checkNewest(vctx, key, as, env)
 	}
 	return cmp.Or(found.Path, brought, settled.Path), err
 }

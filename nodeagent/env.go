@@ -52,7 +52,15 @@ type launchPlace struct {
 //nolint:gochecknoglobals // table, never written
 var usersNames = []string{
 	checkpoint.EnvCompress, checkpoint.EnvKey, checkpoint.EnvOldKeys, checkpoint.EnvUnauthenticated, checkpoint.EnvDelta, checkpoint.EnvReferences,
+	checkpoint.EnvOlder, envLocal,
 }
+
+// envLocal says what of a job's checkpoints goes to nodes' own disks first: all (the default), tensors, or none. The job file's checkpoint.local sets it.
+const (
+	envLocal     = "GANGLINE_CHECKPOINT_LOCAL"
+	localTensors = "tensors"
+	localNone    = "none"
+)
 
 // workerEnv returns the whole environment of one worker of a, sorted. Who wins, from weak to strong: the agent's own
 // few variables, our defaults, the user's, and the contract (ranks, GPUs and all of GANGLINE_* but usersNames), which no user may bend

@@ -59,7 +59,7 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 	}
 	place := launchPlace{
 		Agent: os.Environ(), CheckpointRoot: a.cfg.CheckpointRoot, Socket: path, Hostfile: filepath.Join(dir, hostfileName),
-		MasterPort: port, Images: a.imageDir(key), Local: a.localDir(key.Job), Files: a.filesDir(as),
+		MasterPort: port, Images: a.imageDir(key), Local: a.localDir(as), Files: a.filesDir(as),
 	}
 	env, err := workerEnv(as, ordered.worker, place)
 	if err != nil {

@@ -85,7 +85,7 @@ func statusOf(st worker.Status, notes *agentv1.WorkerStatus) *agentv1.WorkerStat
 		RendezvousAddress: notes.GetRendezvousAddress(), RendezvousShare: notes.GetRendezvousShare(),
 		RendezvousLeast: notes.GetRendezvousLeast(), RendezvousMet: notes.GetRendezvousMet(), RendezvousLost: notes.GetRendezvousLost(),
 		Checkpoint: notes.GetCheckpoint(), Progress: notes.GetProgress(), Ring: notes.GetRing(),
-		PeerLost: notes.GetPeerLost(), Stopped: st.Stopped(), LocalCheckpoint: notes.GetLocalCheckpoint(), LostStep: notes.GetLostStep(),
+		PeerLost: notes.GetPeerLost(), Stopped: st.Stopped(), LocalCheckpoint: notes.GetLocalCheckpoint(), LostStep: notes.GetLostStep(), OlderStart: notes.GetOlderStart(),
 		CheckpointProblem: notes.GetCheckpointProblem(), CheckpointPace: notes.GetCheckpointPace(), Silent: notes.GetSilent(),
 	}
 	if st.State != worker.Exited {
@@ -124,6 +124,7 @@ func (a *Agent) hello() *agentv1.Hello {
 		Address: a.Address(), Host: a.cfg.AdvertiseHost, Gpus: inventory(a.monitor.Latest()),
 		CpuMilli: a.machine.cpuMilli, MemoryBytes: a.machine.memoryBytes, Labels: a.cfg.Labels, Taints: a.cfg.Taints, KeepsCopies: a.tiers.drainer != nil, Version: a.cfg.Version,
 		ClusterId: record.ClusterID, Fence: &agentv1.Fence{Term: fence.Term, Index: fence.Index}, Workers: a.statuses(),
+		AgentUnixMs: a.cfg.Clock().UnixMilli(),
 	}
 }
 

@@ -72,7 +72,7 @@ func TestRestartedAgentAdopts(t *testing.T) {
 		met <- peers
 	}()
 	s.await("address", func() bool { return s.find("1-1-0").GetRendezvousAddress() == "127.0.0.1:4242" })
-	share := s.find("1-1-0").GetRendezvousShare()
+	share, before := s.find("1-1-0").GetRendezvousShare(), time.Now().UnixMilli()
 	c.ReportProgress(workerclient.Progress{Step: 12, TotalSteps: 100, Metrics: map[string]float64{"loss": 0.5}})
 	if err := c.ReportCheckpoint(t.Context(), workerclient.Checkpoint{Step: 10, Path: "/ck/10", Bytes: 99}); err != nil {
 		t.Fatal(err)
@@ -87,11 +87,15 @@ func TestRestartedAgentAdopts(t *testing.T) {
 	}
 	s.set(func() { s.workers, s.hello = nil, nil })
 
+	after := time.Now().UnixMilli()
 	second := start(t, cfg)
 	w := s.awaitWorker("1-1-0", isRunning)
+	if at := w.GetCheckpoint().GetSavedUnixMs(); at < before || at > after {
+		t.Errorf("saved at %d, want %d to %d", at, before, after)
+	}
 	want := &agentv1.WorkerStatus{
 		Key: w.GetKey(), State: isRunning, GpuUuids: w.GetGpuUuids(), RendezvousAddress: "127.0.0.1:4242", RendezvousShare: share,
-		Checkpoint: &agentv1.Checkpoint{Step: 10, Path: "/ck/10", Bytes: 99},
+		Checkpoint: &agentv1.Checkpoint{Step: 10, Path: "/ck/10", Bytes: 99, SavedUnixMs: w.GetCheckpoint().GetSavedUnixMs()},
 		Progress:   &agentv1.Progress{Step: 12, TotalSteps: 100, Metrics: map[string]float64{"loss": 0.5}},
 	}
 	if d := cmp.Diff(want, w, protocmp.Transform(), protocmp.IgnoreFields(want, "cpu_ms", "max_rss_bytes")); d != "" {

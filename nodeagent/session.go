@@ -202,7 +202,7 @@ func (s *session) report(due bool) error {
 	}
 	s.workers, s.reportedAt = now, time.Now()
 	return s.stream.Send(&agentv1.ConnectRequest{
-		Message: &agentv1.ConnectRequest_Report{Report: &agentv1.Report{Workers: now}},
+		Message: &agentv1.ConnectRequest_Report{Report: &agentv1.Report{Workers: now, AgentUnixMs: s.cfg.Clock().UnixMilli()}},
 	})
 }
 

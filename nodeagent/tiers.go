@@ -49,12 +49,13 @@ type tiers struct {
 	pending map[reconcile.Key][]*agentv1.Checkpoint // local ones by rank 0, the oldest first
 	since   map[reconcile.Key]time.Time             // from when the success of a worker waits
 	lost    map[reconcile.Key]int64                 // by rank 0: the step that was lost before its launch, until the launch has noted it
+	older   map[reconcile.Key]*agentv1.OlderStart   // likewise: from what it begins instead of what was committed
 }
 
 // openTiers prepares the node's own disk, if the agent is to use it.
 func (a *Agent) openTiers() error {
 	a.tiers.pending, a.tiers.since = map[reconcile.Key][]*agentv1.Checkpoint{}, map[reconcile.Key]time.Time{}
-	a.tiers.lost = map[reconcile.Key]int64{}
+	a.tiers.lost, a.tiers.older = map[reconcile.Key]int64{}, map[reconcile.Key]*agentv1.OlderStart{}
 	if a.cfg.CheckpointLocal == "" {
 		return nil
 	}
@@ -96,8 +97,9 @@ func (a *Agent) runTiers(ctx context.Context) error {
 }
 
 // localDir gives the directory on the node's own disk for a job that is about to start, "" if it is to save on the shared storage.
-func (a *Agent) localDir(job uint64) string {
-	if a.tiers.drainer == nil {
+func (a *Agent) localDir(as *agentv1.Assignment) string {
+	job := as.GetJobId()
+	if a.tiers.drainer == nil || as.GetEnv()[envLocal] == localNone {
 		return ""
 	}
 	dir, err := a.tiers.drainer.JobDir(job)
@@ -154,9 +156,13 @@ func (a *Agent) setLost(key reconcile.Key, ref checkpoint.Ref) {
 // noteLost has the leader hear of a step that was lost before a worker's launch. The worker is tracked.
 func (a *Agent) noteLost(key reconcile.Key) {
 	a.tiers.mu.Lock()
-	step := a.tiers.lost[key] // rank 0 has it
+	step, older := a.tiers.lost[key], a.tiers.older[key] // rank 0 has them
 	delete(a.tiers.lost, key)
+	delete(a.tiers.older, key)
 	a.tiers.mu.Unlock()
+	if older != nil {
+		a.sockets.BeganOlder(key, older)
+	}
 	if step > 0 {
 		a.sockets.Lost(key, step)
 	}
@@ -186,7 +192,7 @@ func (a *Agent) announceLocal(path string) (place string, local bool) {
 // is on this node, since its ranks must see each other's files; else "", which means the one on the shared storage.
 func (a *Agent) filesDir(as *agentv1.Assignment) string {
 	d := a.tiers.drainer
-	if d == nil || len(as.GetNodes()) != 1 {
+	if d == nil || len(as.GetNodes()) != 1 || as.GetEnv()[envLocal] == localTensors || as.GetEnv()[envLocal] == localNone {
 		return ""
 	}
 	dir := d.FilesDir(as.GetJobId())

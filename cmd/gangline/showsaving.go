@@ -29,6 +29,13 @@ func savingRows(j *schedulerv1.Job) [][]string {
 	if step := j.GetLostStep(); step > 0 {
 		rows = append(rows, []string{"Lost", fmt.Sprintf("step %d could not be used at this start, which began from an older one: it is damaged, or was on nodes' own disks alone and a part of it is lost; the agent's log says which", step)})
 	}
+	if o := j.GetOlderStart(); o != nil {
+		from := fmt.Sprintf("step %d", o.GetResumedStep())
+		if o.GetFromNothing() {
+			from = "nothing"
+		}
+		rows = append(rows, []string{"Older", fmt.Sprintf("resumes from %s although step %d was committed: that is not on the storage any more", from, o.GetCommittedStep())})
+	}
 	if p := j.GetCheckpointProblem(); p != "" {
 		rows = append(rows, []string{"Not saved", p})
 	}

@@ -49,6 +49,8 @@ type Commit struct {
 	Step  uint64
 	Path  string
 	Bytes int64
+	// SavedAt is when that was, by the clock of who committed it; the zero time: now.
+	SavedAt time.Time
 }
 
 // Config is what a Keeper works with. All but Log are required.

@@ -96,6 +96,35 @@ func (j *Job) moveAside(dir string, move bool, out *Resumed) (found bool, err er
 	return found, nil
 }
 
+// Newest gives the newest checkpoint in a job's directory whose manifest can be used, the zero Ref if there is none. authentic: by the job's keys, if it has any. Errors: ErrKey,
+// ErrUnauthenticated, the context's, the file system's.
+func Newest(ctx context.Context, job Job, authentic bool) (checkpoint.Ref, error) {
+	if _, err := os.Stat(job.Dir); errors.Is(err, fs.ErrNotExist) {
+		return checkpoint.Ref{}, nil
+	}
+	store, err := job.open()
+	if authentic {
+		store, err = job.openWithKeys(ctx, &keyring{})
+	}
+	if err != nil {
+		return checkpoint.Ref{}, err
+	}
+	refs, err := store.List(ctx)
+	if err != nil {
+		return checkpoint.Ref{}, err
+	}
+	for _, ref := range refs {
+		var damage *checkpoint.CorruptError
+		switch _, err := store.Load(ctx, ref); {
+		case err == nil:
+			return ref, nil
+		case !errors.As(err, &damage) && !errors.Is(err, checkpoint.ErrInvalid) && !errors.Is(err, checkpoint.ErrNone):
+			return checkpoint.Ref{}, err
+		}
+	}
+	return checkpoint.Ref{}, nil
+}
+
 // newestIsFiles says whether the newest checkpoint whose manifest can be read holds a program's own files.
 func newestIsFiles(ctx context.Context, store *checkpoint.Store) (bool, error) {
 	refs, err := store.List(ctx)

@@ -138,29 +138,58 @@ func Step(name string) (uint64, bool) {
 	return step, err == nil
 }
 
-// toldWithin is how old a checkpoint may be that is told of late. The scheduler takes what it is told of as saved at that moment: of an older one it would believe
-// that a stop loses little, which would make the job the first to be preempted. So an older one is not told, and the next one is.
-const toldWithin = time.Minute
-
-// catchUp tells of the newest checkpoint of this epoch that is there already: its worker may have committed it while no agent was there to hear of it.
+// catchUp tells of the newest checkpoint of this epoch that is there already, and of a newer one on nodes' own disks: the worker may have committed them while no agent
+// was there to hear of it. When they were committed is told too, since the scheduler would otherwise believe that a stop loses little.
 func (w *watch) catchUp(ctx context.Context) {
-	entries, err := os.ReadDir(w.job.Dir)
+	newest := w.tell(w.newest(ctx, &w.job, false), checkpoint.Ref{})
+	newest = w.tell(w.newest(ctx, &w.job, true), newest)
+	if w.job.Local != "" {
+		local := w.job
+		local.Dir = w.job.Local
+		w.tell(w.newest(ctx, &local, false), newest)
+	}
+}
+
+// tell tells of a checkpoint that is newer than the newest of those that were told of, and gives the newest then. One that was committed at no stated time counts as committed now.
+func (w *watch) tell(c *Commit, newest checkpoint.Ref) checkpoint.Ref {
+	if c == nil {
+		return newest
+	}
+	ref := checkpoint.Ref{Epoch: w.job.Key.Epoch, Step: c.Step}
+	if ref.Compare(newest) <= 0 {
+		return newest
+	}
+	w.keeper.cfg.Committed(*c)
+	return ref
+}
+
+// newest gives the newest checkpoint of this epoch in a directory, or of those whose shards are on nodes' own disks; nil: there is none. What is wrong with one the next start says.
+func (w *watch) newest(ctx context.Context, j *Job, local bool) *Commit {
+	entries, err := os.ReadDir(j.Dir)
 	if err != nil || !w.hasSteps(entries) {
-		return // most jobs: it begins
+		return nil // most jobs: it begins
 	}
-	store, err := w.job.open()
+	store, err := j.open()
 	if err != nil {
-		return
+		return nil
 	}
-	refs, err := store.List(ctx)
+	list, load := store.List, store.Load
+	if local {
+		list, load = store.Undrained, store.LoadLocal
+	}
+	refs, err := list(ctx)
 	if err != nil || len(refs) == 0 || refs[0].Epoch != w.job.Key.Epoch {
-		return
+		return nil
 	}
-	m, err := store.Load(ctx, refs[0])
-	if err != nil || w.keeper.cfg.Clock().Sub(m.Saved()).Abs() > toldWithin {
-		return // what is wrong with it the next start says
+	m, err := load(ctx, refs[0])
+	if err != nil {
+		return nil
 	}
-	w.keeper.cfg.Committed(Commit{Key: w.job.Key, Step: m.Step, Path: filepath.Join(w.job.Dir, m.Dir), Bytes: m.Bytes()})
+	at := m.Saved()
+	if info, err := os.Stat(filepath.Join(j.Dir, m.Ref().String())); at.IsZero() && err == nil {
+		at = info.ModTime() // the last name that was put there is the manifest's
+	}
+	return &Commit{Key: w.job.Key, Step: m.Step, Path: filepath.Join(j.Dir, m.Ref().String()), Bytes: m.Bytes(), SavedAt: at}
 }
 
 // hasSteps says whether a listing has anything of this epoch.

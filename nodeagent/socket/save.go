@@ -96,6 +96,7 @@ func (e *endpoint) local(c *agentv1.Checkpoint) *agentv1.Checkpoint {
 	if old := e.notes.GetLocalCheckpoint(); old == nil || c.GetStep() > old.GetStep() {
 		cost, took := e.pace.Saved(fromMillis(c.GetCostMs()), fromMillis(c.GetTookMs()), e.server.cfg.Clock())
 		c.CostMs, c.TookMs = ceilMillis(cost), ceilMillis(took)
+		e.stamp(c)
 		e.notes.LocalCheckpoint, e.dirty = c, true
 	}
 	e.mu.Unlock()
@@ -109,6 +110,15 @@ func (s *Server) Lost(key reconcile.Key, step int64) {
 	if e := s.find(key); e != nil {
 		e.mu.Lock()
 		e.notes.LostStep, e.dirty = step, true
+		e.mu.Unlock()
+	}
+}
+
+// BeganOlder keeps that the worker's job begins from an older checkpoint than it has committed.
+func (s *Server) BeganOlder(key reconcile.Key, o *agentv1.OlderStart) {
+	if e := s.find(key); e != nil {
+		e.mu.Lock()
+		e.notes.OlderStart, e.dirty = proto.CloneOf(o), true
 		e.mu.Unlock()
 	}
 }

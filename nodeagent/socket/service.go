@@ -237,6 +237,10 @@ func (e *endpoint) committed(c *agentv1.Checkpoint) {
 		cost, took := e.pace.Saved(fromMillis(c.GetCostMs()), fromMillis(c.GetTookMs()), e.server.cfg.Clock())
 		c.CostMs, c.TookMs = ceilMillis(cost), ceilMillis(took)
 	}
+	if old != nil && old.GetStep() == c.GetStep() && old.GetSavedUnixMs() > 0 {
+		c.SavedUnixMs = old.GetSavedUnixMs()
+	}
+	e.stamp(c)
 	if old == nil || c.GetStep() >= old.GetStep() {
 		if c.GetRemote() == "" {
 			c.Remote, c.RemoteStep = old.GetRemote(), old.GetRemoteStep()
@@ -251,6 +255,13 @@ func (e *endpoint) committed(c *agentv1.Checkpoint) {
 	// A full disk on the node must not cost the training: the leader hears of the checkpoint in any case.
 	e.save(e.server.log, true)
 	e.server.cfg.Changed()
+}
+
+// stamp says of a checkpoint that it was committed now, unless it is known to be older.
+func (e *endpoint) stamp(c *agentv1.Checkpoint) {
+	if now := e.server.cfg.Clock().UnixMilli(); c.GetSavedUnixMs() <= 0 || c.GetSavedUnixMs() > now {
+		c.SavedUnixMs = now
+	}
 }
 
 // ReportPeerLost keeps why the worker is about to exit.

@@ -96,8 +96,9 @@ type Client struct {
 
 	mu       sync.Mutex
 	closed   bool
-	progress *agentv1.Progress // not yet sent, or nil
-	ring     func() Ring       // nil: nobody has told
+	progress *agentv1.Progress                // not yet sent, or nil
+	ring     func() Ring                      // nil: nobody has told
+	untold   *agentv1.ReportCheckpointRequest // the newest that the agent has not heard of, or nil
 	save     saveDue
 	reformed chan struct{} // closed and replaced when formation grows
 }
@@ -117,8 +118,10 @@ func Dial(ctx context.Context) (*Client, error) {
 
 // New returns a client for a given environment.
 func New(env Environment) (*Client, error) {
-	c := &Client{env: env, notices: make(chan Notice, maxNotices), reformed: make(chan struct{}),
-		wake: make(chan struct{}, 1), sending: make(chan struct{}, 1)}
+	c := &Client{
+		env: env, notices: make(chan Notice, maxNotices), reformed: make(chan struct{}),
+		wake: make(chan struct{}, 1), sending: make(chan struct{}, 1),
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if env.Socket == "" {
 		return c, nil
@@ -260,19 +263,20 @@ func (c *Client) FollowRing(stats func() Ring) {
 }
 
 // ReportCheckpoint tells of a committed checkpoint and returns when the agent has it on disk. It retries across an
-// agent restart; only ctx bounds it, so give it a deadline: the checkpoint itself is safe either way.
+// agent restart; only ctx bounds it, so give it a deadline: the checkpoint itself is safe either way, and the client goes on to tell of the newest one
+// behind the call, until the agent is back or the client is closed.
 func (c *Client) ReportCheckpoint(ctx context.Context, cp Checkpoint) error {
 	if c.conn == nil {
 		return nil
 	}
 	req := &agentv1.ReportCheckpointRequest{Checkpoint: &agentv1.Checkpoint{
-		Step: cp.Step, Path: cp.Path, Bytes: cp.Bytes, CostMs: cp.Cost.Milliseconds(), TookMs: cp.Took.Milliseconds(),
+		Step: cp.Step, Path: cp.Path, Bytes: cp.Bytes, CostMs: cp.Cost.Milliseconds(), TookMs: cp.Took.Milliseconds(), SavedUnixMs: time.Now().UnixMilli(),
 	}}
-	err := c.insist(ctx, func(ctx context.Context) error {
-		_, err := c.agent.ReportCheckpoint(ctx, req, grpc.WaitForReady(true))
-		return err
-	})
+	err := c.tellCheckpoint(ctx, req)
 	if err != nil {
+		if ctx.Err() != nil {
+			c.tellLater(req)
+		}
 		return fmt.Errorf("report checkpoint of step %d: %w", cp.Step, err)
 	}
 	return nil

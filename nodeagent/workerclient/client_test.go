@@ -284,3 +284,29 @@ func TestRingIsFollowed(t *testing.T) {
 		t.Errorf("the agent heard of %v, want 400 bytes and 3 s", r)
 	}
 }
+
+// TestACheckpointIsToldAgain: who gives up waiting for its agent need not tell again when that is back; of several the newest is told, with its own time.
+func TestACheckpointIsToldAgain(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	c := a.client(1)
+	a.Shutdown()
+	began := time.Now().UnixMilli()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for step := int64(7); step <= 9; step++ {
+		if err := c.ReportCheckpoint(gone, Checkpoint{Step: step, Path: "/p"}); err == nil {
+			t.Error("an agent that is away has heard")
+		}
+	}
+	told := time.Now().UnixMilli()
+	a.start()
+	for deadline := time.Now().Add(30 * time.Second); a.Notes(a.key).GetCheckpoint().GetStep() != 9; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it knows of %v", a.Notes(a.key).GetCheckpoint())
+		}
+	}
+	if at := a.Notes(a.key).GetCheckpoint().GetSavedUnixMs(); at < began || at > told {
+		t.Errorf("saved at %d, want %d to %d", at, began, told)
+	}
+}

@@ -200,13 +200,13 @@ func (a *agent) introduce(hello *agentv1.Hello) error {
 	if err := a.hub.join(a, hello); err != nil {
 		return err
 	}
-	a.hear(hello.GetWorkers())
+	a.hear(hello.GetWorkers(), hello.GetAgentUnixMs())
 	return a.register()
 }
 
-// hear notes the agent's newest word on all of its workers.
-func (a *agent) hear(workers []*agentv1.WorkerStatus) {
-	a.workers, a.told, a.dirty = workers, statusesFromProto(workers), true
+// hear notes the agent's newest word on all of its workers, as of a time by its clock.
+func (a *agent) hear(workers []*agentv1.WorkerStatus, at int64) {
+	a.workers, a.told, a.dirty = workers, statusesFromProto(workers, at), true
 }
 
 // register makes the state know the node, if it does not.
@@ -239,7 +239,7 @@ func (a *agent) look() error {
 		if err := checkWorkers(report.GetWorkers()); err != nil {
 			return err
 		}
-		a.hear(report.GetWorkers())
+		a.hear(report.GetWorkers(), report.GetAgentUnixMs())
 	}
 	if (a.unsure || control.Unregistered(a.hub.cfg.Replica.State(), a.id, a.hello.GetIncarnation())) && a.hub.leased(a) {
 		if err := a.register(); err != nil {

@@ -52,6 +52,7 @@ type lastLocal struct {
 	epoch cluster.Epoch
 	local *schedulerv1.LocalCheckpoint // nil: all that was saved is on the shared storage
 	lost  int64                        // step that was lost before the epoch began; 0: none
+	older *schedulerv1.OlderStart      // nil: it did not begin from an older one than it had committed
 }
 
 // hearLocal notes what rank 0 has saved on nodes' own disks, and what was lost there. The caller holds mu.
@@ -63,20 +64,22 @@ func (h *Hub) hearLocal(j *cluster.Job, s *agentv1.WorkerStatus) {
 	if c := s.GetLocalCheckpoint(); c != nil && c.GetStep() >= 0 {
 		l.local = &schedulerv1.LocalCheckpoint{Step: c.GetStep(), Copied: c.GetCopied()}
 	}
-	if l.local == nil && l.lost == 0 {
+	if o := s.GetOlderStart(); o != nil {
+		l.older = &schedulerv1.OlderStart{CommittedStep: max(o.GetCommittedStep(), 0), ResumedStep: max(o.GetResumedStep(), 0), FromNothing: o.GetFromNothing()}
+	}
+	if l.local == nil && l.lost == 0 && l.older == nil {
 		delete(h.locals, j.ID)
 		return
 	}
 	h.locals[j.ID] = l
 }
 
-// Local returns the newest checkpoint that a running job's ranks have saved on their nodes' own disks and that is not on the shared
-// storage yet, or nil, and the step that was lost with such a disk before the epoch began, or 0. The value is not to be edited.
-func (h *Hub) Local(id cluster.JobID, epoch cluster.Epoch) (local *schedulerv1.LocalCheckpoint, lost int64) {
+// addLocal tells of a running job the newest checkpoint that its ranks have saved on their nodes' own disks and that is not on the shared
+// storage yet, and what could not be used at the start of its epoch.
+func (h *Hub) addLocal(p *schedulerv1.Job, id cluster.JobID, epoch cluster.Epoch) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if l, ok := h.locals[id]; ok && l.epoch == epoch {
-		return l.local, l.lost
+		p.LocalCheckpoint, p.LostStep, p.OlderStart = l.local, l.lost, l.older
 	}
-	return nil, 0
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
+	schedulerv1 "github.com/gangline/gangline/proto/gangline/scheduler/v1"
 	"github.com/gangline/gangline/scheduler/control"
 )
 
@@ -42,18 +43,19 @@ func TestCopiesAndLocalCheckpoints(t *testing.T) {
 		w.LocalCheckpoint = &agentv1.Checkpoint{Step: 500, Path: "/s/job-1/step-500", Copied: true}
 		a.report(w, runs(1, 1, 1))
 		writes := f.written()
-		if l, _ := f.s1().hub.Local(1, 1); l.GetStep() != 500 || !l.GetCopied() || f.State().Job(1).Checkpoint != nil {
+		if l := shownLocal(f).GetLocalCheckpoint(); l.GetStep() != 500 || !l.GetCopied() || f.State().Job(1).Checkpoint != nil {
 			f.t.Errorf("local %v, recorded %v", l, f.State().Job(1).Checkpoint)
 		}
 		w = runs(1, 1, 0)
 		w.Checkpoint = &agentv1.Checkpoint{Step: 500, Path: "/s/job-1/step-500"}
 		w.LostStep, w.CheckpointPace = 400, "each 1h, auto"
+		w.OlderStart = &agentv1.OlderStart{CommittedStep: 450, ResumedStep: 300}
 		a.report(w, runs(1, 1, 1))
 		if pace := f.s1().hub.CheckpointPace(1, 1); pace != "each 1h, auto" || f.s1().hub.CheckpointPace(1, 2) != "" {
 			f.t.Errorf("the job is told to save %q", pace)
 		}
-		if l, lost := f.s1().hub.Local(1, 1); l != nil || lost != 400 || f.State().Job(1).Checkpoint.Step != 500 || f.written() != writes+1 {
-			f.t.Errorf("local %v, recorded %v", l, f.State().Job(1).Checkpoint)
+		if j := shownLocal(f); j.GetLocalCheckpoint() != nil || j.GetLostStep() != 400 || j.GetOlderStart().GetCommittedStep() != 450 || j.GetOlderStart().GetResumedStep() != 300 || f.State().Job(1).Checkpoint.Step != 500 || f.written() != writes+1 {
+			f.t.Errorf("shown %v, recorded %v", shownLocal(f), f.State().Job(1).Checkpoint)
 		}
 		b.cancel()
 		time.Sleep(3 * agentTick)
@@ -62,4 +64,11 @@ func TestCopiesAndLocalCheckpoints(t *testing.T) {
 			f.t.Errorf("copies of a go to %q after b has left", got)
 		}
 	})
+}
+
+// shownLocal is what job 1 shows of local checkpoints.
+func shownLocal(f *reignFixture) *schedulerv1.Job {
+	var p schedulerv1.Job
+	f.s1().hub.addLocal(&p, 1, 1)
+	return &p
 }

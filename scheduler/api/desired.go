@@ -62,7 +62,7 @@ func assignmentToProto(in *control.Assignment) *agentv1.Assignment {
 		a.Env[e.Name] = e.Value
 	}
 	for _, n := range in.Nodes {
-		a.Nodes = append(a.Nodes, &agentv1.GangNode{Host: n.Host, Gpus: clamp32(n.GPUs), Workers: clamp32(n.Workers)})
+		a.Nodes = append(a.Nodes, &agentv1.GangNode{Host: n.Host, Gpus: clamp32(n.GPUs), Workers: clamp32(n.Workers), LocalCheckpoints: n.Local})
 	}
 	for _, w := range in.Workers {
 		aw := &agentv1.AssignedWorker{Rank: int32(w.Rank), LocalRank: clamp32(w.LocalRank), GpuUuids: w.GPUs}

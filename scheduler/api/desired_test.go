@@ -60,7 +60,7 @@ func TestDesiredOfAGang(t *testing.T) {
 	}
 	// A worker that has ended is not to be started again; its neighbour keeps its local rank.
 	m.report(id, cluster.WorkerExited, 0, 0)
-	got = desiredFor(m.State(), "a", statusesFromProto([]*agentv1.WorkerStatus{exited(1, 1, 0, 0), runs(1, 1, 1)}), noPeers, 7)
+	got = desiredFor(m.State(), "a", statusesFromProto([]*agentv1.WorkerStatus{exited(1, 1, 0, 0), runs(1, 1, 1)}, 0), noPeers, 7)
 	if diff := cmp.Diff([]*agentv1.AssignedWorker{{Rank: 1, LocalRank: 1, GpuUuids: []string{"a-gpu3"}}}, got.GetAssignments()[0].GetWorkers(), protocmp.Transform()); diff != "" {
 		t.Errorf("workers (-want +got):\n%s", diff)
 	}
@@ -152,7 +152,7 @@ func TestStatusesFromProto(t *testing.T) {
 		{Key: control.WorkerKey{Job: 3, Epoch: 2, Rank: 2}, State: cluster.WorkerLost},
 		{Key: control.WorkerKey{Job: 3, Epoch: 2, Rank: 3}},
 	}
-	if diff := cmp.Diff(want, statusesFromProto(in)); diff != "" {
+	if diff := cmp.Diff(want, statusesFromProto(in, 0)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -70,7 +70,7 @@ func TestWorkersTextSteersNoTerminal(t *testing.T) {
 	w.Message = "boom\x1b[2J\nat line 3"
 	w.Checkpoint = &agentv1.Checkpoint{Step: 1, Path: "/c/\x1b[2J"}
 	w.Progress = &agentv1.Progress{Metrics: map[string]float64{"a\n": 1, "b": 2}}
-	cmds := control.News(m.State(), "a", statusesFromProto([]*agentv1.WorkerStatus{w}), nil)
+	cmds := control.News(m.State(), "a", statusesFromProto([]*agentv1.WorkerStatus{w}, 0), nil)
 	if len(cmds) != 1 {
 		t.Fatalf("got %v, want a report without a checkpoint", cmds)
 	}

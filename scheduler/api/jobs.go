@@ -131,7 +131,7 @@ func (s *Service) addProgress(p *schedulerv1.Job, j *cluster.Job) {
 	if live := s.hub.Progress(j.ID, j.Epoch); live != nil {
 		p.Progress = progressToProto(live)
 	}
-	p.LocalCheckpoint, p.LostStep = s.hub.Local(j.ID, j.Epoch)
+	s.hub.addLocal(p, j.ID, j.Epoch)
 	p.CheckpointProblem = s.hub.CheckpointProblem(j.ID, j.Epoch)
 	p.CheckpointPace = s.hub.CheckpointPace(j.ID, j.Epoch)
 }

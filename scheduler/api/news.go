@@ -19,8 +19,9 @@ const (
 )
 
 // statusesFromProto is an agent's list of workers as control reads it. What is
-// not fit for the state is bounded or left out.
-func statusesFromProto(in []*agentv1.WorkerStatus) []control.WorkerStatus {
+// not fit for the state is bounded or left out. at is the agent's clock when it
+// told, Unix milliseconds: only differences to it count. 0: it does not say.
+func statusesFromProto(in []*agentv1.WorkerStatus, at int64) []control.WorkerStatus {
 	out := make([]control.WorkerStatus, 0, len(in))
 	for _, s := range in {
 		w := control.WorkerStatus{
@@ -40,6 +41,9 @@ func statusesFromProto(in []*agentv1.WorkerStatus) []control.WorkerStatus {
 			}
 			if checkText("remote", c.GetRemote(), maxCheckpointPath) == nil {
 				w.Checkpoint.Remote, w.Checkpoint.RemoteStep = c.GetRemote(), c.GetRemoteStep()
+			}
+			if saved := c.GetSavedUnixMs(); saved > 0 && at > saved {
+				w.CheckpointAge = atLeast0(at - saved)
 			}
 		}
 		out = append(out, w)

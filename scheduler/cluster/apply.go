@@ -311,7 +311,11 @@ func (s *State) applyCheckpoint(c *RecordCheckpoint) Result {
 	case c.Epoch != old.Epoch || old.State == Pending || old.State.Final():
 		return refuse(StaleCheckpoint, "job %d is %s in epoch %d: a checkpoint of epoch %d is not taken", c.Job, old.State, old.Epoch, c.Epoch)
 	}
-	next := Checkpoint{Step: c.Step, Epoch: c.Epoch, Path: c.Path, Bytes: c.Bytes, RecordedAt: s.now, Cost: c.Cost, Took: c.Took, Covers: old.AttainedAt(s.now)}
+	at := s.now
+	if began := old.StartedAt; c.Age > 0 && began < at {
+		at = max(at.Add(-c.Age), began)
+	}
+	next := Checkpoint{Step: c.Step, Epoch: c.Epoch, Path: c.Path, Bytes: c.Bytes, RecordedAt: at, Cost: c.Cost, Took: c.Took, Covers: old.AttainedAt(at)}
 	if k := old.Checkpoint; k != nil {
 		if k.Epoch == c.Epoch && k.Step >= c.Step {
 			next = *k

@@ -354,6 +354,9 @@ func (m *RecordCheckpoint) code(c *coder) {
 	c.dur(&m.Took)
 	c.str(&m.Remote)
 	c.i64(&m.RemoteStep)
+	if c.version >= 9 {
+		c.dur(&m.Age)
+	}
 }
 
 func (m *ForgetJobs) code(c *coder) {

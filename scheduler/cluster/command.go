@@ -134,6 +134,10 @@ type RecordCheckpoint struct {
 	Cost, Took time.Duration // see Checkpoint
 	Remote     string
 	RemoteStep int64
+
+	// Age is how long ago it was committed, at least 0: what an agent tells of late is no better for that. It counts for a new checkpoint
+	// alone, and up to the start of the epoch.
+	Age time.Duration
 }
 
 // ForgetJobs drops final jobs from the state, oldest first (history is bounded).

@@ -146,7 +146,7 @@ type Checkpoint struct {
 	Epoch      Epoch
 	Path       string
 	Bytes      int64
-	RecordedAt Time
+	RecordedAt Time          // when it was committed, as far as its agent could tell
 	Cost       time.Duration // how long the save held up the training, as measured; 0: not known
 	Took       time.Duration // from its start until it was durable; 0: not known
 	Remote     string        // newest copy in the object store, an address; empty: none

@@ -164,3 +164,27 @@ func TestALossAfterASaveWaitsForNothing(t *testing.T) {
 	lose(false, 2*time.Second)
 	lose(true, 0)
 }
+
+// TestACheckpointToldLate: one that was committed a while ago covers less, and no time before its epoch's start is believed.
+func TestACheckpointToldLate(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := f.start(0)
+	began := f.s.Job(id).StartedAt
+	for range 5 {
+		f.ok(&RecordCheckpoint{Job: id, Epoch: 1, Step: 1, Path: "/1"}) // a second each
+	}
+	f.ok(&RecordCheckpoint{Job: id, Epoch: 1, Step: 2, Path: "/2", Age: 2 * time.Second})
+	k := f.s.Job(id).Checkpoint
+	if at := f.s.Now().Add(-2 * time.Second); at <= began || k.RecordedAt != at || k.Covers != f.s.Job(id).AttainedAt(at) || k.Covers == 0 {
+		t.Errorf("committed 2 s ago: %+v", k)
+	}
+	f.ok(&RecordCheckpoint{Job: id, Epoch: 1, Step: 2, Path: "/2", Age: time.Second}) // again: as it was
+	if again := f.s.Job(id).Checkpoint; *again != *k {
+		t.Errorf("told again: %+v, want %+v", again, k)
+	}
+	f.ok(&RecordCheckpoint{Job: id, Epoch: 1, Step: 3, Path: "/3", Age: time.Hour})
+	if k := f.s.Job(id).Checkpoint; k.RecordedAt != began || k.Covers != 0 {
+		t.Errorf("committed before the epoch: %+v", k)
+	}
+}

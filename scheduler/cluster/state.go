@@ -6,7 +6,7 @@ import (
 
 // Version is the newest encoding of commands and state that this release
 // knows. A server proposes only what the cluster's version allows.
-const Version uint32 = 8
+const Version uint32 = 9
 
 // State is everything that the servers agree on. The zero State is empty and
 // ready. One goroutine owns a State and calls Apply and Snapshot; the

@@ -3,6 +3,7 @@ package control
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
 )
@@ -24,20 +25,21 @@ type WorkerKey struct {
 // WorkerStatus is what an agent says of one worker. Texts are fit for the
 // state: bounded, and without control characters. Zero fields say nothing.
 type WorkerStatus struct {
-	Key        WorkerKey
-	State      cluster.WorkerState // WorkerRunning, WorkerExited or WorkerLost; 0: one that this release does not know
-	ExitCode   int32
-	Signal     int32
-	PeerLost   bool
-	Stopped    bool
-	Message    string
-	GPUs       []string            // UUIDs
-	Checkpoint *cluster.Checkpoint // the newest that it committed: Step, Path and Bytes are read
-	Arrived    bool                // it has asked for its rendezvous
-	Asks       int32               // while it waits for it: the least formation that will do
-	Names      int32               // whom it lost before, rank + 1; 0: nobody
-	Silent     bool                // its process lives and does not answer its agent
-	Progress   *cluster.Progress   // its last word; read of rank 0 only
+	Key           WorkerKey
+	State         cluster.WorkerState // WorkerRunning, WorkerExited or WorkerLost; 0: one that this release does not know
+	ExitCode      int32
+	Signal        int32
+	PeerLost      bool
+	Stopped       bool
+	Message       string
+	GPUs          []string            // UUIDs
+	Checkpoint    *cluster.Checkpoint // the newest that it committed: Step, Path and Bytes are read
+	CheckpointAge time.Duration       // how long ago that was, at least 0
+	Arrived       bool                // it has asked for its rendezvous
+	Asks          int32               // while it waits for it: the least formation that will do
+	Names         int32               // whom it lost before, rank + 1; 0: nobody
+	Silent        bool                // its process lives and does not answer its agent
+	Progress      *cluster.Progress   // its last word; read of rank 0 only
 }
 
 // ProgressFunc returns what a job's rank 0 last said in an epoch, or nil.
@@ -154,6 +156,7 @@ func newCheckpoints(s *cluster.State, node cluster.NodeID, workers []WorkerStatu
 		if have := newest[j.ID]; have == nil || have.Step < c.Step {
 			newest[j.ID] = &cluster.RecordCheckpoint{
 				Job: j.ID, Epoch: j.Epoch, Step: c.Step, Path: c.Path, Bytes: c.Bytes, Cost: c.Cost, Took: c.Took, Remote: c.Remote, RemoteStep: c.RemoteStep,
+				Age: workers[i].CheckpointAge,
 			}
 		}
 	}

@@ -43,11 +43,16 @@ type AssignedWorker struct {
 	Milli     int32    // what it may use of each of them, thousandths: 1..cluster.WholeGPU
 }
 
+// LabelLocal is the label of a node whose agent keeps checkpoints on the node's own disk. The agent itself sets it, so that the state has it: each
+// agent of a gang must come to the same.
+const LabelLocal = "checkpoint.gangline.dev/local"
+
 // GangNode is what other nodes must know of one node of a gang.
 type GangNode struct {
 	Host    string // where its workers are reached
 	GPUs    int    // that the job holds there
 	Workers int
+	Local   bool // its agent keeps checkpoints on the node's own disk
 }
 
 // Stop is how workers are to stop.
@@ -126,7 +131,7 @@ func assignment(s *cluster.State, j *cluster.Job, node cluster.NodeID) Assignmen
 	a.Nodes = make([]GangNode, len(j.NodeRanks))
 	places := make(map[cluster.NodeID]*GangNode, len(j.NodeRanks))
 	for i, id := range j.NodeRanks {
-		a.Nodes[i].Host = hostOf(s, id)
+		a.Nodes[i].Host, a.Nodes[i].Local = hostOf(s, id), keepsLocal(s, id)
 		places[id] = &a.Nodes[i]
 	}
 	a.UserLimit = s.Policy().Checkpoints.Of(j.User)
@@ -205,6 +210,11 @@ func masterPort(s *cluster.State, j *cluster.Job) int {
 }
 
 // hostOf is where other nodes reach a node's workers.
+func keepsLocal(s *cluster.State, id cluster.NodeID) bool {
+	n := s.Node(id)
+	return n != nil && n.Label(LabelLocal) != ""
+}
+
 func hostOf(s *cluster.State, id cluster.NodeID) string {
 	n := s.Node(id)
 	switch {

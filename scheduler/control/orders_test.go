@@ -95,7 +95,7 @@ func TestOrderOfAGang(t *testing.T) {
 	j := st.s.Job(1)
 	want := Order{Assignments: []Assignment{{
 		Job: j, Members: []cluster.Rank{0, 1, 2}, Workers: []AssignedWorker{{Rank: 2, LocalRank: 0, GPUs: []string{"b/0"}, Milli: cluster.WholeGPU}},
-		Nodes: []GangNode{{"host-a", 2, 2}, {"host-b", 1, 1}}, NodeRank: 1, MasterPort: masterPortBase + 2, Resume: j.Checkpoint,
+		Nodes: []GangNode{{Host: "host-a", GPUs: 2, Workers: 2}, {Host: "host-b", GPUs: 1, Workers: 1}}, NodeRank: 1, MasterPort: masterPortBase + 2, Resume: j.Checkpoint,
 	}}}
 	if diff := cmp.Diff(want, orderOf(t, st, "b")); diff != "" {
 		t.Errorf("order (-want +got):\n%s", diff)

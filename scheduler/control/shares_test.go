@@ -80,7 +80,7 @@ func TestOrderOfAnElasticGang(t *testing.T) {
 	if len(a.Job.Workers) != 3 || a.NodeRank != 1 {
 		t.Errorf("the gang has %d workers, and node b is number %d, want 3 and 1", len(a.Job.Workers), a.NodeRank)
 	}
-	if diff := cmp.Diff([]GangNode{{"host-a", 2, 2}, {"host-b", 1, 1}}, a.Nodes); diff != "" {
+	if diff := cmp.Diff([]GangNode{{Host: "host-a", GPUs: 2, Workers: 2}, {Host: "host-b", GPUs: 1, Workers: 1}}, a.Nodes); diff != "" {
 		t.Errorf("nodes (-want +got):\n%s", diff)
 	}
 	// It grows: the epoch is another one, and so are the sizes.
@@ -96,7 +96,7 @@ func TestOrderOfAnElasticGang(t *testing.T) {
 	}
 	st.must(t, start)
 	a = orderOf(t, st, "a").Assignments[0]
-	if diff := cmp.Diff([]GangNode{{"host-a", 4, 4}}, a.Nodes); diff != "" || a.Restarts != 1 || len(a.Workers) != 4 {
+	if diff := cmp.Diff([]GangNode{{Host: "host-a", GPUs: 4, Workers: 4}}, a.Nodes); diff != "" || a.Restarts != 1 || len(a.Workers) != 4 {
 		t.Errorf("after growing: %d workers, %d restarts, nodes (-want +got):\n%s", len(a.Workers), a.Restarts, diff)
 	}
 	if got := orderOf(t, st, "b").Assignments; len(got) != 0 {

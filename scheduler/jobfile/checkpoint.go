@@ -14,7 +14,7 @@ import (
 	"github.com/gangline/gangline/scheduler/yamlfile"
 )
 
-// setCheckpoint reads {interval: auto, keep: 3, every: 1000, best: [loss:min], push: all}, or the same as a flag has it:
+// setCheckpoint reads {interval: auto, keep: 3, every: 1000, best: [loss:min], push: all, local: all}, or the same as a flag has it:
 // interval=auto,keep=3,every=1000,best=loss:min,push=all.
 func setCheckpoint(s *schedulerv1.JobSpec, n *yaml.Node) error {
 	pairs := n.Content
@@ -44,6 +44,7 @@ func setCheckpoint(s *schedulerv1.JobSpec, n *yaml.Node) error {
 		"interval": func(v *yaml.Node) error { return policyText(policy, v, setInterval) },
 		"every":    func(v *yaml.Node) error { return policyText(policy, v, setEvery) },
 		"push":     func(v *yaml.Node) error { return policyText(policy, v, setPush) },
+		"local":    func(v *yaml.Node) error { return setLocal(s, v) },
 		"best":     func(v *yaml.Node) error { return setBest(policy, v) },
 	}
 	seen := map[string]bool{}
@@ -52,7 +53,7 @@ func setCheckpoint(s *schedulerv1.JobSpec, n *yaml.Node) error {
 		set := fields[k.Value]
 		switch {
 		case set == nil:
-			return yamlfile.Unknown(k, "field", []string{"interval", "keep", "every", "best", "push"})
+			return yamlfile.Unknown(k, "field", []string{"interval", "keep", "every", "best", "push", "local"})
 		case seen[k.Value] && (k.Value != "best" || n.Kind != yaml.ScalarNode): // a flag has no lists
 			return yamlfile.At(k, "%q is given twice", k.Value)
 		}
@@ -61,9 +62,20 @@ func setCheckpoint(s *schedulerv1.JobSpec, n *yaml.Node) error {
 			return err
 		}
 	}
-	if len(seen) > 1 || len(seen) == 1 && !seen["keep"] {
+	delete(seen, "keep")
+	delete(seen, "local")
+	if len(seen) > 0 {
 		s.Checkpoints = policy
 	}
+	return nil
+}
+
+// setLocal says what goes to nodes' own disks first. Like all that says how checkpoints are stored it reaches the agents in the job's environment.
+func setLocal(s *schedulerv1.JobSpec, n *yaml.Node) error {
+	if n.Kind != yaml.ScalarNode || !slices.Contains([]string{"all", "tensors", "none"}, n.Value) {
+		return yamlfile.At(n, "local: expected all, tensors or none")
+	}
+	setVar(s, "GANGLINE_CHECKPOINT_LOCAL", n.Value)
 	return nil
 }
 

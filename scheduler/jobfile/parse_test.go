@@ -113,9 +113,10 @@ func TestShortForms(t *testing.T) {
 		"checkpoint: interval=500 steps,keep=2,best=loss:min,best=acc:max,push=all": {CheckpointKeep: 2, Checkpoints: &schedulerv1.CheckpointPolicy{
 			IntervalSteps: 500, PushNth: 1, KeepBest: []*schedulerv1.KeepBest{{Metric: "loss", Lowest: true, Count: 1}, {Metric: "acc", Count: 1}},
 		}},
-		"array: 0-3":   {Array: &schedulerv1.ArraySpec{Last: 3, Step: 1}},
-		"array: 7":     {Array: &schedulerv1.ArraySpec{First: 7, Last: 7, Step: 1}},
-		"array: 1-9%2": {Array: &schedulerv1.ArraySpec{First: 1, Last: 9, Step: 1, Parallel: 2}},
+		"checkpoint: {keep: 2, local: tensors}": {CheckpointKeep: 2, Env: []*schedulerv1.EnvVar{{Name: "GANGLINE_CHECKPOINT_LOCAL", Value: "tensors"}}},
+		"array: 0-3":                            {Array: &schedulerv1.ArraySpec{Last: 3, Step: 1}},
+		"array: 7":                              {Array: &schedulerv1.ArraySpec{First: 7, Last: 7, Step: 1}},
+		"array: 1-9%2":                          {Array: &schedulerv1.ArraySpec{First: 1, Last: 9, Step: 1, Parallel: 2}},
 	} {
 		got, err := Parse("f", []byte(file))
 		if err != nil {

@@ -424,7 +424,9 @@ type Hello struct {
 	// Taints: jobs that do not tolerate each of them stay away.
 	Taints map[string]string `protobuf:"bytes,15,rep,name=taints,proto3" json:"taints,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// It keeps checkpoints on the node's own disk, and copies of another node's.
-	KeepsCopies   bool `protobuf:"varint,16,opt,name=keeps_copies,json=keepsCopies,proto3" json:"keeps_copies,omitempty"`
+	KeepsCopies bool `protobuf:"varint,16,opt,name=keeps_copies,json=keepsCopies,proto3" json:"keeps_copies,omitempty"`
+	// Agent's clock, Unix milliseconds: only to tell how old what it tells of is.
+	AgentUnixMs   int64 `protobuf:"varint,17,opt,name=agent_unix_ms,json=agentUnixMs,proto3" json:"agent_unix_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -569,6 +571,13 @@ func (x *Hello) GetKeepsCopies() bool {
 		return x.KeepsCopies
 	}
 	return false
+}
+
+func (x *Hello) GetAgentUnixMs() int64 {
+	if x != nil {
+		return x.AgentUnixMs
+	}
+	return 0
 }
 
 // Fence orders the messages of all leaders: term first, then index.
@@ -744,8 +753,10 @@ type WorkerStatus struct {
 	Silent bool `protobuf:"varint,26,opt,name=silent,proto3" json:"silent,omitempty"`
 	// How often it is told to save, and why, where the job leaves that to Gangline; empty: it has not asked.
 	CheckpointPace string `protobuf:"bytes,27,opt,name=checkpoint_pace,json=checkpointPace,proto3" json:"checkpoint_pace,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Set if the job began this epoch from an older checkpoint than the newest that the leader has recorded, because that is not on the storage any more.
+	OlderStart    *OlderStart `protobuf:"bytes,28,opt,name=older_start,json=olderStart,proto3" json:"older_start,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerStatus) Reset() {
@@ -953,6 +964,77 @@ func (x *WorkerStatus) GetCheckpointPace() string {
 	return ""
 }
 
+func (x *WorkerStatus) GetOlderStart() *OlderStart {
+	if x != nil {
+		return x.OlderStart
+	}
+	return nil
+}
+
+// OlderStart is a start from an older checkpoint than the job has committed.
+type OlderStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Training step of the newest one that was recorded.
+	CommittedStep int64 `protobuf:"varint,1,opt,name=committed_step,json=committedStep,proto3" json:"committed_step,omitempty"`
+	// Training step of the newest one that is there.
+	ResumedStep int64 `protobuf:"varint,2,opt,name=resumed_step,json=resumedStep,proto3" json:"resumed_step,omitempty"`
+	// None is there.
+	FromNothing   bool `protobuf:"varint,3,opt,name=from_nothing,json=fromNothing,proto3" json:"from_nothing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OlderStart) Reset() {
+	*x = OlderStart{}
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OlderStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OlderStart) ProtoMessage() {}
+
+func (x *OlderStart) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OlderStart.ProtoReflect.Descriptor instead.
+func (*OlderStart) Descriptor() ([]byte, []int) {
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OlderStart) GetCommittedStep() int64 {
+	if x != nil {
+		return x.CommittedStep
+	}
+	return 0
+}
+
+func (x *OlderStart) GetResumedStep() int64 {
+	if x != nil {
+		return x.ResumedStep
+	}
+	return 0
+}
+
+func (x *OlderStart) GetFromNothing() bool {
+	if x != nil {
+		return x.FromNothing
+	}
+	return false
+}
+
 // Ring is what a worker's collective calls have come to in this epoch. All ranks make the same calls: the one that spends the least
 // time in them comes last, and the others wait for it.
 type Ring struct {
@@ -969,7 +1051,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1063,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1076,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ring) GetCalls() int64 {
@@ -1036,14 +1118,16 @@ type Checkpoint struct {
 	// Training step of that copy.
 	RemoteStep int64 `protobuf:"varint,7,opt,name=remote_step,json=remoteStep,proto3" json:"remote_step,omitempty"`
 	// Of a local checkpoint: each shard has a copy on another node, so that the loss of one node loses nothing.
-	Copied        bool `protobuf:"varint,8,opt,name=copied,proto3" json:"copied,omitempty"`
+	Copied bool `protobuf:"varint,8,opt,name=copied,proto3" json:"copied,omitempty"`
+	// When it was committed, Unix milliseconds by the agent's clock; 0: now. It counts relative to the agent_unix_ms of the message.
+	SavedUnixMs   int64 `protobuf:"varint,9,opt,name=saved_unix_ms,json=savedUnixMs,proto3" json:"saved_unix_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1139,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1152,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Checkpoint) GetStep() int64 {
@@ -1127,6 +1211,13 @@ func (x *Checkpoint) GetCopied() bool {
 	return false
 }
 
+func (x *Checkpoint) GetSavedUnixMs() int64 {
+	if x != nil {
+		return x.SavedUnixMs
+	}
+	return 0
+}
+
 // Progress is a worker's own word on how far it is.
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1144,7 +1235,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1247,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1260,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Progress) GetStep() int64 {
@@ -1219,7 +1310,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1322,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1335,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Heartbeat) GetSequence() uint64 {
@@ -1303,7 +1394,7 @@ type CheckpointUsage struct {
 
 func (x *CheckpointUsage) Reset() {
 	*x = CheckpointUsage{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1406,7 @@ func (x *CheckpointUsage) String() string {
 func (*CheckpointUsage) ProtoMessage() {}
 
 func (x *CheckpointUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1419,7 @@ func (x *CheckpointUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointUsage.ProtoReflect.Descriptor instead.
 func (*CheckpointUsage) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CheckpointUsage) GetUser() string {
@@ -1386,7 +1477,7 @@ type GPUSample struct {
 
 func (x *GPUSample) Reset() {
 	*x = GPUSample{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1489,7 @@ func (x *GPUSample) String() string {
 func (*GPUSample) ProtoMessage() {}
 
 func (x *GPUSample) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1502,7 @@ func (x *GPUSample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUSample.ProtoReflect.Descriptor instead.
 func (*GPUSample) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GPUSample) GetUuid() string {
@@ -1432,14 +1523,16 @@ func (x *GPUSample) GetUtilization() float64 {
 type Report struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Workers, running or exited and not yet acknowledged.
-	Workers       []*WorkerStatus `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	Workers []*WorkerStatus `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	// Agent's clock, Unix milliseconds: only to tell how old what it tells of is.
+	AgentUnixMs   int64 `protobuf:"varint,2,opt,name=agent_unix_ms,json=agentUnixMs,proto3" json:"agent_unix_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1544,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1557,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Report) GetWorkers() []*WorkerStatus {
@@ -1472,6 +1565,13 @@ func (x *Report) GetWorkers() []*WorkerStatus {
 		return x.Workers
 	}
 	return nil
+}
+
+func (x *Report) GetAgentUnixMs() int64 {
+	if x != nil {
+		return x.AgentUnixMs
+	}
+	return 0
 }
 
 // Welcome accepts an agent.
@@ -1491,7 +1591,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1603,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1616,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Welcome) GetClusterId() string {
@@ -1558,7 +1658,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1670,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +1683,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Redirect) GetLeaderAddress() string {
@@ -1610,7 +1710,7 @@ type Desired struct {
 
 func (x *Desired) Reset() {
 	*x = Desired{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1722,7 @@ func (x *Desired) String() string {
 func (*Desired) ProtoMessage() {}
 
 func (x *Desired) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1735,7 @@ func (x *Desired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Desired.ProtoReflect.Descriptor instead.
 func (*Desired) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Desired) GetFence() *Fence {
@@ -1731,7 +1831,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1843,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1856,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Assignment) GetJobId() uint64 {
@@ -1981,7 +2081,7 @@ type CheckpointPolicy struct {
 
 func (x *CheckpointPolicy) Reset() {
 	*x = CheckpointPolicy{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2093,7 @@ func (x *CheckpointPolicy) String() string {
 func (*CheckpointPolicy) ProtoMessage() {}
 
 func (x *CheckpointPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2106,7 @@ func (x *CheckpointPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointPolicy.ProtoReflect.Descriptor instead.
 func (*CheckpointPolicy) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CheckpointPolicy) GetIntervalMs() int64 {
@@ -2080,7 +2180,7 @@ type KeepBest struct {
 
 func (x *KeepBest) Reset() {
 	*x = KeepBest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2192,7 @@ func (x *KeepBest) String() string {
 func (*KeepBest) ProtoMessage() {}
 
 func (x *KeepBest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2205,7 @@ func (x *KeepBest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepBest.ProtoReflect.Descriptor instead.
 func (*KeepBest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *KeepBest) GetMetric() string {
@@ -2146,7 +2246,7 @@ type AssignedWorker struct {
 
 func (x *AssignedWorker) Reset() {
 	*x = AssignedWorker{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2258,7 @@ func (x *AssignedWorker) String() string {
 func (*AssignedWorker) ProtoMessage() {}
 
 func (x *AssignedWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2271,7 @@ func (x *AssignedWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedWorker.ProtoReflect.Descriptor instead.
 func (*AssignedWorker) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AssignedWorker) GetRank() int32 {
@@ -2210,14 +2310,16 @@ type GangNode struct {
 	// GPUs of the gang on it.
 	Gpus int32 `protobuf:"varint,2,opt,name=gpus,proto3" json:"gpus,omitempty"`
 	// Workers of the gang on it.
-	Workers       int32 `protobuf:"varint,3,opt,name=workers,proto3" json:"workers,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Workers int32 `protobuf:"varint,3,opt,name=workers,proto3" json:"workers,omitempty"`
+	// Its agent keeps checkpoints on the node's own disk, as it said when the gang's node registered.
+	LocalCheckpoints bool `protobuf:"varint,4,opt,name=local_checkpoints,json=localCheckpoints,proto3" json:"local_checkpoints,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GangNode) Reset() {
 	*x = GangNode{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2331,7 @@ func (x *GangNode) String() string {
 func (*GangNode) ProtoMessage() {}
 
 func (x *GangNode) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2344,7 @@ func (x *GangNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GangNode.ProtoReflect.Descriptor instead.
 func (*GangNode) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GangNode) GetHost() string {
@@ -2266,6 +2368,13 @@ func (x *GangNode) GetWorkers() int32 {
 	return 0
 }
 
+func (x *GangNode) GetLocalCheckpoints() bool {
+	if x != nil {
+		return x.LocalCheckpoints
+	}
+	return false
+}
+
 // Stop asks the workers of an assignment to stop.
 type Stop struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2281,7 +2390,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2402,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2415,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Stop) GetReason() string {
@@ -2347,7 +2456,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2468,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2481,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReadLogsRequest) GetKey() *WorkerKey {
@@ -2414,7 +2523,7 @@ type ReadLogsResponse struct {
 
 func (x *ReadLogsResponse) Reset() {
 	*x = ReadLogsResponse{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2426,7 +2535,7 @@ func (x *ReadLogsResponse) String() string {
 func (*ReadLogsResponse) ProtoMessage() {}
 
 func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2439,7 +2548,7 @@ func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReadLogsResponse) GetData() []byte {
@@ -2462,7 +2571,7 @@ type ReadShardRequest struct {
 
 func (x *ReadShardRequest) Reset() {
 	*x = ReadShardRequest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2583,7 @@ func (x *ReadShardRequest) String() string {
 func (*ReadShardRequest) ProtoMessage() {}
 
 func (x *ReadShardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2596,7 @@ func (x *ReadShardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadShardRequest.ProtoReflect.Descriptor instead.
 func (*ReadShardRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReadShardRequest) GetJobId() uint64 {
@@ -2515,7 +2624,7 @@ type ReadShardResponse struct {
 
 func (x *ReadShardResponse) Reset() {
 	*x = ReadShardResponse{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2636,7 @@ func (x *ReadShardResponse) String() string {
 func (*ReadShardResponse) ProtoMessage() {}
 
 func (x *ReadShardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2649,7 @@ func (x *ReadShardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadShardResponse.ProtoReflect.Descriptor instead.
 func (*ReadShardResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReadShardResponse) GetData() []byte {
@@ -2567,7 +2676,7 @@ type KeepShardRequest struct {
 
 func (x *KeepShardRequest) Reset() {
 	*x = KeepShardRequest{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2688,7 @@ func (x *KeepShardRequest) String() string {
 func (*KeepShardRequest) ProtoMessage() {}
 
 func (x *KeepShardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2701,7 @@ func (x *KeepShardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepShardRequest.ProtoReflect.Descriptor instead.
 func (*KeepShardRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *KeepShardRequest) GetJobId() uint64 {
@@ -2632,7 +2741,7 @@ type KeepShardResponse struct {
 
 func (x *KeepShardResponse) Reset() {
 	*x = KeepShardResponse{}
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2753,7 @@ func (x *KeepShardResponse) String() string {
 func (*KeepShardResponse) ProtoMessage() {}
 
 func (x *KeepShardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_gangline_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2766,7 @@ func (x *KeepShardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepShardResponse.ProtoReflect.Descriptor instead.
 func (*KeepShardResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_gangline_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 var File_gangline_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -2684,7 +2793,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x06island\x18\x06 \x01(\x05R\x06island\x12 \n" +
 	"\tnuma_node\x18\a \x01(\x05H\x00R\bnumaNode\x88\x01\x01B\f\n" +
 	"\n" +
-	"_numa_node\"\xc2\x05\n" +
+	"_numa_node\"\xe6\x05\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
@@ -2703,7 +2812,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x05fence\x18\r \x01(\v2\x18.gangline.agent.v1.FenceR\x05fence\x129\n" +
 	"\aworkers\x18\x0e \x03(\v2\x1f.gangline.agent.v1.WorkerStatusR\aworkers\x12<\n" +
 	"\x06taints\x18\x0f \x03(\v2$.gangline.agent.v1.Hello.TaintsEntryR\x06taints\x12!\n" +
-	"\fkeeps_copies\x18\x10 \x01(\bR\vkeepsCopies\x1a9\n" +
+	"\fkeeps_copies\x18\x10 \x01(\bR\vkeepsCopies\x12\"\n" +
+	"\ragent_unix_ms\x18\x11 \x01(\x03R\vagentUnixMs\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -2716,7 +2826,7 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tWorkerKey\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
-	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xf0\a\n" +
+	"\x04rank\x18\x03 \x01(\x05R\x04rank\"\xb0\b\n" +
 	"\fWorkerStatus\x12.\n" +
 	"\x03key\x18\x01 \x01(\v2\x1c.gangline.agent.v1.WorkerKeyR\x03key\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.gangline.agent.v1.WorkerStateR\x05state\x12\x1b\n" +
@@ -2745,11 +2855,18 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\tlost_step\x18\x15 \x01(\x03R\blostStep\x12-\n" +
 	"\x12checkpoint_problem\x18\x16 \x01(\tR\x11checkpointProblem\x12\x16\n" +
 	"\x06silent\x18\x1a \x01(\bR\x06silent\x12'\n" +
-	"\x0fcheckpoint_pace\x18\x1b \x01(\tR\x0echeckpointPace\"K\n" +
+	"\x0fcheckpoint_pace\x18\x1b \x01(\tR\x0echeckpointPace\x12>\n" +
+	"\volder_start\x18\x1c \x01(\v2\x1d.gangline.agent.v1.OlderStartR\n" +
+	"olderStart\"y\n" +
+	"\n" +
+	"OlderStart\x12%\n" +
+	"\x0ecommitted_step\x18\x01 \x01(\x03R\rcommittedStep\x12!\n" +
+	"\fresumed_step\x18\x02 \x01(\x03R\vresumedStep\x12!\n" +
+	"\ffrom_nothing\x18\x03 \x01(\bR\vfromNothing\"K\n" +
 	"\x04Ring\x12\x14\n" +
 	"\x05calls\x18\x01 \x01(\x03R\x05calls\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x17\n" +
-	"\abusy_ns\x18\x03 \x01(\x03R\x06busyNs\"\xcd\x01\n" +
+	"\abusy_ns\x18\x03 \x01(\x03R\x06busyNs\"\xf1\x01\n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x12\n" +
@@ -2760,7 +2877,8 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x06remote\x18\x06 \x01(\tR\x06remote\x12\x1f\n" +
 	"\vremote_step\x18\a \x01(\x03R\n" +
 	"remoteStep\x12\x16\n" +
-	"\x06copied\x18\b \x01(\bR\x06copied\"\xde\x01\n" +
+	"\x06copied\x18\b \x01(\bR\x06copied\x12\"\n" +
+	"\rsaved_unix_ms\x18\t \x01(\x03R\vsavedUnixMs\"\xde\x01\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x1f\n" +
 	"\vtotal_steps\x18\x02 \x01(\x03R\n" +
@@ -2788,9 +2906,10 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\x06age_ms\x18\x06 \x01(\x03R\x05ageMs\"A\n" +
 	"\tGPUSample\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12 \n" +
-	"\vutilization\x18\x02 \x01(\x01R\vutilization\"C\n" +
+	"\vutilization\x18\x02 \x01(\x01R\vutilization\"g\n" +
 	"\x06Report\x129\n" +
-	"\aworkers\x18\x01 \x03(\v2\x1f.gangline.agent.v1.WorkerStatusR\aworkers\"\x80\x01\n" +
+	"\aworkers\x18\x01 \x03(\v2\x1f.gangline.agent.v1.WorkerStatusR\aworkers\x12\"\n" +
+	"\ragent_unix_ms\x18\x02 \x01(\x03R\vagentUnixMs\"\x80\x01\n" +
 	"\aWelcome\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12!\n" +
@@ -2864,11 +2983,12 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"local_rank\x18\x02 \x01(\x05R\tlocalRank\x12\x1b\n" +
 	"\tgpu_uuids\x18\x03 \x03(\tR\bgpuUuids\x12\x1b\n" +
-	"\tgpu_milli\x18\x04 \x01(\x05R\bgpuMilli\"L\n" +
+	"\tgpu_milli\x18\x04 \x01(\x05R\bgpuMilli\"y\n" +
 	"\bGangNode\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04gpus\x18\x02 \x01(\x05R\x04gpus\x12\x18\n" +
-	"\aworkers\x18\x03 \x01(\x05R\aworkers\"R\n" +
+	"\aworkers\x18\x03 \x01(\x05R\aworkers\x12+\n" +
+	"\x11local_checkpoints\x18\x04 \x01(\bR\x10localCheckpoints\"R\n" +
 	"\x04Stop\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x17\n" +
 	"\awarn_ms\x18\x02 \x01(\x03R\x06warnMs\x12\x19\n" +
@@ -2917,7 +3037,7 @@ func file_gangline_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_gangline_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_gangline_agent_v1_agent_proto_goTypes = []any{
 	(WorkerState)(0),          // 0: gangline.agent.v1.WorkerState
 	(*ConnectRequest)(nil),    // 1: gangline.agent.v1.ConnectRequest
@@ -2927,78 +3047,80 @@ var file_gangline_agent_v1_agent_proto_goTypes = []any{
 	(*Fence)(nil),             // 5: gangline.agent.v1.Fence
 	(*WorkerKey)(nil),         // 6: gangline.agent.v1.WorkerKey
 	(*WorkerStatus)(nil),      // 7: gangline.agent.v1.WorkerStatus
-	(*Ring)(nil),              // 8: gangline.agent.v1.Ring
-	(*Checkpoint)(nil),        // 9: gangline.agent.v1.Checkpoint
-	(*Progress)(nil),          // 10: gangline.agent.v1.Progress
-	(*Heartbeat)(nil),         // 11: gangline.agent.v1.Heartbeat
-	(*CheckpointUsage)(nil),   // 12: gangline.agent.v1.CheckpointUsage
-	(*GPUSample)(nil),         // 13: gangline.agent.v1.GPUSample
-	(*Report)(nil),            // 14: gangline.agent.v1.Report
-	(*Welcome)(nil),           // 15: gangline.agent.v1.Welcome
-	(*Redirect)(nil),          // 16: gangline.agent.v1.Redirect
-	(*Desired)(nil),           // 17: gangline.agent.v1.Desired
-	(*Assignment)(nil),        // 18: gangline.agent.v1.Assignment
-	(*CheckpointPolicy)(nil),  // 19: gangline.agent.v1.CheckpointPolicy
-	(*KeepBest)(nil),          // 20: gangline.agent.v1.KeepBest
-	(*AssignedWorker)(nil),    // 21: gangline.agent.v1.AssignedWorker
-	(*GangNode)(nil),          // 22: gangline.agent.v1.GangNode
-	(*Stop)(nil),              // 23: gangline.agent.v1.Stop
-	(*ReadLogsRequest)(nil),   // 24: gangline.agent.v1.ReadLogsRequest
-	(*ReadLogsResponse)(nil),  // 25: gangline.agent.v1.ReadLogsResponse
-	(*ReadShardRequest)(nil),  // 26: gangline.agent.v1.ReadShardRequest
-	(*ReadShardResponse)(nil), // 27: gangline.agent.v1.ReadShardResponse
-	(*KeepShardRequest)(nil),  // 28: gangline.agent.v1.KeepShardRequest
-	(*KeepShardResponse)(nil), // 29: gangline.agent.v1.KeepShardResponse
-	nil,                       // 30: gangline.agent.v1.Hello.LabelsEntry
-	nil,                       // 31: gangline.agent.v1.Hello.TaintsEntry
-	nil,                       // 32: gangline.agent.v1.Progress.MetricsEntry
-	nil,                       // 33: gangline.agent.v1.Assignment.EnvEntry
+	(*OlderStart)(nil),        // 8: gangline.agent.v1.OlderStart
+	(*Ring)(nil),              // 9: gangline.agent.v1.Ring
+	(*Checkpoint)(nil),        // 10: gangline.agent.v1.Checkpoint
+	(*Progress)(nil),          // 11: gangline.agent.v1.Progress
+	(*Heartbeat)(nil),         // 12: gangline.agent.v1.Heartbeat
+	(*CheckpointUsage)(nil),   // 13: gangline.agent.v1.CheckpointUsage
+	(*GPUSample)(nil),         // 14: gangline.agent.v1.GPUSample
+	(*Report)(nil),            // 15: gangline.agent.v1.Report
+	(*Welcome)(nil),           // 16: gangline.agent.v1.Welcome
+	(*Redirect)(nil),          // 17: gangline.agent.v1.Redirect
+	(*Desired)(nil),           // 18: gangline.agent.v1.Desired
+	(*Assignment)(nil),        // 19: gangline.agent.v1.Assignment
+	(*CheckpointPolicy)(nil),  // 20: gangline.agent.v1.CheckpointPolicy
+	(*KeepBest)(nil),          // 21: gangline.agent.v1.KeepBest
+	(*AssignedWorker)(nil),    // 22: gangline.agent.v1.AssignedWorker
+	(*GangNode)(nil),          // 23: gangline.agent.v1.GangNode
+	(*Stop)(nil),              // 24: gangline.agent.v1.Stop
+	(*ReadLogsRequest)(nil),   // 25: gangline.agent.v1.ReadLogsRequest
+	(*ReadLogsResponse)(nil),  // 26: gangline.agent.v1.ReadLogsResponse
+	(*ReadShardRequest)(nil),  // 27: gangline.agent.v1.ReadShardRequest
+	(*ReadShardResponse)(nil), // 28: gangline.agent.v1.ReadShardResponse
+	(*KeepShardRequest)(nil),  // 29: gangline.agent.v1.KeepShardRequest
+	(*KeepShardResponse)(nil), // 30: gangline.agent.v1.KeepShardResponse
+	nil,                       // 31: gangline.agent.v1.Hello.LabelsEntry
+	nil,                       // 32: gangline.agent.v1.Hello.TaintsEntry
+	nil,                       // 33: gangline.agent.v1.Progress.MetricsEntry
+	nil,                       // 34: gangline.agent.v1.Assignment.EnvEntry
 }
 var file_gangline_agent_v1_agent_proto_depIdxs = []int32{
 	4,  // 0: gangline.agent.v1.ConnectRequest.hello:type_name -> gangline.agent.v1.Hello
-	11, // 1: gangline.agent.v1.ConnectRequest.heartbeat:type_name -> gangline.agent.v1.Heartbeat
-	14, // 2: gangline.agent.v1.ConnectRequest.report:type_name -> gangline.agent.v1.Report
-	15, // 3: gangline.agent.v1.ConnectResponse.welcome:type_name -> gangline.agent.v1.Welcome
-	17, // 4: gangline.agent.v1.ConnectResponse.desired:type_name -> gangline.agent.v1.Desired
-	16, // 5: gangline.agent.v1.ConnectResponse.redirect:type_name -> gangline.agent.v1.Redirect
+	12, // 1: gangline.agent.v1.ConnectRequest.heartbeat:type_name -> gangline.agent.v1.Heartbeat
+	15, // 2: gangline.agent.v1.ConnectRequest.report:type_name -> gangline.agent.v1.Report
+	16, // 3: gangline.agent.v1.ConnectResponse.welcome:type_name -> gangline.agent.v1.Welcome
+	18, // 4: gangline.agent.v1.ConnectResponse.desired:type_name -> gangline.agent.v1.Desired
+	17, // 5: gangline.agent.v1.ConnectResponse.redirect:type_name -> gangline.agent.v1.Redirect
 	3,  // 6: gangline.agent.v1.Hello.gpus:type_name -> gangline.agent.v1.GPU
-	30, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
+	31, // 7: gangline.agent.v1.Hello.labels:type_name -> gangline.agent.v1.Hello.LabelsEntry
 	5,  // 8: gangline.agent.v1.Hello.fence:type_name -> gangline.agent.v1.Fence
 	7,  // 9: gangline.agent.v1.Hello.workers:type_name -> gangline.agent.v1.WorkerStatus
-	31, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
+	32, // 10: gangline.agent.v1.Hello.taints:type_name -> gangline.agent.v1.Hello.TaintsEntry
 	6,  // 11: gangline.agent.v1.WorkerStatus.key:type_name -> gangline.agent.v1.WorkerKey
 	0,  // 12: gangline.agent.v1.WorkerStatus.state:type_name -> gangline.agent.v1.WorkerState
-	9,  // 13: gangline.agent.v1.WorkerStatus.checkpoint:type_name -> gangline.agent.v1.Checkpoint
-	10, // 14: gangline.agent.v1.WorkerStatus.progress:type_name -> gangline.agent.v1.Progress
-	8,  // 15: gangline.agent.v1.WorkerStatus.ring:type_name -> gangline.agent.v1.Ring
-	9,  // 16: gangline.agent.v1.WorkerStatus.local_checkpoint:type_name -> gangline.agent.v1.Checkpoint
-	32, // 17: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
-	13, // 18: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
-	12, // 19: gangline.agent.v1.Heartbeat.checkpoint_usage:type_name -> gangline.agent.v1.CheckpointUsage
-	7,  // 20: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
-	5,  // 21: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
-	18, // 22: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
-	6,  // 23: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
-	21, // 24: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
-	22, // 25: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
-	33, // 26: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
-	23, // 27: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
-	19, // 28: gangline.agent.v1.Assignment.checkpoints:type_name -> gangline.agent.v1.CheckpointPolicy
-	20, // 29: gangline.agent.v1.CheckpointPolicy.keep_best:type_name -> gangline.agent.v1.KeepBest
-	6,  // 30: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
-	1,  // 31: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
-	24, // 32: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
-	26, // 33: gangline.agent.v1.NodeService.ReadShard:input_type -> gangline.agent.v1.ReadShardRequest
-	28, // 34: gangline.agent.v1.NodeService.KeepShard:input_type -> gangline.agent.v1.KeepShardRequest
-	2,  // 35: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
-	25, // 36: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
-	27, // 37: gangline.agent.v1.NodeService.ReadShard:output_type -> gangline.agent.v1.ReadShardResponse
-	29, // 38: gangline.agent.v1.NodeService.KeepShard:output_type -> gangline.agent.v1.KeepShardResponse
-	35, // [35:39] is the sub-list for method output_type
-	31, // [31:35] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	10, // 13: gangline.agent.v1.WorkerStatus.checkpoint:type_name -> gangline.agent.v1.Checkpoint
+	11, // 14: gangline.agent.v1.WorkerStatus.progress:type_name -> gangline.agent.v1.Progress
+	9,  // 15: gangline.agent.v1.WorkerStatus.ring:type_name -> gangline.agent.v1.Ring
+	10, // 16: gangline.agent.v1.WorkerStatus.local_checkpoint:type_name -> gangline.agent.v1.Checkpoint
+	8,  // 17: gangline.agent.v1.WorkerStatus.older_start:type_name -> gangline.agent.v1.OlderStart
+	33, // 18: gangline.agent.v1.Progress.metrics:type_name -> gangline.agent.v1.Progress.MetricsEntry
+	14, // 19: gangline.agent.v1.Heartbeat.gpus:type_name -> gangline.agent.v1.GPUSample
+	13, // 20: gangline.agent.v1.Heartbeat.checkpoint_usage:type_name -> gangline.agent.v1.CheckpointUsage
+	7,  // 21: gangline.agent.v1.Report.workers:type_name -> gangline.agent.v1.WorkerStatus
+	5,  // 22: gangline.agent.v1.Desired.fence:type_name -> gangline.agent.v1.Fence
+	19, // 23: gangline.agent.v1.Desired.assignments:type_name -> gangline.agent.v1.Assignment
+	6,  // 24: gangline.agent.v1.Desired.acknowledged:type_name -> gangline.agent.v1.WorkerKey
+	22, // 25: gangline.agent.v1.Assignment.workers:type_name -> gangline.agent.v1.AssignedWorker
+	23, // 26: gangline.agent.v1.Assignment.nodes:type_name -> gangline.agent.v1.GangNode
+	34, // 27: gangline.agent.v1.Assignment.env:type_name -> gangline.agent.v1.Assignment.EnvEntry
+	24, // 28: gangline.agent.v1.Assignment.stop:type_name -> gangline.agent.v1.Stop
+	20, // 29: gangline.agent.v1.Assignment.checkpoints:type_name -> gangline.agent.v1.CheckpointPolicy
+	21, // 30: gangline.agent.v1.CheckpointPolicy.keep_best:type_name -> gangline.agent.v1.KeepBest
+	6,  // 31: gangline.agent.v1.ReadLogsRequest.key:type_name -> gangline.agent.v1.WorkerKey
+	1,  // 32: gangline.agent.v1.AgentService.Connect:input_type -> gangline.agent.v1.ConnectRequest
+	25, // 33: gangline.agent.v1.NodeService.ReadLogs:input_type -> gangline.agent.v1.ReadLogsRequest
+	27, // 34: gangline.agent.v1.NodeService.ReadShard:input_type -> gangline.agent.v1.ReadShardRequest
+	29, // 35: gangline.agent.v1.NodeService.KeepShard:input_type -> gangline.agent.v1.KeepShardRequest
+	2,  // 36: gangline.agent.v1.AgentService.Connect:output_type -> gangline.agent.v1.ConnectResponse
+	26, // 37: gangline.agent.v1.NodeService.ReadLogs:output_type -> gangline.agent.v1.ReadLogsResponse
+	28, // 38: gangline.agent.v1.NodeService.ReadShard:output_type -> gangline.agent.v1.ReadShardResponse
+	30, // 39: gangline.agent.v1.NodeService.KeepShard:output_type -> gangline.agent.v1.KeepShardResponse
+	36, // [36:40] is the sub-list for method output_type
+	32, // [32:36] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_gangline_agent_v1_agent_proto_init() }
@@ -3023,7 +3145,7 @@ func file_gangline_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_agent_v1_agent_proto_rawDesc), len(file_gangline_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

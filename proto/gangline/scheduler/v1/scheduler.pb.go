@@ -1553,8 +1553,10 @@ type Job struct {
 	CheckpointProblem string `protobuf:"bytes,32,opt,name=checkpoint_problem,json=checkpointProblem,proto3" json:"checkpoint_problem,omitempty"`
 	// How often it is told to save, and why, where it leaves that to Gangline; empty: it has not asked. Only while it runs.
 	CheckpointPace string `protobuf:"bytes,33,opt,name=checkpoint_pace,json=checkpointPace,proto3" json:"checkpoint_pace,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Set if it began this epoch from an older checkpoint than the newest that was recorded as committed. Only while it runs.
+	OlderStart    *OlderStart `protobuf:"bytes,34,opt,name=older_start,json=olderStart,proto3" json:"older_start,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -1818,6 +1820,77 @@ func (x *Job) GetCheckpointPace() string {
 	return ""
 }
 
+func (x *Job) GetOlderStart() *OlderStart {
+	if x != nil {
+		return x.OlderStart
+	}
+	return nil
+}
+
+// OlderStart is a start from an older checkpoint than the job has committed, because that was not on the storage any more.
+type OlderStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Training step of the newest one that was recorded.
+	CommittedStep int64 `protobuf:"varint,1,opt,name=committed_step,json=committedStep,proto3" json:"committed_step,omitempty"`
+	// Training step of the newest one that was there.
+	ResumedStep int64 `protobuf:"varint,2,opt,name=resumed_step,json=resumedStep,proto3" json:"resumed_step,omitempty"`
+	// None was there.
+	FromNothing   bool `protobuf:"varint,3,opt,name=from_nothing,json=fromNothing,proto3" json:"from_nothing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OlderStart) Reset() {
+	*x = OlderStart{}
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OlderStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OlderStart) ProtoMessage() {}
+
+func (x *OlderStart) ProtoReflect() protoreflect.Message {
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OlderStart.ProtoReflect.Descriptor instead.
+func (*OlderStart) Descriptor() ([]byte, []int) {
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *OlderStart) GetCommittedStep() int64 {
+	if x != nil {
+		return x.CommittedStep
+	}
+	return 0
+}
+
+func (x *OlderStart) GetResumedStep() int64 {
+	if x != nil {
+		return x.ResumedStep
+	}
+	return 0
+}
+
+func (x *OlderStart) GetFromNothing() bool {
+	if x != nil {
+		return x.FromNothing
+	}
+	return false
+}
+
 // LocalCheckpoint is a checkpoint that all ranks have saved on their nodes' own disks.
 type LocalCheckpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1831,7 +1904,7 @@ type LocalCheckpoint struct {
 
 func (x *LocalCheckpoint) Reset() {
 	*x = LocalCheckpoint{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1916,7 @@ func (x *LocalCheckpoint) String() string {
 func (*LocalCheckpoint) ProtoMessage() {}
 
 func (x *LocalCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1929,7 @@ func (x *LocalCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCheckpoint.ProtoReflect.Descriptor instead.
 func (*LocalCheckpoint) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LocalCheckpoint) GetStep() int64 {
@@ -1892,7 +1965,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +1977,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +1990,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Ring) GetCallsPerSecond() float64 {
@@ -1972,7 +2045,7 @@ type Straggler struct {
 
 func (x *Straggler) Reset() {
 	*x = Straggler{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2057,7 @@ func (x *Straggler) String() string {
 func (*Straggler) ProtoMessage() {}
 
 func (x *Straggler) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2070,7 @@ func (x *Straggler) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Straggler.ProtoReflect.Descriptor instead.
 func (*Straggler) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Straggler) GetRank() int32 {
@@ -2043,7 +2116,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2128,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2141,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Kept) GetNodes() []string {
@@ -2111,7 +2184,7 @@ type Launch struct {
 
 func (x *Launch) Reset() {
 	*x = Launch{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2123,7 +2196,7 @@ func (x *Launch) String() string {
 func (*Launch) ProtoMessage() {}
 
 func (x *Launch) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2136,7 +2209,7 @@ func (x *Launch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Launch.ProtoReflect.Descriptor instead.
 func (*Launch) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Launch) GetEpoch() uint64 {
@@ -2189,7 +2262,7 @@ type SubmitJobRequest struct {
 
 func (x *SubmitJobRequest) Reset() {
 	*x = SubmitJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2274,7 @@ func (x *SubmitJobRequest) String() string {
 func (*SubmitJobRequest) ProtoMessage() {}
 
 func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[16]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2287,7 @@ func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SubmitJobRequest) GetRequestId() string {
@@ -2253,7 +2326,7 @@ type SubmitJobResponse struct {
 
 func (x *SubmitJobResponse) Reset() {
 	*x = SubmitJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2265,7 +2338,7 @@ func (x *SubmitJobResponse) String() string {
 func (*SubmitJobResponse) ProtoMessage() {}
 
 func (x *SubmitJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[17]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2278,7 +2351,7 @@ func (x *SubmitJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobResponse.ProtoReflect.Descriptor instead.
 func (*SubmitJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SubmitJobResponse) GetJob() *Job {
@@ -2315,7 +2388,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2400,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[18]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2413,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetJobRequest) GetId() uint64 {
@@ -2370,7 +2443,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2455,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[19]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2468,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -2437,7 +2510,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2522,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[20]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2535,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListJobsRequest) GetStates() []JobState {
@@ -2536,7 +2609,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2621,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[21]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2634,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -2598,7 +2671,7 @@ type WatchJobsRequest struct {
 
 func (x *WatchJobsRequest) Reset() {
 	*x = WatchJobsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2683,7 @@ func (x *WatchJobsRequest) String() string {
 func (*WatchJobsRequest) ProtoMessage() {}
 
 func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[22]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2696,7 @@ func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchJobsRequest) GetFromIndex() uint64 {
@@ -2658,7 +2731,7 @@ type WatchJobsResponse struct {
 
 func (x *WatchJobsResponse) Reset() {
 	*x = WatchJobsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2743,7 @@ func (x *WatchJobsResponse) String() string {
 func (*WatchJobsResponse) ProtoMessage() {}
 
 func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[23]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2756,7 @@ func (x *WatchJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsResponse.ProtoReflect.Descriptor instead.
 func (*WatchJobsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchJobsResponse) GetIndex() uint64 {
@@ -2729,7 +2802,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2741,7 +2814,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[24]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2754,7 +2827,7 @@ func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CancelJobRequest) GetId() uint64 {
@@ -2789,7 +2862,7 @@ type CancelJobResponse struct {
 
 func (x *CancelJobResponse) Reset() {
 	*x = CancelJobResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +2874,7 @@ func (x *CancelJobResponse) String() string {
 func (*CancelJobResponse) ProtoMessage() {}
 
 func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[25]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +2887,7 @@ func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobResponse.ProtoReflect.Descriptor instead.
 func (*CancelJobResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CancelJobResponse) GetJob() *Job {
@@ -2845,7 +2918,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +2930,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[26]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2870,7 +2943,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{26}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StreamLogsRequest) GetJobId() uint64 {
@@ -2934,7 +3007,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2946,7 +3019,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[27]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2959,7 +3032,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{27}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StreamLogsResponse) GetRank() int32 {
@@ -3028,7 +3101,7 @@ type GPU struct {
 
 func (x *GPU) Reset() {
 	*x = GPU{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3040,7 +3113,7 @@ func (x *GPU) String() string {
 func (*GPU) ProtoMessage() {}
 
 func (x *GPU) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[28]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3053,7 +3126,7 @@ func (x *GPU) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPU.ProtoReflect.Descriptor instead.
 func (*GPU) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{28}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GPU) GetUuid() string {
@@ -3148,7 +3221,7 @@ type GPUShare struct {
 
 func (x *GPUShare) Reset() {
 	*x = GPUShare{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3160,7 +3233,7 @@ func (x *GPUShare) String() string {
 func (*GPUShare) ProtoMessage() {}
 
 func (x *GPUShare) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[29]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3173,7 +3246,7 @@ func (x *GPUShare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUShare.ProtoReflect.Descriptor instead.
 func (*GPUShare) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{29}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GPUShare) GetJobId() uint64 {
@@ -3214,7 +3287,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3226,7 +3299,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[30]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3239,7 +3312,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{30}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Drain) GetReason() string {
@@ -3309,7 +3382,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3321,7 +3394,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[31]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3334,7 +3407,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{31}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Node) GetId() string {
@@ -3453,7 +3526,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3465,7 +3538,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[32]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3478,7 +3551,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{32}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListNodesRequest) GetStale() bool {
@@ -3501,7 +3574,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3513,7 +3586,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[33]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3526,7 +3599,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{33}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -3558,7 +3631,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3570,7 +3643,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[34]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3583,7 +3656,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{34}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Server) GetId() string {
@@ -3616,7 +3689,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3628,7 +3701,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[35]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3641,7 +3714,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{35}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{36}
 }
 
 // GetClusterResponse is the cluster's summary.
@@ -3669,7 +3742,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3681,7 +3754,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[36]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3694,7 +3767,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{36}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetClusterResponse) GetClusterId() string {
@@ -3770,7 +3843,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3782,7 +3855,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[37]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3795,7 +3868,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{37}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListQueuesRequest) GetQueue() string {
@@ -3843,7 +3916,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3855,7 +3928,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[38]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3868,7 +3941,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{38}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListQueuesResponse) GetQueues() []*Queue {
@@ -3912,7 +3985,7 @@ type GPUCount struct {
 
 func (x *GPUCount) Reset() {
 	*x = GPUCount{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3924,7 +3997,7 @@ func (x *GPUCount) String() string {
 func (*GPUCount) ProtoMessage() {}
 
 func (x *GPUCount) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[39]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3937,7 +4010,7 @@ func (x *GPUCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GPUCount.ProtoReflect.Descriptor instead.
 func (*GPUCount) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{39}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GPUCount) GetType() string {
@@ -3989,7 +4062,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4001,7 +4074,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[40]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4014,7 +4087,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{40}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Queue) GetPath() string {
@@ -4123,7 +4196,7 @@ type QueueUser struct {
 
 func (x *QueueUser) Reset() {
 	*x = QueueUser{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4135,7 +4208,7 @@ func (x *QueueUser) String() string {
 func (*QueueUser) ProtoMessage() {}
 
 func (x *QueueUser) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[41]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4148,7 +4221,7 @@ func (x *QueueUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueUser.ProtoReflect.Descriptor instead.
 func (*QueueUser) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{41}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *QueueUser) GetUser() string {
@@ -4189,7 +4262,7 @@ type PendingReason struct {
 
 func (x *PendingReason) Reset() {
 	*x = PendingReason{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4274,7 @@ func (x *PendingReason) String() string {
 func (*PendingReason) ProtoMessage() {}
 
 func (x *PendingReason) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[42]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4287,7 @@ func (x *PendingReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingReason.ProtoReflect.Descriptor instead.
 func (*PendingReason) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{42}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PendingReason) GetReason() string {
@@ -4256,7 +4329,7 @@ type ListCheckpointUsageRequest struct {
 
 func (x *ListCheckpointUsageRequest) Reset() {
 	*x = ListCheckpointUsageRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4268,7 +4341,7 @@ func (x *ListCheckpointUsageRequest) String() string {
 func (*ListCheckpointUsageRequest) ProtoMessage() {}
 
 func (x *ListCheckpointUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[43]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4281,7 +4354,7 @@ func (x *ListCheckpointUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointUsageRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointUsageRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{43}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListCheckpointUsageRequest) GetUsers() []string {
@@ -4304,7 +4377,7 @@ type ListCheckpointUsageResponse struct {
 
 func (x *ListCheckpointUsageResponse) Reset() {
 	*x = ListCheckpointUsageResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4316,7 +4389,7 @@ func (x *ListCheckpointUsageResponse) String() string {
 func (*ListCheckpointUsageResponse) ProtoMessage() {}
 
 func (x *ListCheckpointUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[44]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4329,7 +4402,7 @@ func (x *ListCheckpointUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointUsageResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointUsageResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{44}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListCheckpointUsageResponse) GetUsers() []*CheckpointUsage {
@@ -4369,7 +4442,7 @@ type CheckpointUsage struct {
 
 func (x *CheckpointUsage) Reset() {
 	*x = CheckpointUsage{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4381,7 +4454,7 @@ func (x *CheckpointUsage) String() string {
 func (*CheckpointUsage) ProtoMessage() {}
 
 func (x *CheckpointUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[45]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4394,7 +4467,7 @@ func (x *CheckpointUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointUsage.ProtoReflect.Descriptor instead.
 func (*CheckpointUsage) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{45}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CheckpointUsage) GetUser() string {
@@ -4461,7 +4534,7 @@ type ListPredictionsRequest struct {
 
 func (x *ListPredictionsRequest) Reset() {
 	*x = ListPredictionsRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4473,7 +4546,7 @@ func (x *ListPredictionsRequest) String() string {
 func (*ListPredictionsRequest) ProtoMessage() {}
 
 func (x *ListPredictionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[46]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4486,7 +4559,7 @@ func (x *ListPredictionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPredictionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPredictionsRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{46}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListPredictionsRequest) GetQueue() string {
@@ -4523,7 +4596,7 @@ type ListPredictionsResponse struct {
 
 func (x *ListPredictionsResponse) Reset() {
 	*x = ListPredictionsResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4535,7 +4608,7 @@ func (x *ListPredictionsResponse) String() string {
 func (*ListPredictionsResponse) ProtoMessage() {}
 
 func (x *ListPredictionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[47]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4548,7 +4621,7 @@ func (x *ListPredictionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPredictionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPredictionsResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{47}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListPredictionsResponse) GetPredictions() []*Prediction {
@@ -4588,7 +4661,7 @@ type Prediction struct {
 
 func (x *Prediction) Reset() {
 	*x = Prediction{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4600,7 +4673,7 @@ func (x *Prediction) String() string {
 func (*Prediction) ProtoMessage() {}
 
 func (x *Prediction) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[48]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4613,7 +4686,7 @@ func (x *Prediction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prediction.ProtoReflect.Descriptor instead.
 func (*Prediction) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{48}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Prediction) GetQueue() string {
@@ -4676,7 +4749,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4688,7 +4761,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[49]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4701,7 +4774,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{49}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetPolicyRequest) GetStale() bool {
@@ -4728,7 +4801,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4740,7 +4813,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[50]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4753,7 +4826,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{50}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GetPolicyResponse) GetYaml() string {
@@ -4801,7 +4874,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4813,7 +4886,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[51]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4826,7 +4899,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{51}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SetPolicyRequest) GetYaml() []byte {
@@ -4872,7 +4945,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4884,7 +4957,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[52]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4897,7 +4970,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{52}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SetPolicyResponse) GetChanged() bool {
@@ -4938,7 +5011,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4950,7 +5023,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[53]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4963,7 +5036,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{53}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -5005,7 +5078,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5017,7 +5090,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[54]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5030,7 +5103,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{54}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DrainNodeResponse) GetNode() *Node {
@@ -5053,7 +5126,7 @@ type UndrainNodeRequest struct {
 
 func (x *UndrainNodeRequest) Reset() {
 	*x = UndrainNodeRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5065,7 +5138,7 @@ func (x *UndrainNodeRequest) String() string {
 func (*UndrainNodeRequest) ProtoMessage() {}
 
 func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[55]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5078,7 +5151,7 @@ func (x *UndrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*UndrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{55}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *UndrainNodeRequest) GetNode() string {
@@ -5106,7 +5179,7 @@ type UndrainNodeResponse struct {
 
 func (x *UndrainNodeResponse) Reset() {
 	*x = UndrainNodeResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5118,7 +5191,7 @@ func (x *UndrainNodeResponse) String() string {
 func (*UndrainNodeResponse) ProtoMessage() {}
 
 func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[56]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5131,7 +5204,7 @@ func (x *UndrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*UndrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{56}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *UndrainNodeResponse) GetNode() *Node {
@@ -5156,7 +5229,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5168,7 +5241,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[57]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5181,7 +5254,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{57}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WhyRequest) GetId() uint64 {
@@ -5220,7 +5293,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5232,7 +5305,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[58]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5245,7 +5318,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{58}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WhyResponse) GetJob() *Job {
@@ -5286,7 +5359,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5298,7 +5371,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[59]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5311,7 +5384,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{59}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PlanRequest) GetSpec() *JobSpec {
@@ -5359,7 +5432,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5371,7 +5444,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[60]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5384,7 +5457,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{60}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PlanResponse) GetRefused() string {
@@ -5446,7 +5519,7 @@ type Prospects struct {
 
 func (x *Prospects) Reset() {
 	*x = Prospects{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5458,7 +5531,7 @@ func (x *Prospects) String() string {
 func (*Prospects) ProtoMessage() {}
 
 func (x *Prospects) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[61]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5471,7 +5544,7 @@ func (x *Prospects) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prospects.ProtoReflect.Descriptor instead.
 func (*Prospects) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{61}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Prospects) GetNowUnixNs() int64 {
@@ -5585,7 +5658,7 @@ type Constraint struct {
 
 func (x *Constraint) Reset() {
 	*x = Constraint{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5597,7 +5670,7 @@ func (x *Constraint) String() string {
 func (*Constraint) ProtoMessage() {}
 
 func (x *Constraint) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[62]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5610,7 +5683,7 @@ func (x *Constraint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Constraint.ProtoReflect.Descriptor instead.
 func (*Constraint) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{62}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Constraint) GetKind() string {
@@ -5720,7 +5793,7 @@ type Holder struct {
 
 func (x *Holder) Reset() {
 	*x = Holder{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5732,7 +5805,7 @@ func (x *Holder) String() string {
 func (*Holder) ProtoMessage() {}
 
 func (x *Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[63]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5745,7 +5818,7 @@ func (x *Holder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holder.ProtoReflect.Descriptor instead.
 func (*Holder) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{63}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Holder) GetJob() uint64 {
@@ -5810,7 +5883,7 @@ type Fit struct {
 
 func (x *Fit) Reset() {
 	*x = Fit{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5822,7 +5895,7 @@ func (x *Fit) String() string {
 func (*Fit) ProtoMessage() {}
 
 func (x *Fit) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[64]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5835,7 +5908,7 @@ func (x *Fit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fit.ProtoReflect.Descriptor instead.
 func (*Fit) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{64}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Fit) GetGpuType() string {
@@ -5865,7 +5938,7 @@ type FitNode struct {
 
 func (x *FitNode) Reset() {
 	*x = FitNode{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5877,7 +5950,7 @@ func (x *FitNode) String() string {
 func (*FitNode) ProtoMessage() {}
 
 func (x *FitNode) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[65]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5890,7 +5963,7 @@ func (x *FitNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FitNode.ProtoReflect.Descriptor instead.
 func (*FitNode) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{65}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *FitNode) GetNode() string {
@@ -5922,7 +5995,7 @@ type Victim struct {
 
 func (x *Victim) Reset() {
 	*x = Victim{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5934,7 +6007,7 @@ func (x *Victim) String() string {
 func (*Victim) ProtoMessage() {}
 
 func (x *Victim) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[66]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5947,7 +6020,7 @@ func (x *Victim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Victim.ProtoReflect.Descriptor instead.
 func (*Victim) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{66}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Victim) GetJob() uint64 {
@@ -5996,7 +6069,7 @@ type StartEstimate struct {
 
 func (x *StartEstimate) Reset() {
 	*x = StartEstimate{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[67]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6008,7 +6081,7 @@ func (x *StartEstimate) String() string {
 func (*StartEstimate) ProtoMessage() {}
 
 func (x *StartEstimate) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[67]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6021,7 +6094,7 @@ func (x *StartEstimate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartEstimate.ProtoReflect.Descriptor instead.
 func (*StartEstimate) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{67}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *StartEstimate) GetBasis() EstimateBasis {
@@ -6099,7 +6172,7 @@ type Alternative struct {
 
 func (x *Alternative) Reset() {
 	*x = Alternative{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[68]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6111,7 +6184,7 @@ func (x *Alternative) String() string {
 func (*Alternative) ProtoMessage() {}
 
 func (x *Alternative) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[68]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6124,7 +6197,7 @@ func (x *Alternative) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
 func (*Alternative) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{68}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Alternative) GetChange() string {
@@ -6173,7 +6246,7 @@ type GetSnapshotRequest struct {
 
 func (x *GetSnapshotRequest) Reset() {
 	*x = GetSnapshotRequest{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[69]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6185,7 +6258,7 @@ func (x *GetSnapshotRequest) String() string {
 func (*GetSnapshotRequest) ProtoMessage() {}
 
 func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[69]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6198,7 +6271,7 @@ func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{69}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GetSnapshotRequest) GetStale() bool {
@@ -6227,7 +6300,7 @@ type GetSnapshotResponse struct {
 
 func (x *GetSnapshotResponse) Reset() {
 	*x = GetSnapshotResponse{}
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[70]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6239,7 +6312,7 @@ func (x *GetSnapshotResponse) String() string {
 func (*GetSnapshotResponse) ProtoMessage() {}
 
 func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[70]
+	mi := &file_gangline_scheduler_v1_scheduler_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6252,7 +6325,7 @@ func (x *GetSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*GetSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{70}
+	return file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetSnapshotResponse) GetState() []byte {
@@ -6394,8 +6467,7 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\ametrics\x18\x04 \x03(\v2,.gangline.scheduler.v1.Progress.MetricsEntryR\ametrics\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xdd\n" +
-	"\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xa1\v\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\x04spec\x18\x02 \x01(\v2\x1e.gangline.scheduler.v1.JobSpecR\x04spec\x12\x12\n" +
@@ -6433,7 +6505,14 @@ const file_gangline_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x10local_checkpoint\x18\x1e \x01(\v2&.gangline.scheduler.v1.LocalCheckpointR\x0flocalCheckpoint\x12\x1b\n" +
 	"\tlost_step\x18\x1f \x01(\x03R\blostStep\x12-\n" +
 	"\x12checkpoint_problem\x18  \x01(\tR\x11checkpointProblem\x12'\n" +
-	"\x0fcheckpoint_pace\x18! \x01(\tR\x0echeckpointPace\"=\n" +
+	"\x0fcheckpoint_pace\x18! \x01(\tR\x0echeckpointPace\x12B\n" +
+	"\volder_start\x18\" \x01(\v2!.gangline.scheduler.v1.OlderStartR\n" +
+	"olderStart\"y\n" +
+	"\n" +
+	"OlderStart\x12%\n" +
+	"\x0ecommitted_step\x18\x01 \x01(\x03R\rcommittedStep\x12!\n" +
+	"\fresumed_step\x18\x02 \x01(\x03R\vresumedStep\x12!\n" +
+	"\ffrom_nothing\x18\x03 \x01(\bR\vfromNothing\"=\n" +
 	"\x0fLocalCheckpoint\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x03R\x04step\x12\x16\n" +
 	"\x06copied\x18\x02 \x01(\bR\x06copied\"\xd3\x01\n" +
@@ -6867,7 +6946,7 @@ func file_gangline_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 }
 
 var file_gangline_scheduler_v1_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_gangline_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(JobState)(0),                       // 0: gangline.scheduler.v1.JobState
 	(LaunchMode)(0),                     // 1: gangline.scheduler.v1.LaunchMode
@@ -6888,76 +6967,77 @@ var file_gangline_scheduler_v1_scheduler_proto_goTypes = []any{
 	(*Checkpoint)(nil),                  // 16: gangline.scheduler.v1.Checkpoint
 	(*Progress)(nil),                    // 17: gangline.scheduler.v1.Progress
 	(*Job)(nil),                         // 18: gangline.scheduler.v1.Job
-	(*LocalCheckpoint)(nil),             // 19: gangline.scheduler.v1.LocalCheckpoint
-	(*Ring)(nil),                        // 20: gangline.scheduler.v1.Ring
-	(*Straggler)(nil),                   // 21: gangline.scheduler.v1.Straggler
-	(*Kept)(nil),                        // 22: gangline.scheduler.v1.Kept
-	(*Launch)(nil),                      // 23: gangline.scheduler.v1.Launch
-	(*SubmitJobRequest)(nil),            // 24: gangline.scheduler.v1.SubmitJobRequest
-	(*SubmitJobResponse)(nil),           // 25: gangline.scheduler.v1.SubmitJobResponse
-	(*GetJobRequest)(nil),               // 26: gangline.scheduler.v1.GetJobRequest
-	(*GetJobResponse)(nil),              // 27: gangline.scheduler.v1.GetJobResponse
-	(*ListJobsRequest)(nil),             // 28: gangline.scheduler.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),            // 29: gangline.scheduler.v1.ListJobsResponse
-	(*WatchJobsRequest)(nil),            // 30: gangline.scheduler.v1.WatchJobsRequest
-	(*WatchJobsResponse)(nil),           // 31: gangline.scheduler.v1.WatchJobsResponse
-	(*CancelJobRequest)(nil),            // 32: gangline.scheduler.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),           // 33: gangline.scheduler.v1.CancelJobResponse
-	(*StreamLogsRequest)(nil),           // 34: gangline.scheduler.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),          // 35: gangline.scheduler.v1.StreamLogsResponse
-	(*GPU)(nil),                         // 36: gangline.scheduler.v1.GPU
-	(*GPUShare)(nil),                    // 37: gangline.scheduler.v1.GPUShare
-	(*Drain)(nil),                       // 38: gangline.scheduler.v1.Drain
-	(*Node)(nil),                        // 39: gangline.scheduler.v1.Node
-	(*ListNodesRequest)(nil),            // 40: gangline.scheduler.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),           // 41: gangline.scheduler.v1.ListNodesResponse
-	(*Server)(nil),                      // 42: gangline.scheduler.v1.Server
-	(*GetClusterRequest)(nil),           // 43: gangline.scheduler.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),          // 44: gangline.scheduler.v1.GetClusterResponse
-	(*ListQueuesRequest)(nil),           // 45: gangline.scheduler.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),          // 46: gangline.scheduler.v1.ListQueuesResponse
-	(*GPUCount)(nil),                    // 47: gangline.scheduler.v1.GPUCount
-	(*Queue)(nil),                       // 48: gangline.scheduler.v1.Queue
-	(*QueueUser)(nil),                   // 49: gangline.scheduler.v1.QueueUser
-	(*PendingReason)(nil),               // 50: gangline.scheduler.v1.PendingReason
-	(*ListCheckpointUsageRequest)(nil),  // 51: gangline.scheduler.v1.ListCheckpointUsageRequest
-	(*ListCheckpointUsageResponse)(nil), // 52: gangline.scheduler.v1.ListCheckpointUsageResponse
-	(*CheckpointUsage)(nil),             // 53: gangline.scheduler.v1.CheckpointUsage
-	(*ListPredictionsRequest)(nil),      // 54: gangline.scheduler.v1.ListPredictionsRequest
-	(*ListPredictionsResponse)(nil),     // 55: gangline.scheduler.v1.ListPredictionsResponse
-	(*Prediction)(nil),                  // 56: gangline.scheduler.v1.Prediction
-	(*GetPolicyRequest)(nil),            // 57: gangline.scheduler.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),           // 58: gangline.scheduler.v1.GetPolicyResponse
-	(*SetPolicyRequest)(nil),            // 59: gangline.scheduler.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),           // 60: gangline.scheduler.v1.SetPolicyResponse
-	(*DrainNodeRequest)(nil),            // 61: gangline.scheduler.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),           // 62: gangline.scheduler.v1.DrainNodeResponse
-	(*UndrainNodeRequest)(nil),          // 63: gangline.scheduler.v1.UndrainNodeRequest
-	(*UndrainNodeResponse)(nil),         // 64: gangline.scheduler.v1.UndrainNodeResponse
-	(*WhyRequest)(nil),                  // 65: gangline.scheduler.v1.WhyRequest
-	(*WhyResponse)(nil),                 // 66: gangline.scheduler.v1.WhyResponse
-	(*PlanRequest)(nil),                 // 67: gangline.scheduler.v1.PlanRequest
-	(*PlanResponse)(nil),                // 68: gangline.scheduler.v1.PlanResponse
-	(*Prospects)(nil),                   // 69: gangline.scheduler.v1.Prospects
-	(*Constraint)(nil),                  // 70: gangline.scheduler.v1.Constraint
-	(*Holder)(nil),                      // 71: gangline.scheduler.v1.Holder
-	(*Fit)(nil),                         // 72: gangline.scheduler.v1.Fit
-	(*FitNode)(nil),                     // 73: gangline.scheduler.v1.FitNode
-	(*Victim)(nil),                      // 74: gangline.scheduler.v1.Victim
-	(*StartEstimate)(nil),               // 75: gangline.scheduler.v1.StartEstimate
-	(*Alternative)(nil),                 // 76: gangline.scheduler.v1.Alternative
-	(*GetSnapshotRequest)(nil),          // 77: gangline.scheduler.v1.GetSnapshotRequest
-	(*GetSnapshotResponse)(nil),         // 78: gangline.scheduler.v1.GetSnapshotResponse
-	nil,                                 // 79: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
-	nil,                                 // 80: gangline.scheduler.v1.Progress.MetricsEntry
-	nil,                                 // 81: gangline.scheduler.v1.Node.LabelsEntry
-	nil,                                 // 82: gangline.scheduler.v1.Node.TaintsEntry
+	(*OlderStart)(nil),                  // 19: gangline.scheduler.v1.OlderStart
+	(*LocalCheckpoint)(nil),             // 20: gangline.scheduler.v1.LocalCheckpoint
+	(*Ring)(nil),                        // 21: gangline.scheduler.v1.Ring
+	(*Straggler)(nil),                   // 22: gangline.scheduler.v1.Straggler
+	(*Kept)(nil),                        // 23: gangline.scheduler.v1.Kept
+	(*Launch)(nil),                      // 24: gangline.scheduler.v1.Launch
+	(*SubmitJobRequest)(nil),            // 25: gangline.scheduler.v1.SubmitJobRequest
+	(*SubmitJobResponse)(nil),           // 26: gangline.scheduler.v1.SubmitJobResponse
+	(*GetJobRequest)(nil),               // 27: gangline.scheduler.v1.GetJobRequest
+	(*GetJobResponse)(nil),              // 28: gangline.scheduler.v1.GetJobResponse
+	(*ListJobsRequest)(nil),             // 29: gangline.scheduler.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),            // 30: gangline.scheduler.v1.ListJobsResponse
+	(*WatchJobsRequest)(nil),            // 31: gangline.scheduler.v1.WatchJobsRequest
+	(*WatchJobsResponse)(nil),           // 32: gangline.scheduler.v1.WatchJobsResponse
+	(*CancelJobRequest)(nil),            // 33: gangline.scheduler.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),           // 34: gangline.scheduler.v1.CancelJobResponse
+	(*StreamLogsRequest)(nil),           // 35: gangline.scheduler.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),          // 36: gangline.scheduler.v1.StreamLogsResponse
+	(*GPU)(nil),                         // 37: gangline.scheduler.v1.GPU
+	(*GPUShare)(nil),                    // 38: gangline.scheduler.v1.GPUShare
+	(*Drain)(nil),                       // 39: gangline.scheduler.v1.Drain
+	(*Node)(nil),                        // 40: gangline.scheduler.v1.Node
+	(*ListNodesRequest)(nil),            // 41: gangline.scheduler.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),           // 42: gangline.scheduler.v1.ListNodesResponse
+	(*Server)(nil),                      // 43: gangline.scheduler.v1.Server
+	(*GetClusterRequest)(nil),           // 44: gangline.scheduler.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),          // 45: gangline.scheduler.v1.GetClusterResponse
+	(*ListQueuesRequest)(nil),           // 46: gangline.scheduler.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),          // 47: gangline.scheduler.v1.ListQueuesResponse
+	(*GPUCount)(nil),                    // 48: gangline.scheduler.v1.GPUCount
+	(*Queue)(nil),                       // 49: gangline.scheduler.v1.Queue
+	(*QueueUser)(nil),                   // 50: gangline.scheduler.v1.QueueUser
+	(*PendingReason)(nil),               // 51: gangline.scheduler.v1.PendingReason
+	(*ListCheckpointUsageRequest)(nil),  // 52: gangline.scheduler.v1.ListCheckpointUsageRequest
+	(*ListCheckpointUsageResponse)(nil), // 53: gangline.scheduler.v1.ListCheckpointUsageResponse
+	(*CheckpointUsage)(nil),             // 54: gangline.scheduler.v1.CheckpointUsage
+	(*ListPredictionsRequest)(nil),      // 55: gangline.scheduler.v1.ListPredictionsRequest
+	(*ListPredictionsResponse)(nil),     // 56: gangline.scheduler.v1.ListPredictionsResponse
+	(*Prediction)(nil),                  // 57: gangline.scheduler.v1.Prediction
+	(*GetPolicyRequest)(nil),            // 58: gangline.scheduler.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),           // 59: gangline.scheduler.v1.GetPolicyResponse
+	(*SetPolicyRequest)(nil),            // 60: gangline.scheduler.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),           // 61: gangline.scheduler.v1.SetPolicyResponse
+	(*DrainNodeRequest)(nil),            // 62: gangline.scheduler.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),           // 63: gangline.scheduler.v1.DrainNodeResponse
+	(*UndrainNodeRequest)(nil),          // 64: gangline.scheduler.v1.UndrainNodeRequest
+	(*UndrainNodeResponse)(nil),         // 65: gangline.scheduler.v1.UndrainNodeResponse
+	(*WhyRequest)(nil),                  // 66: gangline.scheduler.v1.WhyRequest
+	(*WhyResponse)(nil),                 // 67: gangline.scheduler.v1.WhyResponse
+	(*PlanRequest)(nil),                 // 68: gangline.scheduler.v1.PlanRequest
+	(*PlanResponse)(nil),                // 69: gangline.scheduler.v1.PlanResponse
+	(*Prospects)(nil),                   // 70: gangline.scheduler.v1.Prospects
+	(*Constraint)(nil),                  // 71: gangline.scheduler.v1.Constraint
+	(*Holder)(nil),                      // 72: gangline.scheduler.v1.Holder
+	(*Fit)(nil),                         // 73: gangline.scheduler.v1.Fit
+	(*FitNode)(nil),                     // 74: gangline.scheduler.v1.FitNode
+	(*Victim)(nil),                      // 75: gangline.scheduler.v1.Victim
+	(*StartEstimate)(nil),               // 76: gangline.scheduler.v1.StartEstimate
+	(*Alternative)(nil),                 // 77: gangline.scheduler.v1.Alternative
+	(*GetSnapshotRequest)(nil),          // 78: gangline.scheduler.v1.GetSnapshotRequest
+	(*GetSnapshotResponse)(nil),         // 79: gangline.scheduler.v1.GetSnapshotResponse
+	nil,                                 // 80: gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	nil,                                 // 81: gangline.scheduler.v1.Progress.MetricsEntry
+	nil,                                 // 82: gangline.scheduler.v1.Node.LabelsEntry
+	nil,                                 // 83: gangline.scheduler.v1.Node.TaintsEntry
 }
 var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 0: gangline.scheduler.v1.JobSpec.launch:type_name -> gangline.scheduler.v1.LaunchMode
 	8,  // 1: gangline.scheduler.v1.JobSpec.env:type_name -> gangline.scheduler.v1.EnvVar
 	13, // 2: gangline.scheduler.v1.JobSpec.topology:type_name -> gangline.scheduler.v1.TopologyWish
-	79, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
+	80, // 3: gangline.scheduler.v1.JobSpec.node_selector:type_name -> gangline.scheduler.v1.JobSpec.NodeSelectorEntry
 	14, // 4: gangline.scheduler.v1.JobSpec.array:type_name -> gangline.scheduler.v1.ArraySpec
 	12, // 5: gangline.scheduler.v1.JobSpec.after:type_name -> gangline.scheduler.v1.Dependency
 	10, // 6: gangline.scheduler.v1.JobSpec.checkpoints:type_name -> gangline.scheduler.v1.CheckpointPolicy
@@ -6965,101 +7045,102 @@ var file_gangline_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	11, // 8: gangline.scheduler.v1.CheckpointPolicy.keep_best:type_name -> gangline.scheduler.v1.KeepBest
 	3,  // 9: gangline.scheduler.v1.Dependency.condition:type_name -> gangline.scheduler.v1.Condition
 	4,  // 10: gangline.scheduler.v1.Worker.state:type_name -> gangline.scheduler.v1.WorkerState
-	80, // 11: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
+	81, // 11: gangline.scheduler.v1.Progress.metrics:type_name -> gangline.scheduler.v1.Progress.MetricsEntry
 	9,  // 12: gangline.scheduler.v1.Job.spec:type_name -> gangline.scheduler.v1.JobSpec
 	0,  // 13: gangline.scheduler.v1.Job.state:type_name -> gangline.scheduler.v1.JobState
 	15, // 14: gangline.scheduler.v1.Job.workers:type_name -> gangline.scheduler.v1.Worker
 	16, // 15: gangline.scheduler.v1.Job.checkpoint:type_name -> gangline.scheduler.v1.Checkpoint
 	17, // 16: gangline.scheduler.v1.Job.progress:type_name -> gangline.scheduler.v1.Progress
-	23, // 17: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
-	22, // 18: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
+	24, // 17: gangline.scheduler.v1.Job.history:type_name -> gangline.scheduler.v1.Launch
+	23, // 18: gangline.scheduler.v1.Job.kept:type_name -> gangline.scheduler.v1.Kept
 	12, // 19: gangline.scheduler.v1.Job.unmet:type_name -> gangline.scheduler.v1.Dependency
-	20, // 20: gangline.scheduler.v1.Job.ring:type_name -> gangline.scheduler.v1.Ring
-	19, // 21: gangline.scheduler.v1.Job.local_checkpoint:type_name -> gangline.scheduler.v1.LocalCheckpoint
-	21, // 22: gangline.scheduler.v1.Ring.straggler:type_name -> gangline.scheduler.v1.Straggler
-	9,  // 23: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	18, // 24: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	18, // 25: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	0,  // 26: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
-	18, // 27: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
-	18, // 28: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
-	18, // 29: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
-	5,  // 30: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
-	5,  // 31: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
-	37, // 32: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
-	6,  // 33: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
-	36, // 34: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
-	81, // 35: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
-	82, // 36: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
-	38, // 37: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
-	39, // 38: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
-	42, // 39: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
-	48, // 40: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
-	50, // 41: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
-	50, // 42: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
-	47, // 43: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
-	47, // 44: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
-	47, // 45: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
-	49, // 46: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
-	53, // 47: gangline.scheduler.v1.ListCheckpointUsageResponse.users:type_name -> gangline.scheduler.v1.CheckpointUsage
-	56, // 48: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
-	39, // 49: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	39, // 50: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
-	18, // 51: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
-	69, // 52: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	9,  // 53: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
-	69, // 54: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
-	70, // 55: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
-	72, // 56: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
-	74, // 57: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
-	75, // 58: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
-	76, // 59: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
-	71, // 60: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
-	73, // 61: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
-	7,  // 62: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
-	72, // 63: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
-	74, // 64: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
-	24, // 65: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
-	26, // 66: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
-	28, // 67: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
-	30, // 68: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
-	32, // 69: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
-	34, // 70: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
-	40, // 71: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
-	43, // 72: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
-	45, // 73: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
-	54, // 74: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
-	51, // 75: gangline.scheduler.v1.SchedulerService.ListCheckpointUsage:input_type -> gangline.scheduler.v1.ListCheckpointUsageRequest
-	57, // 76: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
-	59, // 77: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
-	61, // 78: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
-	63, // 79: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
-	65, // 80: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
-	67, // 81: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
-	77, // 82: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
-	25, // 83: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
-	27, // 84: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
-	29, // 85: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
-	31, // 86: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
-	33, // 87: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
-	35, // 88: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
-	41, // 89: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
-	44, // 90: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
-	46, // 91: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
-	55, // 92: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
-	52, // 93: gangline.scheduler.v1.SchedulerService.ListCheckpointUsage:output_type -> gangline.scheduler.v1.ListCheckpointUsageResponse
-	58, // 94: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
-	60, // 95: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
-	62, // 96: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
-	64, // 97: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
-	66, // 98: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
-	68, // 99: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
-	78, // 100: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
-	83, // [83:101] is the sub-list for method output_type
-	65, // [65:83] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	21, // 20: gangline.scheduler.v1.Job.ring:type_name -> gangline.scheduler.v1.Ring
+	20, // 21: gangline.scheduler.v1.Job.local_checkpoint:type_name -> gangline.scheduler.v1.LocalCheckpoint
+	19, // 22: gangline.scheduler.v1.Job.older_start:type_name -> gangline.scheduler.v1.OlderStart
+	22, // 23: gangline.scheduler.v1.Ring.straggler:type_name -> gangline.scheduler.v1.Straggler
+	9,  // 24: gangline.scheduler.v1.SubmitJobRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	18, // 25: gangline.scheduler.v1.SubmitJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	18, // 26: gangline.scheduler.v1.GetJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	0,  // 27: gangline.scheduler.v1.ListJobsRequest.states:type_name -> gangline.scheduler.v1.JobState
+	18, // 28: gangline.scheduler.v1.ListJobsResponse.jobs:type_name -> gangline.scheduler.v1.Job
+	18, // 29: gangline.scheduler.v1.WatchJobsResponse.job:type_name -> gangline.scheduler.v1.Job
+	18, // 30: gangline.scheduler.v1.CancelJobResponse.job:type_name -> gangline.scheduler.v1.Job
+	5,  // 31: gangline.scheduler.v1.StreamLogsRequest.stream:type_name -> gangline.scheduler.v1.LogStream
+	5,  // 32: gangline.scheduler.v1.StreamLogsResponse.stream:type_name -> gangline.scheduler.v1.LogStream
+	38, // 33: gangline.scheduler.v1.GPU.shares:type_name -> gangline.scheduler.v1.GPUShare
+	6,  // 34: gangline.scheduler.v1.Node.state:type_name -> gangline.scheduler.v1.NodeState
+	37, // 35: gangline.scheduler.v1.Node.gpus:type_name -> gangline.scheduler.v1.GPU
+	82, // 36: gangline.scheduler.v1.Node.labels:type_name -> gangline.scheduler.v1.Node.LabelsEntry
+	83, // 37: gangline.scheduler.v1.Node.taints:type_name -> gangline.scheduler.v1.Node.TaintsEntry
+	39, // 38: gangline.scheduler.v1.Node.drain:type_name -> gangline.scheduler.v1.Drain
+	40, // 39: gangline.scheduler.v1.ListNodesResponse.nodes:type_name -> gangline.scheduler.v1.Node
+	43, // 40: gangline.scheduler.v1.GetClusterResponse.servers:type_name -> gangline.scheduler.v1.Server
+	49, // 41: gangline.scheduler.v1.ListQueuesResponse.queues:type_name -> gangline.scheduler.v1.Queue
+	51, // 42: gangline.scheduler.v1.ListQueuesResponse.reasons:type_name -> gangline.scheduler.v1.PendingReason
+	51, // 43: gangline.scheduler.v1.ListQueuesResponse.other_reasons:type_name -> gangline.scheduler.v1.PendingReason
+	48, // 44: gangline.scheduler.v1.Queue.quota:type_name -> gangline.scheduler.v1.GPUCount
+	48, // 45: gangline.scheduler.v1.Queue.limit:type_name -> gangline.scheduler.v1.GPUCount
+	48, // 46: gangline.scheduler.v1.Queue.held:type_name -> gangline.scheduler.v1.GPUCount
+	50, // 47: gangline.scheduler.v1.Queue.users:type_name -> gangline.scheduler.v1.QueueUser
+	54, // 48: gangline.scheduler.v1.ListCheckpointUsageResponse.users:type_name -> gangline.scheduler.v1.CheckpointUsage
+	57, // 49: gangline.scheduler.v1.ListPredictionsResponse.predictions:type_name -> gangline.scheduler.v1.Prediction
+	40, // 50: gangline.scheduler.v1.DrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	40, // 51: gangline.scheduler.v1.UndrainNodeResponse.node:type_name -> gangline.scheduler.v1.Node
+	18, // 52: gangline.scheduler.v1.WhyResponse.job:type_name -> gangline.scheduler.v1.Job
+	70, // 53: gangline.scheduler.v1.WhyResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	9,  // 54: gangline.scheduler.v1.PlanRequest.spec:type_name -> gangline.scheduler.v1.JobSpec
+	70, // 55: gangline.scheduler.v1.PlanResponse.prospects:type_name -> gangline.scheduler.v1.Prospects
+	71, // 56: gangline.scheduler.v1.Prospects.constraint:type_name -> gangline.scheduler.v1.Constraint
+	73, // 57: gangline.scheduler.v1.Prospects.fit:type_name -> gangline.scheduler.v1.Fit
+	75, // 58: gangline.scheduler.v1.Prospects.victims:type_name -> gangline.scheduler.v1.Victim
+	76, // 59: gangline.scheduler.v1.Prospects.start:type_name -> gangline.scheduler.v1.StartEstimate
+	77, // 60: gangline.scheduler.v1.Prospects.alternatives:type_name -> gangline.scheduler.v1.Alternative
+	72, // 61: gangline.scheduler.v1.Constraint.holders:type_name -> gangline.scheduler.v1.Holder
+	74, // 62: gangline.scheduler.v1.Fit.nodes:type_name -> gangline.scheduler.v1.FitNode
+	7,  // 63: gangline.scheduler.v1.StartEstimate.basis:type_name -> gangline.scheduler.v1.EstimateBasis
+	73, // 64: gangline.scheduler.v1.Alternative.fit:type_name -> gangline.scheduler.v1.Fit
+	75, // 65: gangline.scheduler.v1.Alternative.victims:type_name -> gangline.scheduler.v1.Victim
+	25, // 66: gangline.scheduler.v1.SchedulerService.SubmitJob:input_type -> gangline.scheduler.v1.SubmitJobRequest
+	27, // 67: gangline.scheduler.v1.SchedulerService.GetJob:input_type -> gangline.scheduler.v1.GetJobRequest
+	29, // 68: gangline.scheduler.v1.SchedulerService.ListJobs:input_type -> gangline.scheduler.v1.ListJobsRequest
+	31, // 69: gangline.scheduler.v1.SchedulerService.WatchJobs:input_type -> gangline.scheduler.v1.WatchJobsRequest
+	33, // 70: gangline.scheduler.v1.SchedulerService.CancelJob:input_type -> gangline.scheduler.v1.CancelJobRequest
+	35, // 71: gangline.scheduler.v1.SchedulerService.StreamLogs:input_type -> gangline.scheduler.v1.StreamLogsRequest
+	41, // 72: gangline.scheduler.v1.SchedulerService.ListNodes:input_type -> gangline.scheduler.v1.ListNodesRequest
+	44, // 73: gangline.scheduler.v1.SchedulerService.GetCluster:input_type -> gangline.scheduler.v1.GetClusterRequest
+	46, // 74: gangline.scheduler.v1.SchedulerService.ListQueues:input_type -> gangline.scheduler.v1.ListQueuesRequest
+	55, // 75: gangline.scheduler.v1.SchedulerService.ListPredictions:input_type -> gangline.scheduler.v1.ListPredictionsRequest
+	52, // 76: gangline.scheduler.v1.SchedulerService.ListCheckpointUsage:input_type -> gangline.scheduler.v1.ListCheckpointUsageRequest
+	58, // 77: gangline.scheduler.v1.SchedulerService.GetPolicy:input_type -> gangline.scheduler.v1.GetPolicyRequest
+	60, // 78: gangline.scheduler.v1.SchedulerService.SetPolicy:input_type -> gangline.scheduler.v1.SetPolicyRequest
+	62, // 79: gangline.scheduler.v1.SchedulerService.DrainNode:input_type -> gangline.scheduler.v1.DrainNodeRequest
+	64, // 80: gangline.scheduler.v1.SchedulerService.UndrainNode:input_type -> gangline.scheduler.v1.UndrainNodeRequest
+	66, // 81: gangline.scheduler.v1.SchedulerService.Why:input_type -> gangline.scheduler.v1.WhyRequest
+	68, // 82: gangline.scheduler.v1.SchedulerService.Plan:input_type -> gangline.scheduler.v1.PlanRequest
+	78, // 83: gangline.scheduler.v1.SchedulerService.GetSnapshot:input_type -> gangline.scheduler.v1.GetSnapshotRequest
+	26, // 84: gangline.scheduler.v1.SchedulerService.SubmitJob:output_type -> gangline.scheduler.v1.SubmitJobResponse
+	28, // 85: gangline.scheduler.v1.SchedulerService.GetJob:output_type -> gangline.scheduler.v1.GetJobResponse
+	30, // 86: gangline.scheduler.v1.SchedulerService.ListJobs:output_type -> gangline.scheduler.v1.ListJobsResponse
+	32, // 87: gangline.scheduler.v1.SchedulerService.WatchJobs:output_type -> gangline.scheduler.v1.WatchJobsResponse
+	34, // 88: gangline.scheduler.v1.SchedulerService.CancelJob:output_type -> gangline.scheduler.v1.CancelJobResponse
+	36, // 89: gangline.scheduler.v1.SchedulerService.StreamLogs:output_type -> gangline.scheduler.v1.StreamLogsResponse
+	42, // 90: gangline.scheduler.v1.SchedulerService.ListNodes:output_type -> gangline.scheduler.v1.ListNodesResponse
+	45, // 91: gangline.scheduler.v1.SchedulerService.GetCluster:output_type -> gangline.scheduler.v1.GetClusterResponse
+	47, // 92: gangline.scheduler.v1.SchedulerService.ListQueues:output_type -> gangline.scheduler.v1.ListQueuesResponse
+	56, // 93: gangline.scheduler.v1.SchedulerService.ListPredictions:output_type -> gangline.scheduler.v1.ListPredictionsResponse
+	53, // 94: gangline.scheduler.v1.SchedulerService.ListCheckpointUsage:output_type -> gangline.scheduler.v1.ListCheckpointUsageResponse
+	59, // 95: gangline.scheduler.v1.SchedulerService.GetPolicy:output_type -> gangline.scheduler.v1.GetPolicyResponse
+	61, // 96: gangline.scheduler.v1.SchedulerService.SetPolicy:output_type -> gangline.scheduler.v1.SetPolicyResponse
+	63, // 97: gangline.scheduler.v1.SchedulerService.DrainNode:output_type -> gangline.scheduler.v1.DrainNodeResponse
+	65, // 98: gangline.scheduler.v1.SchedulerService.UndrainNode:output_type -> gangline.scheduler.v1.UndrainNodeResponse
+	67, // 99: gangline.scheduler.v1.SchedulerService.Why:output_type -> gangline.scheduler.v1.WhyResponse
+	69, // 100: gangline.scheduler.v1.SchedulerService.Plan:output_type -> gangline.scheduler.v1.PlanResponse
+	79, // 101: gangline.scheduler.v1.SchedulerService.GetSnapshot:output_type -> gangline.scheduler.v1.GetSnapshotResponse
+	84, // [84:102] is the sub-list for method output_type
+	66, // [66:84] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_gangline_scheduler_v1_scheduler_proto_init() }
@@ -7069,17 +7150,17 @@ func file_gangline_scheduler_v1_scheduler_proto_init() {
 	}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[1].OneofWrappers = []any{}
 	file_gangline_scheduler_v1_scheduler_proto_msgTypes[4].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[26].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[28].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[51].OneofWrappers = []any{}
-	file_gangline_scheduler_v1_scheduler_proto_msgTypes[53].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[27].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[29].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[52].OneofWrappers = []any{}
+	file_gangline_scheduler_v1_scheduler_proto_msgTypes[54].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gangline_scheduler_v1_scheduler_proto_rawDesc), len(file_gangline_scheduler_v1_scheduler_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   75,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
