@@ -8,7 +8,8 @@ import (
 )
 
 // Account is what one user has used of the cluster through one queue, for fair
-// share. An Account in a State is replaced, never edited.
+// share. An Account in a State is replaced, never edited, but for one that no
+// snapshot has yet.
 type Account struct {
 	Queue string
 	User  string
@@ -18,6 +19,8 @@ type Account struct {
 	Rate   int64 // weighted milli-GPUs that its jobs hold now
 	Since  Time  // up to which Used counts what is held
 	Period int64 // decay period that Used is in, see periodsPerHalfLife
+
+	by *owner // who may edit it; nil: nobody, or it is forgotten
 }
 
 // periodsPerHalfLife is how finely use decays. All arithmetic on use is in
@@ -110,19 +113,43 @@ func (s *State) charge(j *Job, rate int64) {
 	if rate == 0 {
 		return
 	}
-	key := accountKey(j.Spec.Queue, j.User)
-	p := s.Policy()
-	next := Account{Queue: j.Spec.Queue, User: j.User}
-	if old, ok := s.accounts.Get(key); ok {
-		next = *old
-		next.Used = old.UsedAt(s.now, p)
-	}
-	next.Since, next.Period = s.now, int64(s.now)/p.periodLength()
-	next.Rate += rate
-	s.accounts.Set(key, &next)
-	s.touch(Change{Queue: j.Spec.Queue, User: j.User})
+	p, a := s.Policy(), s.ownAccount(j)
+	a.Used = a.UsedAt(s.now, p)
+	a.Since, a.Period = s.now, int64(s.now)/p.periodLength()
+	a.Rate += rate
+	s.touch(Change{Account: a})
 	if s.accounts.Len() > MaxAccounts {
 		s.dropAccounts(p)
+	}
+}
+
+// ownAccount returns the account of a job to be edited, made if there is none.
+func (s *State) ownAccount(j *Job) *Account {
+	k := s.kinOf(j)
+	if a := k.account; a != nil && a.by == k.by {
+		return a
+	}
+	key := accountKey(j.Spec.Queue, j.User)
+	a, known := s.accounts.Get(key)
+	switch {
+	case !known:
+		a = &Account{Queue: j.Spec.Queue, User: j.User, by: k.by}
+		s.accounts.Set(key, a)
+	case a.by != k.by:
+		next := *a
+		next.by = k.by
+		a = &next
+		s.accounts.Set(key, a)
+	}
+	k.account = a
+	return a
+}
+
+// disown lets nobody edit an account any more that is out of the state, however
+// it is remembered.
+func (s *State) disown(a *Account) {
+	if a.by == s.mine() {
+		a.by = nil
 	}
 }
 
@@ -143,7 +170,8 @@ func (s *State) dropAccounts(p *Policy) {
 	slices.SortStableFunc(all, func(a, b idle) int { return cmp.Compare(a.used, b.used) })
 	for _, d := range all[:min(len(all), s.accounts.Len()-MaxAccounts*7/8)] {
 		a, _ := s.accounts.Delete(d.key)
-		s.touch(Change{Queue: a.Queue, User: a.User})
+		s.disown(a)
+		s.touch(Change{Account: a, Gone: true})
 	}
 }
 
@@ -159,6 +187,8 @@ func (s *State) rescale(old, next *Policy) {
 	})
 	for _, a := range all {
 		b := *a
+		s.disown(a)
+		b.by = s.mine()
 		b.Used, b.Since, b.Period = a.UsedAt(s.now, old), s.now, int64(s.now)/next.periodLength()
 		s.accounts.Set(accountKey(a.Queue, a.User), &b)
 	}

@@ -168,6 +168,29 @@ func TestRescale(t *testing.T) {
 	}
 }
 
+// TestForgottenAccountIsMadeAnew: one that is out of the state, or was replaced
+// in it, is not charged any more, however lately it was.
+func TestForgottenAccountIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	s := &State{}
+	s.Apply(1, Time(time.Hour), &Init{ClusterID: "c", Version: Version})
+	job := &Job{Spec: &JobSpec{Queue: "q"}, User: "u"}
+	s.charge(job, 1000)
+	s.charge(job, -1000)
+	a, _ := s.accounts.Delete(accountKey("q", "u"))
+	s.disown(a) // as dropAccounts does
+	s.charge(job, 1000)
+	if got := s.Account("q", "u"); got == nil || got.Rate != 1000 || a.Rate != 0 {
+		t.Fatalf("the account is %+v, the forgotten one %+v", got, a)
+	}
+	before := s.Account("q", "u")
+	s.rescale(&Policy{HalfLife: time.Hour}, &Policy{HalfLife: time.Minute})
+	s.charge(job, 500)
+	if got := s.Account("q", "u"); got.Rate != 1500 || before.Rate != 1000 {
+		t.Fatalf("after another half-life the account is %+v, before it was %+v", got, before)
+	}
+}
+
 // TestAccountsAreBounded: the least used that hold nothing are forgotten.
 func TestAccountsAreBounded(t *testing.T) {
 	t.Parallel()

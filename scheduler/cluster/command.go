@@ -231,11 +231,11 @@ type Result struct {
 // Change names one object that a command replaced, made or dropped. Exactly
 // one of its parts is set.
 type Change struct {
-	Job    JobID
-	Node   NodeID
-	Queue  string // with User: an account
-	User   string
-	Policy bool
+	Job     JobID
+	Node    NodeID
+	Account *Account // as it is then
+	Gone    bool     // with Account: it is forgotten
+	Policy  bool
 }
 
 // Bounds of the state. Each keeps memory and log entries finite.

@@ -7,10 +7,11 @@ import (
 )
 
 // checkPlacement re-checks a plan for one job against the state as it is now.
-// It returns the gang's nodes in order of first appearance by rank.
+// It returns the gang's nodes in order of first appearance by rank, valid until
+// the next call.
 func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, error) {
 	var few [16]int32 // no allocation for most gangs
-	var nodes []NodeID
+	nodes := s.gang[:0]
 	gpus := few[:0]            // on each of them
 	taken := gpuSet{}          // of the last of them
 	known := map[NodeID]bool{} // of many of them
@@ -76,6 +77,7 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 			return nil, fmt.Errorf("node %s lacks CPUs or memory for %d GPUs", n.Name, k)
 		}
 	}
+	s.gang = nodes
 	return nodes, nil
 }
 

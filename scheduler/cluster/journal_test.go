@@ -21,7 +21,7 @@ func noted(s *State, c Cursor) string {
 		case ch.Policy:
 			out += "policy "
 		default:
-			out += fmt.Sprintf("account %s/%s ", ch.Queue, ch.User)
+			out += fmt.Sprintf("account %s/%s ", ch.Account.Queue, ch.Account.User)
 		}
 	}
 	return out

@@ -27,6 +27,7 @@ type kin struct {
 	n       int
 	by      *owner
 	history [4]*History // which by may edit; nil: not looked up yet, or there is none
+	account *Account    // of the jobs' user in their queue, if its owner is by
 }
 
 // maxKins bounds the kins that a State finds again by their key.
@@ -61,6 +62,24 @@ func appendKin(b []byte, spec *JobSpec, user string) []byte {
 // kinOf returns the kin of a job, so that its histories can be edited. Only
 // Apply may call it.
 func (s *State) kinOf(j *Job) *kin {
+	own, last := s.mine(), &s.lastKin
+	if last.kin != nil && last.kin.by == own && last.spec == j.Spec && last.user == j.User {
+		return last.kin
+	}
+	last.spec, last.user, last.kin = j.Spec, j.User, s.findKin(j)
+	return last.kin
+}
+
+// lastKin is the kin that was asked for last: several things of one job are
+// written down one after the other.
+type lastKin struct {
+	spec *JobSpec
+	user string
+	kin  *kin
+}
+
+// findKin is kinOf by the job's key.
+func (s *State) findKin(j *Job) *kin {
 	own := s.mine()
 	s.kinKey = appendKin(s.kinKey[:0], j.Spec, j.User)
 	k := s.kins[string(s.kinKey)]

@@ -27,26 +27,39 @@ func (s *State) applyStart(c *StartJob) Result {
 	if err != nil {
 		return refuse(Conflict, "job %d: %s", c.Job, err)
 	}
-	j := *old
+	var j *Job
+	if len(c.Workers) == 1 { // most: in one piece
+		one := &struct {
+			job    Job
+			worker [1]Worker
+			node   [1]NodeID
+		}{job: *old}
+		j = &one.job
+		j.Workers, j.NodeRanks = one.worker[:], append(one.node[:0], nodes...)
+	} else {
+		next := *old
+		j = &next
+		j.Workers, j.NodeRanks = make([]Worker, len(c.Workers)), slices.Clone(nodes)
+	}
 	j.State, j.Epoch = Starting, c.Epoch
 	j.StartedAt, j.RunningAt, j.NotBefore = s.now, 0, 0
 	j.Stop, j.StopReason, j.Blamed = 0, "", false
 	j.Progress, j.Kept, j.Reformed = nil, nil, 0
-	j.NodeRanks = nodes
-	j.Workers = make([]Worker, len(c.Workers))
 	for i, p := range c.Workers {
 		j.Workers[i] = Worker{Rank: p.Rank, Node: p.Node, GPUs: p.GPUs, State: WorkerAssigned}
 	}
-	j.Reason = "starts " + whereText(len(j.Workers), len(nodes))
+	if j.Reason = "starts 1 worker on 1 node"; len(j.Workers) > 1 || len(nodes) > 1 { // else as most jobs do
+		j.Reason = "starts " + whereText(len(j.Workers), len(nodes))
+	}
 	j.Rate = int64(j.Held()) * int64(j.Spec.Share()) * s.Policy().WeightOf(s.typeOf(c.Workers[0])) / 1000
-	s.charge(&j, j.Rate)
+	s.charge(j, j.Rate)
 	changes := make([]Change, 1, len(nodes)+1)
 	changes[0] = Change{Job: j.ID}
 	for _, n := range nodes {
-		s.hold(&j, n)
+		s.hold(j, n)
 		changes = append(changes, Change{Node: n})
 	}
-	s.putJob(&j)
+	s.putJob(j)
 	return Result{Job: j.ID, Changes: changes}
 }
 
@@ -212,6 +225,16 @@ func (s *State) settle(j *Job) []Change {
 // remember adds the epoch that has just ended to the job's history.
 func (s *State) remember(j *Job) {
 	l := Launch{Epoch: j.Epoch, StartedAt: j.StartedAt, EndedAt: s.now, Outcome: j.Reason}
+	if len(j.Workers) == 1 && len(j.History) == 0 { // most: in one piece
+		one := &struct {
+			launch [1]Launch
+			node   [1]LaunchNode
+		}{node: [1]LaunchNode{{Node: j.Workers[0].Node, Workers: 1}}}
+		l.Nodes = one.node[:]
+		one.launch[0] = l
+		j.History = one.launch[:]
+		return
+	}
 	for i := range j.Workers {
 		if n := len(l.Nodes); n > 0 && l.Nodes[n-1].Node == j.Workers[i].Node {
 			l.Nodes[n-1].Workers++

@@ -298,7 +298,7 @@ func (w *world) holdChanges(before *State, cmd Command, res Result) {
 	}
 	w.s.EachAccount(func(a *Account) bool {
 		if before.Account(a.Queue, a.User) != a {
-			if check(Change{Queue: a.Queue, User: a.User}, false); res.Code != OK {
+			if check(Change{Account: a}, false); res.Code != OK {
 				w.t.Fatalf("%T was refused (%s) and yet charged %+v", cmd, res.Message, a)
 			}
 		}

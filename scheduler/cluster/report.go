@@ -13,7 +13,7 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 		return refuse(NotFound, "node %s is not registered", c.Node)
 	}
 	var res Result
-	t := turn{s: s, node: c.Node}
+	t := turn{s: s, node: c.Node, jobs: s.told[:0]}
 	for _, failed := range []bool{false, true} { // a failure is judged by all that is known
 		for i := range c.Workers {
 			if r := &c.Workers[i]; failed == r.failed() {
@@ -40,6 +40,8 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 		}
 		res.Changes = append(res.Changes, Change{Job: j.ID})
 	}
+	clear(t.jobs)
+	s.told = t.jobs
 	return res
 }
 

@@ -326,11 +326,10 @@ func (s *JobSpec) validateCommand() error {
 }
 
 func validateQueue(q string) error {
-	parts := strings.Split(q, "/")
-	if len(q) > MaxNameLen || len(parts) > maxQueueDepth {
+	if len(q) > MaxNameLen || strings.Count(q, "/") >= maxQueueDepth {
 		return fmt.Errorf("queue: %q is too long: at most %d bytes and %d levels", q, MaxNameLen, maxQueueDepth)
 	}
-	for _, p := range parts {
+	for p := range strings.SplitSeq(q, "/") {
 		ok := p != ""
 		for _, r := range p {
 			if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.') {

@@ -49,10 +49,14 @@ type State struct {
 	crossings crossings
 
 	// What this State alone may use: a snapshot begins without it.
-	own    *owner           // of what it has made since its last Snapshot; nil: nothing yet
-	kins   map[string]*kin  // by the keys of their narrowest degrees
-	kinKey []byte           // scratch
-	byID   map[NodeID]*Node // the nodes again, found sooner; nil: to be looked for in the tree
+	own    *owner          // of what it has made since its last Snapshot; nil: nothing yet
+	kins   map[string]*kin // by the keys of their narrowest degrees
+	kinKey []byte          // scratch
+	told   []told          // scratch of applyReport
+	gang   []NodeID        // scratch of checkPlacement
+
+	lastKin lastKin
+	byID    map[NodeID]*Node // the nodes again, found sooner; nil: to be looked for in the tree
 }
 
 // Request remembers which job a client's request id made.
@@ -68,7 +72,7 @@ type Request struct {
 func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
-	c.kins, c.kinKey, c.crossings, c.byID = nil, nil, crossings{}, nil
+	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID = nil, nil, lastKin{}, nil, nil, crossings{}, nil
 	c.nodes = *s.nodes.Copy()
 	c.requests = *s.requests.Copy()
 	c.accounts = *s.accounts.Copy()

@@ -18,6 +18,7 @@ type table[T any] struct {
 	count int
 	by    *owner    // who may write to roots
 	roots []root[T] // by number
+	spare *leaf[T]  // an empty one: few numbers that come and go are in none of the others
 }
 
 // Numbers are split into the root's, and 6 bits each for twig and leaf.
@@ -116,7 +117,10 @@ func (t *table[T]) ownLeaf(own *owner, key uint64) *leaf[T] {
 	l := w.leaves[k]
 	switch {
 	case l == nil:
-		l = &leaf[T]{by: own}
+		if l = t.spare; l == nil || l.by != own {
+			l = &leaf[T]{by: own}
+		}
+		t.spare = nil
 		w.leaves[k] = l
 		w.has |= 1 << k
 	case l.by != own:
@@ -149,6 +153,7 @@ func (t *table[T]) drop(own *owner, key uint64) {
 	if l.has != 0 {
 		return
 	}
+	t.spare = l
 	i, _ := t.rootAt(key >> (2 * tableBits))
 	w := t.roots[i].twig // the owner's, as its leaf is
 	w.has &^= 1 << (key >> tableBits % tableFan)

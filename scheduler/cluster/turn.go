@@ -9,7 +9,6 @@ type turn struct {
 	s    *State
 	node NodeID
 	jobs []told // in the order of the report
-	one  [1]told
 }
 
 // told is a job that a report changes.
@@ -39,7 +38,7 @@ func (t *turn) own(j *Job, at int, plain bool) *Job {
 	plain = plain && j.Reformed == 0 && j.Spec.OnFailure != FailureShrinks
 	if plain && at < 0 {
 		if _, mine := t.s.jobs.edit(t.s.mine(), uint64(j.ID)); mine {
-			t.add(told{j, true, t.s.was(j)})
+			t.jobs = append(t.jobs, told{j, true, t.s.was(j)})
 			return j
 		}
 	}
@@ -48,16 +47,9 @@ func (t *turn) own(j *Job, at int, plain bool) *Job {
 	if at >= 0 {
 		t.jobs[at] = told{job: &own}
 	} else {
-		t.add(told{job: &own})
+		t.jobs = append(t.jobs, told{job: &own})
 	}
 	return &own
-}
-
-func (t *turn) add(j told) {
-	if t.jobs == nil {
-		t.jobs = t.one[:0]
-	}
-	t.jobs = append(t.jobs, j)
 }
 
 // take takes in what is said of one worker.

@@ -183,13 +183,9 @@ func (x *Index) refresh(e *entry, j *cluster.Job) {
 	}
 }
 
-func (x *Index) followAccount(queue, user string) {
-	if a := x.state.Account(queue, user); a != nil {
-		x.tree.SetAccount(a, false)
-	} else {
-		x.tree.SetAccount(&cluster.Account{Queue: queue, User: user}, true)
-	}
-	if g := x.waiting(x.tree.Queue(queue), user); g != nil {
+func (x *Index) followAccount(a *cluster.Account, gone bool) {
+	x.tree.SetAccount(a, gone)
+	if g := x.waiting(x.tree.Queue(a.Queue), a.User); g != nil {
 		x.reweigh(g)
 	}
 }

@@ -137,7 +137,7 @@ func (x *Index) Follow(s *cluster.State) {
 		case c.Job != 0:
 			x.followJob(s.Job(c.Job), c.Job)
 		default:
-			x.followAccount(c.Queue, c.User)
+			x.followAccount(c.Account, c.Gone)
 		}
 	}
 	if grew {
