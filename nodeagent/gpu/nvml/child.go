@@ -36,7 +36,7 @@ type child struct {
 	garbled  bool          // the output was not our protocol; valid once lines is closed
 	exited   chan struct{} // closed once the process is reaped; waitErr is valid then
 	waitErr  error
-	released bool
+	released time.Time // zero: it was not given up
 }
 
 // startChild runs the command with pipes for the protocol.
@@ -158,19 +158,38 @@ func (c *child) await(d time.Duration) bool {
 
 // release gives the process up without waiting: its input ends, and it is killed. Repeating it does nothing.
 func (c *child) release() {
-	if c.released {
+	if !c.released.IsZero() {
 		return
 	}
-	c.released = true
+	c.released = time.Now()
 	close(c.abandon)
 	_ = c.stdin.Close()      // the process may be gone already
 	_ = c.cmd.Process.Kill() // likewise
 }
 
-// gone tells whether the process is reaped.
-func (c *child) gone() bool {
+// ended tells whether a process that was given up is reaped. It waits for that until reapWait has passed since: a busy
+// machine needs a moment to end a process, which must not look like one that hangs in the driver. stop ends the wait.
+func (c *child) ended(stop <-chan struct{}) bool {
+	timer := time.NewTimer(reapWait - time.Since(c.released))
+	defer timer.Stop()
 	select {
 	case <-c.exited:
+		return true
+	case <-timer.C:
+	case <-stop:
+	}
+	select { // both may have been ready
+	case <-c.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// stopped tells whether stop is closed.
+func stopped(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
 		return true
 	default:
 		return false

@@ -81,7 +81,10 @@ func (s *supervisor) ask(o op) (response, error) {
 
 // start runs a new process and attaches it to the driver.
 func (s *supervisor) start() error {
-	if s.last != nil && !s.last.gone() {
+	if s.last != nil && !s.last.ended(s.quit) {
+		if stopped(s.quit) {
+			return errStopped
+		}
 		// Never pile up processes that hang in the driver: one is enough to know.
 		return fmt.Errorf("gpu-probe process %d was killed but does not end (it hangs in the driver): drain the node and reboot it", s.last.cmd.Process.Pid)
 	}
