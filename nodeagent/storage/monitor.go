@@ -79,13 +79,18 @@ func (m *Monitor) Status(now time.Time) Status {
 func (m *Monitor) Run(ctx context.Context) error {
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
+	ended := m.kick()
 	for {
-		m.kick()
 		m.tell()
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-ended:
+			ended = nil
 		case <-ticker.C:
+			if begun := m.kick(); begun != nil {
+				ended = begun
+			}
 		}
 	}
 }
@@ -114,12 +119,12 @@ func (m *Monitor) kick() <-chan struct{} {
 			m.status.Problem = fmt.Sprintf("the checkpoint storage is nearly full: %.1f %% are free", 100*float64(free)/float64(total))
 		}
 		m.mu.Unlock()
-		m.tell()
 	}()
 	return done
 }
 
-// tell tells of a change, once.
+// tell tells of a change, once. Only one goroutine may call it, Run's: of two, the one that looked first could tell last, and what is over would
+// be what was said last.
 func (m *Monitor) tell() {
 	s := m.Status(time.Now())
 	m.mu.Lock()

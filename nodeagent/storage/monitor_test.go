@@ -1,12 +1,14 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -29,6 +31,7 @@ func look(t *testing.T, m *Monitor) Status {
 		t.Fatal("a probe is under way")
 	}
 	<-done
+	m.tell()
 	return m.Status(time.Now())
 }
 
@@ -76,6 +79,39 @@ func TestAFullOne(t *testing.T) {
 	if free = 11; look(t, m).Problem != "" {
 		t.Errorf("with 1.1 %% free: %q", m.Status(time.Now()).Problem)
 	}
+}
+
+// TestRunTellsInOrder: what is over is not said after what followed it, and the end of a probe is said when it comes, not with the next.
+func TestRunTellsInOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		disk, answer := faultfs.New(), make(chan struct{})
+		disk.Arm(faultfs.Plan{Before: func(n int, _, _ string) {
+			if n == 1 {
+				<-answer
+			}
+		}})
+		told := make(chan string, 9)
+		m := New(Config{Open: on(disk), Name: "n1", Changed: func(s Status) { told <- s.Problem }})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- m.Run(ctx) }()
+		began := time.Now()
+		if got := <-told; !strings.Contains(got, "has not answered") || time.Since(began) != silentFrom {
+			t.Errorf("while it hangs: told %q after %v", got, time.Since(began))
+		}
+		close(answer)
+		if got := <-told; !strings.Contains(got, "is slow") || time.Since(began) != silentFrom {
+			t.Errorf("when it has answered: told %q after %v", got, time.Since(began))
+		}
+		if got := <-told; got != "" || time.Since(began) != silentFrom+probeEvery {
+			t.Errorf("with the next probe: told %q after %v", got, time.Since(began))
+		}
+		cancel()
+		if err := <-ended; err != nil || len(told) > 0 {
+			t.Errorf("at the end: %v, and %d more were told", err, len(told))
+		}
+	})
 }
 
 // TestASilentOne: a storage that does not answer is told of, holds nobody up, and is well again when it answers.
