@@ -7,23 +7,26 @@ import (
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
 
+// meet asks for the rendezvous, and gives where the answer comes.
+func meet(t *testing.T, d *door, address string, formation int32) chan *agentv1.RendezvousResponse {
+	t.Helper()
+	answered := make(chan *agentv1.RendezvousResponse, 1)
+	go func() {
+		answer, err := d.Rendezvous(within(t), &agentv1.RendezvousRequest{Address: address, Formation: formation})
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- answer
+	}()
+	return answered
+}
+
 // TestRendezvousInALaterFormation: a worker whose ring broke is told of a later set of members only, at its new address, by its place among them;
 // and who watches notices hears that the set has changed.
 func TestRendezvousInALaterFormation(t *testing.T) {
 	t.Parallel()
 	d := open(t, t.TempDir(), 3)
-	meet := func(address string, formation int32) chan *agentv1.RendezvousResponse {
-		answered := make(chan *agentv1.RendezvousResponse, 1)
-		go func() {
-			answer, err := d.Rendezvous(within(t), &agentv1.RendezvousRequest{Address: address, Formation: formation})
-			if err != nil {
-				t.Error(err)
-			}
-			answered <- answer
-		}()
-		return answered
-	}
-	first := meet("a:1", 0)
+	first := meet(t, d, "a:1", 0)
 	<-d.changes
 	d.SetGang(d.key, socket.Gang{Formation: 1, Members: []int32{0, 1, 2, 3}, Peers: []string{"w:1", "x:1", "y:1", "a:1"}})
 	if a := <-first; a.GetRank() != 3 || a.GetFormation() != 1 || d.Notes(d.key).GetRendezvousMet() != 1 {
@@ -38,9 +41,8 @@ func TestRendezvousInALaterFormation(t *testing.T) {
 	if n, err := notices.Recv(); err != nil || n.GetReform().GetFormation() != 2 {
 		t.Fatalf("notice %v, %v", n, err)
 	}
-	second := meet("a:2", 2)
-	<-d.changes
-	if n := d.Notes(d.key); n.GetRendezvousMet() != 0 || n.GetRendezvousLeast() != 2 || n.GetRendezvousAddress() != "a:2" {
+	second := meet(t, d, "a:2", 2)
+	if n := <-d.changes; n.GetRendezvousMet() != 0 || n.GetRendezvousLeast() != 2 || n.GetRendezvousAddress() != "a:2" {
 		t.Errorf("while it waits its notes are %v", n)
 	}
 	d.SetGang(d.key, socket.Gang{Formation: 3, Members: []int32{1, 3}})
@@ -63,12 +65,30 @@ func TestWhomAWorkerLostIsToldLater(t *testing.T) {
 	go func() {
 		_, _ = d.Rendezvous(within(t), &agentv1.RendezvousRequest{Address: "a:1", Formation: 2, Lost: 4}) // ends with the test
 	}()
-	<-d.changes
-	if n := d.Notes(d.key); n.GetRendezvousLeast() != 2 || n.GetRendezvousLost() != 0 {
+	if n := <-d.changes; n.GetRendezvousLeast() != 2 || n.GetRendezvousLost() != 0 {
 		t.Errorf("at first it is told %v", n)
 	}
-	<-d.changes
-	if n := d.Notes(d.key); n.GetRendezvousLeast() != 2 || n.GetRendezvousLost() != 4 {
+	if n := <-d.changes; n.GetRendezvousLeast() != 2 || n.GetRendezvousLost() != 4 {
 		t.Errorf("later it is told %v", n)
+	}
+}
+
+// TestLostAnswerIsAskedForAgain: a worker asks again since it did not hear that it had met the others, and meanwhile their formation is over. It is
+// noted as waiting for the next, or nobody would give it the new addresses.
+func TestLostAnswerIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	d := open(t, t.TempDir(), 1)
+	first := meet(t, d, "a:1", 0)
+	<-d.changes
+	d.SetGang(d.key, socket.Gang{Formation: 1, Members: []int32{0, 1, 2}, Peers: []string{"x:1", "a:1", "y:1"}})
+	<-first // and is lost on its way
+	d.SetGang(d.key, socket.Gang{Formation: 2, Members: []int32{0, 1}})
+	again := meet(t, d, "a:1", 0)
+	if n := <-d.changes; n.GetRendezvousMet() != 0 || n.GetRendezvousLeast() != 2 || n.GetRendezvousAddress() != "a:1" {
+		t.Errorf("while it waits its notes are %v", n)
+	}
+	d.SetGang(d.key, socket.Gang{Formation: 2, Members: []int32{0, 1}, Peers: []string{"x:2", "a:1"}})
+	if a := <-again; a.GetFormation() != 2 || a.GetRank() != 1 || d.Notes(d.key).GetRendezvousMet() != 2 {
+		t.Errorf("answer %v, notes %v", a, d.Notes(d.key))
 	}
 }

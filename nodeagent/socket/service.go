@@ -78,27 +78,23 @@ func (e *endpoint) Rendezvous(ctx context.Context, req *agentv1.RendezvousReques
 	absent := time.NewTimer(absentAfter)
 	defer absent.Stop()
 	for {
-		e.mu.Lock()
-		g, changed := e.gang, e.changed
-		place := slices.Index(g.Members, int32(e.key.Rank)) //nolint:gosec // a rank came as int32
-		// Peers that hold an older address of this rank are not the answer to this call.
-		met := g.Formation >= req.GetFormation() && place >= 0 && place < len(g.Peers) && g.Peers[place] == address
-		if met && e.notes.GetRendezvousMet() != g.Formation {
-			e.notes.RendezvousMet, e.dirty = g.Formation, true
+		g, place, changed, err := e.meets(ctx, address, req.GetFormation())
+		if err != nil {
+			return nil, err
 		}
-		e.mu.Unlock()
-		if met {
+		if place >= 0 {
 			return &agentv1.RendezvousResponse{
-				JobId: e.key.Job, Epoch: e.key.Epoch, Rank: int32(place), Peers: g.Peers, Secret: g.Secret, //nolint:gosec // as above
+				JobId: e.key.Job, Epoch: e.key.Epoch, Rank: int32(place), Peers: g.Peers, Secret: g.Secret, //nolint:gosec // a rank came as int32
 				Formation: g.Formation, Members: g.Members,
 			}, nil
 		}
+		e.awaitsNext(ctx)
 		select {
 		case <-changed:
 		case <-patience.C:
-			e.names(req.GetLost())
+			e.names(ctx, req.GetLost())
 		case <-absent.C:
-			e.giveUp()
+			e.giveUp(ctx)
 			absent.Reset(nameAfter)
 		case <-ctx.Done():
 			return nil, status.FromContextError(ctx.Err()).Err()
@@ -106,10 +102,45 @@ func (e *endpoint) Rendezvous(ctx context.Context, req *agentv1.RendezvousReques
 	}
 }
 
-// names tells whom the worker lost, if it still waits.
-func (e *endpoint) names(lost int32) {
+// meets looks whether the gang as it is now answers a call of Rendezvous, and gives the worker's place in it, or -1 and what is closed when it has
+// changed. A call that was given up is answered no more, and notes nothing: the worker would not hear of it, and may have asked for more since.
+func (e *endpoint) meets(ctx context.Context, address string, least int32) (g Gang, place int, changed <-chan struct{}, err error) {
 	e.mu.Lock()
-	news := lost > 0 && e.notes.GetRendezvousMet() == 0 && e.notes.GetRendezvousLost() != lost
+	defer e.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return Gang{}, -1, nil, status.FromContextError(err).Err()
+	}
+	g = e.gang
+	place = slices.Index(g.Members, int32(e.key.Rank)) //nolint:gosec // a rank came as int32
+	// Peers that hold an older address of this rank are not the answer to this call.
+	if g.Formation >= least && place >= 0 && place < len(g.Peers) && g.Peers[place] == address {
+		if e.notes.GetRendezvousMet() != g.Formation {
+			e.notes.RendezvousMet, e.dirty = g.Formation, true
+		}
+		return g, place, nil, nil
+	}
+	return g, -1, e.changed, nil
+}
+
+// awaitsNext notes that a worker which still waits awaits the formation that is newer than that in which it met the others: the answer that said so
+// was lost, and with it what would have made it ask anew. Nobody else would tell the leader, and it would be given up with time.
+func (e *endpoint) awaitsNext(ctx context.Context) {
+	e.mu.Lock()
+	n, formation := e.notes, e.gang.Formation
+	news := ctx.Err() == nil && n.GetRendezvousMet() != 0 && n.GetRendezvousMet() < formation
+	if news {
+		n.RendezvousMet, n.RendezvousLeast, n.RendezvousLost, e.dirty = 0, formation, 0, true
+	}
+	e.mu.Unlock()
+	if news {
+		e.server.cfg.Changed()
+	}
+}
+
+// names tells whom the worker lost, if it still waits.
+func (e *endpoint) names(ctx context.Context, lost int32) {
+	e.mu.Lock()
+	news := ctx.Err() == nil && lost > 0 && e.notes.GetRendezvousMet() == 0 && e.notes.GetRendezvousLost() != lost
 	if news {
 		e.notes.RendezvousLost, e.dirty = lost, true
 	}
@@ -121,10 +152,10 @@ func (e *endpoint) names(lost int32) {
 
 // giveUp tells that the worker has waited too long for some member of its formation, and asks for the next; and when it has waited a little
 // longer, by when all others have asked, that it wants to go on without who has not.
-func (e *endpoint) giveUp() {
+func (e *endpoint) giveUp(ctx context.Context) {
 	e.mu.Lock()
 	n := e.notes
-	waits := n.GetRendezvousMet() == 0 && n.GetRendezvousLeast() > 1 // at the start gangs are patient
+	waits := ctx.Err() == nil && n.GetRendezvousMet() == 0 && n.GetRendezvousLeast() > 1 // at the start gangs are patient
 	switch next := e.gang.Formation + 1; {
 	case !waits:
 	case n.GetRendezvousLeast() < next:

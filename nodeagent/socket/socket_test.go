@@ -32,7 +32,7 @@ type door struct {
 	agentv1.WorkerServiceClient
 	key     reconcile.Key
 	files   socket.Files
-	changes chan struct{}
+	changes chan *agentv1.WorkerStatus // what the worker had said by each
 }
 
 func open(t *testing.T, dir string, rank int) *door {
@@ -42,8 +42,8 @@ func open(t *testing.T, dir string, rank int) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{key: key, files: socket.Files{Socket: path, Notes: filepath.Join(dir, "notes.json")}, changes: make(chan struct{}, 100)}
-	d.Server = socket.New(socket.Config{Host: "node-a", NameAfter: 50 * time.Millisecond, Changed: func() { d.changes <- struct{}{} }})
+	d := &door{key: key, files: socket.Files{Socket: path, Notes: filepath.Join(dir, "notes.json")}, changes: make(chan *agentv1.WorkerStatus, 100)}
+	d.Server = socket.New(socket.Config{Host: "node-a", NameAfter: 50 * time.Millisecond, Changed: func() { d.changes <- d.Notes(d.key) }})
 	d.Track(key, d.files)
 	if err := d.Serve(key); err != nil {
 		t.Fatal(err)
