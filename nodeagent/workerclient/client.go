@@ -311,17 +311,8 @@ func (c *Client) Close() error {
 		return nil
 	}
 	c.closed = true
-	last := c.progress
 	c.mu.Unlock()
-	if c.conn != nil && last != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-		select {
-		case c.sending <- struct{}{}: // never given back: nothing may follow the last
-			_, _ = c.agent.ReportProgress(ctx, &agentv1.ReportProgressRequest{Progress: last}) // progress is a courtesy
-		case <-ctx.Done(): // the agent does not answer the call before either
-		}
-		cancel()
-	}
+	c.sendLast()
 	c.cancel()
 	c.wg.Wait()
 	close(c.notices)
@@ -329,6 +320,26 @@ func (c *Client) Close() error {
 		return nil
 	}
 	return c.conn.Close()
+}
+
+// sendLast sends what progress has not been sent yet, once, and keeps all other calls from following it.
+func (c *Client) sendLast() {
+	if c.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	select {
+	case c.sending <- struct{}{}: // never given back: nothing may follow the last
+	case <-ctx.Done():
+		return // the agent does not answer the call before either
+	}
+	c.mu.Lock()
+	last := c.progress // as it is now: the call before may have sent what was waiting, or something newer may have come
+	c.mu.Unlock()
+	if last != nil {
+		_, _ = c.agent.ReportProgress(ctx, &agentv1.ReportProgressRequest{Progress: last}) // progress is a courtesy
+	}
 }
 
 // insist repeats call until the agent has answered, ctx ends or the client is closed.
