@@ -146,5 +146,5 @@ func TestABadStorageIsTold(t *testing.T) {
 		}
 	}
 	contains(t, r.heartbeat(1).GetStorageProblem(), "the checkpoint storage")
-	contains(t, r.log.String(), "the checkpoint storage has a problem: training goes on")
+	r.awaitLog("the checkpoint storage has a problem: training goes on")
 }

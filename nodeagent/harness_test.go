@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,13 +41,18 @@ func TestMain(m *testing.M) {
 
 // logBuffer is a log that a test may read while it is written.
 type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu     sync.Mutex
+	buf    bytes.Buffer
+	change chan struct{} // closed and replaced at every write
 }
+
+func newLogBuffer() *logBuffer { return &logBuffer{change: make(chan struct{})} }
 
 func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	close(b.change)
+	b.change = make(chan struct{})
 	return b.buf.Write(p)
 }
 
@@ -81,7 +87,7 @@ func testConfig(t *testing.T, servers ...*scheduler) Config {
 // start runs an agent until its stop, or the test's end; then every worker in the state directory is ended.
 func start(t *testing.T, cfg Config) *running {
 	t.Helper()
-	r := &running{t: t, log: &logBuffer{}, ended: make(chan struct{})}
+	r := &running{t: t, log: newLogBuffer(), ended: make(chan struct{})}
 	cfg.Logger = slog.New(slog.NewTextHandler(r.log, nil))
 	agent, err := New(t.Context(), cfg)
 	if err != nil {
@@ -103,6 +109,26 @@ func start(t *testing.T, cfg Config) *running {
 		}
 	})
 	return r
+}
+
+// awaitLog waits until the agent has said all the parts: what it does may be seen elsewhere before it is in the log.
+func (r *running) awaitLog(parts ...string) {
+	r.t.Helper()
+	deadline := time.After(patience)
+	for {
+		r.log.mu.Lock()
+		text, change := r.log.buf.String(), r.log.change
+		r.log.mu.Unlock()
+		missing := slices.IndexFunc(parts, func(p string) bool { return !strings.Contains(text, p) })
+		if missing < 0 {
+			return
+		}
+		select {
+		case <-change:
+		case <-deadline:
+			r.t.Fatalf("the agent does not say %q within %v", parts[missing], patience)
+		}
+	}
 }
 
 // stop ends the agent, not its workers.

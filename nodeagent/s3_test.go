@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gangline/gangline/checkpoint/remote"
 	"github.com/gangline/gangline/checkpoint/remote/s3test"
@@ -67,16 +66,6 @@ func (r *stored) saved(epoch uint64, copied bool) {
 	})
 }
 
-// says waits for words in the agent's log.
-func (r *stored) says(words string) {
-	r.t.Helper()
-	for deadline := time.Now().Add(patience); !strings.Contains(r.log.String(), words); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			r.t.Fatalf("the agent never says %q", words)
-		}
-	}
-}
-
 // lose removes all that the shared storage has of the job.
 func (r *stored) lose() {
 	r.t.Helper()
@@ -115,7 +104,7 @@ func TestAgentsAndARealServer(t *testing.T) {
 		r.saved(2, true)
 		r.wantResumed(first, r.finish(2))
 		contains(t, r.log.String(), "the shared storage held no checkpoint: one was brought from the object store")
-		r.says("older copies are removed from the object store")
+		r.awaitLog("older copies are removed from the object store")
 		b, err := remote.OpenS3("s3://"+s3test.Bucket+"/cut", server.Endpoint)
 		if err != nil {
 			t.Fatal(err)
@@ -147,7 +136,7 @@ func killedServer(t *testing.T) {
 	r.s.await("the cut", func() bool { return link.Cuts() == 1 })
 	server.Kill()
 	r.saved(1, false)
-	r.says("a checkpoint is not copied to the object store yet")
+	r.awaitLog("a checkpoint is not copied to the object store yet")
 	server.Restart()
 	r.saved(1, true)
 	first := r.finish(1)
@@ -167,7 +156,7 @@ func (r *stored) refused(words string) {
 	r.t.Helper()
 	r.begin(1, "")
 	r.saved(1, false)
-	r.says("a checkpoint is not copied to the object store yet")
+	r.awaitLog("a checkpoint is not copied to the object store yet")
 	contains(r.t, r.log.String(), words)
 	r.finish(1)
 	r.lose()
