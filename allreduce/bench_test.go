@@ -1,6 +1,7 @@
 package allreduce_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"testing"
@@ -82,28 +83,35 @@ func benchmarkSums(b *testing.B, groups []*allreduce.Group, size int) {
 func joinLoopback(path grpclink.Path) func(b testing.TB, n int) []*allreduce.Group {
 	return func(b testing.TB, n int) []*allreduce.Group {
 		b.Helper()
-		listeners, peers := make([]net.Listener, n), make([]string, n)
-		for r := range listeners {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				b.Fatal(err)
-			}
-			listeners[r], peers[r] = l, l.Addr().String()
-		}
-		groups := make([]*allreduce.Group, n)
-		var all errgroup.Group
-		for r := range groups {
-			all.Go(func() (err error) {
-				groups[r], err = grpclink.Join(b.Context(), grpclink.Config{
-					Job: 1, Epoch: 1, Rank: r, Peers: peers, Listener: listeners[r], Path: path, Secret: []byte("a secret of benchmarks"),
-					DetectTimeout: time.Minute, // many groups of one busy process may well be silent for seconds
-				})
-				return err
-			})
-		}
-		if err := all.Wait(); err != nil {
+		groups, err := joinedBy(b.Context(), path, n)
+		if err != nil {
 			b.Fatal(err)
 		}
 		return groups
 	}
+}
+
+// joinedBy makes a group whose links take a path.
+func joinedBy(ctx context.Context, path grpclink.Path, n int) ([]*allreduce.Group, error) {
+	listeners, peers := make([]net.Listener, n), make([]string, n)
+	for r := range listeners {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		listeners[r], peers[r] = l, l.Addr().String()
+	}
+	groups := make([]*allreduce.Group, n)
+	var all errgroup.Group
+	for r := range groups {
+		all.Go(func() (err error) {
+			groups[r], err = grpclink.Join(ctx, grpclink.Config{
+				Job: 1, Epoch: 1, Rank: r, Peers: peers, Listener: listeners[r], Path: path, Secret: []byte("a secret of benchmarks"),
+				// Many groups of one busy process may well be silent for seconds, and take long to begin.
+				DetectTimeout: time.Minute, JoinTimeout: time.Minute,
+			})
+			return err
+		})
+	}
+	return groups, all.Wait()
 }

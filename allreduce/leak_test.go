@@ -84,11 +84,14 @@ func TestManyGroupsShareFairly(t *testing.T) {
 	var joining errgroup.Group
 	for m := range many {
 		joining.Go(func() error {
-			copy(groups[2*m:], joinLoopback(grpclink.PathUnix)(t, 2))
-			return nil
+			pair, err := joinedBy(t.Context(), grpclink.PathUnix, 2)
+			copy(groups[2*m:], pair)
+			return err
 		})
 	}
-	_ = joining.Wait()
+	if err := joining.Wait(); err != nil {
+		t.Fatal(err)
+	}
 	defer closeAll(groups)
 	start := make(chan struct{})
 	var ready sync.WaitGroup

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -240,6 +241,11 @@ func (d *dialer) run(l *link) {
 // errNoPath says that the path which was asked for cannot be had.
 var errNoPath = errors.New("the path that was asked for cannot be had")
 
+// timedOut tells whether a data connection failed for want of time.
+func timedOut(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // try opens a stream, exchanges greetings and agrees on what frames travel on.
 func (d *dialer) try() (stream, error) {
 	ctx, cancel := context.WithCancel(d.ctx)
@@ -253,6 +259,9 @@ func (d *dialer) try() (stream, error) {
 	d.cfg.at(point.PathDialled)
 	if path == PathGRPC && d.cfg.Path.own() {
 		cancel()
+		if timedOut(why) {
+			return nil, fmt.Errorf("no data connection within %v: %w", dataTimeout, why) // the machine is busy: it is tried again
+		}
 		return nil, fmt.Errorf("%w: %w", errNoPath, why)
 	}
 	chosen := d.cfg.hello()

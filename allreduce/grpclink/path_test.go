@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,6 +65,68 @@ func TestDifferentPathsAreExplained(t *testing.T) {
 	}
 	if errs[1] == nil {
 		t.Error("rank 1 has joined a ring of one")
+	}
+}
+
+// deafOnce is a listener whose first data connection is heard by nobody, as on a machine that is too busy to come to it.
+type deafOnce struct {
+	net.Listener
+	deaf atomic.Int32 // connections that nobody hears
+}
+
+func (l *deafOnce) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return &deafConn{Conn: conn, l: l}, err
+}
+
+// deafConn drops what comes if it is of a data connection, the first.
+type deafConn struct {
+	net.Conn
+	l     *deafOnce
+	heard bool
+}
+
+func (c *deafConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if !c.heard && n > 0 && b[0] == 0xD1 && c.l.deaf.CompareAndSwap(0, 1) {
+		for err == nil {
+			_, err = c.Conn.Read(b)
+		}
+		return 0, err
+	}
+	c.heard = c.heard || n > 0
+	return n, err
+}
+
+// TestBusyMachineGetsItsPath: an agreement on the path that was asked for that took too long is tried again. Only what cannot be had ends the rank.
+func TestBusyMachineGetsItsPath(t *testing.T) {
+	t.Parallel()
+	const n = 2
+	ls, peers := listeners(t, n)
+	busy := &deafOnce{Listener: ls[1]}
+	ls[1] = busy
+	groups := make([]*allreduce.Group, n)
+	var all errgroup.Group
+	for r := range n {
+		all.Go(func() (err error) {
+			cfg := config(r, peers, ls[r])
+			cfg.Path = grpclink.PathTCP
+			groups[r], err = grpclink.Join(t.Context(), cfg)
+			return err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(groups)
+	if busy.deaf.Load() != 1 {
+		t.Error("no data connection went unheard")
+	}
+	for r, g := range groups {
+		all.Go(func() error { return sumOnce(t.Context(), g, r, n, 1000) })
+	}
+	if err := all.Wait(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -38,6 +38,9 @@ func newPort(listener net.Listener, data func(net.Conn)) *port {
 	return &port{listener: listener, data: data, calls: make(chan net.Conn), ended: make(chan struct{})}
 }
 
+// start begins to accept connections. Close waits for what does so too: a connection that has just come could else be sorted after Close has returned.
+func (p *port) start() { p.wait.Go(p.run) }
+
 // run accepts connections until Close.
 func (p *port) run() {
 	for {
@@ -101,7 +104,7 @@ func (p *port) Accept() (net.Conn, error) {
 // Addr implements net.Listener.
 func (p *port) Addr() net.Addr { return p.listener.Addr() }
 
-// Close implements net.Listener. It waits for connections that are not sorted yet.
+// Close implements net.Listener. It waits for connections that are not sorted yet, and for the last to be accepted.
 func (p *port) Close() error {
 	p.once.Do(func() { close(p.ended) })
 	err := p.listener.Close()

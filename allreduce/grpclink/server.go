@@ -73,9 +73,7 @@ func newServer(cfg Config, pool *allreduce.Pool, options []grpc.ServerOption) *s
 func (s *server) run(listener net.Listener) {
 	defer close(s.done)
 	p := newPort(listener, s.data)
-	var accepting sync.WaitGroup
-	defer accepting.Wait()
-	accepting.Go(p.run)
+	p.start()
 	if err := s.grpc.Serve(p); err != nil {
 		s.prev.attach(nil, fmt.Errorf("serving the previous rank on %v: %w", listener.Addr(), err))
 	}
