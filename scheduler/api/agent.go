@@ -260,7 +260,7 @@ func (a *agent) look() error {
 // the outcome is unknown, the next turn looks again.
 func (a *agent) tell() error {
 	st := a.hub.cfg.Replica.State()
-	a.hub.gather(a.id, a.workers)
+	a.hub.gather(a)
 	cmds := control.News(st, a.id, a.told, a.hub.Progress)
 	if len(cmds) == 0 {
 		return nil
@@ -270,7 +270,7 @@ func (a *agent) tell() error {
 		return err
 	}
 	// The workers may be of an epoch that the state knows only now.
-	a.hub.gather(a.id, a.workers)
+	a.hub.gather(a)
 	return nil
 }
 

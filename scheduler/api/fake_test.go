@@ -334,7 +334,7 @@ func (f *fixture) s1() *testServer { return f.servers["s1"] }
 
 // within bounds a test's calls.
 func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

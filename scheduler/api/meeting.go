@@ -33,11 +33,17 @@ type lastProgress struct {
 	pace     string // how often it is told to save, and why; "": it has not asked
 }
 
-// gather takes the rendezvous addresses and the progress from a node's report,
-// and wakes the agents of each gang that is now complete.
-func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
+// gather takes the rendezvous addresses and the progress from the last report of
+// an agent's stream, and wakes the agents of each gang that is now complete. Of a
+// stream that another one has replaced it takes nothing: that knows more, and an
+// old address would be given to ranks that wait for the new one.
+func (h *Hub) gather(a *agent) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	node, workers := a.id, a.workers
+	if h.agents[node] != a {
+		return
+	}
 	// Read under mu: if a job ends after this, dispatch will drop what is noted here.
 	st := h.cfg.Replica.State()
 	for _, s := range workers {
@@ -62,8 +68,8 @@ func (h *Hub) gather(node cluster.NodeID, workers []*agentv1.WorkerStatus) {
 		}
 		if h.arrive(j, k.GetRank(), s.GetRendezvousAddress(), s.GetRendezvousShare()) {
 			for _, id := range j.NodeRanks {
-				if a := h.agents[id]; a != nil {
-					a.poke()
+				if other := h.agents[id]; other != nil {
+					other.poke()
 				}
 			}
 		}

@@ -109,31 +109,49 @@ func (o *outbox[T]) finish(ctx context.Context) error {
 type poll struct {
 	every time.Duration
 
-	mu    sync.Mutex // guards timer and over
+	mu    sync.Mutex // guards what follows
 	timer *time.Timer
+	due   time.Time // no call before: the timer may have run out just before resume
+	held  bool      // between pause and resume
 	over  bool
 }
 
 // startPoll makes the first call after one pause. Look must not block.
 func startPoll(every time.Duration, look func() (again bool)) *poll {
-	p := &poll{every: every}
+	p := &poll{every: every, due: time.Now().Add(every)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.timer = time.AfterFunc(every, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if !p.over && look() {
-			p.timer.Reset(every)
+		if !p.over && !p.held && !time.Now().Before(p.due) && look() {
+			p.again()
 		}
 	})
 	return p
 }
 
-// pause holds the calls back until resume.
-func (p *poll) pause() { p.timer.Stop() }
+// again makes the next call after one whole pause. The caller holds mu.
+func (p *poll) again() {
+	p.due = time.Now().Add(p.every)
+	p.timer.Reset(p.every)
+}
+
+// pause holds the calls back until resume: none runs after it has returned.
+func (p *poll) pause() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = true
+	p.timer.Stop()
+}
 
 // resume makes the next call after one whole pause.
-func (p *poll) resume() { p.timer.Reset(p.every) }
+func (p *poll) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = false
+	p.again()
+}
 
 // stop ends the calls: none runs after it has returned.
 func (p *poll) stop() {
