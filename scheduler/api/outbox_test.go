@@ -22,8 +22,12 @@ func TestPollPauses(t *testing.T) {
 			wait time.Duration
 			want int32
 		}{
-			{func() {}, 1500 * time.Millisecond, 1}, {p.pause, 10 * time.Second, 1}, {p.resume, 999 * time.Millisecond, 1},
-			{func() {}, time.Millisecond, 2}, {func() {}, time.Second, 3}, {p.stop, time.Minute, 3},
+			{func() {}, 1500 * time.Millisecond, 1},
+			{p.pause, 10 * time.Second, 1},
+			{p.resume, 999 * time.Millisecond, 1},
+			{func() {}, time.Millisecond, 2},
+			{func() {}, time.Second, 3},
+			{p.stop, time.Minute, 3},
 		} {
 			phase.do()
 			time.Sleep(phase.wait)

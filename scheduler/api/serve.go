@@ -59,6 +59,8 @@ func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 	defer func() {
 		if p := recover(); p != nil {
 			err = s.panicked(info.FullMethod, p)
+		} else if gone := stream.Context().Err(); err != nil && gone != nil {
+			err = gone // the client; a Send that met the closed connection says UNAVAILABLE, as if the server had failed
 		}
 		err = toStatus(s.log, err)
 		s.metrics.requests.WithLabelValues(info.FullMethod, status.Code(err).String()).Inc()

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -184,6 +185,30 @@ func must(t *testing.T, r *Replica, cmds ...cluster.Command) uint64 {
 		}
 	}
 	return index
+}
+
+// agreed has whoever leads take commands, as clients do: a real cluster on a busy machine may change its leader at any moment, and who proposed to the
+// former one asks again. It returns the leader that took them.
+func agreed(t *testing.T, replicas map[string]*Replica, cmds ...cluster.Command) (*Replica, uint64) {
+	t.Helper()
+	ctx := testContext(t)
+	for {
+		l := waitLeader(t, replicas)
+		results, index, err := l.Propose(ctx, cmds...)
+		var not *NotLeaderError
+		if ctx.Err() == nil && (errors.As(err, &not) || errors.Is(err, ErrUnknownOutcome)) {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("propose: %v", err)
+		}
+		for i, res := range results {
+			if res.Code != cluster.OK {
+				t.Fatalf("command %d (%T): %s", i, cmds[i], res.Message)
+			}
+		}
+		return l, index
+	}
 }
 
 // sameState checks that all replicas reach the index with equal hashes.

@@ -127,18 +127,16 @@ func TestThreeServersOverLoopback(t *testing.T) {
 	b.tune = func(c *Config) { c.Registerer = prometheus.NewRegistry() }
 	b.startAll()
 	defer b.stopAll()
-	l := waitLeader(t, b.replicas)
-	must(t, l, node())
+	l, _ := agreed(t, b.replicas, node())
 	for i := range 20 {
-		must(t, l, submitted(fmt.Sprint("before", i)))
+		l, _ = agreed(t, b.replicas, submitted(fmt.Sprint("before", i)))
 	}
 	gone := l.cfg.ID
 	b.stop(gone)
-	l = waitLeader(t, b.replicas)
-	index := must(t, l, submitted("while one is away"))
+	_, index := agreed(t, b.replicas, submitted("while one is away"))
 	sameState(t, index, b.replicas)
 	b.start(gone)
-	index = must(t, waitLeader(t, b.replicas), submitted("together again"))
+	_, index = agreed(t, b.replicas, submitted("together again"))
 	sameState(t, index, b.replicas)
 	if n := b.replicas[gone].State().Jobs(); n != 22 {
 		t.Errorf("%d jobs, want 22", n)
@@ -158,7 +156,8 @@ func TestWrongClusterIsRefused(t *testing.T) {
 	two.startAll()
 	defer two.stopAll()
 	for _, b := range []*box{one, two} {
-		sameState(t, must(t, waitLeader(t, b.replicas), node()), b.replicas)
+		_, index := agreed(t, b.replicas, node())
+		sameState(t, index, b.replicas)
 	}
 	idOne, idTwo := one.replicas["a"].State().ClusterID(), two.replicas["a"].State().ClusterID()
 	one.stop("c")
@@ -177,7 +176,7 @@ func TestWrongClusterIsRefused(t *testing.T) {
 	if !strings.Contains(stray.Err().Error(), stray.cfg.Dir) {
 		t.Errorf("failure %q does not name the directory", stray.Err())
 	}
-	must(t, waitLeader(t, map[string]*Replica{"a": one.replicas["a"], "b": one.replicas["b"]}), submitted("the majority is not disturbed"))
+	agreed(t, map[string]*Replica{"a": one.replicas["a"], "b": one.replicas["b"]}, submitted("the majority is not disturbed"))
 	for _, id := range []string{"a", "b"} {
 		if err := one.replicas[id].Err(); err != nil {
 			t.Errorf("%s: %v", id, err)
