@@ -90,6 +90,11 @@ KILL_SEED ?= 1
 kills:
 	KILLS=$(KILLS) KILL_SEED=$(KILL_SEED) $(GO) test -buildvcs=false -count=1 -timeout 30m -run '^TestKillEverything$$' -v ./cmd/gangline
 
+## losses: kill and stop each rank of a ring at each point of its work, in processes of their own, on every path (takes an hour and more)
+.PHONY: losses
+losses:
+	GANGLINE_EVERY_LOSS=1 $(GO) test -buildvcs=false -count=1 -timeout 180m -parallel 20 -run '^TestProcessesLostAnywhere$$' -v ./allreduce/grpclink
+
 ## lint: check format, imports, purity, common bugs and protobuf style
 .PHONY: lint
 lint:

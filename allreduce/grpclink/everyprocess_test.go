@@ -3,11 +3,16 @@
 package grpclink_test
 
 import (
+	"fmt"
+	"os"
 	"syscall"
 	"testing"
 
 	"github.com/gangline/gangline/allreduce/grpclink"
 )
+
+// everyLoss has TestProcessesLostAnywhere lose ranks at each of their points, which takes an hour: "make losses".
+const everyLoss = "GANGLINE_EVERY_LOSS"
 
 // TestProcessesLostAnywhere: processes of ranks kill or stop themselves at points that are spread over all of a ring's life, from the first greeting to
 // the last word, on every path. All others name the lost one. They go on in their processes with another in its place; one that was stopped wakes
@@ -20,15 +25,11 @@ func TestProcessesLostAnywhere(t *testing.T) {
 	}{{grpclink.PathGRPC, 3, 4}, {grpclink.PathTCP, 3, 4}, {grpclink.PathUnix, 3, 4}, {grpclink.PathShared, 3, 8}, {grpclink.PathNodes, 4, 8}} {
 		t.Run(string(c.path), func(t *testing.T) {
 			t.Parallel()
-			g := &gang{path: c.path}
-			defer func() {
-				for _, p := range g.ranks {
-					p.end()
-				}
-			}()
-			for range c.ranks {
-				g.ranks = append(g.ranks, startRank(t))
+			if os.Getenv(everyLoss) != "" {
+				loseEverywhere(t, c.path, c.ranks)
+				return
 			}
+			g := startGang(t, c.path, c.ranks)
 			points := g.whole(t)
 			for i := range c.losses {
 				victim, signal := i%c.ranks, syscall.SIGKILL
@@ -40,6 +41,48 @@ func TestProcessesLostAnywhere(t *testing.T) {
 			g.whole(t)
 		})
 	}
+}
+
+// loseEverywhere loses each rank at each of its points, by either signal. Most of the time is spent waiting for what a stopped rank does not say; so
+// several gangs share the points of a path.
+func loseEverywhere(t *testing.T, path grpclink.Path, ranks int) {
+	t.Helper()
+	const gangs = 4
+	for part := range gangs {
+		t.Run(fmt.Sprint("part ", part), func(t *testing.T) {
+			t.Parallel()
+			g := startGang(t, path, ranks)
+			points := g.whole(t)
+			lost := 0
+			for victim := range ranks {
+				for at := int64(1 + part); at <= points[victim] && !t.Failed(); at += gangs {
+					for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
+						g.lose(t, victim, at, signal)
+						if lost++; lost%50 == 0 {
+							t.Logf("%d losses; rank %d of %d, point %d of %d", lost, victim, ranks, at, points[victim])
+						}
+					}
+				}
+			}
+			g.whole(t)
+			t.Logf("%s: points of the ranks %v; %d losses in this part", path, points, lost)
+		})
+	}
+}
+
+// startGang starts the ranks' processes, which end with the test.
+func startGang(t *testing.T, path grpclink.Path, ranks int) *gang {
+	t.Helper()
+	g := &gang{path: path}
+	t.Cleanup(func() {
+		for _, p := range g.ranks {
+			p.end()
+		}
+	})
+	for range ranks {
+		g.ranks = append(g.ranks, startRank(t))
+	}
+	return g
 }
 
 // whole is a round in which nobody is lost. It returns how many points each rank passed.
