@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
+	"github.com/gangline/gangline/internal/grpclisten"
 	"github.com/gangline/gangline/nodeagent/drain"
 	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
@@ -54,7 +55,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	healthpb.RegisterHealthServer(s, health.NewServer())
 	reflection.Register(s)
 	defer context.AfterFunc(ctx, s.Stop)()
-	err := s.Serve(a.listener)
+	err := s.Serve(grpclisten.Wrap(a.listener))
 	s.Stop() // waits for the handlers
 	if ctx.Err() != nil || errors.Is(err, grpc.ErrServerStopped) {
 		return nil

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/gangline/gangline/internal/grpclisten"
 	"github.com/gangline/gangline/scheduler/api"
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/replica"
@@ -160,7 +161,7 @@ func listen(setting, address string) (net.Listener, error) {
 func (s *server) run(ctx context.Context) error {
 	defer s.close()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.grpc.Serve(s.mux.GRPC()) })
+	g.Go(func() error { return s.grpc.Serve(grpclisten.Wrap(s.mux.GRPC())) })
 	if s.web != nil {
 		g.Go(func() error { return s.serveWeb(ctx) })
 	}

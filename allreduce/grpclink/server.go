@@ -14,6 +14,7 @@ import (
 
 	"github.com/gangline/gangline/allreduce"
 	"github.com/gangline/gangline/allreduce/internal/point"
+	"github.com/gangline/gangline/internal/grpclisten"
 )
 
 // helloTimeout bounds how long a stranger may hold a stream without a greeting.
@@ -74,7 +75,7 @@ func (s *server) run(listener net.Listener) {
 	defer close(s.done)
 	p := newPort(listener, s.data)
 	p.start()
-	if err := s.grpc.Serve(p); err != nil {
+	if err := s.grpc.Serve(grpclisten.Wrap(p)); err != nil {
 		s.prev.attach(nil, fmt.Errorf("serving the previous rank on %v: %w", listener.Addr(), err))
 	}
 	_ = p.Close() // gRPC has closed it, or never will

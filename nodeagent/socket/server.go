@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/gangline/gangline/internal/grpclisten"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
@@ -151,7 +152,7 @@ func (s *Server) Serve(key reconcile.Key) error {
 	s.wg.Add(1)
 	go func(g *grpc.Server) {
 		defer s.wg.Done()
-		if err := g.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		if err := g.Serve(grpclisten.Wrap(listener)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			s.log.Error("agent socket ended", "job", key.Job, "epoch", key.Epoch, "rank", key.Rank, "err", err)
 		}
 	}(e.grpc)
