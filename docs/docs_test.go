@@ -53,7 +53,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 }
 
 // codePath is a file or folder of this repository between backquotes, such as `scheduler/loop.go:step`.
-var codePath = regexp.MustCompile("`((?:allreduce|checkpoint|cmd|deploy|examples|libgangline|nodeagent|proto|python|scheduler|sim)/[A-Za-z0-9_./]+?)(?::([A-Za-z]+(?:\\.[A-Za-z]+)?))?`")
+var codePath = regexp.MustCompile("`((?:allreduce|checkpoint|cmd|deploy|examples|internal|libgangline|nodeagent|proto|python|scheduler|sim)/[A-Za-z0-9_./]+?)(?::([A-Za-z]+(?:\\.[A-Za-z]+)?))?`")
 
 // TestCodeIsWhereTheDocsSay holds the paths and, where a name follows the path, that the file declares it.
 func TestCodeIsWhereTheDocsSay(t *testing.T) {
@@ -93,7 +93,7 @@ var testName = regexp.MustCompile("`(Test[A-Za-z]+)`")
 func TestNamedTestsExist(t *testing.T) {
 	t.Parallel()
 	declared := map[string]bool{}
-	for _, root := range []string{"allreduce", "checkpoint", "cmd", "deploy", "docs", "libgangline", "nodeagent", "scheduler", "sim"} {
+	for _, root := range []string{"allreduce", "checkpoint", "cmd", "deploy", "docs", "internal", "libgangline", "nodeagent", "scheduler", "sim"} {
 		err := filepath.WalkDir(filepath.Join("..", root), func(path string, _ os.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, "_test.go") {
 				return err
