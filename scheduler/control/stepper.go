@@ -57,7 +57,29 @@ func (st *Stepper) Step(s *cluster.State, leases Leases, now cluster.Time) (cmds
 	}
 	// 4. History over its bound.
 	cmds = append(cmds, forgetJobs(s, st.cfg)...)
+	if len(cmds) == 0 {
+		if next, rests := st.rests(s); rests {
+			return nil, next
+		}
+	}
 	return cmds, st.next(s, now, len(cmds) > 0 || !thorough)
+}
+
+// rests reports whether no step will find anything until the state changes or
+// the time is come that it returns (0: never), however often it looks.
+func (st *Stepper) rests(s *cluster.State) (next cluster.Time, rests bool) {
+	if !st.index.Rests() {
+		return 0, false
+	}
+	st.vigil.follow(s, &st.cfg)
+	if len(st.vigil.nodes) > 0 {
+		return 0, false
+	}
+	next = st.vigil.soonest(s, &st.cfg)
+	if again := st.thorough.Add(st.cfg.Thorough); next != 0 && next < again {
+		next = again
+	}
+	return sooner(next, st.index.Wake()), true
 }
 
 // waitingTick is the longest time between two steps while a job waits: fair

@@ -83,22 +83,31 @@ func (v *vigil) watchNode(n *cluster.Node, id cluster.NodeID) {
 	}
 }
 
+// soonest is when the next job will have outlived its time limit, or not have
+// come up in time; 0: none.
+func (v *vigil) soonest(s *cluster.State, cfg *Config) cluster.Time {
+	for len(v.deadlines) > 0 {
+		d := v.deadlines[0]
+		if j := s.Job(d.Job); j != nil && deadlineOf(j, cfg) == d.At {
+			return d.At
+		}
+		v.deadlines.Pop()
+	}
+	return 0
+}
+
 // evictOverdue stops jobs that have outlived their time limit, or never came
 // up, and says when the next one will have.
 func (v *vigil) evictOverdue(s *cluster.State, now cluster.Time, cfg *Config) (cmds []cluster.Command, next cluster.Time) {
 	late := v.late[:0]
-	for len(v.deadlines) > 0 {
-		d := v.deadlines[0]
-		if j := s.Job(d.Job); j == nil || deadlineOf(j, cfg) != d.At {
-			v.deadlines.Pop()
-			continue
-		}
-		next = sooner(next, d.At)
-		if d.At > now {
+	for {
+		at := v.soonest(s, cfg)
+		next = sooner(next, at)
+		if at == 0 || at > now {
 			break
 		}
+		late = append(late, v.deadlines[0])
 		v.deadlines.Pop()
-		late = append(late, d)
 	}
 	v.late = late
 	slices.SortFunc(late, func(a, b cluster.Due) int { return cmp.Compare(a.Job, b.Job) })

@@ -44,6 +44,7 @@ type Index struct {
 	asked       []asked      // for each shape, by ID: what asks for it now
 	mixCounts   []int64      // of the mix that the score knows, by shape
 	mixTotal    int64
+	varied      bool         // some job ever asked for more than whole GPUs, or for less
 	roundAt     cluster.Time // when jobs may next be stopped by the order alone
 	whyNext     int          // the shape that reconsider looked at last
 	unsaid      []*lane      // lanes with something to say to their jobs

@@ -24,8 +24,21 @@ func (x *Index) ask(sh *fleet.Shape, jobs int64) {
 	for sh.ID >= len(x.asked) {
 		x.asked = append(x.asked, asked{})
 	}
+	if x.asked[sh.ID].shape == nil {
+		x.varied = x.varied || !plain(sh)
+	}
 	x.asked[sh.ID].shape = sh
 	x.asked[sh.ID].jobs += jobs
+}
+
+// plain reports whether a shape asks for whole GPUs alone.
+func plain(sh *fleet.Shape) bool { return !sh.Shared() && sh.CPU == 0 && sh.Mem == 0 }
+
+// mixRests reports whether the mix makes no difference, and will not as long as
+// the state does not change.
+func (x *Index) mixRests() bool {
+	return x.policy.Score == cluster.ScoreBestFit || x.policy.Score == cluster.ScoreConsolidated ||
+		!x.varied && len(x.fleet.Types()) < 2 && x.mixTotal == 0
 }
 
 // refreshMix tells the fleet what jobs ask for: those that wait or run. Where
@@ -36,15 +49,15 @@ func (x *Index) refreshMix() {
 		return
 	}
 	x.mixAt = at
-	plain, total, last := len(x.fleet.Types()) < 2, int64(0), 0
+	same, total, last := len(x.fleet.Types()) < 2, int64(0), 0
 	for id := range x.asked {
 		if a := &x.asked[id]; a.jobs > 0 {
 			total += a.jobs
-			plain = plain && !a.shape.Shared() && a.shape.CPU == 0 && a.shape.Mem == 0
+			same = same && plain(a.shape)
 			last = id + 1
 		}
 	}
-	if plain {
+	if same {
 		if x.mixTotal > 0 {
 			x.mixCounts, x.mixTotal = nil, 0
 			x.fleet.SetMix(nil, 0)

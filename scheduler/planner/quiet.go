@@ -17,12 +17,26 @@ func (x *Index) quiet(thorough bool) bool {
 	if !thorough {
 		return true
 	}
-	p := x.policy
-	if x.late || !p.Backfill.Off || !p.Preemption.Off || x.hasQuota || len(p.Windows)+len(x.kept)+len(x.parked)+x.elastic+x.heldLanes > 0 || p.Defrag.On {
+	if !x.settled() {
 		return false
 	}
 	x.refreshMix()
 	return true
+}
+
+// settled reports whether a thorough plan has nothing to look at that only such
+// plans do.
+func (x *Index) settled() bool {
+	p := x.policy
+	return !x.late && p.Backfill.Off && p.Preemption.Off && !x.hasQuota && !p.Defrag.On &&
+		len(p.Windows)+len(x.kept)+len(x.parked)+x.elastic+x.heldLanes == 0
+}
+
+// Rests reports whether plans will find nothing, and change nothing of what
+// later ones find, until the state changes or the time is come that Wake says:
+// there is no use in planning until then.
+func (x *Index) Rests() bool {
+	return !x.news && len(x.unsaid) == 0 && !x.fair() && x.settled() && x.mixRests()
 }
 
 // tidy leaves out what the state would refuse, since the steps do not look at
