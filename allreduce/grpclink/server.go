@@ -20,6 +20,11 @@ import (
 // helloTimeout bounds how long a stranger may hold a stream without a greeting.
 const helloTimeout = 5 * time.Second
 
+// choiceTimeout is how long a rank may take from this rank's greeting to its choice, for which it has dataTimeout, and how long what it has chosen may
+// take to be handed over here. Its choice is its last word: it goes on at once, and a rank that is told by a broken connection that it came too late
+// has lost the ring. So this is far longer than even a very busy machine needs.
+const choiceTimeout = 20 * time.Second
+
 // maxStreams bounds the streams of one connection: a rank needs one.
 const maxStreams = 8
 
@@ -123,7 +128,7 @@ func (s *server) dropOffer(o *offer) {
 
 // handle is one stream's life: greet, check, attach, wait for Close.
 func (s *server) handle(stream grpc.ServerStream) error {
-	hello, err := s.hear(stream)
+	hello, err := s.hear(stream, helloTimeout)
 	if err != nil {
 		return err
 	}
@@ -185,7 +190,7 @@ func (s *server) meet(stream grpc.ServerStream, hello allreduce.Header, o *offer
 		return "", err
 	}
 	s.cfg.at(point.HelloAnswered)
-	chosen, err := s.hear(stream)
+	chosen, err := s.hear(stream, choiceTimeout)
 	if err != nil {
 		return "", err
 	}
@@ -208,18 +213,22 @@ func (s *server) choose(stream grpc.ServerStream, o *offer, path Path) (stream, 
 		}
 		return stream, nil
 	}
-	limit := time.NewTimer(dataTimeout)
+	limit := time.NewTimer(choiceTimeout)
 	defer limit.Stop()
 	select {
 	case conn := <-o.came: // it was answered before the choice was sent, but perhaps not handed over yet
 		return newDataStream(conn, s.pool), nil
 	case <-limit.C:
 		return nil, status.Error(codes.FailedPrecondition, "the data connection that was chosen never came")
+	case <-stream.Context().Done():
+		return nil, status.FromContextError(stream.Context().Err()).Err()
+	case <-s.prev.closed:
+		return nil, status.Error(codes.Unavailable, "this rank leaves the ring")
 	}
 }
 
 // hear waits for a frame, not for ever.
-func (s *server) hear(stream grpc.ServerStream) (allreduce.Header, error) {
+func (s *server) hear(stream grpc.ServerStream, patience time.Duration) (allreduce.Header, error) {
 	type answer struct {
 		header allreduce.Header
 		err    error
@@ -234,13 +243,13 @@ func (s *server) hear(stream grpc.ServerStream) (allreduce.Header, error) {
 		got <- answer{header: in.frame.Header}
 		in.frame.Release()
 	}()
-	limit := time.NewTimer(helloTimeout)
+	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	select {
 	case a := <-got:
 		return a.header, a.err
 	case <-limit.C:
-		return allreduce.Header{}, status.Errorf(codes.DeadlineExceeded, "no word within %v", helloTimeout)
+		return allreduce.Header{}, status.Errorf(codes.DeadlineExceeded, "no word within %v", patience)
 	case <-s.prev.closed:
 		return allreduce.Header{}, status.Error(codes.Unavailable, "this rank leaves the ring")
 	}
