@@ -78,6 +78,7 @@ type Keeper struct {
 	wg     sync.WaitGroup
 
 	mu      sync.Mutex
+	closed  bool // nobody asks any more
 	watches map[reconcile.Key]*watch
 }
 
@@ -102,6 +103,14 @@ func New(cfg Config) *Keeper {
 
 // Close ends all watches and waits for them. What they have begun the next agent goes on with.
 func (k *Keeper) Close() {
+	k.mu.Lock()
+	k.closed = true
+	for _, w := range k.watches {
+		if w.late != nil {
+			w.late.Stop()
+		}
+	}
+	k.mu.Unlock()
 	k.cancel()
 	k.wg.Wait()
 }
@@ -158,7 +167,7 @@ func (k *Keeper) Settled(key reconcile.Key) bool {
 func (k *Keeper) ask(w *watch) {
 	k.cfg.Changed()
 	w.set(func() {
-		if !w.done {
+		if !w.done && !k.closed && k.watches[w.job.Key] == w { // else it would be asked for ever
 			w.late.Reset(lastLook)
 		}
 	})

@@ -116,7 +116,9 @@ func New(cfg Config) (*Pusher, error) {
 
 // Close ends all copies and waits for them. What is cut short the next pusher does again.
 func (p *Pusher) Close() {
+	p.mu.Lock() // so that no copy begins once the wait has
 	p.cancel()
+	p.mu.Unlock()
 	p.wg.Wait()
 }
 
