@@ -47,6 +47,18 @@ func (d *Dir) Create(name string, bulk bool) (WriteFile, error) {
 	return os.OpenFile(d.path(name), flags, filePerm)
 }
 
+// Append opens a file that is there for writing from a place on, a multiple of Align if bulk is set; what lies behind it is cut off.
+func (d *Dir) Append(name string, at int64, bulk bool) (WriteFile, error) {
+	path := d.path(name)
+	if err := os.Truncate(path, at); err != nil {
+		return nil, err
+	}
+	if bulk {
+		return openBulk(path, os.O_WRONLY|os.O_APPEND)
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND, filePerm)
+}
+
 // Open opens a file for reading.
 func (d *Dir) Open(name string) (ReadFile, error) {
 	f, err := os.Open(d.path(name))

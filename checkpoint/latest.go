@@ -17,7 +17,8 @@ type Skipped struct {
 
 // Latest gives the newest complete checkpoint whose every byte verifies; see Ref.Compare for newest. Those that do
 // not verify, or that the medium can not read, are skipped, and listed for the log; one that can not be reached is not. Call Fence before it, so that the answer can not change;
-// let one rank call it and tell the others the Ref, so that all agree even while a disk fails. Errors: ErrNone if there is
+// let one rank call it and tell the others the Ref, so that all agree even while a disk fails. Where the node's agent has made a whole copy of the one to resume from
+// (Local.Whole), that is given unless this epoch has saved since: the agent has verified it, and a Reader verifies what it reads. Errors: ErrNone if there is
 // no complete checkpoint, ErrAllBad if there is none that verifies, ErrKey or ErrUnauthenticated of the newest that is whole, ErrOlder if it is older than Config.NotBefore, the context's, and the file system's if the directory
 // or a checkpoint can not be looked at: only ErrNone means that there is nothing to resume.
 func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
@@ -26,7 +27,13 @@ func (s *Store) Latest(ctx context.Context) (Manifest, []Skipped, error) {
 		return Manifest{}, nil, err
 	}
 	var skipped []Skipped
-	for _, f := range found {
+	for _, f := range s.withWhole(found) {
+		if f.whole {
+			if m, ok := s.takeWhole(); ok {
+				return m, skipped, nil
+			}
+			continue
+		}
 		if !f.complete {
 			continue
 		}
@@ -91,6 +98,11 @@ func lost(err error) bool {
 func (s *Store) Load(ctx context.Context, ref Ref) (Manifest, error) {
 	if err := ctx.Err(); err != nil {
 		return Manifest{}, err
+	}
+	if s.near != nil && ref == s.near.local.Resume {
+		if m, ok := s.takeWhole(); ok {
+			return m, nil
+		}
 	}
 	for _, dir := range []string{ref.String(), ref.String() + sealedSuffix} {
 		m, err := s.load(dir)

@@ -86,6 +86,7 @@ type folder struct {
 	name     string
 	sealed   bool
 	complete bool // has a manifest; says nothing about what is in it
+	whole    bool // stands for the whole copy on the node's own disk
 }
 
 // folders lists the checkpoint directories, the preferred first, and those that are being removed.

@@ -24,12 +24,18 @@ type Local struct {
 	// Alone says that all ranks of this epoch run on this node, so that Latest may verify the copies here; otherwise it verifies
 	// those which the ranks of other nodes will read.
 	Alone bool
+	// Whole, if not nil, is a directory of the job on the node's disk where the agent has made a whole, verified copy of the checkpoint Resume, before it
+	// started this process of Epoch. See whole.go.
+	Whole  FS
+	Resume Ref
+	Epoch  uint64
 }
 
 // near is a Local at work.
 type near struct {
 	*Store // of the node's disk: it writes shards there, and knows nothing of checkpoints
 	local  Local
+	whole  *Store // of Local.Whole; nil: there is none
 }
 
 func newNear(s *Store, l *Local) *near {
@@ -39,6 +45,9 @@ func newNear(s *Store, l *Local) *near {
 	n := &near{local: *l, Store: &Store{
 		fs: l.FS, job: s.job, chunkBytes: s.chunkBytes, progress: s.progress, as: s.as, keys: s.keys, encoder: s.encoder, decoder: s.decoder,
 	}}
+	if l.Whole != nil {
+		n.whole = &Store{fs: l.Whole, job: s.job, chunkBytes: s.chunkBytes, progress: s.progress, keys: s.keys, unauthenticated: s.unauthenticated}
+	}
 	if n.local.Room == nil {
 		n.local.Room = func(int64) error { return nil }
 	}
@@ -183,8 +192,13 @@ func (s *Store) openNear(m *Manifest, b *blob) (ReadFile, string, bool) {
 
 // openShared opens a file as the ranks of other nodes see it.
 func (s *Store) openShared(m *Manifest, b *blob) (ReadFile, string, error) {
-	if s.near == nil || s.near.local.Alone {
+	if s.near == nil {
 		return s.open(m, b)
+	}
+	if s.near.local.Alone {
+		if f, path, ok := s.openNear(m, b); ok {
+			return f, path, nil
+		}
 	}
 	far := *s.withoutNear()
 	return far.open(m, b)

@@ -10,21 +10,41 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// receiveAhead is how many chunks of one file are fetched at the same time.
-const receiveAhead = 4
+// ReceiveRequest says which checkpoint to receive, and from where.
+type ReceiveRequest struct {
+	// Manifest is its manifest's file as it is there. Required.
+	Manifest []byte
+	// Fetch fills dst with bytes of one of its files from a place on; several goroutines call it. Required.
+	Fetch func(ctx context.Context, name string, at int64, dst []byte) error
+	// Whole has what it needs of earlier checkpoints come along even where those are here, so that it needs no other.
+	Whole bool
+	// Link, if not nil, gives a file that lies on the same disk a second name, to, below the Store's directory, without copying it; false: there is none,
+	// or the disk can not. Its content is verified, and fetched instead if it is not what it should be. Nobody may change it in place.
+	Link func(name, to string) (bool, error)
+	// Known says of a file that is in its place whether the caller knows its bytes to be right, so that they need not be read; nil: of none.
+	Known func(name string) bool
+	// Verified, if not nil, is told of each file that is in its place, durable and verified. Damaged is told of one that was there, and is not good.
+	Verified func(name string)
+	Damaged  func(name string, err error)
+}
 
 // Receive makes a complete checkpoint of one that lies elsewhere: manifest is its manifest's file as it is there, and fetch fills dst with
 // bytes of one of its files from a place on; several goroutines call it. Every chunk is verified before it is written, and
-// the manifest comes last, so that a Receive that was cut short leaves no checkpoint; the next one begins it anew. One that is here
+// the manifest comes last, so that a Receive that was cut short leaves no checkpoint; the next one goes on with what verifies of what it left. One that is here
 // already is given back untouched. A file of an earlier checkpoint that it refers to has a name as FileNames gives it: where that checkpoint is
 // here, it is referred to; otherwise its file is fetched whole and lies in the one received, of which the parts that belong to it are verified. Errors: ErrInvalid (of another job), *CorruptError (what was fetched is not what the manifest says),
 // fetch's, the context's, the file system's.
 func (s *Store) Receive(ctx context.Context, manifest []byte, fetch func(ctx context.Context, name string, at int64, dst []byte) error) (Manifest, error) {
-	m, err := ParseManifest(manifest)
+	return s.ReceiveFrom(ctx, ReceiveRequest{Manifest: manifest, Fetch: fetch})
+}
+
+// ReceiveFrom is Receive with more to say. One process at a time receives a checkpoint into a directory.
+func (s *Store) ReceiveFrom(ctx context.Context, r ReceiveRequest) (Manifest, error) {
+	m, err := ParseManifest(r.Manifest)
 	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: receive a checkpoint: %w", ErrInvalid, err)
 	}
-	if err := s.authenticate("the manifest", manifest); err != nil {
+	if err := s.authenticate("the manifest", r.Manifest); err != nil {
 		return Manifest{}, fmt.Errorf("receive a checkpoint: %w", err)
 	}
 	if m.Job != s.job {
@@ -34,17 +54,18 @@ func (s *Store) Receive(ctx context.Context, manifest []byte, fetch func(ctx con
 		return here, err
 	}
 	m.Dir = m.Ref().String()
-	if err := s.receive(ctx, m, manifest, fetch); err != nil {
+	if err := s.receive(ctx, m, &r); err != nil {
 		return Manifest{}, fmt.Errorf("receive %s: %w", m.Dir, err)
 	}
 	return m, nil
 }
 
-func (s *Store) receive(ctx context.Context, m Manifest, manifest []byte, fetch func(context.Context, string, int64, []byte) error) error {
-	if err := s.deleteTree(ctx, m.Dir, 0); err != nil {
+func (s *Store) receive(ctx context.Context, m Manifest, r *ReceiveRequest) error {
+	parts := partNames(&m)
+	if err := s.dropOthers(ctx, &m, parts); err != nil {
 		return err
 	}
-	wanted, err := s.wanted(&m)
+	wanted, err := s.wanted(&m, r.Whole)
 	if err != nil {
 		return err
 	}
@@ -56,7 +77,7 @@ func (s *Store) receive(ctx context.Context, m Manifest, manifest []byte, fetch 
 	group.SetLimit(s.verifyWorkers)
 	for _, b := range wanted {
 		group.Go(func() error {
-			if err := s.receiveFile(gctx, m, b, fetch); err != nil {
+			if err := s.receiveFile(gctx, &m, b, parts[b.name], r); err != nil {
 				return wrapWrite(m.Dir+"/"+b.name, b.bytes, err)
 			}
 			return nil
@@ -70,7 +91,7 @@ func (s *Store) receive(ctx context.Context, m Manifest, manifest []byte, fetch 
 			return err
 		}
 	}
-	if err := s.writeDurably(m.Dir+"/"+manifestName, manifest, nil); err != nil {
+	if err := s.writeDurably(m.Dir+"/"+manifestName, r.Manifest, nil); err != nil {
 		return err
 	}
 	if err := s.fs.SyncDir(m.Dir); err != nil {
@@ -80,8 +101,8 @@ func (s *Store) receive(ctx context.Context, m Manifest, manifest []byte, fetch 
 }
 
 // wanted lists the files that have to be fetched: all but those of earlier checkpoints that are here and can be referred to.
-func (s *Store) wanted(m *Manifest) ([]blob, error) {
-	if len(m.Refs()) == 0 {
+func (s *Store) wanted(m *Manifest, whole bool) ([]blob, error) {
+	if whole || len(m.Refs()) == 0 {
 		return m.blobs(), nil
 	}
 	if err := s.fs.Mkdir(m.Dir); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -103,6 +124,10 @@ func (s *Store) wanted(m *Manifest) ([]blob, error) {
 	var out []blob
 	for _, b := range m.blobs() {
 		if b.from != nil && here[b.from.Ref()] {
+			// Of a try that found the earlier checkpoint missing.
+			if err := s.fs.Remove(m.Dir + "/" + b.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
 			one := Manifest{Dir: m.Dir, Shards: []ShardInfo{{Origins: []Origin{*b.from}}}}
 			err := s.lookForOrigins(&one)
 			if err == nil {
@@ -142,71 +167,4 @@ func (s *Store) makeDirs(m *Manifest, files []blob) ([]string, error) {
 		}
 	}
 	return dirs, nil
-}
-
-// received is one chunk on its way.
-type received struct {
-	data []byte
-	err  error
-}
-
-// receiveFile fetches several chunks at once and writes them in order.
-func (s *Store) receiveFile(ctx context.Context, m Manifest, b blob, fetch func(context.Context, string, int64, []byte) error) (err error) {
-	bulk := b.bytes%Align == 0
-	f, err := s.fs.Create(m.Dir+"/"+b.name, bulk)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	inFlight := make(chan chan received, receiveAhead)
-	group, gctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		defer close(inFlight)
-		for i := range int(chunkCount(b.bytes, b.chunkBytes)) {
-			start := int64(i) * b.chunkBytes
-			buf := AlignedBuffer(int(min(b.chunkBytes, b.bytes-start)))
-			got := make(chan received, 1)
-			select {
-			case inFlight <- got: // waits while enough are under way
-			case <-gctx.Done():
-				return gctx.Err()
-			}
-			group.Go(func() error {
-				err := fetch(gctx, b.name, start, buf)
-				if want, ok := b.sum(i); ok && err == nil {
-					if sum := sumOf(buf); sum != want {
-						err = corrupt(m.Dir+"/"+b.name, i, "xxh3-128 "+want.String(), sum.String())
-					}
-				}
-				got <- received{buf, err}
-				return nil
-			})
-		}
-		return nil
-	})
-	for got := range inFlight {
-		if err != nil {
-			continue // until all have ended
-		}
-		select {
-		case r := <-got:
-			if err = r.err; err == nil {
-				_, err = f.Write(r.data)
-				s.progress(int64(len(r.data)))
-			}
-		case <-gctx.Done():
-			err = gctx.Err()
-		}
-		if err != nil {
-			cancel()
-		}
-	}
-	cancel()
-	if waited := group.Wait(); err == nil {
-		err = waited
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }

@@ -118,3 +118,11 @@ func (s *Store) distrust(b blob, at string, err error) error {
 	}
 	return err
 }
+
+// Distrust notes that a checkpoint is damaged, whoever has found it: nothing new refers to it.
+func (s *Store) Distrust(ref Ref) {
+	name := ref.String() + "/" + damagedName
+	if there, err := s.exists(name); err == nil && !there {
+		_ = s.touch(name) // the damage is what is told
+	}
+}

@@ -87,6 +87,9 @@ func (b *blob) sum(chunk int) (Sum, bool) {
 // collection may take out of sight for a moment before it sees who refers to it; or this checkpoint has a copy of its own.
 func (s *Store) open(m *Manifest, b *blob) (f ReadFile, path string, err error) {
 	path = m.Dir + "/" + b.name
+	if f, path, ok := s.openWhole(m, b); ok {
+		return f, path, nil
+	}
 	if f, path, ok := s.openNear(m, b); ok {
 		return f, path, nil
 	}

@@ -140,10 +140,10 @@ func (a *Agent) resumeOnce(ctx context.Context, key reconcile.Key, as *agentv1.A
 		job.Environ = func() ([]string, string) { return env, as.GetDir() }
 		d := a.tiers.drainer
 		if d != nil {
-			job.Near = &keeper.Near{Dirs: []string{d.FilesDir(key.Job), d.FileCopiesDir(key.Job)}, Room: d.FilesRoom}
+			job.Near = &keeper.Near{Dirs: []string{d.FilesDir(key.Job), d.FileCopiesDir(key.Job)}, Room: d.FilesRoom, Tensors: a.nearTensors(key, as)}
 		}
 		found, err := keeper.Resume(ctx, job, as.GetNodeRank() == 0)
-		if ref, perr := checkpoint.ParseRef(filepath.Base(found.Path)); d != nil && perr == nil {
+		if ref, perr := checkpoint.ParseRef(filepath.Base(found.Path)); d != nil && perr == nil && filepath.Dir(found.Path) != d.WholeDir(key.Job) {
 			d.UseFiles(key.Job, ref)
 		}
 		return found, err

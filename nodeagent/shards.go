@@ -64,7 +64,14 @@ func (s *nodeService) ReadShard(req *agentv1.ReadShardRequest, out grpc.ServerSt
 	}
 	defer f.Close() //nolint:errcheck // it was only read from
 	buf := make([]byte, shardPiece)
-	r := io.NewSectionReader(f, 0, math.MaxInt64)
+	at, most := req.GetOffset(), req.GetBytes()
+	if at < 0 || most < 0 {
+		return status.Errorf(codes.InvalidArgument, "%d bytes at %d of a file: neither can be negative", most, at)
+	}
+	if most == 0 {
+		most = math.MaxInt64 - at
+	}
+	r := io.NewSectionReader(f, at, most)
 	for {
 		n, err := io.ReadFull(r, buf)
 		if n > 0 {

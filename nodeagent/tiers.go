@@ -19,6 +19,7 @@ import (
 	"github.com/gangline/gangline/nodeagent/drain"
 	"github.com/gangline/gangline/nodeagent/reconcile"
 	"github.com/gangline/gangline/nodeagent/telemetry"
+	"github.com/gangline/gangline/nodeagent/whole"
 	"github.com/gangline/gangline/nodeagent/worker"
 	agentv1 "github.com/gangline/gangline/proto/gangline/agent/v1"
 )
@@ -42,6 +43,7 @@ type tiers struct {
 	drainer *drain.Drainer // nil without CheckpointLocal
 
 	settling, resuming singleflight.Group // by job and epoch: its ranks here would all do the same
+	wholes             *whole.Copies
 
 	grace time.Duration // of drain.Start; tests shorten it before any launch
 
@@ -55,6 +57,7 @@ type tiers struct {
 // openTiers prepares the node's own disk, if the agent is to use it.
 func (a *Agent) openTiers() error {
 	a.tiers.pending, a.tiers.since = map[reconcile.Key][]*agentv1.Checkpoint{}, map[reconcile.Key]time.Time{}
+	a.tiers.wholes = whole.New()
 	a.tiers.lost, a.tiers.older = map[reconcile.Key]int64{}, map[reconcile.Key]*agentv1.OlderStart{}
 	if a.cfg.CheckpointLocal == "" {
 		return nil

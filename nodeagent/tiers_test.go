@@ -58,6 +58,9 @@ func saveOnce() error {
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 		return err
 	}
+	if err := readBack(ctx, store, m); err != nil {
+		return err
+	}
 	step := env.Epoch // each epoch saves one step, by whatever number of ranks
 	state := []float32{float32(env.Rank), float32(step)}
 	_, err = store.WriteShard(ctx, checkpoint.ShardWrite{
@@ -79,6 +82,20 @@ func saveOnce() error {
 		}
 	}
 	return unix.Kill(os.Getpid(), unix.SIGKILL)
+}
+
+// readBack reads all that the ranks of a step have saved.
+func readBack(ctx context.Context, store *checkpoint.Store, m checkpoint.Manifest) error {
+	for _, name := range m.TensorNames() {
+		got := make([]float32, 2)
+		if err := store.ReadTensor(ctx, m, name, got); err != nil {
+			return err
+		}
+		if fmt.Sprint("w", got[0]) != name || got[1] != float32(m.Step) {
+			return fmt.Errorf("%s of step %d is %v", name, m.Step, got)
+		}
+	}
+	return nil
 }
 
 // tiered is an agent that keeps checkpoints on its own disk, and its scheduler.

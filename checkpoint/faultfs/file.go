@@ -43,7 +43,7 @@ func (h *file) Write(p []byte) (int, error) {
 	}
 	room := int64(len(p))
 	if c := h.fs.plan.Capacity; c > 0 {
-		room = max(0, min(room, c-h.fs.root.bytes()))
+		room = max(0, min(room, c-h.fs.root.bytes(map[*node]bool{})))
 	}
 	h.n.data = append(h.n.data, p[:room]...)
 	if room < int64(len(p)) {
@@ -52,10 +52,15 @@ func (h *file) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (n *node) bytes() int64 {
+// bytes counts a file once, however many names it has.
+func (n *node) bytes(seen map[*node]bool) int64 {
+	if seen[n] {
+		return 0
+	}
+	seen[n] = true
 	sum := int64(len(n.data))
 	for _, c := range n.names {
-		sum += c.bytes()
+		sum += c.bytes(seen)
 	}
 	return sum
 }

@@ -32,7 +32,7 @@ type Plan struct {
 	Capacity int64
 	// Before, if not nil, runs before each operation, outside the lock, on the caller's goroutine: it may block (a slow disk), or
 	// do something else to the file system at exactly this moment (its own operations are counted too). op is "write", "sync",
-	// "read", "size", "mkdir", "create", "open", "rename", "remove", "readdir", "syncfile" or "syncdir".
+	// "read", "size", "mkdir", "create", "append", "link", "open", "rename", "remove", "readdir", "syncfile" or "syncdir".
 	Before func(n int, op, name string)
 }
 
@@ -220,6 +220,44 @@ func (f *FS) Create(name string, _ bool) (checkpoint.WriteFile, error) {
 	}
 	n.data = nil
 	return &file{fs: f, n: n, name: name, life: f.life}, nil
+}
+
+// Append opens a file that is there for writing from a place on; what lies behind it is cut off.
+func (f *FS) Append(name string, at int64, _ bool) (checkpoint.WriteFile, error) {
+	if _, err := f.begin("append", name); err != nil {
+		return nil, err
+	}
+	defer f.mu.Unlock()
+	n, err := f.find(name)
+	if err != nil {
+		return nil, err
+	}
+	if n.dir || at < 0 || at > int64(len(n.data)) {
+		return nil, &fs.PathError{Op: "append", Path: name, Err: fs.ErrInvalid}
+	}
+	n.data = slices.Clone(n.data[:at])
+	return &file{fs: f, n: n, name: name, life: f.life}, nil
+}
+
+// Link gives a file a second name, which must be free. It is durable as names are.
+func (f *FS) Link(from, to string) error {
+	if _, err := f.begin("link", from); err != nil {
+		return err
+	}
+	defer f.mu.Unlock()
+	n, err := f.find(from)
+	if err != nil {
+		return err
+	}
+	dir, base, err := f.parent(to)
+	if err != nil {
+		return err
+	}
+	if n.dir || dir.names[base] != nil {
+		return &fs.PathError{Op: "link", Path: to, Err: fs.ErrExist}
+	}
+	dir.do(change{name: base, to: n})
+	return nil
 }
 
 // Open opens a file for reading.

@@ -70,14 +70,17 @@ type Drainer struct {
 	files      int64  // of these, checkpoints of programs' own files
 	fileCopies int64  // of files, copies for other nodes
 	inUse      map[uint64]startedFrom
-	copies     map[string]int64     // what is being received, by path, and how large it will be
-	later      map[uint64]*retry    // jobs whose shared directory could not be written
-	usage      Usage                // without Drained
-	names      map[uint64]string    // by which checkpoints know their jobs
-	fates      map[string]fate      // of parts, by path, as far as they are known
-	noted      map[string]string    // what Hold was told, by path
-	sent       map[string]string    // to whom a part was copied, by path
-	told       map[string]time.Time // warnings, so that each is said once in a while
+	wholes     int64                  // bytes of whole copies that are nothing else's
+	wholeUse   map[uint64]startedFrom // from which of them jobs start
+	next       int64                  // what all jobs that run here save at once
+	copies     map[string]int64       // what is being received, by path, and how large it will be
+	later      map[uint64]*retry      // jobs whose shared directory could not be written
+	usage      Usage                  // without Drained
+	names      map[uint64]string      // by which checkpoints know their jobs
+	fates      map[string]fate        // of parts, by path, as far as they are known
+	noted      map[string]string      // what Hold was told, by path
+	sent       map[string]string      // to whom a part was copied, by path
+	told       map[string]time.Time   // warnings, so that each is said once in a while
 }
 
 // retry is the wait of one job.
@@ -107,7 +110,7 @@ func New(cfg Config) (*Drainer, error) {
 	}
 	d := &Drainer{
 		cfg: cfg, poke: make(chan struct{}, 1), copies: map[string]int64{}, later: map[uint64]*retry{},
-		inUse: map[uint64]startedFrom{}, noted: map[string]string{}, fates: map[string]fate{}, names: map[uint64]string{}, sent: map[string]string{}, told: map[string]time.Time{},
+		inUse: map[uint64]startedFrom{}, wholeUse: map[uint64]startedFrom{}, noted: map[string]string{}, fates: map[string]fate{}, names: map[uint64]string{}, sent: map[string]string{}, told: map[string]time.Time{},
 	}
 	if cfg.Rate > 0 {
 		d.limit = rate.NewLimiter(rate.Limit(cfg.Rate), maxChunk)
@@ -124,6 +127,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 	wg.Go(func() { every(ctx, d.cfg.Looked) })
 	wg.Go(func() { every(ctx, func() { d.tidy(d.list()) }) })
 	wg.Go(func() { every(ctx, func() { d.tidyFiles(ctx) }) })
+	wg.Go(func() { every(ctx, func() { d.tidyWhole(ctx) }) })
 	if d.cfg.Send != nil {
 		wg.Go(func() { every(ctx, func() { d.copyAll(ctx) }) })
 	}

@@ -20,9 +20,9 @@ import (
 // here, and whatever is not on the shared storage. Who reads a file goes on reading it, and finds the next one on the shared storage.
 func (d *Drainer) tidy(parts []part) {
 	d.mu.Lock()
-	files, copies := d.files, d.fileCopies
+	files, copies, wholes := d.files, d.fileCopies, d.wholes
 	d.mu.Unlock()
-	used, kept := files, copies
+	used, kept := files+wholes, copies
 	saves := map[uint64]map[checkpoint.Ref]int64{} // by job and step, of this node's ranks
 	newest := map[uint64]checkpoint.Ref{}          // of those that are safe
 	for i := range parts {
@@ -52,6 +52,9 @@ func (d *Drainer) tidy(parts []part) {
 		}
 		next += largest
 	}
+	d.mu.Lock()
+	d.next = next
+	d.mu.Unlock()
 	order := make([]*part, 0, len(parts))
 	for i := range parts {
 		order = append(order, &parts[i])
@@ -82,7 +85,7 @@ func (d *Drainer) tidy(parts []part) {
 		}
 	}
 	d.mu.Lock()
-	d.usage = Usage{Waiting: used - kept - safely, Safe: safely, Copies: kept}
+	d.usage = Usage{Waiting: used - kept - safely - wholes, Safe: safely + wholes, Copies: kept}
 	d.mu.Unlock()
 	d.setUsed(used, kept)
 }
@@ -142,7 +145,7 @@ func (d *Drainer) forget(dir string) {
 // Usage is what lies on the node's own disk, in bytes, as of the last second.
 type Usage struct {
 	Waiting int64 // this node's shards that are not known to be safe on the shared storage
-	Safe    int64 // those that are
+	Safe    int64 // those that are, and whole copies that starts were made from
 	Copies  int64 // other nodes' shards
 	Drained int64 // what was written to the shared storage since New
 }

@@ -225,6 +225,9 @@ func (d *Drainer) Own(job uint64, file string) (Source, error) {
 	if strings.HasPrefix(file, filesPrefix) {
 		return d.ownFile(job, file)
 	}
+	if strings.HasPrefix(file, wholePrefix) {
+		return d.ownWhole(job, file)
+	}
 	if !validFile(file) {
 		return nil, fmt.Errorf("%w: %q is no shard of a checkpoint", checkpoint.ErrInvalid, file)
 	}

@@ -18,6 +18,18 @@ type Near struct {
 	Dirs []string
 	// Room says whether so many bytes may be written there; nil: as long as the disk takes them.
 	Room func(bytes int64) error
+	// Tensors makes a whole copy of a checkpoint of tensors there, and gives its path; nil: none is made.
+	Tensors func(ctx context.Context, t Tensors) (string, error)
+}
+
+// Tensors is a checkpoint of tensors of which a whole copy is to be made.
+type Tensors struct {
+	Manifest checkpoint.Manifest
+	Bytes    []byte // the manifest's file, authenticated
+	// Far reads chunks of its files from the shared storage, verified.
+	Far func(ctx context.Context, name string, at int64, dst []byte) error
+	// Verify reads all of it there.
+	Verify func(ctx context.Context) error
 }
 
 // resumeNear finds the newest checkpoint of files that verifies, as Latest does, and has it whole on the node's own disk: a copy that is there is read and verified, and

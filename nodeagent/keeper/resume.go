@@ -13,7 +13,7 @@ import (
 
 // Resumed says what a start resumes from.
 type Resumed struct {
-	// Path is the checkpoint's directory; empty: the job has none of files, or its newest holds tensors, which programs verify as they read.
+	// Path is the checkpoint's directory; empty: the job has none of files, or its newest holds tensors, which programs verify as they read, and has no whole copy here.
 	Path string
 	// Skipped are newer ones that are damaged.
 	Skipped []checkpoint.Skipped
@@ -46,6 +46,9 @@ func Resume(ctx context.Context, job Job, first bool) (Resumed, error) {
 		return out, fmt.Errorf("open the checkpoints in %s: %w", job.Dir, err)
 	}
 	if ok, err := newestIsFiles(ctx, store); err != nil || !ok {
+		if err == nil && job.Near != nil && job.Near.Tensors != nil {
+			err = job.resumeTensors(ctx, &out)
+		}
 		return out, err
 	}
 	if store, err = job.openWithKeys(ctx, &keyring{}); err != nil {

@@ -28,10 +28,26 @@ func (e Environment) Local(fellBack func(error)) (*checkpoint.Local, error) {
 		return nil, err
 	}
 	ranks := int64(max(e.LocalWorldSize, 1))
-	return &checkpoint.Local{
+	local := &checkpoint.Local{
 		FS: dir, FellBack: fellBack, Alone: e.NumNodes <= 1,
 		Room: func(bytes int64) error { return room(e.CheckpointLocal, bytes*ranks, time.Now()) },
-	}, nil
+	}
+	return local, e.whole(local)
+}
+
+// whole takes up the copy that the agent has made of the checkpoint to resume from, if ResumeFrom is one.
+func (e Environment) whole(local *checkpoint.Local) error {
+	parent, name := filepath.Split(e.ResumeFrom)
+	ref, err := checkpoint.ParseRef(name)
+	if err != nil || filepath.Clean(parent) == filepath.Clean(e.CheckpointDir) {
+		return nil //nolint:nilerr // it is on the shared storage, or there is none
+	}
+	if _, err := os.Stat(e.ResumeFrom); err != nil {
+		return nil //nolint:nilerr // it has gone since, for a newer one
+	}
+	whole, err := checkpoint.NewDir(filepath.Clean(parent))
+	local.Whole, local.Resume, local.Epoch = whole, ref, e.Epoch
+	return err
 }
 
 // room says whether so many bytes may be written. All ranks of a node save at once, each as much as the others.

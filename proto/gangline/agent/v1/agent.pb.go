@@ -2564,7 +2564,11 @@ type ReadShardRequest struct {
 	// Job number.
 	JobId uint64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// File below the job's checkpoint directory, such as step-0000000120.epoch-3/shard-0002-of-0008.glck.
-	File          string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	File string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	// Where to begin, in bytes; a part of a file goes on where it was cut.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// How many bytes at most; 0: to the end.
+	Bytes         int64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2611,6 +2615,20 @@ func (x *ReadShardRequest) GetFile() string {
 		return x.File
 	}
 	return ""
+}
+
+func (x *ReadShardRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadShardRequest) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
 }
 
 // ReadShardResponse is a piece of a shard.
@@ -3000,10 +3018,12 @@ const file_gangline_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"tail_lines\x18\x04 \x01(\x05R\ttailLines\"&\n" +
 	"\x10ReadLogsResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"=\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"k\n" +
 	"\x10ReadShardRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x04R\x05jobId\x12\x12\n" +
-	"\x04file\x18\x02 \x01(\tR\x04file\"'\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"'\n" +
 	"\x11ReadShardResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"g\n" +
 	"\x10KeepShardRequest\x12\x15\n" +
