@@ -57,6 +57,7 @@ type State struct {
 
 	lastKin lastKin
 	byID    map[NodeID]*Node // the nodes again, found sooner; nil: to be looked for in the tree
+	last    *Node            // that was found in byID
 }
 
 // Request remembers which job a client's request id made.
@@ -72,7 +73,7 @@ type Request struct {
 func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
-	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID = nil, nil, lastKin{}, nil, nil, crossings{}, nil
+	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, nil, crossings{}, nil, nil
 	c.nodes = *s.nodes.Copy()
 	c.requests = *s.requests.Copy()
 	c.accounts = *s.accounts.Copy()
@@ -105,8 +106,11 @@ func (s *State) Job(id JobID) *Job {
 
 // Node returns a node, or nil.
 func (s *State) Node(id NodeID) *Node {
-	if s.byID != nil {
-		return s.byID[id]
+	if s.byID != nil { // else it is a snapshot: many may read it
+		if s.last == nil || s.last.ID != id { // often several things are asked of one node in turn
+			s.last = s.byID[id]
+		}
+		return s.last
 	}
 	n, _ := s.nodes.Get(id)
 	return n
@@ -263,7 +267,7 @@ func (s *State) putNode(n *Node) {
 		s.byID = map[NodeID]*Node{} // a fork does without: to make it takes longer than most of them live
 	}
 	if s.byID != nil {
-		s.byID[n.ID] = n
+		s.byID[n.ID], s.last = n, nil
 	}
 	if had && old == n {
 		return
@@ -290,6 +294,7 @@ func (s *State) putNode(n *Node) {
 func (s *State) dropNode(n *Node) {
 	s.nodes.Delete(n.ID)
 	delete(s.byID, n.ID)
+	s.last = nil
 	s.touch(Change{Node: n.ID})
 	s.names.Delete(n.Name)
 	s.dropGPUs(n)

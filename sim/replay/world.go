@@ -22,7 +22,8 @@ const rackLabel = "topology.gangline.dev/rack"
 // attempt is a job of the trace and what has become of it. It is forgotten once it has ended.
 type attempt struct {
 	arrival
-	nth     int64 // of those that came, from 0
+	figures *figures // of its queue
+	nth     int64    // of those that came, from 0
 	id      cluster.JobID
 	left    time.Duration // work to do, without restart costs
 	owed    time.Duration // restart cost that the next epoch begins with
@@ -74,6 +75,8 @@ type world struct {
 	rejected int                   // commands of the scheduler that the state refused
 	report   cluster.ReportWorkers // reused: Apply keeps nothing of it
 	one      [1]cluster.WorkerReport
+
+	submission cluster.SubmitJob // likewise
 }
 
 // maxSpecs bounds the specs that are kept for jobs that are alike.
@@ -183,8 +186,8 @@ func (w *world) apply(c cluster.Command) cluster.Result {
 
 // come takes in a job that is there now.
 func (w *world) come(j *arrival) {
-	w.tally.of(j.job.Queue).jobs++
-	a := &attempt{arrival: *j, nth: w.seen, left: j.job.Length}
+	a := &attempt{arrival: *j, figures: w.tally.of(j.job.Queue), nth: w.seen, left: j.job.Length}
+	a.figures.jobs++
 	w.seen++
 	if w.real != nil && !w.real.leading {
 		w.real.waiting = append(w.real.waiting, a)
@@ -199,7 +202,8 @@ func (w *world) submit(a *attempt) {
 	why := "there are no nodes for queue " + a.job.Queue
 	if w.largest > 0 { // else a part without nodes: the state, which hopes for some, would let it wait for ever
 		w.arriving = a // before it has a number: who looks at the change wants to know its name
-		r := w.apply(&cluster.SubmitJob{RequestID: strconv.FormatInt(a.nth, 10), User: a.job.User, Spec: w.spec(&a.job)})
+		w.submission = cluster.SubmitJob{RequestID: strconv.FormatInt(a.nth, 10), User: a.job.User, Spec: w.spec(&a.job)}
+		r := w.apply(&w.submission)
 		if r.Code == cluster.OK {
 			a.id, a.crowd = r.Job, w.crowd.come(w.now)
 			w.jobs[a.id] = a
@@ -321,7 +325,7 @@ func (w *world) finished(a *attempt) {
 func (w *world) measure(a *attempt) {
 	all := span{a.began, w.now}
 	w.meter.epoch(a.held, all, a.worked)
-	w.tally.of(a.job.Queue).meter.epoch(a.held, all, a.worked)
+	a.figures.meter.epoch(a.held, all, a.worked)
 }
 
 // tell reports all workers of a job's epoch, node by node.

@@ -25,16 +25,24 @@ type ordered struct {
 	window int
 	ahead  []*Job // those before head have been given
 	head   int
+	block  []Job // where the next ones are kept: made many at a time
 	end    error // of the source: io.EOF or worse
 	last   time.Duration
 }
+
+// maxBlock is how many jobs are kept in one piece: as long as one of them is ahead, all of them take memory.
+const maxBlock = 64
 
 // Next implements Source.
 func (o *ordered) Next() (Job, error) {
 	for o.end == nil && len(o.ahead)-o.head < o.window {
 		j, err := o.Source.Next()
 		if err == nil {
-			err = o.insert(&j)
+			if len(o.block) == cap(o.block) {
+				o.block = make([]Job, 0, min(o.window, maxBlock))
+			}
+			o.block = append(o.block, j)
+			err = o.insert(&o.block[len(o.block)-1])
 		}
 		o.end = err
 	}

@@ -38,10 +38,11 @@ func (r *rows) Next() (Job, error) {
 	var tells []error
 	for after := 0; ; after++ {
 		j, err := r.parse()
+		if err == nil && tells == nil {
+			return j, nil
+		}
 		var bad badRow
 		switch {
-		case err == nil && tells == nil:
-			return j, nil
 		case err == nil && after < maxBadToFind:
 		case errors.Is(err, errPassed):
 			r.bad++

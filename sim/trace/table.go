@@ -25,9 +25,17 @@ type table struct {
 	rows  rowReader
 	width int            // columns of the heading
 	at    map[string]int // column by name
+	asked []asked        // columns in the order in which they were asked for in the last rows
+	turn  int            // of asked: the next one
 	row   []string
 	texts names
 	opt   *Options // of a native format
+}
+
+// asked is a column that was asked for, and where it is; -1: the file has none.
+type asked struct {
+	column string
+	at     int
 }
 
 // rowReader splits a file into rows of columns: a csv.Reader, or bars.
@@ -88,12 +96,19 @@ func (t *table) need(columns []string) error {
 // next reads a row. Errors are io.EOF, a badRow, or what makes the rest unreadable.
 func (t *table) next() error {
 	t.begin()
+	t.turn = 0
 	row, err := t.rows.Read()
+	if err != nil {
+		return t.misread(row, err)
+	}
+	t.row = row
+	return nil
+}
+
+// misread says what is wrong with a row, or the file.
+func (t *table) misread(row []string, err error) error {
 	var shape *csv.ParseError
 	switch {
-	case err == nil:
-		t.row = row
-		return nil
 	case errors.As(err, &shape) && errors.Is(err, csv.ErrFieldCount):
 		return badRow{fmt.Errorf("%s:%d: has %d columns, the heading has %d", t.name, shape.Line, len(row), t.width)}
 	case errors.As(err, &shape):
@@ -104,11 +119,28 @@ func (t *table) next() error {
 
 // value is the text of a column, or "" if the file has no such column.
 func (t *table) value(column string) string {
-	i, ok := t.at[column]
-	if !ok {
+	i := t.find(column)
+	if i < 0 {
 		return ""
 	}
 	return t.row[i]
+}
+
+// find returns where a column is, or -1. All rows are read in one way, so that the column is nearly always the one that
+// was asked for at this turn of the row before.
+func (t *table) find(column string) int {
+	if t.turn == len(t.asked) {
+		t.asked = append(t.asked, asked{})
+	}
+	next := &t.asked[t.turn]
+	t.turn++
+	if next.column != column || column == "" {
+		next.column, next.at = column, -1
+		if i, ok := t.at[column]; ok {
+			next.at = i
+		}
+	}
+	return next.at
 }
 
 // wrong says what is wrong with a value, and where it is.
