@@ -59,13 +59,24 @@ func (s *Service) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 	defer func() {
 		if p := recover(); p != nil {
 			err = s.panicked(info.FullMethod, p)
-		} else if gone := stream.Context().Err(); err != nil && gone != nil {
-			err = gone // the client; a Send that met the closed connection says UNAVAILABLE, as if the server had failed
 		}
 		err = toStatus(s.log, err)
 		s.metrics.requests.WithLabelValues(info.FullMethod, status.Code(err).String()).Inc()
 	}()
-	return next(srv, stream)
+	return next(srv, toClient{stream})
+}
+
+// toClient is a stream whose client may vanish. A message to one that has just done so fails as UNAVAILABLE, which would count as if this server
+// could not answer; a moment later, when gRPC has ended the stream's context, it fails as CANCELED. It is that either way.
+type toClient struct{ grpc.ServerStream }
+
+// SendMsg implements grpc.ServerStream.
+func (s toClient) SendMsg(m any) error {
+	err := s.ServerStream.SendMsg(m)
+	if status.Code(err) == codes.Unavailable {
+		return status.Error(codes.Canceled, "the client has gone: "+status.Convert(err).Message())
+	}
+	return err
 }
 
 func (s *Service) panicked(method string, p any) error {
