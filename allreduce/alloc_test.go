@@ -35,7 +35,7 @@ func allocsPerCall(t *testing.T, groups []*allreduce.Group, length int) float64 
 	return float64(after.Mallocs-before.Mallocs) / calls
 }
 
-// TestCallsAllocateNothing, on every path but gRPC's own stream, in which gRPC allocates for each frame.
+// TestCallsAllocateNothing, on every path.
 //
 //nolint:paralleltest // it counts the allocations of the whole process
 func TestCallsAllocateNothing(t *testing.T) {
@@ -47,7 +47,7 @@ func TestCallsAllocateNothing(t *testing.T) {
 		shared, _ := newSharing(t, 3, allreduce.Config{})
 		for name, groups := range map[string][]*allreduce.Group{
 			"memory links": ring, "shared memory": shared,
-			"tcp": joinLoopback(grpclink.PathTCP)(t, 3), "unix": joinLoopback(grpclink.PathUnix)(t, 3),
+			"grpc": joinLoopback(grpclink.PathGRPC)(t, 3), "tcp": joinLoopback(grpclink.PathTCP)(t, 3), "unix": joinLoopback(grpclink.PathUnix)(t, 3),
 		} {
 			got := allocsPerCall(t, groups, length)
 			closeAll(groups)

@@ -48,8 +48,8 @@ const (
 	readUnit  = 16 << 10 // what gRPC reads at once: the largest HTTP/2 frame it accepts
 )
 
-// codec turns frames into messages of ring.proto and back. It hands gRPC the
-// frame's own payload: gRPC returns it to the frame pool once the bytes have
+// codec turns frames into messages of ring.proto and back for streams that grpc-go serves. It hands grpc-go the
+// frame's own payload, which comes back to the frame pool once the bytes have
 // left. The payload never is memory of AllReduce's caller.
 type codec struct{}
 
@@ -68,15 +68,7 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	}
 	f.SwapToWire()
 	payload := f.Data
-	fields := appendFields(make([]byte, 0, maxHeader+len(f.Cause)), &f.Header)
-	if len(payload) > 0 {
-		fields = protowire.AppendTag(fields, fieldData, protowire.BytesType)
-		fields = protowire.AppendVarint(fields, uint64(len(payload)))
-	}
-	head := make([]byte, 0, len(fields)+16)
-	head = protowire.AppendTag(head, fieldFrame, protowire.BytesType)
-	head = protowire.AppendVarint(head, uint64(len(fields)+len(payload)))
-	head = append(head, fields...)
+	_, head := encode(make([]byte, 0, beforeFields+maxHeader+len(f.Cause)), f, 0)
 	if len(payload) == 0 {
 		f.Release()
 		return mem.BufferSlice{mem.SliceBuffer(head)}, nil
@@ -84,6 +76,24 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	// For payloads with a small capacity NewBuffer does not count references
 	// and never calls Put: the frame is then left to the garbage collector.
 	return mem.BufferSlice{mem.SliceBuffer(head), mem.NewBuffer(&payload, returnTo{f})}, nil
+}
+
+// beforeFields is room for what stands before a frame's fields: the tag of the frame, its length, and what else the caller puts before them.
+const beforeFields = 16
+
+// encode writes a message up to its payload, which follows it, into the room that b has, with so many bytes before it. It returns all the room, which may
+// have grown, and the message.
+func encode(b []byte, f *allreduce.Frame, before int) (room, message []byte) {
+	b = appendFields(b[:beforeFields], &f.Header)
+	if len(f.Data) > 0 {
+		b = protowire.AppendTag(b, fieldData, protowire.BytesType)
+		b = protowire.AppendVarint(b, uint64(len(f.Data)))
+	}
+	size := uint64(len(b) - beforeFields + len(f.Data)) //nolint:gosec // not negative
+	from := beforeFields - protowire.SizeTag(fieldFrame) - protowire.SizeVarint(size)
+	start := protowire.AppendTag(b[:from], fieldFrame, protowire.BytesType)
+	protowire.AppendVarint(start, size)
+	return b, b[from-before:]
 }
 
 // returnTo is a "pool" of one payload: Put is gRPC saying that it needs the
@@ -133,13 +143,14 @@ func appendFields(b []byte, h *allreduce.Header) []byte {
 	return b
 }
 
-var errPlaced = errors.New("a payload in memory of the group's caller cannot travel on gRPC's own stream")
+var errPlaced = errors.New("a payload in memory of the group's caller cannot travel on grpc-go's stream")
 
 // slot is where a message is decoded to: a frame from this pool.
 type slot struct {
 	pool    *allreduce.Pool
 	landing allreduce.Landing // where payloads shall lie; nil: in frames
 	frame   *allreduce.Frame
+	decoder decoder // of the message under way
 }
 
 // Unmarshal decodes into a *slot. Nothing of data is kept.
@@ -150,6 +161,21 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	r := data.Reader()
 	defer r.Close() //nolint:errcheck // never fails
+	return s.decode(r, nil)
+}
+
+// source is a message as it is read.
+type source interface {
+	io.Reader
+	io.ByteReader
+	// Remaining is how many bytes of the message are left.
+	Remaining() int
+	// Discard reads over bytes.
+	Discard(n int) (int, error)
+}
+
+// decode reads a message. payload, if there is one, brings the frame's payload, when it is all that is left, to where it shall lie.
+func (s *slot) decode(r source, payload func(s *slot, f *allreduce.Frame) error) error {
 	tag, err := binary.ReadUvarint(r)
 	if err != nil || tag != protowire.EncodeTag(fieldFrame, protowire.BytesType) {
 		return fmt.Errorf("ring message does not hold a frame (tag %d, %w)", tag, orBadTag(err))
@@ -158,7 +184,8 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if err != nil || size != uint64(r.Remaining()) { //nolint:gosec // Remaining is not negative
 		return fmt.Errorf("ring message holds %d bytes, its frame claims %d", r.Remaining(), size)
 	}
-	d := decoder{r: r, frame: s.pool.Get(0), pool: s.pool}
+	d := &s.decoder
+	*d = decoder{r: r, slot: s, frame: s.pool.Get(0), payload: payload}
 	for r.Remaining() > 0 {
 		if err := d.field(); err != nil {
 			d.frame.Release()
@@ -167,6 +194,7 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	d.frame.SwapToWire()
 	s.frame = d.frame
+	*d = decoder{}
 	return nil
 }
 
@@ -181,9 +209,10 @@ func orBadTag(err error) error {
 
 // decoder reads the fields of one frame.
 type decoder struct {
-	r     *mem.Reader
-	pool  *allreduce.Pool
-	frame *allreduce.Frame
+	r       source
+	slot    *slot
+	frame   *allreduce.Frame
+	payload func(s *slot, f *allreduce.Frame) error
 }
 
 // field reads one field. Unknown ones, of a later release, are skipped.
@@ -273,13 +302,17 @@ func (d *decoder) number(field protowire.Number, v uint64) error {
 func (d *decoder) bytes(field protowire.Number, n int) error {
 	switch field {
 	case fieldData:
-		if n > d.pool.Room() {
-			return fmt.Errorf("a chunk of %d bytes, want at most %d", n, d.pool.Room())
+		pool := d.slot.pool
+		if n > pool.Room() {
+			return fmt.Errorf("a chunk of %d bytes, want at most %d", n, pool.Room())
 		}
 		header := d.frame.Header
 		d.frame.Release()
-		d.frame = d.pool.Get(n)
+		d.frame = pool.Get(n)
 		d.frame.Header = header
+		if d.payload != nil && n == d.r.Remaining() {
+			return d.payload(d.slot, d.frame)
+		}
 		_, err := io.ReadFull(d.r, d.frame.Data)
 		return err
 	case fieldCause:

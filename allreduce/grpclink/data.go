@@ -283,6 +283,8 @@ func (s *dataStream) closeSend() {
 	}
 }
 
+func (s *dataStream) close() { _ = s.conn.Close() } // nothing is left to be told
+
 func cutCause(cause string) string { return cause[:min(len(cause), maxCause)] }
 
 func putHead(b *[headBytes]byte, f *allreduce.Frame) {

@@ -10,9 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/experimental"
 
 	"github.com/gangline/gangline/allreduce"
@@ -25,7 +22,6 @@ const DefaultJoinTimeout = 30 * time.Second
 const (
 	minFlowWindow = 2 << 20  // smaller ones were measurably slower
 	maxFlowWindow = 64 << 20 // bounds what gRPC may hold for one link
-	maxRedial     = time.Second
 	minSecret     = 16       // bytes
 	messageRoom   = 64 << 10 // largest message beside its payload
 )
@@ -71,6 +67,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Probe is that of allreduce.Config, for tests; it is called at points of joining too.
 	Probe func(point.Point)
+
+	dial   func(ctx context.Context, d *dialer) (stream, error) // opens a stream to the next rank; nil: dialRPC. For tests of how releases mix.
+	grpcgo bool                                                 // grpc-go serves all streams, as in earlier releases; for tests too
 }
 
 // at tells a test that this rank is at a point of its joining.
@@ -112,13 +111,9 @@ func Join(ctx context.Context, cfg Config) (*allreduce.Group, error) {
 
 // connect starts both links, makes the group and waits for all ranks.
 func connect(ctx context.Context, cfg Config, ring allreduce.Config) (*allreduce.Group, error) {
-	pool, reads := allreduce.NewPool(cfg.ChunkBytes), &readPool{}
-	d, next, err := newDialer(ctx, cfg, (cfg.Rank+1)%len(cfg.Peers), pool, reads)
-	if err != nil {
-		closeListener(cfg.Listener)
-		return nil, err
-	}
-	s := newServer(cfg, pool, cfg.serverOptions(reads))
+	pool := allreduce.NewPool(cfg.ChunkBytes)
+	d, next := newDialer(ctx, cfg, (cfg.Rank+1)%len(cfg.Peers), pool)
+	s := newServer(cfg, pool)
 	go s.run(cfg.Listener) // ends in s.finish
 	go d.run(next)         // ends in d.finish
 	group, err := allreduce.New(ring, next, s.prev)
@@ -126,7 +121,7 @@ func connect(ctx context.Context, cfg Config, ring allreduce.Config) (*allreduce
 		return nil, errors.Join(err, next.Close(), s.prev.Close())
 	}
 	group.Connect(func(ctx context.Context, rank int, lane allreduce.Lane) (allreduce.Link, error) {
-		return dialWire(ctx, cfg, rank, lane, pool, reads)
+		return dialWire(ctx, cfg, rank, lane, pool)
 	})
 	s.serve(group)
 	if err := group.Barrier(ctx); err != nil {
@@ -143,16 +138,11 @@ func connect(ctx context.Context, cfg Config, ring allreduce.Config) (*allreduce
 	return group, nil
 }
 
-func newDialer(ctx context.Context, cfg Config, rank int, pool *allreduce.Pool, reads *readPool) (*dialer, *link, error) {
-	addr := cfg.Peers[rank]
-	conn, err := grpc.NewClient("passthrough:///"+addr, cfg.dialOptions(reads)...)
-	if err != nil {
-		return nil, nil, fmt.Errorf("ring of job %d epoch %d: address %q of rank %d: %w", cfg.Job, cfg.Epoch, addr, rank, err)
-	}
-	d := &dialer{cfg: cfg, rank: rank, addr: addr, conn: conn, pool: pool, done: make(chan struct{})}
+func newDialer(ctx context.Context, cfg Config, rank int, pool *allreduce.Pool) (*dialer, *link) {
+	d := &dialer{cfg: cfg, rank: rank, addr: cfg.Peers[rank], pool: pool, done: make(chan struct{})}
 	// The stream outlives ctx, which is only Join's.
 	d.ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	return d, newLink(pool, d.finish), nil
+	return d, newLink(pool, d.finish)
 }
 
 func (c Config) validate() error {
@@ -200,49 +190,15 @@ func (c Config) flowWindow() int32 {
 	return int32(min(max(minFlowWindow, c.Window*c.ChunkBytes), maxFlowWindow)) //nolint:gosec // bounded
 }
 
-func (c Config) serverOptions(reads *readPool) []grpc.ServerOption {
-	creds := insecure.NewCredentials()
-	if c.ServerTLS != nil {
-		creds = credentials.NewTLS(c.ServerTLS)
-	}
+func (c Config) serverOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(creds),
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.StaticStreamWindowSize(c.flowWindow()),
 		grpc.StaticConnWindowSize(c.flowWindow()),
 		grpc.MaxRecvMsgSize(c.ChunkBytes + messageRoom),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.WaitForHandlers(true),
-		experimental.BufferPool(reads),
-	}
-}
-
-func (c Config) dialOptions(reads *readPool) []grpc.DialOption {
-	creds := insecure.NewCredentials()
-	if c.ClientTLS != nil {
-		creds = credentials.NewTLS(c.ClientTLS)
-	}
-	return []grpc.DialOption{
-		grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(c.ChunkBytes+messageRoom)),
-		grpc.WithStaticStreamWindowSize(c.flowWindow()),
-		grpc.WithStaticConnWindowSize(c.flowWindow()),
-		grpc.WithDisableRetry(), // a retry buffer would hold on to payloads
-		grpc.WithDisableServiceConfig(),
-		grpc.WithNoProxy(),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-			if err == nil {
-				keepNear(conn)
-			}
-			return conn, err
-		}),
-		grpc.WithIdleTimeout(0),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: redialPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},
-			MinConnectTimeout: 2 * time.Second,
-		}),
-		experimental.WithBufferPool(reads),
+		experimental.BufferPool(&readPool{}),
 	}
 }
 

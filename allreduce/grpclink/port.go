@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
 	"github.com/gangline/gangline/allreduce"
+	"github.com/gangline/gangline/allreduce/grpclink/h2stream"
 )
 
 // dataMarker is the first byte of a data connection. HTTP/2 begins with 'P' and a TLS record with 0x16.
@@ -26,7 +28,9 @@ const acceptPause = 50 * time.Millisecond
 // port shares a rank's listener between gRPC and data connections, by the first byte of each.
 type port struct {
 	listener net.Listener
-	data     func(net.Conn) // takes a data connection over, its first byte read
+	creds    credentials.TransportCredentials  // grpc-go gets connections after their handshake
+	data     func(net.Conn)                    // takes a data connection over, its first byte read
+	rpc      func(conn net.Conn, begun []byte) // takes over the connection of a stream of the ring, of which so much was read; nil: grpc-go serves those too
 
 	calls chan net.Conn
 	ended chan struct{}
@@ -34,8 +38,8 @@ type port struct {
 	wait  sync.WaitGroup
 }
 
-func newPort(listener net.Listener, data func(net.Conn)) *port {
-	return &port{listener: listener, data: data, calls: make(chan net.Conn), ended: make(chan struct{})}
+func newPort(listener net.Listener, creds credentials.TransportCredentials, data func(net.Conn), rpc func(net.Conn, []byte)) *port {
+	return &port{listener: listener, creds: creds, data: data, rpc: rpc, calls: make(chan net.Conn), ended: make(chan struct{})}
 }
 
 // start begins to accept connections. Close waits for what does so too: a connection that has just come could else be sorted after Close has returned.
@@ -60,34 +64,78 @@ func (p *port) run() {
 	}
 }
 
-// sort reads the first byte and passes the connection on, or drops it.
+// sort finds out whom a connection is for, and passes it on, or drops it.
 func (p *port) sort(conn net.Conn) {
-	stop := make(chan struct{})
-	p.wait.Go(func() { // Close ends the wait for the byte
-		select {
-		case <-p.ended:
-			_ = conn.SetReadDeadline(time.Unix(1, 0)) // the read below says so
-		case <-stop:
-		}
-	})
-	_ = conn.SetReadDeadline(time.Now().Add(sortTimeout)) // the read below says so
+	free := p.watch(conn)
+	p.within(conn, sortTimeout)
 	var first [1]byte
-	_, err := io.ReadFull(conn, first[:])
-	close(stop)
-	if err != nil {
+	if _, err := io.ReadFull(conn, first[:]); err != nil {
+		free()
 		_ = conn.Close()
 		return
 	}
-	_ = conn.SetReadDeadline(time.Time{}) // as above
 	keepNear(conn)
 	if first[0] == dataMarker {
+		free()
 		p.data(conn)
 		return
 	}
-	select {
-	case p.calls <- &begunConn{Conn: conn, first: first[:], from: &arrival{Addr: conn.RemoteAddr()}}:
-	case <-p.ended:
+	p.within(conn, sortTimeout)
+	begun := &begunConn{Conn: conn, first: first[:], from: &arrival{Addr: conn.RemoteAddr()}}
+	ready, _, err := p.creds.ServerHandshake(begun)
+	if err != nil {
+		free()
 		_ = conn.Close()
+		return
+	}
+	ours, read := false, []byte(nil)
+	if p.rpc != nil {
+		p.within(conn, sortTimeout)
+		if ready == net.Conn(begun) { // no TLS
+			ready, read = conn, begun.first
+		}
+		read, ours = h2stream.Sort(ready, read, linkMethod)
+	}
+	free()
+	if ours {
+		p.rpc(ready, read)
+		return
+	}
+	if ready == conn {
+		begun.first, ready = nil, begun
+	}
+	select {
+	case p.calls <- &shakenConn{Conn: ready, read: read}:
+	case <-p.ended:
+		_ = ready.Close()
+	}
+}
+
+// watch lets Close end reads until free, after which they last as long as they like.
+func (p *port) watch(conn net.Conn) (free func()) {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // ends at free
+		defer close(stopped)
+		select {
+		case <-p.ended:
+			_ = conn.SetReadDeadline(time.Unix(1, 0)) // the reads say so
+		case <-stop:
+		}
+	}()
+	return func() {
+		close(stop)
+		<-stopped
+		_ = conn.SetReadDeadline(time.Time{}) // as above
+	}
+}
+
+// within bounds how long reads may take together.
+func (p *port) within(conn net.Conn, limit time.Duration) {
+	_ = conn.SetReadDeadline(time.Now().Add(limit)) // the reads say so
+	select {
+	case <-p.ended: // watch may have come before
+		_ = conn.SetReadDeadline(time.Unix(1, 0)) // as above
+	default:
 	}
 }
 
@@ -152,4 +200,19 @@ func (c *begunConn) Read(b []byte) (int, error) {
 		(*to).Came(n)
 	}
 	return n, err
+}
+
+// shakenConn is a connection after its handshake. It gives back what was read to sort it.
+type shakenConn struct {
+	net.Conn
+	read []byte
+}
+
+func (c *shakenConn) Read(b []byte) (int, error) {
+	if len(c.read) > 0 {
+		n := copy(b, c.read)
+		c.read = c.read[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
 }

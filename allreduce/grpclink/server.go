@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/gangline/gangline/allreduce"
+	"github.com/gangline/gangline/allreduce/grpclink/h2stream"
 	"github.com/gangline/gangline/allreduce/internal/point"
 	"github.com/gangline/gangline/internal/grpclisten"
 )
@@ -36,11 +37,6 @@ const (
 	linkMethod  = "/" + serviceName + "/Link"
 )
 
-// streamDesc describes the one method of RingService; handler is nil for clients.
-func streamDesc(handler grpc.StreamHandler) *grpc.StreamDesc {
-	return &grpc.StreamDesc{StreamName: "Link", Handler: handler, ServerStreams: true, ClientStreams: true}
-}
-
 // server serves the link from the previous rank.
 type server struct {
 	cfg  Config
@@ -53,13 +49,17 @@ type server struct {
 	ready chan struct{}    // closed once group is set
 	group *allreduce.Group // takes wires
 
-	mu     sync.Mutex // guards what follows
-	offers []*offer   // under way, at most maxOffers
+	mu     sync.Mutex                    // guards what follows
+	offers []*offer                      // under way, at most maxOffers
+	calls  map[*h2stream.Stream]struct{} // that are served here, not by grpc-go
+	cut    bool                          // calls are ended by force
+
+	serving sync.WaitGroup // of calls
 }
 
-func newServer(cfg Config, pool *allreduce.Pool, options []grpc.ServerOption) *server {
+func newServer(cfg Config, pool *allreduce.Pool) *server {
 	s := &server{
-		cfg: cfg, pool: pool, grpc: grpc.NewServer(options...),
+		cfg: cfg, pool: pool, grpc: grpc.NewServer(cfg.serverOptions()...), calls: map[*h2stream.Stream]struct{}{},
 		free: make(chan struct{}, 1), done: make(chan struct{}), ready: make(chan struct{}),
 	}
 	s.free <- struct{}{}
@@ -67,9 +67,9 @@ func newServer(cfg Config, pool *allreduce.Pool, options []grpc.ServerOption) *s
 	s.grpc.RegisterService(&grpc.ServiceDesc{
 		ServiceName: serviceName,
 		HandlerType: (*any)(nil),
-		Streams: []grpc.StreamDesc{*streamDesc(func(_ any, stream grpc.ServerStream) error {
+		Streams: []grpc.StreamDesc{{StreamName: "Link", ServerStreams: true, ClientStreams: true, Handler: func(_ any, stream grpc.ServerStream) error {
 			return s.handle(stream)
-		})},
+		}}},
 		Metadata: "gangline/ring/v1/ring.proto",
 	}, nil)
 	return s
@@ -78,7 +78,10 @@ func newServer(cfg Config, pool *allreduce.Pool, options []grpc.ServerOption) *s
 // run accepts connections until finish.
 func (s *server) run(listener net.Listener) {
 	defer close(s.done)
-	p := newPort(listener, s.data)
+	p := newPort(listener, s.cfg.serverCredentials(), s.data, s.rpc)
+	if s.cfg.grpcgo {
+		p.rpc = nil
+	}
 	p.start()
 	if err := s.grpc.Serve(grpclisten.Wrap(p)); err != nil {
 		s.prev.attach(nil, fmt.Errorf("serving the previous rank on %v: %w", listener.Addr(), err))
@@ -127,7 +130,7 @@ func (s *server) dropOffer(o *offer) {
 }
 
 // handle is one stream's life: greet, check, attach, wait for Close.
-func (s *server) handle(stream grpc.ServerStream) error {
+func (s *server) handle(stream stream) error {
 	hello, err := s.hear(stream, helloTimeout)
 	if err != nil {
 		return err
@@ -150,7 +153,7 @@ func (s *server) handle(stream grpc.ServerStream) error {
 }
 
 // admit gives the previous rank's place away, to who has proved that it is a member, and returns what its frames travel on.
-func (s *server) admit(stream grpc.ServerStream, hello allreduce.Header) (stream, error) {
+func (s *server) admit(stream stream, hello allreduce.Header) (stream, error) {
 	o := newOffer(s.cfg.Path, s.data)
 	defer s.dropOffer(o)
 	if !s.addOffer(o) {
@@ -174,7 +177,7 @@ func (s *server) admit(stream grpc.ServerStream, hello allreduce.Header) (stream
 
 // meet answers a hello with this rank's own and proof, and returns the path that the previous rank chose, once that has proved that it
 // knows the secret too.
-func (s *server) meet(stream grpc.ServerStream, hello allreduce.Header, o *offer) (Path, error) {
+func (s *server) meet(stream stream, hello allreduce.Header, o *offer) (Path, error) {
 	met := &session{secret: s.cfg.Secret, client: hello, server: s.cfg.hello()}
 	met.server.Token, met.server.Socket = newNonce(), o.address()
 	if s.cfg.Path == PathGRPC {
@@ -205,11 +208,14 @@ func (s *server) meet(stream grpc.ServerStream, hello allreduce.Header, o *offer
 }
 
 // choose returns what frames of the previous rank travel on.
-func (s *server) choose(stream grpc.ServerStream, o *offer, path Path) (stream, error) {
+func (s *server) choose(stream stream, o *offer, path Path) (stream, error) {
 	if path == PathGRPC {
 		if s.cfg.Path.own() {
 			return nil, status.Errorf(codes.FailedPrecondition, "rank %d chose %s, but rank %d was told to use %s: give all ranks the same path",
 				s.cfg.previous(), path, s.cfg.Rank, s.cfg.Path)
+		}
+		if own, ok := stream.(*rpc); ok {
+			own.link = true
 		}
 		return stream, nil
 	}
@@ -220,15 +226,35 @@ func (s *server) choose(stream grpc.ServerStream, o *offer, path Path) (stream, 
 		return newDataStream(conn, s.pool), nil
 	case <-limit.C:
 		return nil, status.Error(codes.FailedPrecondition, "the data connection that was chosen never came")
-	case <-stream.Context().Done():
-		return nil, status.FromContextError(stream.Context().Err()).Err()
+	case <-s.gone(stream):
+		return nil, status.Error(codes.Canceled, "the previous rank ended the stream")
 	case <-s.prev.closed:
 		return nil, status.Error(codes.Unavailable, "this rank leaves the ring")
 	}
 }
 
+// gone is closed when a stream ends, on which nothing more is expected.
+func (s *server) gone(stream stream) <-chan struct{} {
+	if theirs, ok := stream.(grpc.ServerStream); ok {
+		return theirs.Context().Done()
+	}
+	gone := make(chan struct{})
+	s.serving.Go(func() { // ends with the stream, at the latest when handle has returned
+		defer close(gone)
+		hearOut(stream, s.pool)
+	})
+	return gone
+}
+
+// hearOut receives until a stream ends: so it answers what a proxy asks, though frames travel elsewhere.
+func hearOut(s stream, pool *allreduce.Pool) {
+	for in := (slot{pool: pool}); s.RecvMsg(&in) == nil; {
+		in.frame.Release()
+	}
+}
+
 // hear waits for a frame, not for ever.
-func (s *server) hear(stream grpc.ServerStream, patience time.Duration) (allreduce.Header, error) {
+func (s *server) hear(stream stream, patience time.Duration) (allreduce.Header, error) {
 	type answer struct {
 		header allreduce.Header
 		err    error
@@ -280,7 +306,7 @@ func (s *server) objection(h allreduce.Header) string {
 }
 
 // refuse tells the dialler, with our job and epoch, and the log.
-func (s *server) refuse(stream grpc.ServerStream, hello allreduce.Header, cause string) error {
+func (s *server) refuse(stream stream, hello allreduce.Header, cause string) error {
 	s.cfg.Logger.Warn("ring link refused", "job", s.cfg.Job, "epoch", s.cfg.Epoch, "rank", s.cfg.Rank,
 		"from_job", hello.Job, "from_epoch", hello.Epoch, "from_rank", hello.Rank, "cause", cause)
 	answer := allreduce.Header{
@@ -296,10 +322,15 @@ func (s *server) refuse(stream grpc.ServerStream, hello allreduce.Header, cause 
 // what is left after lingerTime is cut.
 func (s *server) finish(l *link) {
 	l.endStream()
-	cut := time.AfterFunc(lingerTime, s.grpc.Stop)
+	force := func() {
+		s.cutCalls()
+		s.grpc.Stop()
+	}
+	cut := time.AfterFunc(lingerTime, force)
 	s.grpc.GracefulStop()
+	<-s.done // no further call comes
+	s.serving.Wait()
 	if !cut.Stop() {
 		s.grpc.Stop() // returns once the timer's own call has done its work
 	}
-	<-s.done
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/gangline/gangline/allreduce"
 )
 
@@ -17,11 +15,8 @@ import (
 
 // dialWire opens a wire. It tries until it is connected, ctx ends, or there is no use; at most for the time in which a silent rank is lost, as all
 // ranks have been there.
-func dialWire(ctx context.Context, cfg Config, rank int, lane allreduce.Lane, pool *allreduce.Pool, reads *readPool) (allreduce.Link, error) {
-	d, l, err := newDialer(ctx, cfg, rank, pool, reads)
-	if err != nil {
-		return nil, err
-	}
+func dialWire(ctx context.Context, cfg Config, rank int, lane allreduce.Lane, pool *allreduce.Pool) (allreduce.Link, error) {
+	d, l := newDialer(ctx, cfg, rank, pool)
 	d.lane = lane
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(cfg.DetectTimeout, allreduce.DefaultDetectTimeout))
 	defer cancel()
@@ -59,7 +54,7 @@ func (s *server) serve(g *allreduce.Group) {
 }
 
 // handleWire is the life of a wire that another rank opened.
-func (s *server) handleWire(stream grpc.ServerStream, hello allreduce.Header) error {
+func (s *server) handleWire(stream stream, hello allreduce.Header) error {
 	o := newOffer(s.cfg.Path, s.data)
 	defer s.dropOffer(o)
 	if !s.addOffer(o) {
