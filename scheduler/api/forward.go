@@ -154,8 +154,9 @@ type connCache struct {
 	opts  []grpc.DialOption
 	limit int
 
-	mu    sync.Mutex // guards conns
-	conns map[string]*grpc.ClientConn
+	mu     sync.Mutex // guards what follows
+	closed bool
+	conns  map[string]*grpc.ClientConn
 }
 
 func newConnCache(opts []grpc.DialOption, limit int) *connCache {
@@ -169,6 +170,9 @@ func (c *connCache) get(address string) (*grpc.ClientConn, error) {
 	if conn := c.conns[address]; conn != nil {
 		return conn, nil
 	}
+	if c.closed { // a call that is still under way would leave the connection open for good
+		return nil, errClosing
+	}
 	if len(c.conns) >= c.limit {
 		return nil, status.Errorf(codes.ResourceExhausted, "%d connections are open, the most", c.limit)
 	}
@@ -179,12 +183,12 @@ func (c *connCache) get(address string) (*grpc.ClientConn, error) {
 	return conn, err
 }
 
-// close closes all connections; get must not be called any more.
+// close closes all connections; get gives none any more.
 func (c *connCache) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, conn := range c.conns {
 		_ = conn.Close() // it only fails if it was closed before
 	}
-	c.conns = map[string]*grpc.ClientConn{}
+	c.conns, c.closed = map[string]*grpc.ClientConn{}, true
 }

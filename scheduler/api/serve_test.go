@@ -1,10 +1,12 @@
 package api
 
 import (
+	"errors"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 )
 
@@ -26,5 +28,22 @@ func TestVanishedClientIsNoFailure(t *testing.T) {
 	err = s.stream(nil, goneStream{}, info, func(any, grpc.ServerStream) error { return toStatus(s.log, errClosing) })
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("when the server closes: %v, want UNAVAILABLE", err)
+	}
+}
+
+// TestNoConnectionAfterClose: a call that is under way while the server closes opens no connection that nobody would close.
+func TestNoConnectionAfterClose(t *testing.T) {
+	t.Parallel()
+	c := newConnCache(nil, 2)
+	conn, err := c.get("127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.close()
+	if got := conn.GetState(); got != connectivity.Shutdown {
+		t.Errorf("the connection is %s after close", got)
+	}
+	if _, err := c.get("127.0.0.1:1"); !errors.Is(err, errClosing) {
+		t.Errorf("after close: %v, want errClosing", err)
 	}
 }
