@@ -36,8 +36,8 @@ func pinging(timeout time.Duration) []grpc.ServerOption {
 
 // pulse is what is known of a worker's process from its connections.
 type pulse struct {
-	mu   sync.Mutex
-	open int // connections
+	mu   sync.Mutex // guards open, and the order in which silence and words are noted; taken before the endpoint's mu
+	open int        // connections
 }
 
 // pulseListener tells the endpoint of connections.
@@ -72,7 +72,11 @@ type pulseConn struct {
 func (c *pulseConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.heard.CompareAndSwap(false, true) {
-		c.e.setSilent(false) // one that hangs can be connected to by its kernel's leave, but says nothing
+		p := &c.e.pulse // one that hangs can be connected to by its kernel's leave, but says nothing
+		p.mu.Lock()
+		news := c.e.setSilent(false)
+		p.mu.Unlock()
+		c.e.tell(news)
 	}
 	c.look(err)
 	return n, err
@@ -95,14 +99,13 @@ func (c *pulseConn) look(err error) {
 // Close implements net.Conn.
 func (c *pulseConn) Close() error {
 	c.once.Do(func() {
+		hangs := c.heard.Load() && !c.left.Load() && c.e.served()
 		p := &c.e.pulse
 		p.mu.Lock()
 		p.open--
-		last := p.open == 0
+		news := hangs && p.open == 0 && c.e.setSilent(true)
 		p.mu.Unlock()
-		if last && c.heard.Load() && !c.left.Load() && c.e.served() {
-			c.e.setSilent(true)
-		}
+		c.e.tell(news)
 	})
 	return c.Conn.Close()
 }
@@ -114,14 +117,20 @@ func (e *endpoint) served() bool {
 	return e.grpc != nil && !e.server.closed
 }
 
-// setSilent notes whether the worker's process answers, and tells if that is news.
-func (e *endpoint) setSilent(silent bool) {
+// setSilent notes whether the worker's process answers, and reports if that is news. The caller holds pulse.mu: else the end of one connection could be
+// noted after the first word on the next, and nothing would come that puts it right.
+func (e *endpoint) setSilent(silent bool) (news bool) {
 	e.mu.Lock()
-	news := e.notes.GetSilent() != silent
+	defer e.mu.Unlock()
+	news = e.notes.GetSilent() != silent
 	if news {
 		e.notes.Silent, e.dirty = silent, true
 	}
-	e.mu.Unlock()
+	return news
+}
+
+// tell has the leader hear of news. No lock is held.
+func (e *endpoint) tell(news bool) {
 	if news {
 		e.server.cfg.Changed()
 	}
