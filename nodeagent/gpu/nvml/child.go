@@ -33,7 +33,7 @@ type child struct {
 
 	lines    chan response // closed at the end of the child's output
 	abandon  chan struct{} // closed by the owner: nobody reads lines any more
-	garbled  bool          // the output was not our protocol; valid once lines is closed
+	garbled  bool          // the output was not our protocol, so it was killed; valid once lines is closed
 	exited   chan struct{} // closed once the process is reaped; waitErr is valid then
 	waitErr  error
 	released time.Time // zero: it was not given up
@@ -111,7 +111,7 @@ func (c *child) call(req request, timeout time.Duration, stop <-chan struct{}) (
 		case r, open := <-c.lines:
 			switch {
 			case !open && c.garbled:
-				return response{}, fmt.Errorf("gpu-probe %s: the output is not the probe's protocol: is the command %q another program?", req.Op, strings.Join(c.cmd.Args, " "))
+				return response{}, c.stranger(req.Op)
 			case !open:
 				return response{}, c.death(req.Op, at)
 			case r.At != "":
@@ -129,10 +129,18 @@ func (c *child) call(req request, timeout time.Duration, stop <-chan struct{}) (
 	}
 }
 
+// stranger says that the process is not the probe.
+func (c *child) stranger(o op) error {
+	return fmt.Errorf("gpu-probe %s: the output is not the probe's protocol: is the command %q another program?", o, strings.Join(c.cmd.Args, " "))
+}
+
 // death says how the process ended, with its last words.
 func (c *child) death(o op, at string) error {
 	if !c.await(reapWait) {
 		return fmt.Errorf("gpu-probe %s%s: process %d closed its output but has not ended", o, atDevice(at), c.cmd.Process.Pid)
+	}
+	if c.garbled { // it was killed for that, perhaps before it was asked anything
+		return c.stranger(o)
 	}
 	how := "exit status 0"
 	if c.waitErr != nil {
