@@ -67,6 +67,18 @@ func (s *Store) Inventory(ctx context.Context, now time.Time) ([]Found, error) {
 		}
 		out = append(out, one)
 	}
+	waiting, err := s.WaitingParts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range waiting {
+		if i := slices.IndexFunc(out, func(f Found) bool { return f.Ref == ref }); i >= 0 {
+			out[i].Local = true // on its way to its place
+			continue
+		}
+		out = append(out, Found{Ref: ref, Dir: ref.String(), Local: true})
+	}
+	slices.SortStableFunc(out, func(a, b Found) int { return b.Ref.Compare(a.Ref) })
 	return out, nil
 }
 

@@ -94,7 +94,8 @@ func (s *Store) giveWay(ctx context.Context, from, dir string) error {
 // checkFrom refuses directories that are not the program's own.
 func checkFrom(from string) error {
 	_, err := ParseRef(strings.TrimSuffix(strings.TrimSuffix(from, deadSuffix), sealedSuffix))
-	if !fs.ValidPath(from) || from == "." || strings.Contains(from, "/") || from == fenceDir || from == pinDir || from == leaseDir || err == nil {
+	_, _, _, isPart := ParsePartDir(from)
+	if !fs.ValidPath(from) || from == "." || strings.Contains(from, "/") || from == fenceDir || from == pinDir || from == leaseDir || from == partsDir || isPart || err == nil {
 		return fmt.Errorf("%w: %q is not the name of a directory in the job's checkpoint directory that a program may have written, such as tmp-500", ErrInvalid, from)
 	}
 	return nil

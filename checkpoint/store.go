@@ -141,6 +141,9 @@ func (s *Store) setEncoding(cfg Config) error {
 	return nil
 }
 
+// Job gives the name by which the checkpoints know their job.
+func (s *Store) Job() string { return s.job }
+
 // wasVerified says whether this Store has checked a directory in full.
 func (s *Store) wasVerified(dir string) bool {
 	s.mu.Lock()

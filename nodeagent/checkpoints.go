@@ -27,6 +27,10 @@ func (a *Agent) keptJob(key reconcile.Key, stay keeper.Retention) keeper.Job {
 	job := keeper.Job{Key: key, Dir: dir, Name: filepath.Base(dir), Stay: stay, Images: a.imageDir(key), Environ: a.environOf(key)}
 	if d := a.tiers.drainer; d != nil {
 		job.Local = d.FilesDir(key.Job)
+		if d.HasGang(key.Job, key.Epoch) { // its parts are the drainer's
+			job.Local = ""
+			job.Ended = func(ctx context.Context) { d.FinishGang(ctx, key.Job, key.Epoch) }
+		}
 	}
 	return job
 }
@@ -75,6 +79,7 @@ func (a *Agent) keepCheckpoints() {
 			continue
 		}
 		present[key] = true
+		a.adoptGang(st)
 		a.keeper.Watch(a.keptJob(key, retention(savingOf(st))), st.State == worker.Exited)
 	}
 	a.keeper.Forget(func(key reconcile.Key) bool { return present[key] })

@@ -105,6 +105,9 @@ func (a *Agent) launch(ctx context.Context, key reconcile.Key, ordered orderedWo
 		labels[labelPort] = number(port)
 	}
 	setSaving(labels, as)
+	if text := a.filesLabel(as, place.Files); text != "" {
+		labels[labelFiles] = text
+	}
 	return a.workers.Launch(worker.Spec{
 		Key: worker.Key(key), Command: as.GetCommand(), Env: env, Dir: work, GPUs: ordered.worker.GetGpuUuids(),
 		Labels: labels, MaxLogBytes: a.cfg.MaxLogBytes,

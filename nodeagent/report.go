@@ -122,7 +122,7 @@ func (a *Agent) hello() *agentv1.Hello {
 	return &agentv1.Hello{
 		NodeId: record.NodeID, Name: a.cfg.Name, BootId: a.machine.bootID, Incarnation: record.Incarnation,
 		Address: a.Address(), Host: a.cfg.AdvertiseHost, Gpus: inventory(a.monitor.Latest()),
-		CpuMilli: a.machine.cpuMilli, MemoryBytes: a.machine.memoryBytes, Labels: a.cfg.Labels, Taints: a.cfg.Taints, KeepsCopies: a.tiers.drainer != nil, Version: a.cfg.Version,
+		CpuMilli: a.machine.cpuMilli, MemoryBytes: a.machine.memoryBytes, Labels: a.labels(), Taints: a.cfg.Taints, KeepsCopies: a.tiers.drainer != nil, Version: a.cfg.Version,
 		ClusterId: record.ClusterID, Fence: &agentv1.Fence{Term: fence.Term, Index: fence.Index}, Workers: a.statuses(),
 		AgentUnixMs: a.cfg.Clock().UnixMilli(),
 	}

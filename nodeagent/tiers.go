@@ -42,8 +42,8 @@ const (
 type tiers struct {
 	drainer *drain.Drainer // nil without CheckpointLocal
 
-	settling, resuming singleflight.Group // by job and epoch: its ranks here would all do the same
-	wholes             *whole.Copies
+	settling, resuming, preparing singleflight.Group // by job and epoch: its ranks here would all do the same
+	wholes                        *whole.Copies
 
 	grace time.Duration // of drain.Start; tests shorten it before any launch
 
@@ -65,7 +65,8 @@ func (a *Agent) openTiers() error {
 	var err error
 	a.tiers.drainer, err = drain.New(drain.Config{
 		Root: a.cfg.CheckpointLocal, Shared: a.cfg.CheckpointRoot, MaxBytes: a.cfg.CheckpointLocalBytes, Rate: a.cfg.CheckpointDrainRate,
-		Node: a.NodeID(), Address: a.Address, Live: a.hasJob, Looked: a.tellDrained, Send: a.sendShard, Log: a.log,
+		Node: a.NodeID(), Address: a.Address, Live: a.hasJob, Looked: a.tellDrained, Send: a.sendShard,
+		Admit: a.admitPart, Problem: a.gangProblem, Joined: a.joined, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -189,25 +190,6 @@ func (a *Agent) announceLocal(path string) (place string, local bool) {
 	}
 	_, err := os.Lstat(filepath.Join(path, "MANIFEST.json"))
 	return path, err != nil
-}
-
-// filesDir gives the directory in which a job that is about to start saves files of its own: on the node's own disk if there is one with room and the whole gang
-// is on this node, since its ranks must see each other's files; else "", which means the one on the shared storage.
-func (a *Agent) filesDir(as *agentv1.Assignment) string {
-	d := a.tiers.drainer
-	if d == nil || len(as.GetNodes()) != 1 || as.GetEnv()[envLocal] == localTensors || as.GetEnv()[envLocal] == localNone {
-		return ""
-	}
-	dir := d.FilesDir(as.GetJobId())
-	err := d.FilesRoom(1)
-	if err == nil {
-		err = os.MkdirAll(dir, 0o750)
-	}
-	if err != nil {
-		a.log.Warn("a job saves its files on the shared storage directly: the node's own disk cannot be used", "job", as.GetJobId(), "err", err)
-		return ""
-	}
-	return dir
 }
 
 // reportedLocal takes up a checkpoint that is to be drained. c is as the notes have it.

@@ -30,8 +30,10 @@ ranks. It is moved to its place, its files are made durable and summed, the comm
 is one rename, and the scheduler learns of it: the next start finds its path in
 GANGLINE_RESUME_FROM. Prints that path.
 
-One process of the job calls it. After it was killed, or failed, call it again
-with the same arguments. With checkpoint.keep of the job its agent then removes
+One process of the job calls it, or one of each node, after a barrier. Where the
+job's nodes write on their own disks it waits until all nodes have their part of
+the directory, which has the same name everywhere. After it was killed, or failed,
+call it again with the same arguments. With checkpoint.keep of the job its agent then removes
 older checkpoints. Outside of jobs, --dir names the directory.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if step < 0 || !cmd.Flags().Changed("step") {
@@ -61,6 +63,9 @@ func (a *app) commitFiles(ctx context.Context, t *ckptTarget, from string, r che
 		return usage("%w", err)
 	}
 	inJob := env.Socket != "" && t.dir == "" && t.job == ""
+	if inJob && writesParts(&env, from) {
+		return a.commitPart(ctx, t, &env, from, r)
+	}
 	if inJob && liesIn(from, env.CheckpointFiles) {
 		t = &ckptTarget{dir: env.CheckpointFiles, key: t.key, keyed: t.keyed} // on the node's own disk
 	}
@@ -82,12 +87,8 @@ func (a *app) commitFiles(ctx context.Context, t *ckptTarget, from string, r che
 	}
 	bytes := checkpoint.TreeBytes(filepath.Join(d.path, r.From))
 	if inJob {
-		err := a.withAgent(ctx, func(ctx context.Context, c *workerclient.Client) error {
-			return c.AdmitCheckpoint(ctx, int64(r.Step), bytes) //nolint:gosec // came from an int64
-		})
-		var refused *workerclient.RefusedError
-		if errors.As(err, &refused) {
-			return &exitError{exitRefused, refused}
+		if err := a.admitted(ctx, int64(r.Step), bytes); err != nil { //nolint:gosec // came from an int64
+			return err
 		}
 	}
 	var m checkpoint.Manifest

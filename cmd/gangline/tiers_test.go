@@ -92,3 +92,40 @@ func TestAnyFrameworkNear(t *testing.T) {
 		t.Errorf("not on the node's own disk: %v", err)
 	}
 }
+
+// saveParts saves two steps with a rank on each of two nodes: the first is committed by one process, the second by each. In the next epoch it prints what it began from.
+const saveParts = `cd "$GANGLINE_CHECKPOINT_FILES_DIR"; echo "at $PWD"
+if test -n "$GANGLINE_RESUME_FROM"; then cat "$GANGLINE_RESUME_FROM"/ranks/0 "$GANGLINE_RESUME_FROM"/ranks/1; exit 0; fi
+meet() { : >$MEET/$1-$RANK; while ! test -e $MEET/$1-$((1-RANK)); do sleep 0.05; done; }
+save() { mkdir -p tmp-$1/ranks; echo "step $1 of rank $RANK" >tmp-$1/ranks/$RANK; echo same >tmp-$1/config.json; meet $1; }
+save 1; if test $RANK = 0; then gangline checkpoint commit --step 1 --metric loss=0.5 tmp-1 || exit 3; fi
+save 2; gangline checkpoint commit --step 2 "$PWD/tmp-2" || exit 4
+meet end; exit 1`
+
+// TestFilesOfTwoNodes: programs on two nodes write files on their nodes' own disks; the command makes one checkpoint of them, from which the next epoch goes on.
+func TestFilesOfTwoNodes(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, shape{servers: 1, agents: 2, gpus: 1, local: true})
+	meet := filepath.Join(c.dir, "meet")
+	if err := os.Mkdir(meet, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	id := c.submit("--gpus", "2", "--gpus-per-node", "1", "--retries", "1", "--checkpoint", "local=all", "--env", "MEET="+meet,
+		"--env", "PATH="+filepath.Dir(c.binary)+":/usr/bin:/bin", "--", "sh", "-c", saveParts)
+	c.awaitState(id, "Succeeded")
+	for _, rank := range []string{"0", "1"} {
+		out := c.must("logs", fmt.Sprintf("%d/%s", id, rank))
+		if !strings.Contains(out, "-disk/files/job-") || !strings.Contains(out, "step 2 of rank 0") || !strings.Contains(out, "step 2 of rank 1") {
+			t.Errorf("rank %s printed %q", rank, out)
+		}
+	}
+	job := fmt.Sprintf("job-%d", id)
+	dir := filepath.Join(c.dir, "checkpoints", job)
+	m, skipped, err := openJob(t, dir, job).Latest(t.Context())
+	if err != nil || len(skipped) > 0 || m.Ref() != (checkpoint.Ref{Epoch: 1, Step: 2}) || len(m.Files) != 3 {
+		t.Errorf("on the shared storage: %+v, %v, skipped %v", m, err, skipped)
+	}
+	if m, err := openJob(t, dir, job).Load(t.Context(), checkpoint.Ref{Epoch: 1, Step: 1}); err == nil && m.Metrics["loss"] != 0.5 {
+		t.Errorf("step 1 has metrics %v", m.Metrics)
+	}
+}

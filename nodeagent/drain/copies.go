@@ -36,6 +36,11 @@ func (d *Drainer) copyAll(ctx context.Context) {
 		}
 		d.copyPart(ctx, &p, to)
 	}
+	for _, h := range d.listParts() {
+		if err := d.copyPartTo(ctx, h, to); err != nil && ctx.Err() == nil {
+			d.warn("copy "+to, "a part of a checkpoint on the node's own disk has no copy on another node yet, it is tried again", "job", h.job, "part", h.name(), "to", to, "err", err)
+		}
+	}
 	for job, steps := range d.listFiles() { // any order: each by itself
 		for _, h := range steps {
 			if err := d.copyFiles(ctx, h, to); err != nil && ctx.Err() == nil {
@@ -99,6 +104,9 @@ func (d *Drainer) sendPart(ctx context.Context, p *part, to string) error {
 func (d *Drainer) Keep(ctx context.Context, job uint64, file string, bytes int64, content io.Reader) error {
 	if strings.HasPrefix(file, filesPrefix) {
 		return d.keepFile(ctx, job, file, bytes, content)
+	}
+	if strings.HasPrefix(file, partsPrefix) {
+		return d.keepPart(ctx, job, file, bytes, content)
 	}
 	if !validFile(file) || bytes < 1 {
 		return fmt.Errorf("%w: a copy of %q of %d bytes", checkpoint.ErrInvalid, file, bytes)

@@ -52,7 +52,12 @@ type Config struct {
 	Looked func()
 	// Send gives an agent's copy of a shard away; nil: no copies are made. To is set by SetPeer.
 	Send func(ctx context.Context, to string, job uint64, file string, content *os.File) error
-	Log  *slog.Logger
+	// Admit makes room for a part of so many bytes, and says why it may not be committed; nil: all may.
+	Admit func(ctx context.Context, job, epoch uint64, bytes int64) error
+	// Problem takes why what a gang has saved is no checkpoint yet, and "" when it is; Joined, that it is complete on its nodes' own disks. nil: nobody is told.
+	Problem func(job, epoch uint64, text string)
+	Joined  func(job, epoch uint64, m checkpoint.Manifest)
+	Log     *slog.Logger
 }
 
 // Drainer copies what ranks save on the node's own disk to the shared storage. Its methods may be called concurrently.
@@ -62,6 +67,9 @@ type Drainer struct {
 	poke  chan struct{}
 
 	drained atomic.Int64 // bytes
+
+	gangMu sync.Mutex
+	gangs  map[uint64]*gang // by job
 
 	mu         sync.Mutex
 	peer       string // where copies go; "": nowhere
@@ -100,6 +108,15 @@ func New(cfg Config) (*Drainer, error) {
 	if cfg.Looked == nil {
 		cfg.Looked = func() {}
 	}
+	if cfg.Admit == nil {
+		cfg.Admit = func(context.Context, uint64, uint64, int64) error { return nil }
+	}
+	if cfg.Problem == nil {
+		cfg.Problem = func(uint64, uint64, string) {}
+	}
+	if cfg.Joined == nil {
+		cfg.Joined = func(uint64, uint64, checkpoint.Manifest) {}
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -110,7 +127,7 @@ func New(cfg Config) (*Drainer, error) {
 	}
 	d := &Drainer{
 		cfg: cfg, poke: make(chan struct{}, 1), copies: map[string]int64{}, later: map[uint64]*retry{},
-		inUse: map[uint64]startedFrom{}, wholeUse: map[uint64]startedFrom{}, noted: map[string]string{}, fates: map[string]fate{}, names: map[uint64]string{}, sent: map[string]string{}, told: map[string]time.Time{},
+		gangs: map[uint64]*gang{}, inUse: map[uint64]startedFrom{}, wholeUse: map[uint64]startedFrom{}, noted: map[string]string{}, fates: map[string]fate{}, names: map[uint64]string{}, sent: map[string]string{}, told: map[string]time.Time{},
 	}
 	if cfg.Rate > 0 {
 		d.limit = rate.NewLimiter(rate.Limit(cfg.Rate), maxChunk)
@@ -128,6 +145,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 	wg.Go(func() { every(ctx, func() { d.tidy(d.list()) }) })
 	wg.Go(func() { every(ctx, func() { d.tidyFiles(ctx) }) })
 	wg.Go(func() { every(ctx, func() { d.tidyWhole(ctx) }) })
+	wg.Go(func() { every(ctx, func() { d.lookGangs(ctx) }) })
 	if d.cfg.Send != nil {
 		wg.Go(func() { every(ctx, func() { d.copyAll(ctx) }) })
 	}
@@ -227,7 +245,15 @@ func (d *Drainer) pace(ctx context.Context, bytes int) error {
 
 // warn says something once a minute at most.
 func (d *Drainer) warn(what, msg string, args ...any) {
+	if d.now(what) {
+		d.cfg.Log.Warn(msg, args...)
+	}
+}
+
+// now says once a minute of what is to be done so often that it is time.
+func (d *Drainer) now(what string) bool {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if len(d.told) > 1024 {
 		clear(d.told)
 	}
@@ -235,10 +261,7 @@ func (d *Drainer) warn(what, msg string, args ...any) {
 	if again {
 		d.told[what] = time.Now()
 	}
-	d.mu.Unlock()
-	if again {
-		d.cfg.Log.Warn(msg, args...)
-	}
+	return again
 }
 
 // due says whether a job's turn has come again after errors.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/gangline/gangline/checkpoint"
 )
 
@@ -41,8 +43,13 @@ func (d *Drainer) FilesDir(job uint64) string {
 func (d *Drainer) FilesRoom(bytes int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if left := d.cfg.MaxBytes - d.used; bytes > left {
-		return fmt.Errorf("%w: %d bytes are needed on the node's own disk, %d are left: give the agent a larger --checkpoint-local-size", ErrNoRoom, bytes, max(left, 0))
+	left := d.cfg.MaxBytes - d.used
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.cfg.Root, &st); err == nil {
+		left = min(left, int64(st.Bavail)*st.Bsize) //nolint:gosec // no disk is so large
+	}
+	if bytes > left {
+		return fmt.Errorf("%w: %d bytes are needed on the node's own disk, %d are left: free space there, or give the agent a larger --checkpoint-local-size", ErrNoRoom, bytes, max(left, 0))
 	}
 	return nil
 }
@@ -145,6 +152,8 @@ func (d *Drainer) tidyFiles(ctx context.Context) {
 			}
 		}
 	}
+	parts, partCopies := d.tidyParts(ctx)
+	sum, kept = sum+parts, kept+partCopies
 	d.forgetJobs()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -187,7 +196,7 @@ func (d *Drainer) forgetJobs() {
 			digits, isJob := strings.CutPrefix(j.Name(), "job-")
 			job, err := strconv.ParseUint(digits, 10, 64)
 			info, ierr := j.Info()
-			if !isJob || err != nil || ierr != nil || d.cfg.Live(job) || time.Since(info.ModTime()) < idleFor || len(listSteps(dir, job, false)) > 0 {
+			if !isJob || err != nil || ierr != nil || d.cfg.Live(job) || time.Since(info.ModTime()) < idleFor || len(listSteps(dir, job, false)) > 0 || len(partsIn(dir, heldPart{})) > 0 {
 				continue
 			}
 			if err := os.RemoveAll(dir); err != nil {

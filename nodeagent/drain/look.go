@@ -61,6 +61,7 @@ func (d *Drainer) Look(ctx context.Context) {
 		}
 		first = end
 	}
+	d.drainParts(ctx)
 	for job, steps := range d.listFiles() { // any order: each by itself
 		if !d.due(job) {
 			continue

@@ -38,7 +38,8 @@ type Start struct {
 	Log   *slog.Logger
 	Args  []any // for each line of the log
 
-	held map[checkpoint.Ref]map[string]string // checkpoints of files that nodes have, by whom
+	held  map[checkpoint.Ref]map[string]string // checkpoints of files that nodes have, by whom
+	parts []checkpoint.Ref                     // checkpoints of files of several nodes
 }
 
 // Source is a shard that is read from its beginning to its end.
@@ -88,6 +89,7 @@ func Settle(ctx context.Context, s Start) (Settled, error) {
 				return out, err
 			}
 			s.sweep()
+			s.sweepParts(ctx, store)
 			return out, nil
 		}
 		select {
@@ -105,7 +107,10 @@ func (s *Start) waiting(ctx context.Context, store *checkpoint.Store) ([]checkpo
 		return nil, err
 	}
 	files, err := s.waitingFiles(ctx, store)
-	if refs = append(refs, files...); err != nil || len(refs) == 0 {
+	if err == nil {
+		s.parts, err = store.WaitingParts(ctx)
+	}
+	if refs = slices.Concat(refs, files, s.parts); err != nil || len(refs) == 0 {
 		return nil, err
 	}
 	slices.SortFunc(refs, func(a, b checkpoint.Ref) int { return b.Compare(a) })
@@ -127,6 +132,8 @@ func (s *Start) complete(ctx context.Context, store *checkpoint.Store, waiting [
 		one := s.completeOne
 		if s.held[ref] != nil {
 			one = s.completeFiles
+		} else if slices.Contains(s.parts, ref) {
+			one = s.completeParts
 		}
 		m, err := one(ctx, store, ref)
 		var damage *checkpoint.CorruptError
@@ -228,6 +235,9 @@ func (d *Drainer) Own(job uint64, file string) (Source, error) {
 	if strings.HasPrefix(file, wholePrefix) {
 		return d.ownWhole(job, file)
 	}
+	if strings.HasPrefix(file, partsPrefix) {
+		return d.ownPart(job, file)
+	}
 	if !validFile(file) {
 		return nil, fmt.Errorf("%w: %q is no shard of a checkpoint", checkpoint.ErrInvalid, file)
 	}
@@ -313,6 +323,10 @@ func (d *Drainer) Copied(job uint64, dir string) bool {
 	}
 	if held, err := announced(filepath.Dir(dir)); err == nil && held[ref] != nil {
 		return len(held[ref]) > 1
+	}
+	if parts, err := store.LookAtParts(context.Background(), ref); err == nil && parts.Joined {
+		ok, err := store.PartsCopied(parts)
+		return err == nil && ok
 	}
 	ok, err := store.Copied(ref)
 	return err == nil && ok

@@ -35,9 +35,12 @@ func (w *watch) collect(ctx context.Context) {
 }
 
 // metrics are what the worker last said of its training, as a checkpoint may hold them.
-func (w *watch) metrics() map[string]float64 {
+func (w *watch) metrics() map[string]float64 { return Finite(w.keeper.cfg.Metrics(w.job.Key)) }
+
+// Finite gives of a worker's metrics what a checkpoint may hold.
+func Finite(all map[string]float64) map[string]float64 {
 	out := map[string]float64{}
-	for name, v := range w.keeper.cfg.Metrics(w.job.Key) {
+	for name, v := range all {
 		if !math.IsNaN(v) && !math.IsInf(v, 0) && len(out) < checkpoint.MaxMetrics {
 			out[name] = v
 		}

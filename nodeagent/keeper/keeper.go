@@ -32,6 +32,8 @@ type Job struct {
 	// Environ gives the worker's environment, which says how checkpoints are stored: an image is finished as the worker would have
 	// written it, encrypted with its key; and its working directory. It may read a file. Nil: nothing is said.
 	Environ func() (env []string, dir string)
+	// Ended is called when the worker's processes are gone, before its end is told, for what others commit of the job; nil: nobody does.
+	Ended func(ctx context.Context)
 	// Near is where Resume puts what a start begins from; nil: nowhere but in Dir.
 	Near *Near
 }

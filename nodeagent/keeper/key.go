@@ -34,6 +34,12 @@ func (j *Job) openWithKeys(ctx context.Context, ring *keyring) (*checkpoint.Stor
 	return j.openAs(ctx, ring, (*checkpoint.Config).KeysFromEnv)
 }
 
+// Opener opens a job's checkpoints for a program's own files, with its keys, which it keeps in memory. One goroutine uses what it gives at a time.
+func Opener(job Job) func(ctx context.Context) (*checkpoint.Store, error) {
+	ring := &keyring{}
+	return func(ctx context.Context) (*checkpoint.Store, error) { return job.openWithKeys(ctx, ring) }
+}
+
 // openToWrite opens the job's checkpoints for shards, which are stored as the worker's environment says.
 func (j *Job) openToWrite(ctx context.Context, ring *keyring) (*checkpoint.Store, error) {
 	return j.openAs(ctx, ring, (*checkpoint.Config).FromEnvBy)

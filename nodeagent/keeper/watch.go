@@ -58,6 +58,7 @@ func (w *watch) run(ctx context.Context) {
 			if w.job.Key.Rank == 0 {
 				w.look(ctx, true)
 			}
+			w.finishOthers(ctx)
 			if ctx.Err() != nil {
 				return // the next agent has the last look
 			}
@@ -77,6 +78,18 @@ func (w *watch) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// finishOthers waits for what others commit of the job.
+func (w *watch) finishOthers(ctx context.Context) {
+	if w.job.Ended == nil {
+		return
+	}
+	w.set(func() { w.busy = true })
+	defer w.set(func() { w.busy = false })
+	ctx, cancel := context.WithTimeout(ctx, finishWithin)
+	defer cancel()
+	w.job.Ended(ctx)
 }
 
 func (w *watch) set(f func()) {
