@@ -116,7 +116,7 @@ func (x *Index) reconsider() {
 	for range min(x.claimsAtOnce(), len(x.shapes)) {
 		x.whyNext = (x.whyNext + 1) % len(x.shapes)
 		sh := x.shapes[x.whyNext]
-		if sh == nil || !sh.closed || sh.lanes.len() == 0 {
+		if sh == nil || !sh.closed || sh.lanes.len() == 0 || sh.why != "" && sh.as == x.whyAs(sh.as.keeper) {
 			continue
 		}
 		x.sayWhy(sh)
@@ -131,9 +131,32 @@ func (x *Index) sayWhy(sh *shape) {
 		ob = x.fleet.Why(sh.Shape, sh.Least, &fleet.Query{})
 	}
 	sh.why = x.obstacleText(sh, &ob, spec)
+	keeper := cluster.JobID(0)
+	if ob.Lack == fleet.LackKept {
+		keeper = ob.Keeper.Job
+	}
+	sh.as = x.whyAs(keeper)
 	for _, l := range sh.lanes.items {
 		x.say(l, sh.why)
 	}
+}
+
+// whyAs is all that the reason why a shape does not fit depends on. Equal ones,
+// equal reasons.
+type whyAs struct {
+	fleet  fleet.Version
+	keeper cluster.JobID    // for which nodes are kept, if that is the reason, or 0
+	spec   *cluster.JobSpec // of it
+}
+
+func (x *Index) whyAs(keeper cluster.JobID) whyAs {
+	as := whyAs{fleet: x.fleet.Version(), keeper: keeper}
+	if keeper != 0 {
+		if j := x.state.Job(keeper); j != nil {
+			as.spec = j.Spec
+		}
+	}
+	return as
 }
 
 // explain tells jobs why they wait, where that has changed.

@@ -97,13 +97,19 @@ func (x *Index) startInOrder(plan *Plan, kept []cluster.JobID) *lane {
 	}
 	var aside []*entry
 	defer func() { x.bringAllBack(aside) }()
-	fills := maxFill
+	fills, idle := maxFill, len(kept) == 0 && x.looksIdle()
 	for len(plan.Starts) < x.cfg.MaxStarts {
 		l := x.openLane()
 		if l != nil && x.moved(l) {
 			continue // what this plan has started counts at once
 		}
-		b := x.nextBlocked(len(aside))
+		if idle && l != nil && x.kept[l.jobs.top().job.ID] != nil {
+			idle = false // its start leaves to others what was kept for it
+		}
+		var b *lane
+		if !idle {
+			b = x.nextBlocked(len(aside))
+		}
 		if len(kept) > 0 {
 			if rest := x.startKept(kept, x.ahead(l, b, fills), plan); len(rest) < len(kept) {
 				kept = rest
@@ -128,6 +134,7 @@ func (x *Index) startInOrder(plan *Plan, kept []cluster.JobID) *lane {
 		l.from = nil
 		started := x.tryLane(l, plan)
 		x.followUp(from)
+		idle = idle && (started || !x.mayFit(l.shape))
 		if !started && x.policy.Backfill.Off && (l.held || l.shape.closed) {
 			return l // it waits for GPUs; who waits for a limit or its array blocks nobody
 		}

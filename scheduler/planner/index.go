@@ -59,10 +59,15 @@ type Index struct {
 	owing       map[int]map[string]int64        // see owed, by queue and GPU type
 	elastic     int                             // elastic jobs that hold GPUs
 	priorities  map[int32]int                   // preemptible jobs that hold GPUs, by priority
-	candidates  []candidate                     // of the last market
-	ages        []time.Duration                 // likewise
-	marketNodes map[cluster.NodeID]*onNode      // likewise
-	markets     int                             // that were opened
+	candidates  []candidate                     // see roster.go
+	listed      bool                            // these are all that were there at the last market
+	marked      []cluster.JobID                 // whose version has changed since, or who came or went
+	added       []candidate                     // scratch of relist
+	ages        []time.Duration                 // scratch of a market's prices
+	market      market                          // the last one
+	marketNodes map[cluster.NodeID]*onNode      // of all markets
+	searches    uint32                          // for victims, so far
+	lists       uint32                          // of who holds what, so far
 	stamp       quota.Stamp                     // as of which running jobs' offsets were computed last
 	stamps      uint32                          // how many there were
 	coming      []coming                        // scratch of soonest

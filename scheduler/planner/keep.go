@@ -101,6 +101,25 @@ func (x *Index) nextBlocked(had int) *lane {
 	return x.firstWaiting()
 }
 
+// looksIdle reports whether looks at those that wait for room would find
+// nothing, as long as nothing comes free: no limit holds any of them up, none is
+// overdue, and none has a shape of which a gang might fit on what is kept for
+// others. So they may be left out until then.
+func (x *Index) looksIdle() bool {
+	if x.left <= 0 || x.looks == 0 || x.hasQuota || x.tree.HasLimits() || len(x.arrays)+x.heldLanes+len(x.fills) > 0 || x.anyOverdue() {
+		return false
+	}
+	for _, sh := range x.shapes {
+		if sh != nil && sh.closed && sh.lanes.len() > 0 && x.mayFit(sh) {
+			return false
+		}
+	}
+	return true
+}
+
+// mayFit reports whether a gang of a shape might fit, see fleet.Fleet.May.
+func (x *Index) mayFit(sh *shape) bool { return x.fleet.May(sh.Shape, sh.Least) }
+
 // reserveNext keeps nodes free for a blocked lane's first job, if it has waited
 // long enough and only lacks room, and sets it aside so that the next one is
 // seen. Its shape may have been closed before its queue's limit was reached.

@@ -117,6 +117,7 @@ type shape struct {
 	// room grows.
 	closed bool
 	why    string // as said to the jobs
+	as     whyAs  // what that was found out of
 	said   said
 	held   []*lane // lanes that are out of the heap, see lane.held
 }

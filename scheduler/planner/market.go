@@ -10,35 +10,39 @@ import (
 
 // candidate is a job that may be stopped, with what that would cost.
 type candidate struct {
-	job    *cluster.Job
-	r      *run
-	at     standing
-	until  cluster.Time // before then it stands there, if its version in the state is still this one; 0: that is not known
-	saved  cluster.Time // when it recorded the last checkpoint of its epoch, 0: it has none
-	lost   int64        // milli-GPU-milliseconds of work and restart
-	shrink bool         // an elastic job: it goes on with fewer GPUs
-	young  bool         // it has run for less than the policy guarantees
-	gone   bool         // taken by an earlier claim of this plan
-
-	by    right // found in a search, see rightOf
-	asked int   // that search
+	job      *cluster.Job
+	r        *run
+	at       standing
+	until    cluster.Time // before then it stands there; 0: that is not known
+	ripe     cluster.Time // from when on it has run for as long as the policy guarantees
+	lost     int64        // milli-GPU-milliseconds of work and restart, once a search has asked for it
+	priority int32
+	firm     bool   // it may not be preempted
+	shrink   bool   // an elastic job: it goes on with fewer GPUs
+	stopping bool   // it does already
+	gone     bool   // that, or taken by an earlier claim of this plan
+	by       right  // by which it may be stopped, found in
+	search   uint32 // this one, see rightOf
 }
 
-// onNode is who holds GPUs of a node, in one market.
+// young reports whether a candidate has run for less than the policy guarantees.
+func (m *market) young(c *candidate) bool { return m.x.now < c.ripe }
+
+// onNode is who holds GPUs of a node, as noted last.
 type onNode struct {
-	market int
-	jobs   []*candidate
+	id   cluster.NodeID
+	list uint32 // then
+	jobs []*candidate
 }
 
 // market is what one thorough plan knows of the jobs that may be stopped.
 type market struct {
 	x      *Index
 	all    []candidate   // by job id
-	listed bool          // who holds what is known; not before the first claim: many plans end before
-	asks   int           // searches for victims so far
+	listed bool          // who holds what is known of all of them, see list
 	asker  *entry        // the claimer that was looked at last
 	stands standing      // its own
-	price  time.Duration // since its last checkpoint, of a job that reports none
+	price  time.Duration // since its last checkpoint, of a job that reports none; negative: not known yet
 	// round: jobs may be stopped by the order alone, see roundEvery.
 	round bool
 	// moving: victims are moved, not preempted: whoever allows it and is cheap.
@@ -51,7 +55,12 @@ type market struct {
 	sorted bool
 	opened quota.Stamp // latest is as of then
 
-	victims, best []*candidate // scratch of cheapest
+	stops         []*candidate     // whom the last search may stop
+	nodes         []*onNode        // on which these are
+	victims, best []*candidate     // scratch of cheapest
+	failed        map[*shape]int64 // the lowest level at which a shape has found nobody
+	hopes         []*entry         // see claimers
+	looked        int              // jobs at which that has looked
 }
 
 // openMarket lists who may be stopped. What stops already counts as free from
@@ -61,96 +70,64 @@ type market struct {
 // Most jobs stand where they stood in the last market: what was found out of
 // them there holds as long as the state has the same version of them.
 func (x *Index) openMarket() *market {
-	x.markets++
-	m := &market{x: x, lowest: cluster.MaxPriority + 1}
-	ages, next := x.ages[:0], roster{list: x.candidates}
-	x.state.EachHolding(func(j *cluster.Job) bool {
-		c := next.find(j)
-		switch {
-		case c != nil:
-			c = next.keep()
-			c.gone, c.asked, c.lost = false, 0, 0
-		case j.State == cluster.Stopping:
-			x.fleet.Give(j)
-			return true
-		case x.running[j.ID] == nil:
-			return true
-		default:
-			c = next.add(newCandidate(j, x.running[j.ID]))
-		}
-		if c.saved != 0 {
-			ages = append(ages, x.now.Sub(c.saved))
-		}
-		c.young = x.now.Sub(j.StartedAt) < x.policy.Preemption.MinRuntime
-		m.meet(c)
-		return true
-	})
-	m.all = next.list[:next.done]
-	m.price, m.opened = median(ages), x.tree.Stamp(x.now)
-	x.candidates, x.ages = m.all, ages
-	return m
-}
-
-func newCandidate(j *cluster.Job, r *run) *candidate {
-	c := &candidate{job: j, r: r, shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs}
-	if j.Checkpoint != nil && j.Checkpoint.Epoch == j.Epoch {
-		c.saved = j.Checkpoint.RecordedAt
+	x.relist()
+	m := &x.market
+	*m = market{
+		x: x, all: x.candidates, lowest: cluster.MaxPriority + 1, price: -1, opened: x.tree.Stamp(x.now),
+		failed: m.failed, hopes: m.hopes[:0], stops: m.stops[:0], nodes: m.nodes[:0], victims: m.victims[:0], best: m.best[:0], taken: m.taken[:0],
 	}
-	return c
+	if m.failed == nil {
+		m.failed = map[*shape]int64{}
+	}
+	clear(m.failed)
+	for i := range m.all {
+		m.meet(&m.all[i])
+	}
+	return m
 }
 
 // meet finds out how a candidate stands, and what that means for those who claim.
 func (m *market) meet(c *candidate) {
-	x, j := m.x, c.job
-	if x.now >= c.until {
-		c.at, c.until = x.standingOf(j), x.standsUntil(j)
+	x := m.x
+	c.lost = 0
+	if c.gone = c.stopping; c.gone {
+		x.fleet.Give(c.job)
+		return
 	}
-	if !j.Spec.Preemptible || c.young {
+	if x.now >= c.until {
+		c.at, c.until = x.standingOf(c.job), x.standsUntil(c.job)
+	}
+	if c.firm || m.young(c) {
 		return
 	}
 	key := c.at.key + m.groupOffset(c)
-	m.lowest = min(m.lowest, j.Spec.Priority)
+	m.lowest = min(m.lowest, c.priority)
 	m.worst.key, m.worst.level = max(m.worst.key, key), max(m.worst.level, c.at.level)
-	if j.Preemptions < x.policy.Preemption.MaxPerJob && c.at.level < cluster.Levels { // else another order: nobody asks for it
-		i := max((levelParts*c.at.level-int64(j.Preemptions))/levelParts, 0)
+	if was := c.job.Preemptions; was < x.policy.Preemption.MaxPerJob && c.at.level < cluster.Levels { // else another order: nobody asks for it
+		i := max((levelParts*c.at.level-int64(was))/levelParts, 0)
 		m.latest[i] = max(m.latest[i], key)
 	}
 }
 
-// holders are the candidates that hold GPUs of a node.
-func (m *market) holders(id cluster.NodeID) []*candidate {
-	m.list()
-	if on := m.x.marketNodes[id]; on != nil && on.market == m.x.markets {
-		return on.jobs
+// setPrice finds out what stopping a candidate would lose.
+func (m *market) setPrice(c *candidate) {
+	if m.price < 0 {
+		m.price = m.priceOfAll()
 	}
-	return nil
+	c.lost = m.cost(c.job)
 }
 
-// list finds out who holds GPUs where.
-func (m *market) list() {
-	if m.listed {
-		return
-	}
-	m.listed = true
-	x := m.x
-	if x.marketNodes == nil {
-		x.marketNodes = map[cluster.NodeID]*onNode{}
-	}
+// priceOfAll is the median time since the last checkpoint.
+func (m *market) priceOfAll() time.Duration {
+	ages := m.x.ages[:0]
 	for i := range m.all {
 		c := &m.all[i]
-		c.lost = m.cost(c.job)
-		for _, n := range c.job.NodeRanks {
-			on := x.marketNodes[n]
-			if on == nil {
-				on = &onNode{}
-				x.marketNodes[n] = on
-			}
-			if on.market != x.markets {
-				on.market, on.jobs = x.markets, on.jobs[:0]
-			}
-			on.jobs = append(on.jobs, c)
+		if saved := c.job.Checkpoint; !c.stopping && saved != nil && saved.Epoch == c.job.Epoch && saved.RecordedAt != 0 {
+			ages = append(ages, m.x.now.Sub(saved.RecordedAt))
 		}
 	}
+	m.x.ages = ages
+	return median(ages)
 }
 
 // standingOf is a claimer's standing.
@@ -203,7 +180,7 @@ func (m *market) mayStop(e *entry, c *candidate) right {
 		return rightNone
 	case m.moving:
 		budget := x.policy.Defrag.MaxCost.Milliseconds() * int64(c.job.Held()) * int64(c.job.Spec.Share())
-		if c.job.Spec.Preemptible && c.job.State == cluster.Running && !c.young && c.lost <= budget {
+		if !c.firm && c.job.State == cluster.Running && !m.young(c) && c.lost <= budget {
 			return rightOrder
 		}
 		return rightNone
@@ -212,11 +189,11 @@ func (m *market) mayStop(e *entry, c *candidate) right {
 	switch {
 	case m.reclaims(e, c):
 		by = rightReclaim
-	case c.young || !c.job.Spec.Preemptible || c.job.Preemptions >= p.MaxPerJob:
+	case c.firm || m.young(c) || c.job.Preemptions >= p.MaxPerJob:
 	case x.hasQuota && c.r.q != e.lane.q && x.tree.Borrowed(c.r.q, c.r.gpuType) == 0:
 		// It is within its own queue's quota: no other queue's concern.
-	case e.job.Spec.Priority != c.job.Spec.Priority:
-		if e.job.Spec.Priority > c.job.Spec.Priority {
+	case e.job.Spec.Priority != c.priority:
+		if e.job.Spec.Priority > c.priority {
 			by = rightPriority
 		}
 	case m.outlasts(e, c):
@@ -234,7 +211,7 @@ func (m *market) mayStop(e *entry, c *candidate) right {
 // start: they may go on too.
 func (m *market) reclaims(e *entry, c *candidate) bool {
 	t := m.x.tree
-	return m.x.hasQuota && !e.lane.borrow && c.job.Spec.Preemptible && m.x.now.Sub(e.job.PendingAt) >= waitBefore &&
+	return m.x.hasQuota && !e.lane.borrow && !c.firm && m.x.now.Sub(e.job.PendingAt) >= waitBefore &&
 		t.MayClaim(e.lane.q, c.r.q, c.r.gpuType, e.lane.need) && t.Owed(e.lane.q, c.r.q, c.r.gpuType) > 0
 }
 

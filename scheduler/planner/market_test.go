@@ -29,6 +29,7 @@ func TestMarketRemembersRightly(t *testing.T) {
 			m := x.openMarket()
 			m.round = rapid.Bool().Draw(t, "round")
 			w.remembers(m)
+			m.listsClaimers(w)
 			for _, e := range x.pending { // any order: each is looked at
 				if e.lane != nil {
 					m.spares(w, e)
@@ -36,6 +37,8 @@ func TestMarketRemembersRightly(t *testing.T) {
 			}
 			m.close()
 			x.fleet.Undo(mark)
+			w.idles()
+			w.saysStill()
 		}
 	})
 }
@@ -45,10 +48,14 @@ func TestMarketRemembersRightly(t *testing.T) {
 func (w *world) remembers(m *market) {
 	x, i := m.x, 0
 	x.state.EachHolding(func(j *cluster.Job) bool {
-		if r := x.running[j.ID]; r != nil && j.State != cluster.Stopping {
-			c, want := &m.all[i], newCandidate(j, r)
-			if c.job != j || c.r != r || c.at != x.standingOf(j) || c.saved != want.saved || c.shrink != want.shrink || c.gone {
-				w.t.Fatalf("candidate %d is %+v, want %+v standing at %+v", i, *c, *want, x.standingOf(j))
+		if r := x.running[j.ID]; r != nil {
+			c, want := m.all[i], newCandidate(j, r, x.policy)
+			if want.gone = want.stopping; !want.stopping {
+				want.at = x.standingOf(j)
+			}
+			c.until, c.by, c.search = 0, rightNone, 0
+			if c != want {
+				w.t.Fatalf("candidate %d is %+v, want %+v", i, c, want)
 			}
 			i++
 		}

@@ -42,35 +42,48 @@ func (o *offer) before(p *offer) bool {
 // GPUs of one type, or nil: on one node if one can hold it, else on as many as
 // it takes, the fullest offers first.
 func (m *market) cheapest(e *entry, gpuType string) []*candidate {
-	sh := e.lane.shape
-	need := sh.Least
-	best := offer{}
-	var offers []offer
 	if !m.anyStops(e, gpuType) {
 		return nil
 	}
-	m.x.fleet.EachNode(gpuType, func(n *cluster.Node, free, alive int32) bool {
-		id := n.ID
-		want := min(alive, need)
-		if sh.PerNode > 0 {
-			want = sh.PerNode
+	if sh := e.lane.shape; m.byOrder(e) && sh.PerNode == sh.Least { // nodes on which nobody may be stopped are no use
+		best := offer{}
+		for _, on := range m.nodes {
+			free, alive := m.x.fleet.RoomOn(on.id, gpuType)
+			m.better(&best, m.offerAt(e, on.id, on.jobs, gpuType, free, alive), sh.Least)
 		}
-		held := m.holders(id)
-		if alive < want || (len(held) == 0 && free == 0) || m.x.keptFromAny(id, e.job) {
+		return slices.Clone(best.victims)
+	}
+	return m.together(e, gpuType)
+}
+
+// better takes an offer that has room for a whole job if it is the best so far.
+// It reports whether an offer has room for a whole job.
+func (m *market) better(best *offer, o offer, need int32) bool {
+	if o.gpus < need || len(o.victims) == 0 {
+		return o.gpus >= need
+	}
+	if best.gpus == 0 || o.before(best) {
+		m.best = append(m.best[:0], o.victims...)
+		*best, best.victims = o, m.best
+	}
+	return true
+}
+
+// together is cheapest for a job that may be on several nodes.
+func (m *market) together(e *entry, gpuType string) []*candidate {
+	need := e.lane.shape.Least
+	if m.byOrder(e) && m.mostFrom(gpuType) < int64(need) {
+		return nil
+	}
+	best := offer{}
+	var offers []offer
+	m.x.fleet.EachNode(gpuType, func(n *cluster.Node, free, alive int32) bool {
+		o := m.offerAt(e, n.ID, m.holders(n.ID), gpuType, free, alive)
+		if m.better(&best, o, need) || best.gpus > 0 || o.gpus == 0 {
 			return true
 		}
-		o := m.offerOf(e, id, gpuType, free, want)
-		switch {
-		case o.gpus == 0 || (len(o.victims) == 0 && o.gpus >= need):
-		case o.gpus >= need:
-			if best.gpus == 0 || o.before(&best) {
-				m.best = append(m.best[:0], o.victims...)
-				best, best.victims = o, m.best
-			}
-		case best.gpus == 0:
-			o.victims = slices.Clone(o.victims)
-			offers = append(offers, o)
-		}
+		o.victims = slices.Clone(o.victims)
+		offers = append(offers, o)
 		return true
 	})
 	if best.gpus > 0 {
@@ -79,13 +92,27 @@ func (m *market) cheapest(e *entry, gpuType string) []*candidate {
 	return gather(offers, need)
 }
 
-// anyStops reports whether anybody may be stopped at all for a claimer.
+// mostFrom is how many GPUs are free, or would be if all were stopped whom the last search has found.
+func (m *market) mostFrom(gpuType string) int64 {
+	most := m.x.fleet.Type(gpuType).Free
+	for _, c := range m.stops {
+		most += int64(c.job.Held())
+	}
+	return most
+}
+
+// anyStops reports whether anybody may be stopped at all for a claimer. If it is
+// by the order alone, they are few, and listed with their nodes.
 func (m *market) anyStops(e *entry, gpuType string) bool {
 	if m.noneLater(e) {
 		return false
 	}
+	if m.byOrder(e) {
+		m.listStops(e, gpuType)
+		return len(m.stops) > 0
+	}
 	m.list()
-	m.asks++
+	m.x.searches++
 	for i := range m.all {
 		if c := &m.all[i]; c.r.gpuType == gpuType && m.rightOf(e, c) != rightNone {
 			return true
@@ -94,12 +121,87 @@ func (m *market) anyStops(e *entry, gpuType string) bool {
 	return false
 }
 
+// list finds out who holds GPUs where, and what stopping each loses.
+func (m *market) list() {
+	if m.listed {
+		return
+	}
+	m.listed, m.nodes = true, m.nodes[:0]
+	m.x.lists++
+	for i := range m.all {
+		c := &m.all[i]
+		m.setPrice(c)
+		m.noteNodes(c)
+	}
+}
+
+// listStops finds whom a claimer may stop by the order alone, where they are, and
+// what stopping each loses.
+func (m *market) listStops(e *entry, gpuType string) {
+	x := m.x
+	least := m.standingOf(e).level + (m.gap()+levelParts-1)/levelParts // no lower level is far enough behind
+	m.stops, m.nodes, m.listed = m.stops[:0], m.nodes[:0], false
+	x.searches++
+	x.lists++
+	for i := range m.all {
+		c := &m.all[i]
+		if c.at.level < least || c.r.gpuType != gpuType || m.rightOf(e, c) == rightNone {
+			continue
+		}
+		m.stops = append(m.stops, c)
+		m.setPrice(c)
+		m.noteNodes(c)
+	}
+}
+
+// noteNodes puts a candidate under its nodes.
+func (m *market) noteNodes(c *candidate) {
+	x := m.x
+	for _, id := range c.job.NodeRanks {
+		on := x.marketNodes[id]
+		if on == nil {
+			if x.marketNodes == nil {
+				x.marketNodes = map[cluster.NodeID]*onNode{}
+			}
+			on = &onNode{id: id}
+			x.marketNodes[id] = on
+		}
+		if on.list != x.lists {
+			on.list, on.jobs = x.lists, on.jobs[:0]
+			m.nodes = append(m.nodes, on)
+		}
+		on.jobs = append(on.jobs, c)
+	}
+}
+
+// holders are the candidates that hold GPUs of a node, as far as they were listed last.
+func (m *market) holders(id cluster.NodeID) []*candidate {
+	if on := m.x.marketNodes[id]; on != nil && on.list == m.x.lists {
+		return on.jobs
+	}
+	return nil
+}
+
+// rightOf is mayStop, remembered for one search: nothing that it depends on
+// changes meanwhile.
+func (m *market) rightOf(e *entry, c *candidate) right {
+	if c.search != m.x.searches {
+		c.search, c.by = m.x.searches, m.mayStop(e, c)
+	}
+	return c.by
+}
+
+// byOrder reports whether a claimer could stop others by the order alone.
+func (m *market) byOrder(e *entry) bool {
+	x := m.x
+	return !m.moving && !x.hasQuota && !x.tree.HasLimits() && m.lowest >= e.job.Spec.Priority && x.policy.Order == cluster.OrderGangline
+}
+
 // noneLater reports whether a claimer could stop others by the order alone, and
 // none of them is so much later in it. Most searches end here.
 func (m *market) noneLater(e *entry) bool {
 	x := m.x
-	if m.moving || x.hasQuota || x.tree.HasLimits() || m.lowest < e.job.Spec.Priority ||
-		x.policy.Order != cluster.OrderGangline || m.opened != x.tree.Stamp(x.now) {
+	if !m.byOrder(e) || m.opened != x.tree.Stamp(x.now) {
 		return false
 	}
 	if !m.round || x.now.Sub(e.job.PendingAt) < waitBefore {
@@ -114,15 +216,6 @@ func (m *market) noneLater(e *entry) bool {
 	at := m.standingOf(e)
 	from := (levelParts*at.level + m.gap()) / levelParts
 	return from >= cluster.Levels || m.latest[from] <= at.key+e.lane.offset
-}
-
-// rightOf is mayStop, remembered for one search: nothing that it depends on
-// changes meanwhile.
-func (m *market) rightOf(e *entry, c *candidate) right {
-	if c.asked != m.asks {
-		c.asked, c.by = m.asks, m.mayStop(e, c)
-	}
-	return c.by
 }
 
 // gather joins offers of several nodes until they suffice.
@@ -153,12 +246,19 @@ func gather(offers []offer, need int32) []*candidate {
 	return set
 }
 
-// offerOf takes victims of one node, the least disruptive first, until it has
-// as many GPUs as the gang could use there, and spares those that turn out not
-// to be needed. Its victims are valid until the next call.
-func (m *market) offerOf(e *entry, id cluster.NodeID, gpuType string, free, want int32) offer {
+// offerAt is what a node can give to a claimer on which so many GPUs are free and
+// so many healthy, and these jobs hold some.
+func (m *market) offerAt(e *entry, id cluster.NodeID, held []*candidate, gpuType string, free, alive int32) offer {
+	sh := e.lane.shape
+	want := min(alive, sh.Least)
+	if sh.PerNode > 0 {
+		want = sh.PerNode
+	}
+	if alive < want || len(held) == 0 && free == 0 || m.x.keptFromAny(id, e.job) {
+		return offer{}
+	}
 	m.victims = m.victims[:0]
-	for _, c := range m.holders(id) {
+	for _, c := range held {
 		if free >= want {
 			break // nobody need be stopped here
 		}
@@ -166,6 +266,13 @@ func (m *market) offerOf(e *entry, id cluster.NodeID, gpuType string, free, want
 			m.victims = append(m.victims, c)
 		}
 	}
+	return m.offerOf(e, id, free, want)
+}
+
+// offerOf takes the victims of one node, the least disruptive first, until it has
+// as many GPUs as the gang could use there, and spares those that turn out not
+// to be needed. Its victims are valid until the next call.
+func (m *market) offerOf(e *entry, id cluster.NodeID, free, want int32) offer {
 	if len(m.victims) > 1 {
 		slices.SortFunc(m.victims, func(a, b *candidate) int {
 			if a.by != b.by {
@@ -195,7 +302,7 @@ func (m *market) offerOf(e *entry, id cluster.NodeID, gpuType string, free, want
 	}
 	o := offer{node: id, gpus: min(sum, want), victims: m.victims}
 	for i, c := range m.victims {
-		o.right, o.cost = max(o.right, m.rightOf(e, c)), o.cost+c.lost
+		o.right, o.cost = max(o.right, c.by), o.cost+c.lost
 		if w := c.worth(); i == 0 || w < o.worth {
 			o.worth = w
 		}

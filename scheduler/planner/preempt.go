@@ -47,37 +47,7 @@ func (x *Index) preempt(plan *Plan) {
 	mark := x.fleet.Mark()
 	m := x.openMarket()
 	m.round = round
-	var done, late []*entry
-	failed := map[*shape]int64{} // the lowest level at which a shape found nobody
-	claims := x.claimsAtOnce()
-	for len(done) < maxLooked && claims > 0 {
-		l := x.firstBlocked()
-		if l == nil {
-			break
-		}
-		if x.moved(l) {
-			continue
-		}
-		e := l.jobs.top()
-		if m.noneBehind(e) {
-			break
-		}
-		at := x.standingOf(e.job).level
-		_, blocked := x.allowed(l)
-		switch least, known := failed[l.shape]; {
-		case blocked != nil: // its limit was reached after its shape had been closed: it waits for that, and says nothing of others
-			late = append(late, e)
-		case x.arrayFull(e.job) || m.hopeless(e) || known && at >= least && !x.hasQuota:
-		default:
-			claims--
-			if !m.claim(e, plan) && x.now.Sub(e.job.PendingAt) >= waitBefore {
-				failed[l.shape] = at
-			}
-		}
-		x.setAside(e)
-		done = append(done, e)
-	}
-	x.bringAllBack(done)
+	late := m.claimEach(x.claimsAtOnce(), plan)
 	for _, e := range late {
 		if !slices.Contains(limited, e.lane) {
 			limited = x.amongFirst(limited, e.lane)

@@ -17,6 +17,7 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 		x.count(r, j, 1)
 	}
 	r.job = j
+	x.mark(j.ID)
 }
 
 // count adds what a job holds to what its queue uses, or takes it away.
@@ -60,6 +61,7 @@ func (x *Index) release(r *run) {
 	j := r.job
 	x.news = true
 	delete(x.running, j.ID)
+	x.mark(j.ID)
 	if g := r.group; g != nil {
 		g.runs--
 		x.dropGroup(g)

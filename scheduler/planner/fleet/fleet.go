@@ -30,6 +30,8 @@ type Fleet struct {
 	changes
 	undo  []before // what Undo restores, newest last
 	marks int
+	as    Version
+	last  uint64 // part of any Version
 
 	shapes     map[uint64]*Shape // by hashSpec
 	shapeCount int
@@ -61,7 +63,27 @@ type Part struct {
 }
 
 // Mark is a moment to which Undo goes back.
-type Mark struct{ at, depth int }
+type Mark struct {
+	at, depth int
+	as        Version
+}
+
+// Version tells apart what the fleet says: equal versions of one Fleet, equal
+// answers to all questions, but for the score, which also knows the mix. The zero
+// Version is that of nothing.
+type Version struct {
+	free  uint64 // of what is free; Undo goes back to it
+	holds uint64 // of what nodes are kept for
+}
+
+// Version is that of what the fleet says now.
+func (f *Fleet) Version() Version { return f.as }
+
+// changed makes a new version of what is free.
+func (f *Fleet) changed() {
+	f.last++
+	f.as.free = f.last
+}
 
 // New returns an empty Fleet that chooses by a named score and knows the
 // policy's topology levels, widest first.
@@ -92,6 +114,7 @@ func (f *Fleet) Put(n *cluster.Node) (grew, counted bool) {
 		f.unsettled = !x.same(n)
 	}
 	if f.unsettled {
+		f.changed()
 		x.take(n)
 		x.read(n)
 		return true, true
@@ -111,6 +134,7 @@ func (f *Fleet) Drop(id cluster.NodeID) {
 		delete(f.byID, id)
 		f.undo, f.marks = f.undo[:0], 0
 		f.unsettled = true
+		f.changed()
 	}
 }
 
@@ -118,7 +142,7 @@ func (f *Fleet) Drop(id cluster.NodeID) {
 func (f *Fleet) Mark() Mark {
 	f.settle()
 	f.marks++
-	return Mark{at: len(f.undo), depth: f.marks}
+	return Mark{at: len(f.undo), depth: f.marks, as: f.as}
 }
 
 // Undo goes back to a moment: what Place and Give did since is undone. Marks
@@ -134,6 +158,9 @@ func (f *Fleet) Undo(m Mark) {
 			f.refresh(x)
 		}
 		f.undo = f.undo[:len(f.undo)-1]
+	}
+	if f.marks >= m.depth { // else a node was put since
+		f.as.free = m.as.free
 	}
 	f.marks = min(f.marks, max(m.depth-1, 0))
 }
@@ -245,6 +272,7 @@ func (f *Fleet) refresh(x *node) {
 		f.from += uint64(drop)
 		f.log = append(f.log[:0], f.log[drop:]...)
 	}
+	f.changed()
 	x.changed = f.now()
 	f.log = append(f.log, x.pos)
 }

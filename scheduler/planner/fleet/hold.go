@@ -96,6 +96,8 @@ func (f *Fleet) SetHolds(id cluster.NodeID, holds []Hold) {
 		}
 	}
 	x.held = next
+	f.last++
+	f.as.holds = f.last
 	f.masks = f.masks[:0]
 }
 

@@ -255,6 +255,19 @@ func (f *Fleet) Common() []string {
 	return f.common
 }
 
+// RoomOn is what EachNode tells of one node: nothing if it has no GPUs of the type.
+func (f *Fleet) RoomOn(id cluster.NodeID, gpuType string) (free, alive int32) {
+	f.settle()
+	x, p := f.byID[id], f.pool(gpuType)
+	if x == nil || p == nil {
+		return 0, 0
+	}
+	if r := x.room(p); r != nil {
+		return r.whole, r.alive
+	}
+	return 0, 0
+}
+
 // EachNode calls fn for the nodes that have GPUs of a type, by id, as they were
 // put last, with how many
 // of them are wholly free and how many are healthy on a live node, until fn
