@@ -55,9 +55,10 @@ var usersNames = []string{
 	checkpoint.EnvOlder, envLocal,
 }
 
-// envLocal says what of a job's checkpoints goes to nodes' own disks first: all (the default), tensors, or none. The job file's checkpoint.local sets it.
+// envLocal says what of a job's checkpoints goes to nodes' own disks first: all, tensors, or none. The job file's checkpoint.local sets it. Without it: tensors, and of gangs on one node files.
 const (
 	envLocal     = "GANGLINE_CHECKPOINT_LOCAL"
+	localAll     = "all"
 	localTensors = "tensors"
 	localNone    = "none"
 )

@@ -45,7 +45,8 @@ func (a *Agent) labels() map[string]string {
 	return out
 }
 
-// filesDir gives the directory in which a job that is about to start saves files of its own: on the node's own disk if all nodes of the gang have one for it, and the job wants that;
+// filesDir gives the directory in which a job that is about to start saves files of its own: on the node's own disk if all nodes of the gang have one for it, and the job wants that, which
+// one on several nodes has to say, since some programs' ranks look for each other's files;
 // else "", which means the one on the shared storage, where all ranks see each other's files.
 func (a *Agent) filesDir(as *agentv1.Assignment) string {
 	d := a.tiers.drainer
@@ -70,7 +71,7 @@ func (a *Agent) filesDir(as *agentv1.Assignment) string {
 // gangFilesDir is filesDir for a gang on several nodes, whose agents all come to the same. A node whose disk cannot be used has a directory of its own on the shared storage instead; what
 // earlier epochs have left uncommitted is put aside. A gang that goes on without a rank, or takes one in, would have nodes come and go, so its ranks share one directory.
 func (a *Agent) gangFilesDir(as *agentv1.Assignment, dir string, unusable error) string {
-	if as.GetShrinks() {
+	if as.GetShrinks() || as.GetEnv()[envLocal] != localAll {
 		return ""
 	}
 	for _, n := range as.GetNodes() {

@@ -17,12 +17,13 @@ type filesGang struct {
 	nodes  [2]*tiered
 	shared string
 	meet   string // a directory by which their ranks wait for each other
+	local  string // the job file's checkpoint.local
 	index  uint64
 }
 
 func newFilesGang(t *testing.T, rate int64) *filesGang {
 	t.Helper()
-	g := &filesGang{t: t, shared: t.TempDir(), meet: t.TempDir(), index: 10}
+	g := &filesGang{t: t, shared: t.TempDir(), meet: t.TempDir(), local: localAll, index: 10}
 	for i := range g.nodes {
 		g.nodes[i] = newTiered(t, fmt.Sprintf("n%d", i+1), g.shared, rate)
 	}
@@ -38,6 +39,10 @@ func (g *filesGang) run(epoch uint64, commit string) {
 cd "$GANGLINE_CHECKPOINT_FILES_DIR"; e=$GANGLINE_EPOCH; mkdir -p tmp-$e/ranks; echo "$RANK in $e" >tmp-$e/ranks/$RANK; echo same >tmp-$e/config.json
 meet() { : >`+g.meet+`/$e-$1-$RANK; while ! test -e `+g.meet+`/$e-$1-$((1-RANK)); do sleep 0.02; done; }
 `+commit)
+		if as.Env == nil {
+			as.Env = map[string]string{}
+		}
+		as.Env[envLocal] = g.local
 		as.WorldSize, as.NodeRank, as.Workers[0].Rank, as.Nodes = 2, int32(rank), int32(rank), nil
 		for range g.nodes {
 			as.Nodes = append(as.Nodes, &agentv1.GangNode{Host: "127.0.0.1", Gpus: 1, Workers: 1, LocalCheckpoints: true})
@@ -208,4 +213,18 @@ func TestANodeWithoutRoomSavesFar(t *testing.T) {
 	contains(t, n.log.String(), "a job saves this node's files on the shared storage directly", "node-0001-of-0002")
 	g.run(2, `exit 1`)
 	g.ended(2, 1)
+}
+
+// TestFilesOfSeveralNodesMeetUnlessAskedApart: ranks on several nodes find each other's files, as programs expect, if the job does not ask for nodes' own disks.
+func TestFilesOfSeveralNodesMeetUnlessAskedApart(t *testing.T) {
+	t.Parallel()
+	for _, local := range []string{"", localTensors} {
+		g := newFilesGang(t, 0)
+		g.local = local
+		g.run(1, `meet a; cat tmp-$e/ranks/0 tmp-$e/ranks/1; meet b; test $RANK = 1 || mv tmp-$e step-$e; exit 1`)
+		for rank, n := range g.nodes {
+			n.ran(fmt.Sprintf("7-1-%d", rank), "0 in 1\n1 in 1\n")
+		}
+		g.wantComplete(1)
+	}
 }
