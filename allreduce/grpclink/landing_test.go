@@ -2,12 +2,14 @@ package grpclink
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net"
 	"sync/atomic"
 	"testing"
 
 	"github.com/gangline/gangline/allreduce"
+	"github.com/gangline/gangline/allreduce/grpclink/h2stream"
 )
 
 // place is a landing in one buffer.
@@ -52,11 +54,46 @@ func connected(t *testing.T, network, address string) (here, there net.Conn) {
 // payload.
 func TestMemoryOfAPayloadIsGivenBack(t *testing.T) {
 	t.Parallel()
+	t.Run("data connection", func(t *testing.T) {
+		t.Parallel()
+		here, there := connected(t, "tcp", "127.0.0.1:0")
+		pool := allreduce.NewPool(4000)
+		payloadIsGivenBack(t, pool, here, newDataStream(there, pool), func(f *allreduce.Frame) []byte {
+			var head [headBytes]byte
+			putHead(&head, f)
+			return head[:]
+		})
+	})
+	t.Run("gRPC", func(t *testing.T) {
+		t.Parallel()
+		here, there := connected(t, "tcp", "127.0.0.1:0")
+		pool := allreduce.NewPool(4000)
+		call, err := h2stream.Dial(here, h2stream.Config{}, linkMethod, "here", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(call.Close)
+		served, err := h2stream.Serve(there, nil, h2stream.Config{Message: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(served.Close)
+		payloadIsGivenBack(t, pool, here, newRPC(served, false), func(f *allreduce.Frame) []byte {
+			_, message := encode(make([]byte, beforeFields, 200), f, h2stream.Prefix)
+			message[0] = 0
+			binary.BigEndian.PutUint32(message[1:], uint32(len(message)-h2stream.Prefix+len(f.Data)))
+			n := len(message) + len(f.Data)
+			return append([]byte{0, byte(n >> 8), byte(n), 0, 0, 0, 0, 0, 1}, message...) // a DATA frame of stream 1
+		})
+	})
+}
+
+// payloadIsGivenBack sends two frames to a stream and takes the memory of the first back. head is what stands before a frame's payload.
+func payloadIsGivenBack(t *testing.T, pool *allreduce.Pool, here net.Conn, s stream, head func(*allreduce.Frame) []byte) {
+	t.Helper()
 	const size, half = 4000, 2000
-	here, there := connected(t, "tcp", "127.0.0.1:0")
-	pool := allreduce.NewPool(size)
 	l := newLink(pool, func(*link) {})
-	l.attach(newDataStream(there, pool), nil)
+	l.attach(s, nil)
 	to := &place{memory: make([]byte, size), asked: make(chan struct{}, 9), landed: make(chan struct{}, 9)}
 	to.interrupted.Store(true)
 	type received struct {
@@ -71,16 +108,15 @@ func TestMemoryOfAPayloadIsGivenBack(t *testing.T) {
 		}
 	}()
 	var wire bytes.Buffer
+	var before int
 	payload := bytes.Repeat([]byte{1}, size)
 	for _, count := range []uint64{1, 2} {
 		f := pool.Get(size)
 		f.Header, f.Data = allreduce.Header{Kind: allreduce.KindData, Count: count}, payload
-		var head [headBytes]byte
-		putHead(&head, f)
-		wire.Write(head[:])
+		before, _ = wire.Write(head(f))
 		wire.Write(payload)
 	}
-	if _, err := here.Write(wire.Next(headBytes + half)); err != nil {
+	if _, err := here.Write(wire.Next(before + half)); err != nil {
 		t.Fatal(err)
 	}
 	<-to.asked
