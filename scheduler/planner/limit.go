@@ -25,6 +25,9 @@ func (x *Index) limited(first *lane) []*lane {
 	if !x.policy.Backfill.Off {
 		first = nil
 	}
+	if len(x.parked) == 0 {
+		return nil
+	}
 	lanes := make([]*lane, 0, maxLimited+1)
 	for _, w := range x.parked { // any order: the first ones are the same
 		for _, r := range w.rows {
