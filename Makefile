@@ -44,11 +44,11 @@ build:
 ## lib: compile bin/libgangline.so, by which Python and C programs use Gangline (needs a C compiler); its header is libgangline/gangline.h
 .PHONY: lib
 lib:
-	@mkdir -p bin
+	@mkdir -p bin/cgo
 	@tmp=$$(mktemp -d bin/cgo.XXXXXX); trap 'rm -rf "$$tmp"' EXIT; \
 	CGO_ENABLED=1 $(GO) build -buildvcs=false -trimpath -buildmode=c-shared \
 		-ldflags '-s -w -extldflags=-Wl,--version-script=$(CURDIR)/libgangline/exports.map' -o "$$tmp/libgangline.so" ./libgangline && \
-	mv -f "$$tmp/libgangline.so" bin/libgangline.so
+	mv -f "$$tmp/libgangline.h" bin/cgo/ && mv -f "$$tmp/libgangline.so" bin/
 
 # The assembly of the sums is written by a program in a module of its own.
 ASM := cd allreduce/kernel/asm && $(GO) run .
