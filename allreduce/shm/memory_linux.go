@@ -30,12 +30,16 @@ func Create(n int) (t *Team, name string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
+	sweep(time.Now().Add(-sweepAge))
 	name = prefix + strings.ToLower(rand.Text())
 	file, err := os.OpenFile(filepath.Join(folder, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, "", fmt.Errorf("shared memory: %w", err)
 	}
-	if err = file.Truncate(int64(size)); err == nil {
+	if err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil { // for sweep, as long as this process lives
+		err = file.Truncate(int64(size))
+	}
+	if err == nil {
 		t, err = mapped(file, 0, n, size)
 	}
 	if err == nil {
@@ -99,6 +103,26 @@ func (t *Team) fill(at, size int) error {
 // empty gives pages back to the machine.
 func (t *Team) empty(at, size int) {
 	_ = unix.Fallocate(int(t.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(at), int64(size)) // the end of the team gives them back too
+}
+
+// sweepAge is far above what lies between a file's making and its lock.
+const sweepAge = time.Minute
+
+// sweep removes the names of teams whose owners died before they could call Forget: their memory would be taken until the machine starts anew. Files that
+// came after the given time stay.
+func sweep(before time.Time) {
+	names, _ := filepath.Glob(filepath.Join(folder, prefix+"*")) // the pattern is right
+	for _, name := range names {
+		file, err := os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0) // another user's cannot be opened
+		if err != nil {
+			continue
+		}
+		info, err := file.Stat()
+		if err == nil && info.ModTime().Before(before) && unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = os.Remove(name) // a later one tries again
+		}
+		_ = file.Close() // nothing was written
+	}
 }
 
 // Forget removes the name; who has the memory keeps it, and it is gone when the last one has ended, however that ends.
