@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"syscall"
 	"time"
 
@@ -211,7 +210,7 @@ func (s *dataStream) RecvMsg(m any) error {
 	}
 	f := to.pool.Get(size)
 	f.Header = header
-	if err := s.payload(to, f); err != nil {
+	if err := readPayload(s, to, f); err != nil {
 		f.Release()
 		return err
 	}
@@ -220,60 +219,21 @@ func (s *dataStream) RecvMsg(m any) error {
 	return nil
 }
 
-// payload reads a frame's payload to where it shall lie.
-func (s *dataStream) payload(to *slot, f *allreduce.Frame) error {
-	placed, got := s.place(to, f), 0
-	if begun := min(s.in.Buffered(), len(f.Data)); placed && begun > 0 { // came with the head
-		got, _ = io.ReadFull(s.in, f.Begin(begun)) // it is there
-		to.landing.Came(got)
-	}
-	for got < len(f.Data) {
-		n, err := s.in.Read(f.Data[got:])
-		got += n
-		if to.landing != nil && n > 0 {
-			to.landing.Came(n)
-		}
-		if placed && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.EFAULT)) { // see interrupt; nothing can be written there
-			placed, err = false, s.resume(to.landing)
-			f.Displace()
-		}
-		if err != nil && got < len(f.Data) {
-			if placed {
-				to.landing.Landed()
-			}
-			return err
-		}
-	}
-	if placed {
-		return s.resume(to.landing)
-	}
-	return nil
-}
+// begun implements payloadSource.
+func (s *dataStream) begun(n int) (ahead int, straight bool) { return min(s.in.Buffered(), n), s.plain }
 
-// place gives a frame the memory that its payload shall lie in, and reports whether that is the landing's. TLS copies what it gives: it would gain
-// little, and a fault would end the process.
-func (s *dataStream) place(to *slot, f *allreduce.Frame) bool {
-	if to.landing == nil || len(f.Data) == 0 || !s.plain || !allreduce.WireIsNative() {
-		return false
-	}
-	memory := to.landing.Place(&f.Header, len(f.Data))
-	if memory != nil {
-		f.Place(memory)
-	}
-	return memory != nil
-}
+// read implements payloadSource.
+func (s *dataStream) read(p []byte) (int, error) { return s.in.Read(p) }
+
+// readStraight implements payloadSource: a buffer that is empty is passed by.
+func (s *dataStream) readStraight(p []byte) (int, error) { return s.in.Read(p) }
+
+// rearm implements payloadSource.
+func (s *dataStream) rearm() error { return s.conn.SetReadDeadline(time.Time{}) }
 
 // interrupt wakes a read of a payload.
 func (s *dataStream) interrupt() {
 	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // the read says so
-}
-
-// resume lets go of the memory that a payload was read to, and undoes an interrupt.
-func (s *dataStream) resume(landing allreduce.Landing) error {
-	if landing.Landed() {
-		return s.conn.SetReadDeadline(time.Time{})
-	}
-	return nil
 }
 
 // closeSend lets the other side see the end once it has read all that was sent.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -39,7 +38,7 @@ type rpc struct {
 
 func newRPC(call *h2stream.Stream, secure bool) *rpc {
 	s := &rpc{call: call, plain: !secure, head: make([]byte, 0, beforeFields+maxHeader)}
-	s.take = s.payload
+	s.take = func(to *slot, f *allreduce.Frame) error { return readPayload(s, to, f) }
 	return s
 }
 
@@ -140,68 +139,24 @@ func (s *rpc) RecvMsg(m any) error {
 	return err
 }
 
-// payload reads a frame's payload to where it shall lie.
-func (s *rpc) payload(to *slot, f *allreduce.Frame) error {
-	placed, got := s.place(to, f), 0
-	if placed {
-		if _, ahead := s.call.Straight(); ahead > 0 { // came with the head
-			got, _ = s.call.Read(f.Begin(ahead)) // it is there
-			to.landing.Came(got)
-		}
-	}
-	for got < len(f.Data) {
-		read := s.call.Read
-		if placed {
-			read = s.call.ReadStraight
-		}
-		n, err := read(f.Data[got:])
-		got += n
-		if to.landing != nil && n > 0 {
-			to.landing.Came(n)
-		}
-		if placed && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.EFAULT)) { // see interrupt; nothing can be written there
-			placed, err = false, s.resume(to.landing)
-			f.Displace()
-		}
-		if err != nil && got < len(f.Data) {
-			if placed {
-				to.landing.Landed()
-			}
-			return err
-		}
-	}
-	if placed {
-		return s.resume(to.landing)
-	}
-	return nil
+// begun implements payloadSource. Only what comes in one piece is read straight: what is read ahead between pieces must be copied, and would be by a process that may
+// not touch that memory any more.
+func (s *rpc) begun(n int) (ahead int, straight bool) {
+	one, ahead := s.call.Straight()
+	return ahead, s.plain && one >= n
 }
 
-// place gives a frame the memory that its payload shall lie in, and reports whether that is the landing's: only if it comes in one piece, as what is read ahead
-// between pieces must be copied, and would be by a process that may not touch that memory any more. Nor with TLS, which copies what it gives.
-func (s *rpc) place(to *slot, f *allreduce.Frame) bool {
-	if to.landing == nil || !s.plain || !allreduce.WireIsNative() {
-		return false
-	}
-	if n, _ := s.call.Straight(); n < len(f.Data) || n == 0 {
-		return false
-	}
-	memory := to.landing.Place(&f.Header, len(f.Data))
-	if memory != nil {
-		f.Place(memory)
-	}
-	return memory != nil
-}
+// read implements payloadSource.
+func (s *rpc) read(p []byte) (int, error) { return s.call.Read(p) }
+
+// readStraight implements payloadSource.
+func (s *rpc) readStraight(p []byte) (int, error) { return s.call.ReadStraight(p) }
+
+// rearm implements payloadSource.
+func (s *rpc) rearm() error { return s.call.Resume() }
 
 // interrupt wakes a read of a payload.
 func (s *rpc) interrupt() { s.call.Interrupt() }
-
-// resume lets go of the memory that a payload was read to, and undoes an interrupt.
-func (s *rpc) resume(landing allreduce.Landing) error {
-	if landing.Landed() {
-		return s.call.Resume()
-	}
-	return nil
-}
 
 // closeSend lets the other side see the end once it has read all that was sent.
 func (s *rpc) closeSend() { _ = s.call.CloseSend() } // its error would say that the stream has ended

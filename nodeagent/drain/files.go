@@ -75,6 +75,12 @@ func (d *Drainer) FileCopiesDir(job uint64) string {
 // listFiles gives what lies there, by job.
 func (d *Drainer) listFiles() map[uint64][]heldFiles {
 	out := map[uint64][]heldFiles{}
+	d.eachJob(func(dir string, job uint64, copied bool) { out[job] = append(out[job], listSteps(dir, job, copied)...) })
+	return out
+}
+
+// eachJob calls do with each job's directory of files, and of copies of other nodes' files.
+func (d *Drainer) eachJob(do func(dir string, job uint64, copied bool)) {
 	for _, kind := range []string{filesDir, fileCopiesDir} {
 		jobs, err := os.ReadDir(filepath.Join(d.cfg.Root, kind))
 		if err != nil {
@@ -83,11 +89,10 @@ func (d *Drainer) listFiles() map[uint64][]heldFiles {
 		for _, j := range jobs {
 			digits, isJob := strings.CutPrefix(j.Name(), "job-")
 			if job, err := strconv.ParseUint(digits, 10, 64); isJob && err == nil {
-				out[job] = append(out[job], listSteps(filepath.Join(d.cfg.Root, kind, j.Name()), job, kind == fileCopiesDir)...)
+				do(filepath.Join(d.cfg.Root, kind, j.Name()), job, kind == fileCopiesDir)
 			}
 		}
 	}
-	return out
 }
 
 func listSteps(dir string, job uint64, copied bool) []heldFiles {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -33,18 +32,9 @@ func (h *heldPart) name() string { return checkpoint.PartDir(h.ref, h.index, h.c
 // listParts gives what lies there, by job and then by step.
 func (d *Drainer) listParts() []heldPart {
 	var out []heldPart
-	for _, kind := range []string{filesDir, fileCopiesDir} {
-		jobs, err := os.ReadDir(filepath.Join(d.cfg.Root, kind))
-		if err != nil {
-			continue // none yet, or the disk fails: what cannot be read is left for the next look
-		}
-		for _, j := range jobs {
-			digits, isJob := strings.CutPrefix(j.Name(), "job-")
-			if job, err := strconv.ParseUint(digits, 10, 64); isJob && err == nil {
-				out = append(out, partsIn(filepath.Join(d.cfg.Root, kind, j.Name()), heldPart{job: job, copy: kind == fileCopiesDir})...)
-			}
-		}
-	}
+	d.eachJob(func(dir string, job uint64, copied bool) {
+		out = append(out, partsIn(dir, heldPart{job: job, copy: copied})...)
+	})
 	for _, g := range d.gangsNow() {
 		if g.Dir != d.FilesDir(g.Job) {
 			out = append(out, partsIn(g.Dir, heldPart{job: g.Job, far: true})...)
