@@ -28,6 +28,20 @@ func (x *Index) firstBlocked() *lane {
 	return best
 }
 
+// blockedStill reports whether the lane that blocked all behind it in the last
+// plan does so again: its shape fits no better than then, it waits for room alone,
+// and none comes before it. So where jobs start strictly in order, one more that
+// joins the end of a long queue costs what it costs to join.
+func (x *Index) blockedStill() bool {
+	l := x.blocker
+	if l == nil || l.pos < 0 || !l.shape.closed || l.array != 0 || l.shape.lanes.top() != l ||
+		x.blockedAs != x.fleet.Version() || !x.unlimited() || x.heldLanes > 0 || x.keeps() {
+		return false
+	}
+	first := x.openLane()
+	return first == nil || !first.before(l)
+}
+
 // setAside takes a pending job out of its lane for a while, so that those
 // behind it can be looked at. See bringBack.
 func (x *Index) setAside(e *entry) {
@@ -160,15 +174,14 @@ func (x *Index) whyAs(keeper cluster.JobID) whyAs {
 }
 
 // explain tells jobs why they wait, where that has changed.
-func (x *Index) explain(plan *Plan, blocker *lane) {
-	if blocker != nil {
+func (x *Index) explain(plan *Plan) {
+	if x.blocker != nil {
 		for _, sh := range x.open.items {
 			for _, l := range sh.lanes.items {
 				x.say(l, strictText)
 			}
 		}
-		ob := x.fleet.Why(blocker.shape.Shape, blocker.shape.Least, x.anyQuery())
-		x.say(blocker, x.obstacleText(blocker.shape, &ob, blocker.jobs.top().job.Spec))
+		x.say(x.blocker, x.blockerText())
 	}
 	if len(x.unsaid) == 0 {
 		return
@@ -177,6 +190,7 @@ func (x *Index) explain(plan *Plan, blocker *lane) {
 	rest := x.unsaid[:0]
 	texts := map[string]int{}
 	for _, l := range x.unsaid {
+		i := -1 // of the lane's reason among the plan's
 		for left > 0 && len(l.unsaid) > 0 {
 			last := len(l.unsaid) - 1
 			e := l.unsaid[last]
@@ -185,11 +199,8 @@ func (x *Index) explain(plan *Plan, blocker *lane) {
 			if e.lane != l || x.pending[e.job.ID] != e || e.job.Reason == l.blocked {
 				continue
 			}
-			i, known := texts[l.blocked]
-			if !known {
-				i = len(plan.Reasons)
-				texts[l.blocked] = i
-				plan.Reasons = append(plan.Reasons, Reason{Text: l.blocked})
+			if i < 0 {
+				i = plan.reason(l.blocked, texts)
 			}
 			plan.Reasons[i].Jobs = append(plan.Reasons[i].Jobs, e.job.ID)
 			left--
@@ -203,6 +214,29 @@ func (x *Index) explain(plan *Plan, blocker *lane) {
 	clear(x.unsaid[len(rest):])
 	x.unsaid = rest
 	sortReasons(plan.Reasons)
+}
+
+// blockerText is why the lane that blocks all others does not fit, as if nothing
+// were kept for anyone.
+func (x *Index) blockerText() string {
+	sh := x.blocker.shape
+	if sh.why != "" && !x.keeps() && sh.as == x.whyAs(0) {
+		return sh.why // as sayWhy has found out
+	}
+	ob := x.fleet.Why(sh.Shape, sh.Least, x.anyQuery())
+	return x.obstacleText(sh, &ob, x.blocker.jobs.top().job.Spec)
+}
+
+// reason returns the place of a reason among the plan's, where texts says which
+// of them are where.
+func (p *Plan) reason(text string, texts map[string]int) int {
+	i, known := texts[text]
+	if !known {
+		i = len(p.Reasons)
+		texts[text] = i
+		p.Reasons = append(p.Reasons, Reason{Text: text})
+	}
+	return i
 }
 
 // grow stops elastic jobs that could go on with many more GPUs, if nobody waits

@@ -56,7 +56,8 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	defer x.holdLimits()()
 	// 4. All others in order, each where it fits best; what is kept for those
 	//    that do not fit, those behind them do not get.
-	blocker := x.startInOrder(&plan, kept)
+	x.blocker = x.startInOrder(&plan, kept)
+	x.blockedAs = x.fleet.Version()
 	if thorough {
 		x.sortOut()
 		// 5. What may be stopped for the first that could not start.
@@ -68,7 +69,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 		x.reconsider()
 	}
 	// 7. Why the others wait.
-	x.explain(&plan, blocker)
+	x.explain(&plan)
 	x.tidy(&plan)
 	if thorough {
 		x.late = false
@@ -93,6 +94,9 @@ func (x *Index) wake() {
 // behind it, if the policy has no backfill.
 func (x *Index) startInOrder(plan *Plan, kept []cluster.JobID) *lane {
 	if x.policy.Backfill.Off {
+		if x.blockedStill() {
+			return x.blocker
+		}
 		x.openAll() // whether or not anything fits: the first one blocks
 	}
 	var aside []*entry
@@ -122,7 +126,7 @@ func (x *Index) startInOrder(plan *Plan, kept []cluster.JobID) *lane {
 			continue
 		}
 		if b != nil && (l == nil || b.before(l)) {
-			if !x.barred(b) && !x.fill(b, plan) {
+			if _, barred := x.barred(b); !barred && !x.fill(b, plan) {
 				aside = append(aside, x.reserveNext(b, plan))
 			}
 			continue
@@ -173,10 +177,10 @@ func (x *Index) openAll() {
 // tryLane starts the lane's first job, or takes the lane or its whole shape
 // out until something has changed that may help.
 func (x *Index) tryLane(l *lane, plan *Plan) bool {
-	if x.barred(l) {
+	types, barred := x.barred(l)
+	if barred {
 		return false
 	}
-	types, _ := x.allowed(l)
 	e := l.jobs.top()
 	if st, ok := x.place(e, types); ok {
 		x.take(e, st, plan)
@@ -192,20 +196,20 @@ func (x *Index) tryLane(l *lane, plan *Plan) bool {
 }
 
 // barred takes a lane out whose next job may not start whatever is free, and
-// reports whether it did.
-func (x *Index) barred(l *lane) bool {
+// reports whether it did; if not, types are those that the job may have.
+func (x *Index) barred(l *lane) (types []string, barred bool) {
 	if x.arrayFull(l.jobs.top().job) {
 		x.leave(l) // count adds it when a member ends
 		x.say(l, arrayText(l.jobs.top().job.Spec))
-		return true
+		return nil, true
 	}
-	_, blocked := x.allowed(l)
+	types, blocked := x.allowed(l)
 	if blocked == nil {
-		return false
+		return types, false
 	}
 	x.park(l, blocked.key(l))
 	x.say(l, quotaText(l, blocked))
-	return true
+	return nil, true
 }
 
 // leave takes a lane out of its shape, whether or not its shape is closed or
@@ -308,6 +312,9 @@ func (r *refusal) key(l *lane) parkKey {
 // queue's limits, preferred first, or what stands against all of them.
 func (x *Index) allowed(l *lane) ([]string, *refusal) {
 	all := x.typesOf(l.shape)
+	if x.unlimited() {
+		return all, nil
+	}
 	for i, t := range all {
 		if v := x.tree.Check(l.q, l.user, t, l.need); v.OK && x.mayBorrow(l, t) {
 			continue
@@ -316,6 +323,10 @@ func (x *Index) allowed(l *lane) ([]string, *refusal) {
 	}
 	return all, nil
 }
+
+// unlimited reports whether the policy sets no limits: jobs wait for room alone,
+// or for members of their arrays.
+func (x *Index) unlimited() bool { return !x.hasQuota && !x.tree.HasLimits() }
 
 // allowedSome is allowed where not every type may be taken.
 func (x *Index) allowedSome(l *lane, all []string, from int) ([]string, *refusal) {

@@ -13,10 +13,12 @@ const maxFill = 256
 // which the nodes are reserved, though no other gang of their shape fits. Each has its turn in
 // startInOrder.
 func (x *Index) openFills() {
-	x.fills = x.fills[:0]
-	x.filling = len(x.jobHolds)+len(x.windowHolds) > 0 && !x.policy.Backfill.Off
+	x.fills, x.unsorted = x.fills[:0], false
+	if x.filling = x.keeps() && !x.policy.Backfill.Off; !x.filling {
+		return
+	}
 	for _, sh := range x.shapes {
-		if x.filling && sh != nil && sh.closed {
+		if sh != nil && sh.closed {
 			x.addFills(sh)
 		}
 	}

@@ -34,6 +34,8 @@ type Index struct {
 	shapes      []*shape // by fleet.Shape.ID; nil: no job ever had it
 	open        heapOf[*shape]
 	shut        map[string]*shapeList // closed shapes by GPU type, "" for those that take any
+	blocker     *lane                 // that kept all behind it from starting in the last plan, as of
+	blockedAs   fleet.Version         // this one of the fleet
 	lanes       map[laneKey]*lane
 	groups      map[groupKey]*group
 	covered     []int64         // scratch of requote

@@ -65,6 +65,9 @@ func (x *Index) setHolds(id cluster.NodeID) {
 	x.fleet.SetHolds(id, holds)
 }
 
+// keeps reports whether any node is kept for a job, or reserved.
+func (x *Index) keeps() bool { return len(x.jobHolds)+len(x.windowHolds) > 0 }
+
 // rekeepAfter is how long a reservation stands before it is looked at again:
 // each look writes to the log.
 const rekeepAfter = 5 * time.Minute
@@ -106,7 +109,7 @@ func (x *Index) nextBlocked(had int) *lane {
 // overdue, and none has a shape of which a gang might fit on what is kept for
 // others. So they may be left out until then.
 func (x *Index) looksIdle() bool {
-	if x.left <= 0 || x.looks == 0 || x.hasQuota || x.tree.HasLimits() || len(x.arrays)+x.heldLanes+len(x.fills) > 0 || x.anyOverdue() {
+	if x.left <= 0 || x.looks == 0 || !x.unlimited() || len(x.arrays)+x.heldLanes+len(x.fills) > 0 || x.anyOverdue() {
 		return false
 	}
 	for _, sh := range x.shapes {

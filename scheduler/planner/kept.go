@@ -92,7 +92,7 @@ func (x *Index) keptInOrder() []cluster.JobID {
 // priority, or reserved for others than a job's queue: what comes free there is
 // not for it.
 func (x *Index) keptFromAny(id cluster.NodeID, j *cluster.Job) bool {
-	if len(x.jobHolds) == 0 && len(x.windowHolds) == 0 {
+	if !x.keeps() {
 		return false
 	}
 	mine := slices.ContainsFunc(x.jobHolds[id], func(h fleet.Hold) bool { return h.Job == j.ID })

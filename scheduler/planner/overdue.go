@@ -96,5 +96,5 @@ func (x *Index) anyOverdue() bool {
 // of use to them; or they may belong elsewhere by now, since a limit or a
 // quota moves them.
 func (x *Index) blockedMatter() bool {
-	return len(x.kept)+len(x.policy.Windows)+len(x.arrays) > 0 || x.hasQuota || x.tree.HasLimits() || x.anyOverdue()
+	return len(x.kept)+len(x.policy.Windows)+len(x.arrays) > 0 || !x.unlimited() || x.anyOverdue()
 }

@@ -14,7 +14,7 @@ import "slices"
 // the former say of why they wait stays as it was: a limit that comes and goes
 // would write to the log each second.
 func (x *Index) sortOut() {
-	if !x.tree.HasLimits() && !x.hasQuota && len(x.arrays) == 0 {
+	if x.unlimited() && len(x.arrays) == 0 {
 		return
 	}
 	for _, q := range x.tree.Queues() {

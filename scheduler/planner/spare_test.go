@@ -1,6 +1,15 @@
 package planner
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
 
 // listsClaimers fails unless those who claim in their order are who would come
 // if one after the other were taken out of its lane.
@@ -51,10 +60,57 @@ func (w *world) idles() {
 			continue
 		}
 		types, _ := x.allowed(l)
-		if _, fits := x.place(e, types); fits || x.barred(l) || x.kept[e.job.ID] == nil && x.overdue(e) {
+		_, barred := x.barred(l)
+		if _, fits := x.place(e, types); fits || barred || x.kept[e.job.ID] == nil && x.overdue(e) {
 			w.t.Fatalf("a look at job %d is left out, and would find something", e.job.ID)
 		}
 	}
+}
+
+// TestBlockedStill: where jobs start strictly in order, the first of them is spared
+// a try only if it would find nothing.
+func TestBlockedStill(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, nil)
+		gpus := w.drawNodes(t)
+		p := drawPolicy(t, gpus)
+		p.Backfill.Off, p.Windows = true, nil
+		if rapid.Bool().Draw(t, "unlimited") {
+			p.Queues = nil
+		}
+		w.try(&cluster.SetPolicy{Policy: p, Any: true})
+		for range rapid.IntRange(5, 30).Draw(t, "rounds") {
+			w.happen(t, gpus)
+			if len(p.Queues) == 0 {
+				w.serial++
+				sp := spec("default", rapid.SampledFrom([]int32{1, 6}).Draw(t, "gpus"))
+				sp.Priority = rapid.Int32Range(49, 51).Draw(t, "priority")
+				w.try(&cluster.SubmitJob{RequestID: fmt.Sprint(w.serial), User: "ann", Spec: sp})
+			}
+			w.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 60}).Draw(t, "pass")) * time.Second)
+			w.x.Follow(w.s)
+			w.blocks()
+			plan := w.plan(rapid.Bool().Draw(t, "thorough"))
+			w.enact(&plan)
+		}
+	})
+}
+
+// blocks fails if the first job is spared a try that would find something.
+func (w *world) blocks() {
+	x := w.x
+	if !x.blockedStill() {
+		return
+	}
+	x.openAll()
+	l := x.openLane()
+	e := l.jobs.top()
+	types, barred := x.barred(l)
+	if _, fits := x.place(e, types); l != x.blocker || barred || fits {
+		w.t.Fatalf("job %d is spared a try that would find something", e.job.ID)
+	}
+	x.closeShape(l.shape)
 }
 
 // saysStill fails if the reason of a shape is not looked for again that would be another.

@@ -69,8 +69,8 @@ type Mark struct {
 }
 
 // Version tells apart what the fleet says: equal versions of one Fleet, equal
-// answers to all questions, but for the score, which also knows the mix. The zero
-// Version is that of nothing.
+// answers to all questions, but for Sum.Held and for the score, which also knows
+// the mix. The zero Version is that of nothing.
 type Version struct {
 	free  uint64 // of what is free; Undo goes back to it
 	holds uint64 // of what nodes are kept for
@@ -99,9 +99,9 @@ func New(score cluster.ScoreName, levels []cluster.Level) *Fleet {
 // counted, whether the numbers of Sum other than what is free or held may have
 // changed. Not to be called between Mark and Undo.
 //
-// It costs little if only what is free has changed. A node that is new, or has
-// other GPUs, labels or taints, makes the next answer cost as much as there
-// are nodes.
+// It costs little if only what is free has changed, and less if that is as Place
+// and Give have foreseen. A node that is new, or has other GPUs, labels or taints,
+// makes the next answer cost as much as there are nodes.
 func (f *Fleet) Put(n *cluster.Node) (grew, counted bool) {
 	f.undo, f.marks = f.undo[:0], 0
 	x := f.byID[n.ID]
@@ -119,11 +119,16 @@ func (f *Fleet) Put(n *cluster.Node) (grew, counted bool) {
 		x.read(n)
 		return true, true
 	}
-	grew = x.read(n)
+	changed, grew := x.read(n)
 	for i := range x.rooms {
 		counted = x.rooms[i].recount(x) || counted
 	}
-	f.refresh(x)
+	switch {
+	case changed:
+		f.refresh(x)
+	case counted:
+		f.changed()
+	}
 	return grew, counted
 }
 

@@ -50,8 +50,14 @@ func (x *node) take(n *cluster.Node) {
 
 // same reports whether a node's next version differs from its last one only in
 // what is free, held or healthy.
+//
+// A State that nobody has a snapshot of writes who holds the GPUs into the node
+// that it has, and makes a new one for all else.
 func (x *node) same(n *cluster.Node) bool {
 	was := x.is
+	if n == was {
+		return true
+	}
 	if len(was.GPUs) != len(n.GPUs) || !slices.Equal(was.Labels, n.Labels) || !slices.Equal(was.Placed, n.Placed) || !slices.Equal(was.Taints, n.Taints) {
 		return false
 	}
@@ -67,17 +73,19 @@ func (x *node) same(n *cluster.Node) bool {
 	return true
 }
 
-// read takes a node's facts and reports whether more may be free now.
-func (x *node) read(n *cluster.Node) (grew bool) {
+// read takes a node's facts and reports whether what is free has changed, and
+// whether more may be free now.
+func (x *node) read(n *cluster.Node) (changed, grew bool) {
 	cpu, mem := n.CPUMilli-n.CPUUsed, n.MemBytes-n.MemUsed
-	grew = cpu > x.cpu || mem > x.mem
+	changed, grew = cpu != x.cpu || mem != x.mem, cpu > x.cpu || mem > x.mem
 	x.is, x.cpu, x.mem = n, cpu, mem
 	for i := range x.gpus {
-		free := int16(n.UsableMilli(i))
-		grew = grew || free > x.gpus[i].free
-		x.gpus[i].free = free
+		if free := int16(n.UsableMilli(i)); free != x.gpus[i].free {
+			changed, grew = true, grew || free > x.gpus[i].free
+			x.gpus[i].free = free
+		}
 	}
-	return grew
+	return changed, grew
 }
 
 // takes reports whether GPU i could be given to a job if no other held it.
