@@ -192,21 +192,10 @@ func (s *State) applyExplain(c *ExplainJob) Result {
 	if old.Reason == c.Reason {
 		return Result{Job: old.ID}
 	}
-	s.say(old, cut(c.Reason))
+	s.amend(old).Reason = cut(c.Reason)
 	return Result{Job: old.ID, Changes: []Change{{Job: old.ID}}}
 }
 
-// say gives a job another reason, which is nothing that the derived maps go by.
-func (s *State) say(old *Job, reason string) {
-	if old, mine := s.jobs.edit(s.mine(), uint64(old.ID)); mine {
-		old.Reason = reason
-		s.touch(Change{Job: old.ID})
-		return
-	}
-	j := *old
-	j.Reason = reason
-	s.putJob(&j)
-}
 
 func (s *State) applyEvict(c *EvictJob) Result {
 	old := s.Job(c.Job)
@@ -240,7 +229,7 @@ func (s *State) applyExplainJobs(c *ExplainJobs) Result {
 		if res.Changes == nil {
 			res.Changes = make([]Change, 0, len(c.Jobs))
 		}
-		s.say(old, reason)
+		s.amend(old).Reason = reason
 		res.Changes = append(res.Changes, Change{Job: id})
 	}
 	return res
@@ -336,7 +325,7 @@ func (s *State) applyCheckpoint(c *RecordCheckpoint) Result {
 }
 
 func (s *State) applyForgetJobs(c *ForgetJobs) Result {
-	var res Result
+	res := Result{Changes: make([]Change, 0, len(c.Jobs))}
 	for _, id := range c.Jobs {
 		if j := s.Job(id); j != nil && j.State.Final() {
 			s.dropJob(j)

@@ -72,18 +72,19 @@ func (s *State) cross() {
 		if c.At > s.now {
 			return
 		}
-		s.crossings.heap.Pop()
 		old := s.Job(c.Job)
 		if old == nil || s.crossing(old) != c.At {
+			s.crossings.heap.Pop()
 			continue
 		}
 		moved++
-		j := *old
-		s.attain(&j, max(j.AttainedAt(s.now), binEdges[j.Bin+1]*gpuSecond))
-		s.foresee(&j)
-		s.putJob(&j)
-		if s.crossing(&j) == c.At { // the next bin in the same moment: to putJob nothing has changed
-			s.crossings.heap.Push(c)
+		j := s.amend(old)
+		s.attain(j, max(j.AttainedAt(s.now), binEdges[j.Bin+1]*gpuSecond))
+		s.foresee(j)
+		if at := s.crossing(j); at > 0 {
+			s.crossings.heap.Replace(Due{at, j.ID})
+		} else {
+			s.crossings.heap.Pop()
 		}
 	}
 }

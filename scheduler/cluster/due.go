@@ -29,20 +29,25 @@ func (q *DueHeap) Pop() {
 	h := *q
 	n := len(h) - 1
 	last := h[n]
-	h = h[:n]
-	*q = h
+	*q = h[:n]
+	if n > 0 {
+		q.Replace(last)
+	}
+}
+
+// Replace drops the soonest, of which there must be one, and takes another in.
+func (q *DueHeap) Replace(d Due) {
+	h := *q
 	i := 0
-	for c := 1; c < n; c = 2*i + 1 {
-		if c+1 < n && h[c+1].before(h[c]) {
+	for c := 1; c < len(h); c = 2*i + 1 {
+		if c+1 < len(h) && h[c+1].before(h[c]) {
 			c++
 		}
-		if !h[c].before(last) {
+		if !h[c].before(d) {
 			break
 		}
 		h[i] = h[c]
 		i = c
 	}
-	if n > 0 {
-		h[i] = last
-	}
+	h[i] = d
 }

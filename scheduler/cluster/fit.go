@@ -14,7 +14,7 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 	nodes := s.gang[:0]
 	gpus := few[:0]            // on each of them
 	taken := gpuSet{}          // of the last of them
-	known := map[NodeID]bool{} // of many of them
+	var known map[NodeID]bool // of many of them
 	gpuType := ""
 	total, share := int32(0), spec.Share()
 	for i, p := range workers {
@@ -37,6 +37,9 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 		default:
 			nodes, gpus, taken = append(nodes, p.Node), append(gpus, 0), gpuSet{}
 			if last++; len(nodes) > len(few) {
+				if known == nil {
+					known = map[NodeID]bool{}
+				}
 				for _, id := range nodes[len(known):] {
 					known[id] = true
 				}

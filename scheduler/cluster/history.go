@@ -44,7 +44,8 @@ type History struct {
 	Jobs    uint64              // that have ended, all time
 	Error   int64               // mean distance of the first prediction from the truth, in thousandths of a doubling
 
-	by *owner // who may edit it
+	bins int32  // from this one on no job has ended, nor got past any: there nothing is to be learned from it
+	by   *owner // who may edit it
 }
 
 // binOf is the bin of so much service, in milli-GPU-milliseconds.
@@ -69,31 +70,45 @@ func (s *State) hazards(spec *JobSpec, user string) (hazard [historyBins]int64) 
 	return hazard
 }
 
-// hazardsFrom fills in the hazards from a bin on.
-func (s *State) hazardsFrom(k *kin, bin int32, hazard *[historyBins]int64) {
-	for i := int(bin); i < historyBins; i++ {
-		hazard[i] = priorHazard
-	}
-	if bin == 0 {
-		hazard[0] = priorFirst
-	}
+// hazardsFrom fills in the hazards from a bin on, and returns from which one on
+// nothing is known of any.
+func (s *State) hazardsFrom(k *kin, bin int32, hazard *[historyBins]int64) (end int32) {
+	*hazard, end = priorHazards, bin
 	for i := range k.n {
 		if h := s.historyOf(k, i); h != nil {
 			h.refine(hazard, bin)
+			end = max(end, h.bins)
 		}
 	}
+	return end
 }
 
 // remaining is the mean GPU time that a job still needs, in GPU-seconds.
 func (s *State) remaining(k *kin, bin int32) int64 {
 	var hazard [historyBins]int64
-	s.hazardsFrom(k, bin, &hazard)
-	left := binEdges[historyBins]
-	for i := historyBins - 1; i >= int(bin); i-- {
-		w, h := binEdges[i+1]-binEdges[i], hazard[i]
-		left = (w*(historyOne-h>>1) + (historyOne-h)*left) >> historyBits
+	end := s.hazardsFrom(k, bin, &hazard)
+	left := priorLeft[end]
+	for i := int(end) - 1; i >= int(bin); i-- {
+		left = leftAt(i, hazard[i], left)
 	}
 	return left
+}
+
+// leftAt is what is left at the beginning of a bin with a hazard, if so much is
+// left at its end.
+func leftAt(bin int, hazard, left int64) int64 {
+	width := binEdges[bin+1] - binEdges[bin]
+	return (width*(historyOne-hazard>>1) + (historyOne-hazard)*left) >> historyBits
+}
+
+// learned is the least that bins may be.
+func (h *History) learned() int32 {
+	for i := historyBins - 1; i >= 0; i-- {
+		if h.Reached[i] > 0 || (i+1 < historyBins && h.Alive[i+1] > 0) {
+			return int32(i) + 1
+		}
+	}
+	return 0
 }
 
 // refine turns the hazards of a wider degree into those of this one, from a bin on.
@@ -105,7 +120,7 @@ func (s *State) remaining(k *kin, bin int32) int64 {
 // of itself). So the result is that of whole numbers, on every machine.
 func (h *History) refine(hazard *[historyBins]int64, bin int32) {
 	const prior = priorJobs * historyUnit
-	for i := int(bin); i < historyBins; i++ {
+	for i := int(bin); i < int(h.bins); i++ {
 		reached := int64(h.Reached[i])
 		if i+1 < historyBins {
 			reached += int64(h.Alive[i+1]) * historyUnit
@@ -287,6 +302,7 @@ func (s *State) attain(j *Job, attained int64) {
 			for i := from + 1; i <= bin; i++ {
 				h.Alive[i]++
 			}
+			h.bins = max(h.bins, bin)
 		}
 	}
 	j.Bin = int8(bin) //nolint:gosec // below historyBins
@@ -319,6 +335,7 @@ func (h *History) conclude(j *Job, window uint32) {
 	for i := range j.Bin + 1 {
 		h.Reached[i] += historyUnit
 	}
+	h.bins = max(h.bins, int32(j.Bin)+1)
 	h.Jobs++
 	if j.Predicted > 0 { // else the policy had nothing foreseen
 		distance := log2q8(max(j.Attained/gpuSecond, 1)) - log2q8(j.Predicted)

@@ -13,7 +13,7 @@ func TestHazardsAreOfWholeNumbers(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.SampledFrom([]uint32{3, 1 << 12, 1 << 20, math.MaxUint32}).Draw(t, "most")
-		var h History
+		h := History{bins: historyBins}
 		var hazard, want [historyBins]int64
 		for i := range historyBins {
 			h.Reached[i] = rapid.Uint32Max(most).Draw(t, "reached")

@@ -228,9 +228,9 @@ func (l *Launch) WorldSize() int {
 }
 
 // Job is a job and what became of it so far. A Job in a State is replaced,
-// never edited, but for one that no snapshot has yet: there its reason, and its
-// workers' and its own progress through an epoch, may be written into it. A start
-// and a stop always make a new one.
+// never edited, but for one that no snapshot has yet: there its reason, what is
+// expected of it, and its workers' and its own progress through an epoch, may be
+// written into it. A start and a stop always make a new one.
 type Job struct { // small fields stand together: a cluster may have a hundred thousand of these
 	ID        JobID
 	Spec      *JobSpec // shared, never edited

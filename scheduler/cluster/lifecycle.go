@@ -113,28 +113,40 @@ func (s *State) release(j *Job) []Change {
 	changes := make([]Change, 0, len(j.NodeRanks)+1) // the caller may add the job
 	for _, id := range j.NodeRanks {
 		n := s.Node(id)
-		if n == nil || !slices.ContainsFunc(n.GPUs, func(g GPU) bool { return g.heldBy(j.ID) }) {
+		if n == nil || !n.heldBy(j.ID) {
 			continue
 		}
 		n = s.ownNode(n)
-		held := 0
+		held, vanished := 0, false
 		for i := range n.GPUs {
-			if g := &n.GPUs[i]; g.letGo(j.ID) {
+			g := &n.GPUs[i]
+			if g.letGo(j.ID) {
 				n.CPUUsed -= j.Spec.CPUPerGPU
 				n.MemUsed -= j.Spec.MemPerGPU
 				held++
 			}
+			vanished = vanished || missing(g)
 		}
 		s.learn(j, n, held)
-		if slices.ContainsFunc(n.GPUs, missing) {
+		if vanished {
 			next := *n // its GPUs are others now: to be seen as a new version
-			next.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), missing)
+			next.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), func(g GPU) bool { return missing(&g) })
 			n = &next
 		}
 		s.putNode(n)
 		changes = append(changes, Change{Node: id})
 	}
 	return changes
+}
+
+// heldBy reports whether a job holds a GPU of the node or a share of one.
+func (n *Node) heldBy(id JobID) bool {
+	for i := range n.GPUs { // by hand: slices.ContainsFunc would copy each
+		if n.GPUs[i].heldBy(id) {
+			return true
+		}
+	}
+	return false
 }
 
 // heldBy reports whether a job holds the GPU or a share of it.

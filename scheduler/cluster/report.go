@@ -228,7 +228,7 @@ func mergeGPUs(old, inventory []GPU) []GPU {
 const reasonVanished = "the agent no longer finds this GPU"
 
 // missing reports whether a GPU is a free one that the agent no longer finds.
-func missing(g GPU) bool { return !g.Held() && g.Reason == reasonVanished }
+func missing(g *GPU) bool { return !g.Held() && g.Reason == reasonVanished }
 
 // staleWorkers lists those running workers that the state has given up.
 func (s *State) staleWorkers(node NodeID, running []WorkerRef) []WorkerRef {

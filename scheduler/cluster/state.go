@@ -195,6 +195,24 @@ func (s *State) putJob(j *Job) {
 	s.store(s.was(old), j)
 }
 
+// amend returns an unfinished job to be edited, in what the derived maps do not
+// go by: the job itself, if nobody else sees it, else a copy in its place.
+func (s *State) amend(old *Job) *Job {
+	own, id := s.mine(), uint64(old.ID)
+	s.touch(Change{Job: old.ID})
+	if _, mine := s.jobs.edit(own, id); mine {
+		return old
+	}
+	j := *old
+	s.jobs.set(own, id, &j, len(j.Workers) == 0) // else its workers are still seen by others
+	if j.State == Pending {
+		s.pending.set(own, id, &j, false)
+	} else {
+		s.holding.set(own, id, &j, false)
+	}
+	return &j
+}
+
 // was is what of a job's last version the derived maps go by, so that it may be
 // edited.
 type was struct {

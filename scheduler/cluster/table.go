@@ -45,12 +45,19 @@ type leaf[T any] struct {
 	items [tableFan]*T
 }
 
-// rootAt returns where a root is, or would be.
+// rootAt returns where a root is, or would be. Most that is asked for is young.
 func (t *table[T]) rootAt(number uint64) (int, bool) {
-	if len(t.roots) == 0 {
+	last := len(t.roots) - 1
+	switch {
+	case last < 0:
 		return 0, false
+	case number >= t.roots[last].number:
+		if number == t.roots[last].number {
+			return last, true
+		}
+		return last + 1, false
 	}
-	if i := number - t.roots[0].number; i < uint64(len(t.roots)) && t.roots[i].number == number {
+	if i := number - t.roots[0].number; i < uint64(last) && t.roots[i].number == number {
 		return int(i), true //nolint:gosec // below the length
 	}
 	return slices.BinarySearchFunc(t.roots, number, func(r root[T], n uint64) int { return cmp.Compare(r.number, n) })
