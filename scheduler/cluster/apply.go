@@ -196,7 +196,6 @@ func (s *State) applyExplain(c *ExplainJob) Result {
 	return Result{Job: old.ID, Changes: []Change{{Job: old.ID}}}
 }
 
-
 func (s *State) applyEvict(c *EvictJob) Result {
 	old := s.Job(c.Job)
 	switch {

@@ -33,12 +33,12 @@ func (s *State) Check() error {
 		}
 		return true
 	})
-	s.requests.Scan(func(id string, r *Request) bool {
+	s.reqOrder.scan(func(r *Request) bool {
 		if r.Job == 0 || r.Job > s.nextJob {
-			bad("request %q names job %d of %d", id, r.Job, s.nextJob)
+			bad("request %q names job %d of %d", r.ID, r.Job, s.nextJob)
 		}
-		if o := s.reqOrder.get(r.Seq); o != r {
-			bad("request %q is not in order", id)
+		if s.requests.get(r.ID) != r {
+			bad("request %q is not found by its id", r.ID)
 		}
 		return true
 	})
@@ -189,11 +189,17 @@ func (s *State) checkDerived() error {
 		bad("counts %v, pending %d, holding %d, finished %d do not agree with the jobs", s.counts, s.pending.count, s.holding.count, s.finished.count)
 	}
 	errs = append(errs, s.checkNodeMaps())
+	s.histories.Scan(func(key string, h *History) bool {
+		if h.bins < h.learned() {
+			bad("history %q says that nothing is known from bin %d on, but there is until %d", key, h.bins, h.learned())
+		}
+		return true
+	})
 	if s.byID != nil && len(s.byID) != s.nodes.Len() {
 		bad("%d nodes are found by id, there are %d", len(s.byID), s.nodes.Len())
 	}
-	if s.names.Len() != s.nodes.Len() || s.reqOrder.count != s.requests.Len() {
-		bad("%d names for %d nodes, %d ordered of %d requests", s.names.Len(), s.nodes.Len(), s.reqOrder.count, s.requests.Len())
+	if s.names.Len() != s.nodes.Len() || s.reqOrder.count != s.requests.count {
+		bad("%d names for %d nodes, %d ordered of %d requests", s.names.Len(), s.nodes.Len(), s.reqOrder.count, s.requests.count)
 	}
 	return errors.Join(errs...)
 }

@@ -39,13 +39,11 @@ func (s *State) Encode(write func([]byte) error) error {
 	if err != nil {
 		return err
 	}
-	s.requests.Scan(func(_ string, r *Request) bool {
+	for _, r := range s.requestsByID() {
 		r.code(&c)
-		err = flush(chunkBytes)
-		return err == nil
-	})
-	if err != nil {
-		return err
+		if err = flush(chunkBytes); err != nil {
+			return err
+		}
 	}
 	s.accounts.Scan(func(_ string, a *Account) bool {
 		a.code(&c)
@@ -79,7 +77,7 @@ func (s *State) codeHeader(c *coder) sizes {
 	codeUint(c, &s.nextJob)
 	c.u64(&s.finishSeq)
 	c.u64(&s.reqSeq)
-	n := sizes{uint64(s.jobs.count), uint64(s.nodes.Len()), uint64(s.requests.Len()), uint64(s.accounts.Len()), uint64(s.histories.Len())}
+	n := sizes{uint64(s.jobs.count), uint64(s.nodes.Len()), uint64(s.requests.count), uint64(s.accounts.Len()), uint64(s.histories.Len())}
 	c.u64(&n.jobs)
 	c.u64(&n.nodes)
 	c.u64(&n.requests)

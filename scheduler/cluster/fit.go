@@ -12,8 +12,8 @@ import (
 func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, error) {
 	var few [16]int32 // no allocation for most gangs
 	nodes := s.gang[:0]
-	gpus := few[:0]            // on each of them
-	taken := gpuSet{}          // of the last of them
+	gpus := few[:0]           // on each of them
+	taken := gpuSet{}         // of the last of them
 	var known map[NodeID]bool // of many of them
 	gpuType := ""
 	total, share := int32(0), spec.Share()

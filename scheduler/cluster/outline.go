@@ -1,7 +1,5 @@
 package cluster
 
-import "github.com/tidwall/btree"
-
 // outlined stands for the command of every job of an outline, and for its reason.
 const outlined = "(left out)"
 
@@ -12,7 +10,7 @@ const outlined = "(left out)"
 // snapshot for it; it costs time in proportion to the unfinished jobs.
 func (s *State) Outline() *State {
 	f := s.Fork(nil)
-	f.requests, f.reqOrder = btree.Map[string, *Request]{}, table[Request]{}
+	f.requests, f.reqOrder = requestTrie{}, table[Request]{}
 	var ended []JobID
 	f.EachFinished(func(j *Job) bool {
 		ended = append(ended, j.ID)

@@ -22,7 +22,7 @@ type State struct {
 
 	jobs      table[Job]
 	nodes     btree.Map[NodeID, *Node]
-	requests  btree.Map[string, *Request]
+	requests  requestTrie
 	accounts  btree.Map[string, *Account] // by accountKey
 	histories btree.Map[string, *History] // by kin.keys
 	moves     []Time                      // when jobs were last asked to move elsewhere, the latest hour
@@ -60,14 +60,6 @@ type State struct {
 	last    *Node            // that was found in byID
 }
 
-// Request remembers which job a client's request id made.
-type Request struct {
-	ID  string
-	Job JobID
-	At  Time
-	Seq uint64
-}
-
 // Snapshot returns an immutable view of the state, in O(1). Only the owner may
 // call it. Calling Apply on a snapshot forks it: the original does not change.
 func (s *State) Snapshot() *State {
@@ -75,7 +67,6 @@ func (s *State) Snapshot() *State {
 	s.own, c.own = nil, nil
 	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, nil, crossings{}, nil, nil
 	c.nodes = *s.nodes.Copy()
-	c.requests = *s.requests.Copy()
 	c.accounts = *s.accounts.Copy()
 	c.journal = s.journal.fork()
 	c.names = *s.names.Copy()
@@ -138,12 +129,6 @@ var defaultPolicy = DefaultPolicy() //nolint:gochecknoglobals // a constant, but
 
 // PolicyIndex is the log index at which the policy was set, or 0 if it never was.
 func (s *State) PolicyIndex() uint64 { return s.policyAt }
-
-// Request returns what is remembered of a request id, or nil.
-func (s *State) Request(id string) *Request {
-	r, _ := s.requests.Get(id)
-	return r
-}
 
 // Count returns how many jobs are in a state.
 func (s *State) Count(st JobState) int { return s.counts[st] }
@@ -322,22 +307,5 @@ func (s *State) dropNode(n *Node) {
 func (s *State) dropGPUs(n *Node) {
 	for i := range n.GPUs {
 		s.gpus.Delete(n.GPUs[i].UUID)
-	}
-}
-
-func (s *State) putRequest(r *Request) {
-	s.requests.Set(r.ID, r)
-	s.reqOrder.set(s.mine(), r.Seq, r, false)
-}
-
-// expireRequests drops request ids that are out of the window or over the bound.
-func (s *State) expireRequests() {
-	for {
-		r := s.reqOrder.first()
-		if r == nil || (s.now.Sub(r.At) < RequestWindow && s.requests.Len() < MaxRequests) {
-			return
-		}
-		s.requests.Delete(r.ID)
-		s.reqOrder.drop(s.mine(), r.Seq)
 	}
 }
