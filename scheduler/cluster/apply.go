@@ -13,6 +13,10 @@ import (
 // of one entry share it. At is the proposer's stamp; the state's clock takes
 // the later of its own time and the stamp. A refused command leaves the state
 // as it was, but for index and clock. Only the owner of the state may call Apply.
+//
+// The state keeps no command and no list of jobs or workers in one, so that the
+// caller may use their memory again. It keeps what they point at, which is never
+// edited: specs, policies, nodes, progress, and the GPUs of a started worker.
 func (s *State) Apply(index uint64, at Time, cmd Command) Result {
 	s.index = index
 	s.now = max(s.now, at)

@@ -28,11 +28,6 @@ type Config struct {
 	Thorough time.Duration
 }
 
-// Bounds of one step, so that its log entries stay few; the next step does the rest.
-const (
-	maxForgets = 256
-)
-
 // DefaultConfig returns the defaults named in Config.
 func DefaultConfig() Config {
 	return Config{
@@ -64,43 +59,6 @@ func loseNodes(s *cluster.State, leases Leases, now cluster.Time) []cluster.Comm
 		return true
 	})
 	return cmds
-}
-
-// maxPlacementBytes is what one worker or one GPU takes at most in a StartJob.
-const maxPlacementBytes = cluster.MaxNameLen + 16
-
-// oversized says why no log entry can hold a gang's start (very long GPU ids,
-// say), or nothing. Proposed, it would be refused together with all other
-// commands, in this step and in every later one.
-func oversized(start *cluster.StartJob) string {
-	parts := 2
-	for _, w := range start.Workers {
-		parts += 1 + len(w.GPUs)
-	}
-	if parts*maxPlacementBytes <= cluster.MaxCommandBytes {
-		return "" // the usual case, without encoding it
-	}
-	n := len(cluster.AppendCommand(nil, start))
-	if n <= cluster.MaxCommandBytes {
-		return ""
-	}
-	return fmt.Sprintf("cannot start: where its %d workers go takes %d bytes, a log entry holds %d: ask for fewer GPUs, or use launch: per-node",
-		len(start.Workers), n, cluster.MaxCommandBytes)
-}
-
-// forgetJobs drops the oldest final jobs beyond the bound.
-func forgetJobs(s *cluster.State, cfg Config) []cluster.Command {
-	final := s.Count(cluster.Succeeded) + s.Count(cluster.Failed) + s.Count(cluster.Cancelled)
-	over := min(final-cfg.KeepFinal, maxForgets)
-	if over <= 0 {
-		return nil
-	}
-	f := &cluster.ForgetJobs{}
-	s.EachFinished(func(j *cluster.Job) bool {
-		f.Jobs = append(f.Jobs, j.ID)
-		return len(f.Jobs) < over
-	})
-	return []cluster.Command{f}
 }
 
 // sooner is the earlier of two times of which 0 means never.

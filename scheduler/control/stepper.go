@@ -17,6 +17,7 @@ type Stepper struct {
 	vigil    vigil
 	thorough cluster.Time // when it last looked at everything
 	wake     cluster.Time // next time at which something of that is due, 0: none
+	draft    draft
 }
 
 // NewStepper returns a Stepper that knows nothing yet: its first step reads
@@ -26,7 +27,9 @@ func NewStepper(cfg Config) *Stepper { return &Stepper{cfg: cfg} }
 // Step returns the commands that the leader should propose now, in order, and
 // when to step again if nothing changes until then (0: no need). It is to be
 // called whenever the state has changed. Nil leases: no node is judged in this
-// step. The state must not change during the call; a snapshot will do.
+// step. The state must not change during the call; a snapshot will do. The
+// commands are good until the next step, which writes over them: State.Apply
+// keeps none of them.
 func (st *Stepper) Step(s *cluster.State, leases Leases, now cluster.Time) (cmds []cluster.Command, next cluster.Time) {
 	// 1. Nodes whose lease ran out. What they held is known only once that is
 	//    committed, so nothing else is decided in the same step. Leases are of
@@ -35,6 +38,7 @@ func (st *Stepper) Step(s *cluster.State, leases Leases, now cluster.Time) (cmds
 		return cmds, now
 	}
 	now = max(now, s.Now())
+	st.draft.begin()
 	thorough := st.thorough == 0 || now >= st.thorough.Add(st.cfg.Thorough)
 	if thorough {
 		// 2. Jobs that have outlived their time limit or never came up; nodes
@@ -43,20 +47,19 @@ func (st *Stepper) Step(s *cluster.State, leases Leases, now cluster.Time) (cmds
 		st.vigil.follow(s, &st.cfg)
 		overdue, due := st.vigil.evictOverdue(s, now, &st.cfg)
 		nodes, at := st.vigil.tendNodes(s, now, &st.cfg, overdue)
-		cmds, st.wake = append(overdue, nodes...), sooner(due, at)
+		st.draft.add(overdue)
+		st.draft.add(nodes)
+		st.wake = sooner(due, at)
 	}
 	// 3. Gangs that start now, those that stop for them, what is kept for whom,
 	//    and why the others wait.
 	st.index.Follow(s)
 	p := st.index.Plan(now, st.cfg.Planner, thorough)
-	withoutStopped(&p, cmds)
-	if planned := commands(s, &p); len(cmds) == 0 {
-		cmds = planned
-	} else {
-		cmds = append(cmds, planned...)
-	}
+	withoutStopped(&p, st.draft.cmds)
+	st.draft.plan(s, &p)
 	// 4. History over its bound.
-	cmds = append(cmds, forgetJobs(s, st.cfg)...)
+	st.draft.forgetJobs(s, st.cfg.KeepFinal)
+	cmds = st.draft.cmds
 	if len(cmds) == 0 {
 		if next, rests := st.rests(s); rests {
 			return nil, next
@@ -122,36 +125,4 @@ func (st *Stepper) next(s *cluster.State, now cluster.Time, busy bool) cluster.T
 		next = sooner(next, now.Add(st.cfg.Thorough))
 	}
 	return next
-}
-
-// commands turns a plan into what is to be proposed. Stops come first: the
-// GPUs that they free are needed; starts need none of them.
-func commands(s *cluster.State, p *planner.Plan) []cluster.Command {
-	n := len(p.Starts) + len(p.Evicts) + len(p.Keeps) + len(p.Reasons)
-	if n == 0 {
-		return nil
-	}
-	cmds := make([]cluster.Command, 0, n)
-	for i := range p.Evicts {
-		e := &p.Evicts[i]
-		cmds = append(cmds, &cluster.EvictJob{Job: e.Job, Epoch: e.Epoch, Cause: e.Cause, Reason: e.Reason})
-	}
-	for i := range p.Starts {
-		st := &p.Starts[i]
-		start := &cluster.StartJob{Job: st.Job, Epoch: st.Epoch, Workers: st.Workers}
-		why := oversized(start)
-		switch {
-		case why == "":
-			cmds = append(cmds, start)
-		case s.Job(st.Job).Reason != why:
-			cmds = append(cmds, &cluster.ExplainJob{Job: st.Job, Reason: why})
-		}
-	}
-	for _, k := range p.Keeps {
-		cmds = append(cmds, &cluster.KeepNodes{Job: k.Job, Nodes: k.Nodes, At: k.At})
-	}
-	for _, r := range p.Reasons {
-		cmds = append(cmds, &cluster.ExplainJobs{Jobs: r.Jobs, Reason: r.Text})
-	}
-	return cmds
 }

@@ -39,9 +39,14 @@ func (v *vigil) follow(s *cluster.State, cfg *Config) {
 		v.rebuild(s, cfg)
 		return
 	}
+	last := cluster.JobID(0)
 	for i := range changes {
 		switch c := &changes[i]; {
 		case c.Job != 0:
+			if c.Job == last {
+				continue // as it is now it has been seen
+			}
+			last = c.Job
 			if j := s.Job(c.Job); j != nil {
 				v.watchJob(j, cfg)
 			}
@@ -110,6 +115,9 @@ func (v *vigil) evictOverdue(s *cluster.State, now cluster.Time, cfg *Config) (c
 		v.deadlines.Pop()
 	}
 	v.late = late
+	if len(late) == 0 {
+		return nil, next
+	}
 	slices.SortFunc(late, func(a, b cluster.Due) int { return cmp.Compare(a.Job, b.Job) })
 	late = slices.Compact(late)
 	for _, d := range late {

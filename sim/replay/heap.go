@@ -23,36 +23,34 @@ func (h *heap) push(e event) {
 	*h = append(*h, e)
 	s := *h
 	i := len(s) - 1
-	for i > 0 {
-		up := (i - 1) / 2
-		if !s[i].before(&s[up]) {
-			break
-		}
-		s[i], s[up] = s[up], s[i]
-		i = up
+	for i > 0 && e.before(&s[(i-1)/2]) {
+		s[i] = s[(i-1)/2]
+		i = (i - 1) / 2
 	}
+	s[i] = e
 }
 
 // pop takes the next event. The heap must not be empty.
 func (h *heap) pop() event {
 	s := *h
 	top := s[0]
-	last := len(s) - 1
-	s[0] = s[last]
-	s = s[:last]
+	n := len(s) - 1
+	last := s[n]
+	s = s[:n]
 	*h = s
 	i := 0
-	for {
-		least := i
-		for c := 2*i + 1; c <= 2*i+2 && c < last; c++ {
-			if s[c].before(&s[least]) {
-				least = c
-			}
+	for c := 1; c < n; c = 2*i + 1 {
+		if c+1 < n && s[c+1].before(&s[c]) {
+			c++
 		}
-		if least == i {
-			return top
+		if !s[c].before(&last) {
+			break
 		}
-		s[i], s[least] = s[least], s[i]
-		i = least
+		s[i] = s[c]
+		i = c
 	}
+	if n > 0 {
+		s[i] = last
+	}
+	return top
 }

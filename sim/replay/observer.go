@@ -99,7 +99,7 @@ func (e *observer) leave() error {
 		e.emit(q, at)
 	}
 	e.samples(e.w.now + 1)
-	for _, a := range e.w.alive() {
+	for _, a := range e.w.jobs.all() {
 		e.outcome(a)
 	}
 	return e.err

@@ -1,9 +1,7 @@
 package replay
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,9 +47,10 @@ type world struct {
 	index    uint64
 	now      cluster.Time
 	sched    scheduler
-	renew    func(*world) scheduler     // makes sched anew
-	real     *reality                   // with conditions; else agents obey at once
-	jobs     map[cluster.JobID]*attempt // those that were submitted and have not ended
+	renew    func(*world) scheduler // makes sched anew
+	real     *reality               // with conditions; else agents obey at once
+	jobs     roll                   // those that were submitted and have not ended
+	spare    []*attempt             // that have ended, and of which nobody knows
 	tally    *tally
 	seen     int64        // jobs that came, whatever became of them
 	taken    int64        // of these, what the state took: their numbers are 1, 2 and so on
@@ -97,7 +96,7 @@ func newWorld(cfg *Config, queues []string, nodes []trace.Node) (*world, error) 
 	}
 	w := &world{
 		cfg: cfg, now: genesis, end: genesis, capacity: trace.Capacity(nodes),
-		specs: map[shape]*cluster.JobSpec{}, jobs: map[cluster.JobID]*attempt{},
+		specs: map[shape]*cluster.JobSpec{},
 	}
 	commands := []cluster.Command{
 		&cluster.Init{ClusterID: "replay", Version: cluster.Version},
@@ -186,7 +185,8 @@ func (w *world) apply(c cluster.Command) cluster.Result {
 
 // come takes in a job that is there now.
 func (w *world) come(j *arrival) {
-	a := &attempt{arrival: *j, figures: w.tally.of(j.job.Queue), nth: w.seen, left: j.job.Length}
+	a := w.blank()
+	*a = attempt{arrival: *j, figures: w.tally.of(j.job.Queue), nth: w.seen, left: j.job.Length}
 	a.figures.jobs++
 	w.seen++
 	if w.real != nil && !w.real.leading {
@@ -196,22 +196,44 @@ func (w *world) come(j *arrival) {
 	w.submit(a)
 }
 
+// blank is an attempt to fill in.
+func (w *world) blank() *attempt {
+	n := len(w.spare)
+	if n == 0 {
+		return &attempt{}
+	}
+	a := w.spare[n-1]
+	w.spare = w.spare[:n-1]
+	return a
+}
+
+// forget lets another job have the memory of one that is over, unless somebody was told of it.
+func (w *world) forget(a *attempt) {
+	if w.eyes == nil {
+		w.spare = append(w.spare, a)
+	}
+}
+
 // submit hands in a job. What the cluster refuses (a gang larger than all of it) never runs.
 func (w *world) submit(a *attempt) {
 	w.eyes.came()
-	why := "there are no nodes for queue " + a.job.Queue
-	if w.largest > 0 { // else a part without nodes: the state, which hopes for some, would let it wait for ever
-		w.arriving = a // before it has a number: who looks at the change wants to know its name
-		w.submission = cluster.SubmitJob{RequestID: strconv.FormatInt(a.nth, 10), User: a.job.User, Spec: w.spec(&a.job)}
-		r := w.apply(&w.submission)
-		if r.Code == cluster.OK {
-			a.id, a.crowd = r.Job, w.crowd.come(w.now)
-			w.jobs[a.id] = a
-			w.taken++
-			return
-		}
-		why = r.Message
+	if w.largest == 0 { // a part without nodes: the state, which hopes for some, would let it wait for ever
+		w.refuse(a, "there are no nodes for queue "+a.job.Queue)
+		return
 	}
+	w.arriving = a // before it has a number: who looks at the change wants to know its name
+	w.submission = cluster.SubmitJob{RequestID: strconv.FormatInt(a.nth, 10), User: a.job.User, Spec: w.spec(&a.job)}
+	r := w.apply(&w.submission)
+	if r.Code != cluster.OK {
+		w.refuse(a, r.Message)
+		return
+	}
+	a.id, a.crowd = r.Job, w.crowd.come(w.now)
+	w.jobs.add(a)
+	w.taken++
+}
+
+func (w *world) refuse(a *attempt, why string) {
 	w.tally.refuse(&a.job, why)
 	a.refused = true
 	w.eyes.outcome(a)
@@ -219,25 +241,15 @@ func (w *world) submit(a *attempt) {
 
 // attemptOf finds the job that a command names, which has not ended.
 func (w *world) attemptOf(id cluster.JobID) *attempt {
-	if a := w.jobs[id]; a != nil {
+	if a := w.jobs.get(id); a != nil {
 		return a
 	}
 	return w.arriving
 }
 
-// alive are the jobs that have not ended, in order.
-func (w *world) alive() []*attempt {
-	all := make([]*attempt, 0, len(w.jobs))
-	for _, a := range w.jobs { // any order: sorted below
-		all = append(all, a)
-	}
-	slices.SortFunc(all, func(a, b *attempt) int { return cmp.Compare(a.id, b.id) })
-	return all
-}
-
 // length is the guessed service time of a job, for the orders that need one.
 func (w *world) length(id cluster.JobID) time.Duration {
-	if a := w.jobs[id]; a != nil {
+	if a := w.jobs.get(id); a != nil {
 		return a.job.Guess
 	}
 	return 0 // it has ended
@@ -258,7 +270,7 @@ func (w *world) obey(c cluster.Command) {
 
 // started lets the workers of a new epoch run at once.
 func (w *world) started(c *cluster.StartJob) {
-	a := w.jobs[c.Job]
+	a := w.jobs.get(c.Job)
 	a.epoch, a.workers, a.began, a.stopped, a.held = c.Epoch, c.Workers, w.now, false, 0
 	for k := range c.Workers {
 		a.held += int64(len(c.Workers[k].GPUs)) * int64(a.job.Milli)
@@ -274,7 +286,7 @@ func (w *world) started(c *cluster.StartJob) {
 
 // evicted begins the end of an epoch: the job writes a checkpoint of all that it has done, and is gone after its grace.
 func (w *world) evicted(c *cluster.EvictJob) {
-	a := w.jobs[c.Job]
+	a := w.jobs.get(c.Job)
 	a.worked.to = max(min(w.now, a.worked.to), a.worked.from)
 	a.left -= a.worked.to.Sub(a.worked.from)
 	a.owed, a.stopped = w.cfg.RestartCost, true
@@ -297,7 +309,7 @@ func (w *world) plan(e event) {
 
 // fire ends an epoch. An event of an epoch that has ended otherwise, or of work that is no longer done, is void.
 func (w *world) fire(e *event) {
-	a := w.jobs[e.job]
+	a := w.jobs.get(e.job)
 	if a == nil || a.began == 0 || a.epoch != e.epoch || a.stopped != e.stop {
 		return
 	}
@@ -308,6 +320,9 @@ func (w *world) fire(e *event) {
 	}
 	w.tell(a, cluster.WorkerExited)
 	a.began, a.workers = 0, nil
+	if !e.stop {
+		w.forget(a)
+	}
 }
 
 // finished takes note of a job that has done its work. All else that is known of it is forgotten.
@@ -318,7 +333,7 @@ func (w *world) finished(a *attempt) {
 	w.tally.end(a, jct.Seconds(), (jct - a.job.Length).Seconds())
 	w.end = w.now
 	w.eyes.outcome(a)
-	delete(w.jobs, a.id)
+	w.jobs.drop(a.id)
 }
 
 // measure adds up a job's epoch until now.
