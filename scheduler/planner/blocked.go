@@ -68,7 +68,7 @@ func (x *Index) bringBack(e *entry) {
 	l := e.lane
 	if l.gone { // its last other job has started meanwhile
 		x.ask(l.shape.Shape, -1) // line counts it once more
-		x.line(e)
+		x.line(e, l.q)
 		return
 	}
 	l.jobs.push(e)
@@ -196,7 +196,7 @@ func (x *Index) explain(plan *Plan) {
 			e := l.unsaid[last]
 			l.unsaid[last] = nil
 			l.unsaid = l.unsaid[:last]
-			if e.lane != l || x.pending[e.job.ID] != e || e.job.Reason == l.blocked {
+			if e.lane != l || x.jobs.entry(e.job.ID) != e || e.job.Reason == l.blocked {
 				continue
 			}
 			if i < 0 {
@@ -270,7 +270,7 @@ func (x *Index) couldHave(j *cluster.Job) int32 {
 	x.fleet.Give(j)
 	sh := x.fleet.Shape(j.Spec)
 	q := x.query(j, nil)
-	r := x.running[j.ID]
+	r := x.jobs.run(j.ID)
 	x.tree.Give(r.q, j.User, r.gpuType, r.milli)
 	defer x.tree.Take(r.q, j.User, r.gpuType, r.milli)
 	if !j.Spec.Preemptible {

@@ -86,7 +86,7 @@ func (x *Index) wake() {
 			return
 		}
 		x.asleep.remove(e)
-		x.line(e.entry)
+		x.line(e.entry, x.tree.Queue(e.job.Spec.Queue))
 	}
 }
 
@@ -260,8 +260,9 @@ type start struct {
 }
 
 func (x *Index) take(e *entry, st start, plan *Plan) {
-	plan.Starts = append(plan.Starts, Start{Job: e.job.ID, Epoch: e.job.Epoch + 1, Workers: st.workers})
-	x.planStart(e, st.gpuType, st.workers)
+	is := Start{Job: e.job.ID, Epoch: e.job.Epoch + 1, Workers: st.workers}
+	plan.Starts = append(plan.Starts, is)
+	x.planStart(e, st.gpuType, is)
 }
 
 // query says who asks the fleet.

@@ -79,7 +79,7 @@ type Explanation struct {
 // what would be. It costs less than a millisecond however large the cluster is,
 // changes nothing, and goes by the last plan: call it after Plan.
 func (x *Index) Explain(j *cluster.Job) Explanation {
-	if r := x.running[j.ID]; r != nil && r.plan != nil && j.State == cluster.Pending {
+	if r := x.jobs.run(j.ID); r != nil && r.planned && j.State == cluster.Pending {
 		return Explanation{Text: "fits, and starts at once"}
 	}
 	if j.Unmet != 0 {
@@ -93,8 +93,8 @@ func (x *Index) Explain(j *cluster.Job) Explanation {
 	if x.atArrayBound(j) {
 		ex := Explanation{Binding: BindArray, Text: arrayText(j.Spec)}
 		s := x.search(nil)
-		if len(x.running) <= maxScan {
-			for _, r := range x.running { // any order: sumUp sorts them
+		if x.jobs.holding <= maxScan {
+			for r := range x.jobs.runs() {
 				if r.job.Array == j.Array {
 					s.parts = append(s.parts, heldPart{job: r.job, milli: r.milli})
 				}
@@ -145,8 +145,8 @@ func (x *Index) explainAfter(j *cluster.Job) Explanation {
 	}
 	ex.Behind = first[0]
 	s := x.search(nil)
-	if len(x.running) <= maxScan {
-		for _, r := range x.running { // any order: sumUp sorts them
+	if x.jobs.holding <= maxScan {
+		for r := range x.jobs.runs() {
 			if slices.Contains(first, r.job.ID) || (r.job.Array != 0 && slices.Contains(first, r.job.Array)) {
 				s.parts = append(s.parts, heldPart{job: r.job, milli: r.milli})
 			}

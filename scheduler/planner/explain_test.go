@@ -29,7 +29,7 @@ func ask(t *rapid.T, x *Index, j *cluster.Job, order []cluster.JobID) {
 	if ex.Text == "" {
 		t.Fatalf("job %d: %s without a word", j.ID, ex.Binding)
 	}
-	if e := x.pending[j.ID]; e != nil && e.lane != nil {
+	if e := x.jobs.entry(j.ID); e != nil && e.lane != nil {
 		place, of, about := x.Position(j)
 		if at := slices.Index(order, j.ID) + 1; about || place != at || of > len(order) {
 			t.Fatalf("job %d is at place %d of %d (about: %v), in order it is %d of %d", j.ID, place, of, about, at, len(order))
@@ -94,8 +94,8 @@ func TestPlansThatAreTakenBack(t *testing.T) {
 			shadow.Follow(w.s.Snapshot())
 			var fresh Index
 			fresh.Follow(w.s)
-			if len(shadow.pending) != len(fresh.pending) || len(shadow.running) != len(fresh.running) {
-				t.Fatalf("%d jobs wait and %d run, not %d and %d", len(shadow.pending), len(shadow.running), len(fresh.pending), len(fresh.running))
+			if shadow.jobs.waiting != fresh.jobs.waiting || shadow.jobs.holding != fresh.jobs.holding {
+				t.Fatalf("%d jobs wait and %d run, not %d and %d", shadow.jobs.waiting, shadow.jobs.holding, fresh.jobs.waiting, fresh.jobs.holding)
 			}
 			for _, gpuType := range fresh.fleet.Types() {
 				if diff := cmp.Diff(fresh.fleet.Type(gpuType), shadow.fleet.Type(gpuType)); diff != "" {

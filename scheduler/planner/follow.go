@@ -9,26 +9,28 @@ import (
 // settle looks what became of the last plan: a start that the state refused
 // leaves its job pending and its GPUs free, and what it did not keep is not kept.
 func (x *Index) settle(s *cluster.State) {
-	for _, id := range x.expected {
-		r := x.running[id]
-		if r == nil || r.plan == nil {
+	for i := range x.expected {
+		id := x.expected[i].Job
+		r := x.jobs.run(id)
+		if r == nil || !r.planned {
 			continue
 		}
 		if j := s.Job(id); j != nil && j.State.Holding() && j.Epoch == r.job.Epoch+1 {
 			continue // followJob takes it
 		}
 		x.release(r)
-		for _, n := range *r.plan {
+		for _, n := range nodesOf(x.expected[i].Workers) {
 			x.followNode(n)
 		}
 		x.followJob(s.Job(id), id)
-		if e := x.pending[id]; e != nil && e.lane != nil && e.lane.shape.closed {
+		if e := x.jobs.entry(id); e != nil && e.lane != nil && e.lane.shape.closed {
 			x.openShape(e.lane.shape) // it was closed by those behind this job, which did fit
 		}
 	}
+	clear(x.expected)
 	x.expected = x.expected[:0]
 	for _, id := range x.promised {
-		if j := s.Job(id); j != nil && x.pending[id] != nil {
+		if j := s.Job(id); j != nil && x.jobs.entry(id) != nil {
 			x.keep(j)
 		}
 	}
@@ -144,14 +146,15 @@ func (x *Index) closeShape(sh *shape) {
 
 // followJob takes what the state says of a job; j is nil if it is forgotten.
 func (x *Index) followJob(j *cluster.Job, id cluster.JobID) {
-	if r := x.running[id]; r != nil {
-		if j != nil && j.State.Holding() && (r.plan == nil) == (j.Epoch == r.job.Epoch) {
+	is := x.jobs.at(id)
+	if r := is.run; r != nil {
+		if j != nil && j.State.Holding() && r.planned == (j.Epoch != r.job.Epoch) {
 			x.hold(r, j)
 			return
 		}
 		x.release(r)
 	}
-	if e := x.pending[id]; e != nil {
+	if e := is.entry; e != nil {
 		if j != nil && j.State == cluster.Pending && j.PendingAt == e.job.PendingAt && j.NotBefore == e.job.NotBefore && (j.Unmet == 0) == (e.job.Unmet == 0) {
 			x.refresh(e, j)
 			return
@@ -184,8 +187,11 @@ func (x *Index) refresh(e *entry, j *cluster.Job) {
 }
 
 func (x *Index) followAccount(a *cluster.Account, gone bool) {
-	x.tree.SetAccount(a, gone)
-	if g := x.waiting(x.tree.Queue(a.Queue), a.User); g != nil {
+	q := x.tree.SetAccount(a, gone)
+	if !x.fair() {
+		return
+	}
+	if g := x.waiting(q, a.User); g != nil {
 		x.reweigh(g)
 	}
 }

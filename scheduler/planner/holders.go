@@ -68,7 +68,7 @@ func (s *search) node(id cluster.NodeID) {
 }
 
 func (s *search) add(n *cluster.Node, g *cluster.GPU, id cluster.JobID, milli int64) {
-	r := s.x.running[id]
+	r := s.x.jobs.run(id)
 	if r == nil || !s.counts(n, g, r) {
 		return
 	}
@@ -131,12 +131,12 @@ func (x *Index) holdersOfQueue(ex *Explanation, q *quota.Queue, user string) {
 	for _, t := range types {
 		alive += x.fleet.Type(t).Alive * cluster.WholeGPU
 	}
-	if user == "" && x.tree.Used(q, ex.GPUType) > alive/20 && len(x.running) > someNodes {
+	if user == "" && x.tree.Used(q, ex.GPUType) > alive/20 && x.jobs.holding > someNodes {
 		for _, t := range types {
 			s.some(t, max(someNodes/len(types), 1))
 		}
-	} else if len(x.running) <= maxScan {
-		for _, r := range x.running { // any order: sumUp sorts them
+	} else if x.jobs.holding <= maxScan {
+		for r := range x.jobs.runs() {
 			if counts(r) {
 				s.parts = append(s.parts, heldPart{job: r.job, milli: r.milli})
 			}

@@ -26,10 +26,9 @@ type Index struct {
 	fleet *fleet.Fleet
 	tree  *quota.Tree
 
-	pending map[cluster.JobID]*entry
-	running map[cluster.JobID]*run
-	asleep  heapOf[sleeper] // pending, in back-off
-	behind  int             // pending, but wait for other jobs to end: in no lane, and nothing is theirs
+	jobs   known
+	asleep heapOf[sleeper] // pending, in back-off
+	behind int             // pending, but wait for other jobs to end: in no lane, and nothing is theirs
 
 	shapes      []*shape // by fleet.Shape.ID; nil: no job ever had it
 	open        heapOf[*shape]
@@ -79,7 +78,7 @@ type Index struct {
 	// that could not; late: since the last thorough one.
 	news, late bool
 
-	expected     []cluster.JobID // started by the last plan; the state should show it by now
+	expected     []Start         // by the last plan; the state should show them by now
 	promised     []cluster.JobID // for which the last plan keeps something else; likewise
 	factorsAt    cluster.Time    // for which the lanes' offsets were computed
 	startedMilli int64           // milli-GPUs of the starts that were planned since
@@ -100,13 +99,10 @@ type run struct {
 	gpuType string
 	milli   int64
 	shape   *fleet.Shape
-	plan    *nodesOfStart // of a start that the state does not show yet; else nil
+	planned bool // by the last plan: the state does not show it yet
 
 	group *group // of its user in its queue, once a market has asked for it
 }
-
-// nodesOfStart are a start's nodes, each once. A type of its own, for a pointer: a hundred thousand jobs run, and few are about to start.
-type nodesOfStart []cluster.NodeID
 
 // parkKey names what a lane waits for: the limit of a queue, or of one user in
 // it, for a GPU type.
@@ -158,7 +154,6 @@ func (x *Index) rebuild(s *cluster.State) {
 	*x = Index{
 		cursor: s.Cursor(), policy: s.Policy(), state: s, news: true,
 		fleet: fleet.New(s.Policy().Score, s.Policy().Levels), tree: quota.New(s.Policy()),
-		pending: map[cluster.JobID]*entry{}, running: map[cluster.JobID]*run{},
 		shut: map[string]*shapeList{}, lanes: map[laneKey]*lane{}, groups: map[groupKey]*group{}, byQueue: map[int][]*lane{},
 		parked: map[parkKey]*waitlist{}, priorities: map[int32]int{}, arrays: map[cluster.JobID]*array{},
 		kept: map[cluster.JobID]*keeping{}, jobHolds: map[cluster.NodeID][]fleet.Hold{}, windowHolds: map[cluster.NodeID][]fleet.Hold{},

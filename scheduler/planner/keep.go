@@ -39,7 +39,7 @@ func (x *Index) unkeep(id cluster.JobID) {
 	}
 	delete(x.kept, id)
 	x.keptList, x.news = nil, true
-	if e := x.pending[id]; e != nil && e.lane != nil {
+	if e := x.jobs.entry(id); e != nil && e.lane != nil {
 		x.ripen(e)
 	}
 	for _, n := range k.kept.Nodes {
@@ -156,7 +156,7 @@ func (x *Index) claims(plan *Plan, id cluster.JobID) bool {
 
 // holdFor makes a reservation count at once; the state confirms it later.
 func (x *Index) holdFor(k Keep) {
-	if e := x.pending[k.Job]; e != nil {
+	if e := x.jobs.entry(k.Job); e != nil {
 		x.promised = append(x.promised, k.Job)
 		j := *e.job
 		j.Kept = &cluster.Kept{Nodes: k.Nodes, At: k.At, Made: x.now}
@@ -173,7 +173,7 @@ func (x *Index) dropStale(plan *Plan) {
 			node := x.state.Node(n)
 			return node == nil || node.State != cluster.NodeReady || node.Drain != nil
 		})
-		e := x.pending[id]
+		e := x.jobs.entry(id)
 		if e == nil || e.lane == nil || x.claims(plan, id) {
 			continue
 		}
@@ -342,7 +342,7 @@ func (x *Index) clearAt(n *cluster.Node, want int32) cluster.Time {
 
 // endsAt is when a running job is expected to be gone.
 func (x *Index) endsAt(id cluster.JobID) cluster.Time {
-	r := x.running[id]
+	r := x.jobs.run(id)
 	if r == nil || r.job.State != cluster.Starting && r.job.State != cluster.Running {
 		return x.now
 	}

@@ -18,7 +18,7 @@ func (x *Index) startKept(rest []cluster.JobID, least int32, plan *Plan) []clust
 		if k := x.kept[id]; k != nil && k.priority < least {
 			break
 		}
-		e := x.pending[id]
+		e := x.jobs.entry(id)
 		rest = rest[1:]
 		if e == nil || e.lane == nil || e.pos < 0 {
 			continue // in back-off, or this plan has looked at it already
@@ -65,7 +65,7 @@ func (x *Index) ahead(open, blocked *lane, fills int) int32 {
 // passes reports whether a job may pass those of lower priority that have nodes
 // kept for them: who would borrow comes behind all who do not.
 func (x *Index) passes(j *cluster.Job) bool {
-	e := x.pending[j.ID]
+	e := x.jobs.entry(j.ID)
 	return e != nil && e.lane != nil && !e.lane.borrow
 }
 

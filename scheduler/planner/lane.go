@@ -46,12 +46,25 @@ func (e sleeper) before(o sleeper) bool {
 // laneKey tells jobs apart that may be treated differently. Jobs of one lane
 // are alike to the planner but for their order.
 type laneKey struct {
-	queue, user string
+	queue       int // see quota.Queue.ID
+	user        string
 	shape       int
 	priority    int32
 	limit       time.Duration
 	array       cluster.JobID // only if the array bounds how many run at once
 	preemptible bool
+}
+
+// laneKeyOf is the key of the lane of a job in a queue.
+func laneKeyOf(j *cluster.Job, q *quota.Queue, fs *fleet.Shape) laneKey {
+	key := laneKey{
+		queue: q.ID, user: j.User, shape: fs.ID, priority: j.Spec.Priority,
+		limit: j.Spec.TimeLimit, preemptible: j.Spec.Preemptible,
+	}
+	if j.Array != 0 && j.Spec.Array.Parallel > 0 {
+		key.array = j.Array
+	}
+	return key
 }
 
 // lane is a line of pending jobs that are alike: if its first job cannot

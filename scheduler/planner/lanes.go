@@ -10,13 +10,14 @@ import (
 // enqueue puts a pending job into its lane, or to sleep until its back-off ends.
 func (x *Index) enqueue(j *cluster.Job) {
 	e := &entry{job: j, pos: -1}
-	x.pending[j.ID] = e
+	x.jobs.addEntry(e)
 	x.news = true
 	if j.Unmet != 0 {
 		x.behind++ // until the state says that it may start
 		return
 	}
-	x.tree.Pend(x.tree.Queue(j.Spec.Queue), j.User, 1)
+	q := x.tree.Queue(j.Spec.Queue)
+	x.tree.Pend(q, j.User, 1)
 	if j.Kept != nil {
 		x.keep(j)
 	}
@@ -24,13 +25,13 @@ func (x *Index) enqueue(j *cluster.Job) {
 		x.asleep.push(sleeper{e})
 		return
 	}
-	x.line(e)
+	x.line(e, q)
 }
 
-// line puts an entry into its lane.
-func (x *Index) line(e *entry) {
+// line puts an entry into its lane of a queue.
+func (x *Index) line(e *entry, q *quota.Queue) {
 	e.key = x.keyOf(e.job)
-	l := x.laneOf(e.job)
+	l := x.laneOf(e.job, q)
 	e.lane = l
 	x.ask(l.shape.Shape, 1)
 	x.ripen(e)
@@ -46,29 +47,29 @@ func (x *Index) line(e *entry) {
 
 // dequeue takes a job out of the index: it starts, or is no longer pending.
 func (x *Index) dequeue(e *entry) {
-	delete(x.pending, e.job.ID)
+	x.jobs.dropEntry(e.job.ID)
 	if e.job.Unmet != 0 {
 		x.behind--
 		return
 	}
-	x.tree.Pend(x.tree.Queue(e.job.Spec.Queue), e.job.User, -1)
 	x.unkeep(e.job.ID)
 	l := e.lane
-	if l != nil {
-		x.ask(l.shape.Shape, -1)
-	}
-	switch {
-	case l == nil:
+	if l == nil {
+		x.tree.Pend(x.tree.Queue(e.job.Spec.Queue), e.job.User, -1)
 		x.asleep.remove(sleeper{e})
-	case l.jobs.len() == 1:
+		return
+	}
+	x.tree.Pend(l.q, e.job.User, -1)
+	x.ask(l.shape.Shape, -1)
+	if l.jobs.len() == 1 {
 		x.dropLane(l)
 		l.jobs.remove(e)
-	default:
-		head := l.jobs.top() == e
-		l.jobs.remove(e)
-		if head {
-			x.moveLane(l)
-		}
+		return
+	}
+	head := l.jobs.top() == e
+	l.jobs.remove(e)
+	if head {
+		x.moveLane(l)
 	}
 }
 
@@ -99,16 +100,10 @@ func without(list []*lane, l *lane) []*lane {
 	return slices.DeleteFunc(list, func(o *lane) bool { return o == l })
 }
 
-// laneOf returns the lane of a job, made if there is none.
-func (x *Index) laneOf(j *cluster.Job) *lane {
+// laneOf returns the lane of a job in a queue, made if there is none.
+func (x *Index) laneOf(j *cluster.Job, q *quota.Queue) *lane {
 	fs := x.fleet.Shape(j.Spec)
-	key := laneKey{
-		queue: j.Spec.Queue, user: j.User, shape: fs.ID, priority: j.Spec.Priority,
-		limit: j.Spec.TimeLimit, preemptible: j.Spec.Preemptible,
-	}
-	if j.Array != 0 && j.Spec.Array.Parallel > 0 {
-		key.array = j.Array
-	}
+	key := laneKeyOf(j, q, fs)
 	if l := x.lanes[key]; l != nil {
 		return l
 	}
@@ -118,7 +113,7 @@ func (x *Index) laneOf(j *cluster.Job) *lane {
 	if x.shapes[fs.ID] == nil {
 		x.shapes[fs.ID] = &shape{Shape: fs, pos: -1}
 	}
-	l := &lane{laneKey: key, q: x.tree.Queue(key.queue), shape: x.shapes[fs.ID], pos: -1, wpos: -1}
+	l := &lane{laneKey: key, q: q, shape: x.shapes[fs.ID], pos: -1, wpos: -1}
 	l.need = int64(fs.Least) * int64(fs.Share)
 	x.join(l)
 	l.borrow = x.borrows(l)

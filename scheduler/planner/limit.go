@@ -175,7 +175,7 @@ func (x *Index) holdLimits() (undo func()) {
 	}
 	var held []taken
 	for _, id := range x.keptInOrder() {
-		e := x.pending[id]
+		e := x.jobs.entry(id)
 		if e == nil || e.lane == nil || x.arrayFull(e.job) {
 			continue
 		}
@@ -216,7 +216,7 @@ func (x *Index) allowedOnceStopped(l *lane) bool {
 	}
 	var gone []*run
 	x.state.EachHolding(func(j *cluster.Job) bool {
-		if r := x.running[j.ID]; r != nil && j.State == cluster.Stopping {
+		if r := x.jobs.run(j.ID); r != nil && j.State == cluster.Stopping {
 			x.tree.Give(r.q, j.User, r.gpuType, r.milli)
 			gone = append(gone, r)
 		}

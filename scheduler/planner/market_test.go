@@ -30,7 +30,7 @@ func TestMarketRemembersRightly(t *testing.T) {
 			m.round = rapid.Bool().Draw(t, "round")
 			w.remembers(m)
 			m.listsClaimers(w)
-			for _, e := range x.pending { // any order: each is looked at
+			for e := range x.jobs.entries() {
 				if e.lane != nil {
 					m.spares(w, e)
 				}
@@ -48,7 +48,7 @@ func TestMarketRemembersRightly(t *testing.T) {
 func (w *world) remembers(m *market) {
 	x, i := m.x, 0
 	x.state.EachHolding(func(j *cluster.Job) bool {
-		if r := x.running[j.ID]; r != nil {
+		if r := x.jobs.run(j.ID); r != nil {
 			c, want := m.all[i], newCandidate(j, r, x.policy)
 			if want.gone = want.stopping; !want.stopping {
 				want.at = x.standingOf(j)
@@ -78,7 +78,7 @@ func (m *market) spares(w *world, e *entry) {
 	if e != e.lane.jobs.top() || !m.noneBehind(e) {
 		return
 	}
-	for _, o := range m.x.pending { // any order: each is looked at
+	for o := range m.x.jobs.entries() {
 		if o.lane != nil && (o.lane == e.lane && e.before(o) || o.lane != e.lane && o == o.lane.jobs.top() && !o.lane.before(e.lane)) && !m.hopeless(o) {
 			w.t.Fatalf("job %d behind job %d may hope, and is told that it may not", o.job.ID, e.job.ID)
 		}

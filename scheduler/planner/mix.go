@@ -76,7 +76,7 @@ func (x *Index) refreshMix() {
 	}
 	x.mixCounts, x.mixTotal = counts, total
 	ended := x.state.Count(cluster.Succeeded) + x.state.Count(cluster.Failed) + x.state.Count(cluster.Cancelled)
-	churn := 1000 * ended / max(ended+len(x.running), 1)
+	churn := 1000 * ended / max(ended+x.jobs.holding, 1)
 	x.fleet.SetMix(mix, int32(churn)) //nolint:gosec // at most 1000
 }
 

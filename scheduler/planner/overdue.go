@@ -61,9 +61,9 @@ func (x *Index) ripeAt(e *entry) uint32 {
 // ripen notes when a job in a lane will be overdue.
 func (x *Index) ripen(e *entry) {
 	ripe := x.ripeAt(e)
-	if e.ripe != 0 && e.ripe != ripe || x.ripening.len() > len(x.pending)*5/4+256 { // it stands wrong, or many are no more and keep their jobs in memory
+	if e.ripe != 0 && e.ripe != ripe || x.ripening.len() > x.jobs.waiting*5/4+256 { // it stands wrong, or many are no more and keep their jobs in memory
 		x.ripening.items = x.ripening.items[:0]
-		for _, e := range x.pending { // any order: it is a heap
+		for e := range x.jobs.entries() {
 			if e.ripe = 0; e.lane != nil && x.kept[e.job.ID] == nil {
 				x.ripen(e)
 			}
@@ -83,7 +83,7 @@ func (x *Index) anyOverdue() bool {
 		if cluster.Time(r.ripe)*1e9 > x.now {
 			return false
 		}
-		if x.pending[r.job.ID] == r.entry && r.lane != nil && x.kept[r.job.ID] == nil {
+		if x.jobs.entry(r.job.ID) == r.entry && r.lane != nil && x.kept[r.job.ID] == nil {
 			return true
 		}
 		x.ripening.remove(r)

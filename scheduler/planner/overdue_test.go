@@ -24,12 +24,12 @@ func TestOverdueIsNoticed(t *testing.T) {
 			w.enact(&p)
 			w.plan(false) // follows
 			x, want := w.x, false
-			for _, r := range x.running { // any order: each is looked at
+			for r := range x.jobs.runs() {
 				if got, want := x.offsetBeside(r), x.offsetAt(r.q, r.job.User); got != want {
 					t.Fatalf("fair share puts %s of %s back by %d ms, a running job's is put back by %d", r.job.User, r.q, want, got)
 				}
 			}
-			for _, e := range x.pending { // any order: any will do
+			for e := range x.jobs.entries() {
 				want = want || e.lane != nil && x.kept[e.job.ID] == nil && x.overdue(e)
 			}
 			if b := &x.policy.Backfill; b.Off || b.Reserve == 0 {
@@ -37,7 +37,7 @@ func TestOverdueIsNoticed(t *testing.T) {
 			}
 			got := x.anyOverdue()
 			if x.now += 1e9; got && !want { // within a second?
-				for _, e := range x.pending { // any order: any will do
+				for e := range x.jobs.entries() {
 					want = want || e.lane != nil && x.kept[e.job.ID] == nil && x.overdue(e)
 				}
 			}

@@ -18,7 +18,7 @@ const exactLanes = 1024
 // its time.
 func (x *Index) Position(j *cluster.Job) (place, of int, about bool) {
 	e := x.imagine(j)
-	of = len(x.pending) - x.asleep.len() - x.behind
+	of = x.jobs.waiting - x.asleep.len() - x.behind
 	step := len(x.lanes)/exactLanes + 1
 	turn, ahead := 0, 0
 	for _, q := range x.tree.Queues() {
@@ -29,7 +29,7 @@ func (x *Index) Position(j *cluster.Job) (place, of int, about bool) {
 		}
 	}
 	place = ahead*step + 1
-	if own := x.pending[j.ID]; own == nil || own.lane == nil {
+	if own := x.jobs.entry(j.ID); own == nil || own.lane == nil {
 		of++ // it is not among those that are counted, and stands with them once its time comes
 	}
 	return min(place, of), of, step > 1
@@ -76,7 +76,7 @@ func (x *Index) InOrder() []cluster.JobID {
 		at       cluster.Time
 		id       cluster.JobID
 	}
-	all := make([]place, 0, len(x.pending))
+	all := make([]place, 0, x.jobs.waiting)
 	for _, q := range x.tree.Queues() {
 		for _, l := range x.byQueue[q.ID] {
 			for _, e := range l.jobs.items {
@@ -88,7 +88,7 @@ func (x *Index) InOrder() []cluster.JobID {
 		return cmp.Or(compareBool(a.borrow, b.borrow), cmp.Compare(b.priority, a.priority), cmp.Compare(a.key, b.key),
 			cmp.Compare(a.at, b.at), cmp.Compare(a.id, b.id))
 	})
-	out := make([]cluster.JobID, 0, len(x.pending))
+	out := make([]cluster.JobID, 0, x.jobs.waiting)
 	for i := range all {
 		out = append(out, all[i].id)
 	}
@@ -104,11 +104,10 @@ func (x *Index) followers() (ids []cluster.JobID) {
 	if x.behind == 0 {
 		return nil
 	}
-	for id, e := range x.pending { // any order: sorted below
+	for e := range x.jobs.entries() {
 		if e.job.Unmet != 0 {
-			ids = append(ids, id)
+			ids = append(ids, e.job.ID)
 		}
 	}
-	slices.Sort(ids)
 	return ids
 }

@@ -64,7 +64,7 @@ func (x *Index) tidyKeeps(plan *Plan) {
 	}
 	keeps := plan.Keeps[:0]
 	for i, k := range plan.Keeps {
-		if x.pending[k.Job] != nil && last[k.Job] == i {
+		if x.jobs.entry(k.Job) != nil && last[k.Job] == i {
 			keeps = append(keeps, k)
 		}
 	}

@@ -35,10 +35,14 @@ func (x *Index) mark(id cluster.JobID) {
 
 // candidateOf is what the roster should know of a job, if it should know it.
 func (x *Index) candidateOf(j *cluster.Job) (c candidate, ok bool) {
-	if j == nil || !j.State.Holding() || x.running[j.ID] == nil {
+	if j == nil || !j.State.Holding() {
 		return c, false
 	}
-	return newCandidate(j, x.running[j.ID], x.policy), true
+	r := x.jobs.run(j.ID)
+	if r == nil {
+		return c, false
+	}
+	return newCandidate(j, r, x.policy), true
 }
 
 // relist brings the roster up to date.

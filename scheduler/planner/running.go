@@ -6,11 +6,11 @@ import (
 
 // hold takes a job that holds GPUs; r is what the index knows of it, or nil.
 func (x *Index) hold(r *run, j *cluster.Job) {
-	if r != nil && r.plan != nil {
-		r.plan = nil // the plan has come true; its use is counted already
+	if r != nil && r.planned {
+		r.planned = false // the plan has come true; its use is counted already
 	} else if r == nil {
 		r = &run{}
-		x.running[j.ID] = r
+		x.jobs.addRun(j.ID, r)
 		x.news = true
 		r.q, r.gpuType, r.milli = x.tree.Queue(j.Spec.Queue), x.state.HeldType(j), int64(j.Held())*int64(j.Spec.Share())
 		r.shape = x.fleet.Shape(j.Spec)
@@ -60,7 +60,7 @@ func (x *Index) count(r *run, j *cluster.Job, sign int32) {
 func (x *Index) release(r *run) {
 	j := r.job
 	x.news = true
-	delete(x.running, j.ID)
+	x.jobs.dropRun(j.ID)
 	x.mark(j.ID)
 	if g := r.group; g != nil {
 		g.runs--
@@ -72,21 +72,17 @@ func (x *Index) release(r *run) {
 
 // planStart takes a job out of its lane and counts it as running, before the
 // state shows it.
-func (x *Index) planStart(e *entry, gpuType string, workers []cluster.Placement) {
+func (x *Index) planStart(e *entry, gpuType string, st Start) {
 	j, l := e.job, e.lane
 	x.dequeue(e)
-	var nodes nodesOfStart
-	r := &run{job: j, q: l.q, gpuType: gpuType, shape: l.shape.Shape, plan: &nodes}
+	r := &run{job: j, q: l.q, gpuType: gpuType, shape: l.shape.Shape, planned: true}
 	gpus := 0
-	for i := range workers {
-		gpus += len(workers[i].GPUs)
-		if n := len(nodes); n == 0 || nodes[n-1] != workers[i].Node {
-			nodes = append(nodes, workers[i].Node)
-		}
+	for i := range st.Workers {
+		gpus += len(st.Workers[i].GPUs)
 	}
 	r.milli = int64(gpus) * int64(j.Spec.Share())
-	x.running[j.ID] = r
-	x.expected = append(x.expected, j.ID)
+	x.jobs.addRun(j.ID, r)
+	x.expected = append(x.expected, st)
 	x.count(r, j, 1)
 	x.startedBy(r)
 }

@@ -8,7 +8,7 @@ func (w *world) sound() {
 	lanes := 0
 	for key, g := range x.groups {
 		runs := int32(0)
-		for _, r := range x.running { // any order: they are counted
+		for r := range x.jobs.runs() {
 			if r.group == g {
 				runs++
 			}

@@ -54,7 +54,7 @@ func (w *world) idles() {
 	}
 	mark := x.fleet.Mark()
 	defer x.fleet.Undo(mark)
-	for _, e := range x.pending { // any order: each is looked at
+	for e := range x.jobs.entries() {
 		l := e.lane
 		if l == nil || l.pos < 0 || !l.shape.closed {
 			continue

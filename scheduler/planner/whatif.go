@@ -1,10 +1,10 @@
 package planner
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gangline/gangline/scheduler/cluster"
-	"github.com/gangline/gangline/scheduler/planner/fleet"
 )
 
 // imagine returns a job's entry in a lane as it would have one, without putting
@@ -12,35 +12,24 @@ import (
 // asks for is the same.
 func (x *Index) imagine(j *cluster.Job) *entry {
 	e := &entry{job: j, key: x.keyOf(j)}
-	if own := x.pending[j.ID]; own != nil && own.job.Spec == j.Spec {
+	if own := x.jobs.entry(j.ID); own != nil && own.job.Spec == j.Spec {
 		e.key = max(own.key, e.key)
 		if own.lane != nil {
 			e.key = own.key
 		}
 	}
 	fs := x.fleet.Shape(j.Spec)
-	l := &lane{laneKey: x.laneKeyOf(j, fs), q: x.tree.Queue(j.Spec.Queue), shape: &shape{Shape: fs, pos: -1}, pos: -1, wpos: -1}
+	q := x.tree.Queue(j.Spec.Queue)
+	l := &lane{laneKey: laneKeyOf(j, q, fs), q: q, shape: &shape{Shape: fs, pos: -1}, pos: -1, wpos: -1}
 	l.need = int64(fs.Least) * int64(fs.Share)
 	l.offset = x.offsetAt(l.q, l.user)
 	l.borrow = x.borrows(l)
-	if own := x.pending[j.ID]; own != nil && own.lane != nil && own.job.Spec == j.Spec {
+	if own := x.jobs.entry(j.ID); own != nil && own.lane != nil && own.job.Spec == j.Spec {
 		l.borrow = own.lane.borrow // it may be found out a little later than it changes
 	}
 	l.jobs.items = []*entry{e}
 	e.lane = l
 	return e
-}
-
-// laneKeyOf is the key of a job's lane.
-func (x *Index) laneKeyOf(j *cluster.Job, fs *fleet.Shape) laneKey {
-	key := laneKey{
-		queue: j.Spec.Queue, user: j.User, shape: fs.ID, priority: j.Spec.Priority,
-		limit: j.Spec.TimeLimit, preemptible: j.Spec.Preemptible,
-	}
-	if j.Array != 0 && j.Spec.Array.Parallel > 0 {
-		key.array = j.Array
-	}
-	return key
 }
 
 // Setback is by how much fair share puts a job back in the order, as if it had
@@ -67,7 +56,7 @@ type FitNode struct {
 // kept for others. The job may be one that the state does not have. Call it
 // after Plan; it changes nothing.
 func (x *Index) Fits(j *cluster.Job) (Fit, bool) {
-	if r := x.running[j.ID]; r != nil && r.plan != nil && r.job.Spec == j.Spec {
+	if r := x.jobs.run(j.ID); r != nil && r.planned && r.job.Spec == j.Spec {
 		return x.planned(r), true
 	}
 	e := x.imagine(j)
@@ -90,7 +79,8 @@ func (x *Index) Fits(j *cluster.Job) (Fit, bool) {
 // planned is where the last plan puts a job, node by node.
 func (x *Index) planned(r *run) Fit {
 	fit := Fit{GPUType: r.gpuType}
-	for _, id := range *r.plan {
+	i := slices.IndexFunc(x.expected, func(s Start) bool { return s.Job == r.job.ID })
+	for _, id := range nodesOf(x.expected[i].Workers) {
 		fit.Nodes = append(fit.Nodes, FitNode{Node: id})
 	}
 	return fit

@@ -67,10 +67,11 @@ func (y *yard) place(p *trace.Job) (*lodger, error) {
 			return nil, nil
 		}
 		l.parts = []fleet.Part{{Node: at}}
-	} else if l.parts = y.fleet.Place(y.shape(p), p.GPUs, &fleet.Query{}); l.parts == nil {
+	} else if l.parts = slices.Clone(y.fleet.Place(y.shape(p), p.GPUs, &fleet.Query{})); l.parts == nil {
 		return nil, nil
 	}
 	for i := range l.parts {
+		l.parts[i].Taken = slices.Clone(l.parts[i].Taken)
 		if err := y.change(l, &l.parts[i], 1); err != nil {
 			return nil, err
 		}

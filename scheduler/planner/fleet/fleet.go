@@ -60,6 +60,8 @@ type Part struct {
 	Node  cluster.NodeID
 	GPUs  int32
 	Taken []int32 // which, as indexes of the node's GPUs, ascending
+
+	of *node
 }
 
 // Mark is a moment to which Undo goes back.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -245,7 +246,7 @@ func (w *sled) start() {
 		return
 	}
 	parts := w.fast.Place(sh, size, &q)
-	if diff := cmp.Diff(w.slow.Place(sh, size, &q), parts); diff != "" {
+	if diff := cmp.Diff(w.slow.Place(sh, size, &q), parts, cmpopts.IgnoreUnexported(Part{})); diff != "" {
 		w.t.Fatalf("%s %+v as %d: the index chooses otherwise than plain loops:\n%s", spec.Wants(), q, size, diff)
 	}
 	if parts == nil {
@@ -306,7 +307,7 @@ func (w *sled) ask() {
 	may := w.fast.May(sh, size)
 	why := w.fast.Why(sh, size, &q)
 	got, want := w.fast.Place(sh, size, &q), w.slow.Place(sh, size, &q)
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Part{})); diff != "" {
 		w.t.Fatalf("%s %+v as %d: the index chooses otherwise than plain loops:\n%s", spec.Wants(), q, size, diff)
 	}
 	for _, gpuType := range w.slow.Types() {
@@ -314,7 +315,7 @@ func (w *sled) ask() {
 			w.t.Fatalf("GPUs are counted otherwise than by plain loops:\n%s", diff)
 		}
 	}
-	if diff := cmp.Diff(got, anew.Place(other, size, &q)); diff != "" {
+	if diff := cmp.Diff(got, anew.Place(other, size, &q), cmpopts.IgnoreUnexported(Part{})); diff != "" {
 		w.t.Fatalf("an index built anew chooses otherwise:\n%s", diff)
 	}
 	if got != nil && (!may || !why.Fits()) {

@@ -13,6 +13,8 @@ type scratch struct {
 	pools   []*pool
 	supply  supply
 	plans   [2]plan
+	parts   []Part
+	taken   []int32
 }
 
 // pick is some GPUs of one node.

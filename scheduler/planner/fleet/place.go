@@ -94,7 +94,7 @@ func (f *Fleet) allowed(sh *Shape, q *Query) []*pool {
 }
 
 // Place chooses GPUs for a gang of a size, and takes them. It returns nil, and
-// takes nothing, if the gang does not fit.
+// takes nothing, if the gang does not fit. The result is valid until the next call.
 //
 // The rules, first what counts most:
 //  1. Nodes that the query avoids are used only if there is no other way.

@@ -1,16 +1,20 @@
 package fleet
 
-import "github.com/gangline/gangline/scheduler/cluster"
+import (
+	"slices"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
 
 // take gives the picked nodes' GPUs of a type to a gang.
 func (f *Fleet) take(p *pool, sh *Shape, picks []pick) []Part {
-	parts := make([]Part, len(picks))
+	parts, all := f.scratch.parts[:0], f.scratch.taken[:0]
 	total := int32(0)
 	for _, k := range picks {
 		total += k.k
 	}
-	all := make([]int32, 0, total)
-	for i, k := range picks {
+	all = slices.Grow(all, int(total)) // so that it stays where it is
+	for _, k := range picks {
 		x := f.nodes[k.pos]
 		from := len(all)
 		all = x.room(p).wholes(x, sh.within, k.k, all)
@@ -22,8 +26,9 @@ func (f *Fleet) take(p *pool, sh *Shape, picks []pick) []Part {
 		x.cpu -= sh.CPU * int64(k.k)
 		x.mem -= sh.Mem * int64(k.k)
 		f.refresh(x)
-		parts[i] = Part{Node: x.is.ID, GPUs: k.k, Taken: gpus}
+		parts = append(parts, Part{Node: x.is.ID, GPUs: k.k, Taken: gpus, of: x})
 	}
+	f.scratch.parts, f.scratch.taken = parts, all
 	return parts
 }
 
@@ -41,7 +46,9 @@ func (f *Fleet) takeShare(p *pool, sh *Shape, pos int32, free int16) []Part {
 	x.cpu -= sh.CPU
 	x.mem -= sh.Mem
 	f.refresh(x)
-	return []Part{{Node: x.is.ID, GPUs: 1, Taken: []int32{int32(r.gpu(k))}}}
+	taken := append(f.scratch.taken[:0], int32(r.gpu(k)))
+	f.scratch.taken, f.scratch.parts = taken, append(f.scratch.parts[:0], Part{Node: x.is.ID, GPUs: 1, Taken: taken, of: x})
+	return f.scratch.parts
 }
 
 // wholes appends the indexes of n wholly free GPUs of the type, ascending: of
@@ -175,7 +182,7 @@ func (r *room) eachWhole(x *node, fn func(i int32)) {
 
 // TypeOf is the GPU type of what Place took.
 func (f *Fleet) TypeOf(parts []Part) string {
-	return f.byID[parts[0].Node].is.GPUs[parts[0].Taken[0]].Type
+	return parts[0].of.is.GPUs[parts[0].Taken[0]].Type
 }
 
 // Workers names the GPUs of what Place took: one worker for each GPU, or one
@@ -193,7 +200,7 @@ func (f *Fleet) Workers(parts []Part, launch cluster.LaunchMode) []cluster.Place
 	uuids := make([]string, 0, total)
 	workers := make([]cluster.Placement, 0, size)
 	for i := range parts {
-		x := f.byID[parts[i].Node]
+		x := parts[i].of
 		from := len(uuids)
 		for _, g := range parts[i].Taken {
 			uuids = append(uuids, x.gpus[g].uuid)

@@ -44,7 +44,7 @@ type shares struct {
 func (q *Queue) active() bool { return len(q.users) > 0 || q.shares.kids > 0 }
 
 // usage returns what a user does in a queue, made if need be. Call settle when
-// it has been changed.
+// it has been changed, with what active said before.
 func (q *Queue) usage(user string) *usage {
 	u := q.users[user]
 	if u == nil {
@@ -56,8 +56,8 @@ func (q *Queue) usage(user string) *usage {
 
 // settle forgets a user who does nothing any more, and tells the queues above
 // whether the queue takes part, if that has changed.
-func (q *Queue) settle(user string, was bool) {
-	if q.users[user].idle() {
+func (q *Queue) settle(user string, u *usage, was bool) {
+	if u.idle() {
 		delete(q.users, user)
 	}
 	for x := q; x.parent != nil && x.active() != was; x = x.parent {
@@ -87,20 +87,23 @@ func (t *Tree) weigh(q *Queue, user string, milli, weighted int64) {
 	was, u := q.active(), q.usage(user)
 	u.milli += milli
 	q.charge(u, use{held: weighted}, 1)
-	q.settle(user, was)
+	q.settle(user, u, was)
 }
 
 // Pend notes that so many more jobs of a user wait in a queue; fewer if
 // negative. Who neither waits nor holds nor has used has no part in fair share.
 func (t *Tree) Pend(q *Queue, user string, jobs int) {
-	t.changes++
 	was, u := q.active(), q.usage(user)
-	u.pending += jobs
-	q.settle(user, was)
+	idle := u.idle()
+	if u.pending += jobs; u.idle() != idle { // else it makes no difference to fair share
+		t.changes++
+	}
+	q.settle(user, u, was)
 }
 
-// SetAccount takes over an account as it is now, or forgets it if gone.
-func (t *Tree) SetAccount(a *cluster.Account, gone bool) {
+// SetAccount takes over an account as it is now, or forgets it if gone. It
+// returns the account's queue.
+func (t *Tree) SetAccount(a *cluster.Account, gone bool) *Queue {
 	t.changes++
 	q := t.Queue(a.Queue)
 	was, u := q.active(), q.usage(a.User)
@@ -113,7 +116,8 @@ func (t *Tree) SetAccount(a *cluster.Account, gone bool) {
 			q.charge(u, use{base: t.clock.base(a, t.policy), rate: a.Rate}, 1)
 		}
 	}
-	q.settle(a.User, was)
+	q.settle(a.User, u, was)
+	return q
 }
 
 // Stamp tells apart all that Factor depends on but who asks: equal stamps, equal
