@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"math"
@@ -118,10 +117,8 @@ func openPAITasks(f *text, opt *Options) (Source, error) {
 
 // headless makes a table of a file that has these columns and no heading.
 func headless(f *text, columns []string) *table {
-	rows := csv.NewReader(f)
-	rows.ReuseRecord = true
-	rows.FieldsPerRecord = len(columns)
-	t := &table{text: f, rows: rows, width: len(columns), at: map[string]int{}}
+	width := len(columns)
+	t := &table{text: f, rows: &commas{from: f, width: width}, width: width, at: map[string]int{}}
 	for i, c := range columns {
 		t.at[c] = i
 	}

@@ -38,7 +38,7 @@ type asked struct {
 	at     int
 }
 
-// rowReader splits a file into rows of columns: a csv.Reader, or bars.
+// rowReader splits a file into rows of columns: commas, or bars.
 type rowReader interface {
 	// Read returns the next row, which is good until the next call; io.EOF, a csv.ParseError, or what ends the file.
 	Read() ([]string, error)
@@ -60,9 +60,7 @@ func openTable(path string, columns ...string) (*table, error) {
 }
 
 func newTable(f *text, columns ...string) (*table, error) {
-	rows := csv.NewReader(f)
-	rows.ReuseRecord = true
-	return headed(f, rows, columns...)
+	return headed(f, &commas{from: f}, columns...)
 }
 
 // headed reads the heading of a table. Its names are kept without the spaces around them.
