@@ -16,6 +16,7 @@ import (
 // is right whoever drives the world. It is one for all parts of a replay.
 type observer struct {
 	watch  *Watch
+	looks  bool // at jobs and nodes as they change
 	w      *world
 	part   string
 	feed   *feed
@@ -56,11 +57,17 @@ func newObserver(watch *Watch, total int) *observer {
 		return nil
 	}
 	e := &observer{watch: watch}
+	e.looks = watch.Levels != nil || watch.Hold != nil || watch.Incident != nil || len(watch.Samplers) > 0
 	e.progress.eyes, e.progress.Total = e, total
 	for _, s := range watch.Samplers {
 		e.every = append(e.every, s.Every)
 	}
 	return e
+}
+
+// tells reports whether anybody may have been told of a job, and know it by its address.
+func (e *observer) tells() bool {
+	return e != nil && (e.looks || e.watch.Outcome != nil || e.watch.Decision != nil)
 }
 
 // enter begins a part.
@@ -120,8 +127,11 @@ func (e *observer) fail(err error) {
 
 func (e *observer) now() time.Duration { return e.w.now.Sub(genesis) }
 
-// changed looks at what a command has changed.
+// changed looks at what a command has changed. Most replays are watched for their progress alone, which needs none of it.
 func (e *observer) changed(changes []cluster.Change) {
+	if !e.looks {
+		return
+	}
 	for i := range changes {
 		switch c := &changes[i]; {
 		case c.Job != 0:
@@ -339,8 +349,8 @@ var jobNumber = regexp.MustCompile(`\bjob (\d+)\b`)
 func (e *observer) named(reason string) string {
 	return jobNumber.ReplaceAllStringFunc(reason, func(m string) string {
 		if id, err := strconv.ParseUint(m[len("job "):], 10, 64); err == nil {
-			if s := e.jobs[cluster.JobID(id)]; s != nil && s.job.ID != "" {
-				return "job " + s.job.ID
+			if a := e.w.jobs.get(cluster.JobID(id)); a != nil && a.job.ID != "" {
+				return "job " + a.job.ID
 			}
 		}
 		return m

@@ -44,11 +44,11 @@ type Progress struct {
 // Job says where a job of the trace, by its row, is now: "Pending", "Running" and so on, and the scheduler's reason. It
 // is false if the job has not come yet or has ended.
 func (p *Progress) Job(row int) (state, reason string, ok bool) {
-	for id, s := range p.eyes.jobs { // any order: one at most matches
-		if s.row != row {
+	for _, a := range p.eyes.w.jobs.all() {
+		if a.row != row {
 			continue
 		}
-		if j := p.eyes.w.state.Job(id); j != nil {
+		if j := p.eyes.w.state.Job(a.id); j != nil {
 			return j.State.String(), p.eyes.named(j.Reason), true
 		}
 	}

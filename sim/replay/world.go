@@ -209,7 +209,7 @@ func (w *world) blank() *attempt {
 
 // forget lets another job have the memory of one that is over, unless somebody was told of it.
 func (w *world) forget(a *attempt) {
-	if w.eyes == nil {
+	if !w.eyes.tells() {
 		w.spare = append(w.spare, a)
 	}
 }
