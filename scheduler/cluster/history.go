@@ -61,28 +61,6 @@ func binOf(attained int64) int32 {
 	return int32(min(b, historyBins-1)) //nolint:gosec // small
 }
 
-// hazards are the parts of the jobs like one that end in each bin, of those
-// that reach it.
-func (s *State) hazards(spec *JobSpec, user string) (hazard [historyBins]int64) {
-	var k kin
-	k.name(spec, user)
-	s.hazardsFrom(&k, 0, &hazard)
-	return hazard
-}
-
-// hazardsFrom fills in the hazards from a bin on, and returns from which one on
-// nothing is known of any.
-func (s *State) hazardsFrom(k *kin, bin int32, hazard *[historyBins]int64) (end int32) {
-	*hazard, end = priorHazards, bin
-	for i := range k.n {
-		if h := s.historyOf(k, i); h != nil {
-			h.refine(hazard, bin)
-			end = max(end, h.bins)
-		}
-	}
-	return end
-}
-
 // remaining is the mean GPU time that a job still needs, in GPU-seconds.
 func (s *State) remaining(k *kin, bin int32) int64 {
 	var hazard [historyBins]int64
@@ -99,36 +77,6 @@ func (s *State) remaining(k *kin, bin int32) int64 {
 func leftAt(bin int, hazard, left int64) int64 {
 	width := binEdges[bin+1] - binEdges[bin]
 	return (width*(historyOne-hazard>>1) + (historyOne-hazard)*left) >> historyBits
-}
-
-// learned is the least that bins may be.
-func (h *History) learned() int32 {
-	for i := historyBins - 1; i >= 0; i-- {
-		if h.Reached[i] > 0 || (i+1 < historyBins && h.Alive[i+1] > 0) {
-			return int32(i) + 1
-		}
-	}
-	return 0
-}
-
-// refine turns the hazards of a wider degree into those of this one, from a bin on.
-//
-// Processors divide floats several times as fast as whole numbers. Below 2^53
-// both are exact as floats, as are all here: counts are below 2^32, and hazards
-// are at most historyOne. A quotient that is not whole is further below the next
-// whole number (by one part of the divisor at least) than it is rounded (by 2^-53
-// of itself). So the result is that of whole numbers, on every machine.
-func (h *History) refine(hazard *[historyBins]int64, bin int32) {
-	const prior = priorJobs * historyUnit
-	for i := int(bin); i < int(h.bins); i++ {
-		reached := int64(h.Reached[i])
-		if i+1 < historyBins {
-			reached += int64(h.Alive[i+1]) * historyUnit
-		}
-		if reached > 0 { // else nothing ended there either
-			hazard[i] = int64(float64(int64(h.Ended[i])*historyOne+prior*hazard[i]) / float64(reached+prior))
-		}
-	}
 }
 
 // log2q8 is 256 x log2 of a number.
@@ -305,6 +253,7 @@ func (s *State) attain(j *Job, attained int64) {
 			h.bins = max(h.bins, bin)
 		}
 	}
+	s.widest.stale |= 1<<bin - 1<<from
 	j.Bin = int8(bin) //nolint:gosec // below historyBins
 }
 
@@ -316,6 +265,7 @@ func (s *State) conclude(j *Job) {
 			h.conclude(j, historyWindow[d])
 		}
 	}
+	s.widest.stale = 1<<historyBins - 1
 }
 
 func (h *History) conclude(j *Job, window uint32) {

@@ -55,6 +55,7 @@ type State struct {
 	told   []told          // scratch of applyReport
 	gang   []NodeID        // scratch of checkPlacement
 
+	widest  widest
 	lastKin lastKin
 	byID    map[NodeID]*Node // the nodes again, found sooner; nil: to be looked for in the tree
 	last    *Node            // that was found in byID
@@ -65,7 +66,7 @@ type State struct {
 func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
-	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, nil, crossings{}, nil, nil
+	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last, c.widest = nil, nil, lastKin{}, nil, nil, crossings{}, nil, nil, widest{}
 	c.nodes = *s.nodes.Copy()
 	c.accounts = *s.accounts.Copy()
 	c.journal = s.journal.fork()
