@@ -56,6 +56,7 @@ type State struct {
 	gang   []NodeID        // scratch of checkPlacement
 
 	widest  widest
+	sound   soundSpecs // until the policy or a node is replaced
 	lastKin lastKin
 	byID    map[NodeID]*Node // the nodes again, found sooner; nil: to be looked for in the tree
 	last    *Node            // that was found in byID
@@ -66,7 +67,8 @@ type State struct {
 func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
-	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last, c.widest = nil, nil, lastKin{}, nil, nil, crossings{}, nil, nil, widest{}
+	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, nil, crossings{}, nil, nil
+	c.widest, c.sound = widest{}, soundSpecs{}
 	c.nodes = *s.nodes.Copy()
 	c.accounts = *s.accounts.Copy()
 	c.journal = s.journal.fork()
@@ -266,6 +268,7 @@ func (s *State) putNode(n *Node) {
 	if s.byID != nil && s.byID[n.ID] == n {
 		return // edited: all but who holds its GPUs is as it was
 	}
+	s.sound = soundSpecs{}
 	old, had := s.nodes.Set(n.ID, n)
 	if s.byID == nil && !had && s.nodes.Len() == 1 {
 		s.byID = map[NodeID]*Node{} // a fork does without: to make it takes longer than most of them live
@@ -296,6 +299,7 @@ func (s *State) putNode(n *Node) {
 }
 
 func (s *State) dropNode(n *Node) {
+	s.sound = soundSpecs{}
 	s.nodes.Delete(n.ID)
 	delete(s.byID, n.ID)
 	s.last = nil
