@@ -117,7 +117,7 @@ func (s *State) applySubmit(c *SubmitJob) Result {
 	s.reqSeq++
 	first := s.nextJob + 1
 	s.putRequest(&Request{ID: c.RequestID, Job: first, At: s.now, Seq: s.reqSeq})
-	res := Result{Job: first, Changes: make([]Change, 0, members)}
+	res := Result{Job: first, Changes: s.changes.room(int(members))}
 	for i := range members {
 		s.nextJob++
 		j := &Job{
@@ -217,7 +217,7 @@ func (s *State) applyExplain(c *ExplainJob) Result {
 		return Result{Job: old.ID}
 	}
 	s.amend(old).Reason = cut(c.Reason)
-	return Result{Job: old.ID, Changes: []Change{{Job: old.ID}}}
+	return Result{Job: old.ID, Changes: append(s.changes.room(1), Change{Job: old.ID})}
 }
 
 func (s *State) applyEvict(c *EvictJob) Result {
@@ -250,7 +250,7 @@ func (s *State) applyExplainJobs(c *ExplainJobs) Result {
 			continue
 		}
 		if res.Changes == nil {
-			res.Changes = make([]Change, 0, len(c.Jobs))
+			res.Changes = s.changes.room(len(c.Jobs))
 		}
 		s.amend(old).Reason = reason
 		res.Changes = append(res.Changes, Change{Job: id})
@@ -348,7 +348,7 @@ func (s *State) applyCheckpoint(c *RecordCheckpoint) Result {
 }
 
 func (s *State) applyForgetJobs(c *ForgetJobs) Result {
-	res := Result{Changes: make([]Change, 0, len(c.Jobs))}
+	res := Result{Changes: s.changes.room(len(c.Jobs))}
 	for _, id := range c.Jobs {
 		if j := s.Job(id); j != nil && j.State.Final() {
 			s.dropJob(j)
@@ -361,7 +361,7 @@ func (s *State) applyForgetJobs(c *ForgetJobs) Result {
 // put stores the job and reports it as changed, with the nodes that changed along.
 func (s *State) put(j *Job, nodes ...Change) Result {
 	s.putJob(j)
-	return Result{Job: j.ID, Changes: append([]Change{{Job: j.ID}}, nodes...)}
+	return Result{Job: j.ID, Changes: append(append(s.changes.room(1+len(nodes)), Change{Job: j.ID}), nodes...)}
 }
 
 // cut bounds a reason, at a character's boundary.

@@ -62,3 +62,17 @@ func (s *State) ChangesSince(c Cursor) ([]Change, bool) {
 	}
 	return j.changes[c.seq-j.first:], true
 }
+
+// changeRoom makes the lists of what single commands change, many at once: most
+// have one or two entries. A list is whoever's that was given it.
+type changeRoom []Change
+
+// room returns an empty list with room for so many.
+func (r *changeRoom) room(n int) []Change {
+	if len(*r) < n {
+		*r = make([]Change, max(n, 128))
+	}
+	list := (*r)[:0:n]
+	*r = (*r)[n:]
+	return list
+}

@@ -53,8 +53,7 @@ func (s *State) applyStart(c *StartJob) Result {
 	}
 	j.Rate = int64(j.Held()) * int64(j.Spec.Share()) * s.Policy().WeightOf(s.typeOf(c.Workers[0])) / 1000
 	s.charge(j, j.Rate)
-	changes := make([]Change, 1, len(nodes)+1)
-	changes[0] = Change{Job: j.ID}
+	changes := append(s.changes.room(1+len(nodes)), Change{Job: j.ID})
 	for _, n := range nodes {
 		s.hold(j, n)
 		changes = append(changes, Change{Node: n})
@@ -110,7 +109,7 @@ func (s *State) typeOf(p Placement) string {
 
 // release frees all GPUs that the job holds and returns the nodes it touched.
 func (s *State) release(j *Job) []Change {
-	changes := make([]Change, 0, len(j.NodeRanks)+1) // the caller may add the job
+	changes := s.changes.room(len(j.NodeRanks) + 1) // the caller may add the job
 	for _, id := range j.NodeRanks {
 		n := s.Node(id)
 		if n == nil || !n.heldBy(j.ID) {

@@ -28,10 +28,13 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 			j.Reason = whereText(len(j.Workers), len(j.NodeRanks))
 		}
 		s.dismiss(j)
-		if freed := s.settle(j); len(res.Changes) == 0 {
-			res.Changes = freed // it has room for the job
-		} else {
+		switch freed := s.settle(j); {
+		case len(res.Changes) > 0:
 			res.Changes = append(res.Changes, freed...)
+		case len(freed) > 0:
+			res.Changes = freed // it has room for the job
+		default:
+			res.Changes = s.changes.room(len(t.jobs))
 		}
 		if t.jobs[i].edited {
 			s.store(t.jobs[i].was, j)

@@ -12,6 +12,8 @@ type Request struct {
 	Job JobID
 	At  Time
 	Seq uint64
+
+	hash uint64 // of the ID, once it is in a trie
 }
 
 // requestTrie finds requests by their ids: a hash array mapped trie (P. Bagwell,
@@ -43,18 +45,27 @@ type requestPath struct {
 	seed uint64 // of the next hash: ids that have the same one part at the next
 }
 
+// path is the way to a request that is in a trie.
+func (r *Request) path() requestPath { return requestPath{id: r.ID, hash: r.hash, left: 64, seed: 1} }
+
 // next returns the bit of the way on from the next node.
 func (p *requestPath) next() uint64 {
 	if p.left < 6 {
-		p.hash, p.left = 14695981039346656037^p.seed, 64 // FNV-1a
-		for i := range len(p.id) {
-			p.hash = (p.hash ^ uint64(p.id[i])) * 1099511628211
-		}
+		p.hash, p.left = hashID(p.id, p.seed), 64
 		p.seed++
 	}
 	bit := uint64(1) << (p.hash % 64)
 	p.hash, p.left = p.hash>>6, p.left-6
 	return bit
+}
+
+// hashID is the 64-bit FNV-1a hash of an id, with a seed other than 0 another one.
+func hashID(id string, seed uint64) uint64 {
+	h := 14695981039346656037 ^ seed
+	for i := range len(id) {
+		h = (h ^ uint64(id[i])) * 1099511628211
+	}
+	return h
 }
 
 // at is where the slot of a way on is, or would be.
@@ -80,9 +91,10 @@ func (t *requestTrie) get(id string) *Request {
 	return nil
 }
 
-// set stores a request.
+// set stores a request that no other trie has.
 func (t *requestTrie) set(own *owner, r *Request) {
-	p := requestPath{id: r.ID}
+	r.hash = hashID(r.ID, 0)
+	p := r.path()
 	for at, depth := &t.top, 1; ; depth++ {
 		n := (*at).owned(own)
 		*at = n
@@ -108,7 +120,7 @@ func (t *requestTrie) set(own *owner, r *Request) {
 
 // alone returns a node so far down that has one request.
 func (r *Request) alone(own *owner, depth int) *requestNode {
-	p := requestPath{id: r.ID}
+	p := r.path()
 	for range depth {
 		p.next()
 	}
@@ -127,12 +139,11 @@ func (n *requestNode) owned(own *owner) *requestNode {
 	}
 }
 
-// drop forgets a request, if it is there.
-func (t *requestTrie) drop(own *owner, id string) {
-	if t.get(id) != nil {
-		t.count--
-		t.top = t.top.without(own, &requestPath{id: id})
-	}
+// drop forgets a request, which must be there.
+func (t *requestTrie) drop(own *owner, r *Request) {
+	p := r.path()
+	t.top = t.top.without(own, &p)
+	t.count--
 }
 
 // without returns a node less the request to which a path goes on; nil: there is no other.
@@ -169,7 +180,7 @@ func (s *State) expireRequests() {
 			return
 		}
 		own := s.mine()
-		s.requests.drop(own, r.ID)
+		s.requests.drop(own, r)
 		s.reqOrder.drop(own, r.Seq)
 	}
 }

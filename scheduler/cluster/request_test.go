@@ -37,7 +37,9 @@ func TestRequestTrieIsAMapThatCopies(t *testing.T) {
 				next.want = maps.Clone(c.want)
 				all = append(all, &next)
 			case 1, 2, 3:
-				c.drop(c.own, k)
+				if r := c.want[k]; r != nil {
+					c.drop(c.own, r)
+				}
 				delete(c.want, k)
 			default:
 				r := &Request{ID: k}
@@ -55,7 +57,7 @@ func TestRequestTrieIsAMapThatCopies(t *testing.T) {
 				if c.get(k) != r {
 					t.Fatalf("%q is %v, want %v", k, c.get(k), r)
 				}
-				c.drop(c.own, k)
+				c.drop(c.own, r)
 			}
 			if c.top != nil || c.count != 0 {
 				t.Fatalf("it is not empty once all has been dropped")

@@ -55,6 +55,7 @@ type State struct {
 	told   []told          // scratch of applyReport
 	gang   []NodeID        // scratch of checkPlacement
 
+	changes changeRoom
 	widest  widest
 	sound   soundSpecs // until the policy or a node is replaced
 	lastKin lastKin
@@ -68,7 +69,7 @@ func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
 	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, nil, crossings{}, nil, nil
-	c.widest, c.sound = widest{}, soundSpecs{}
+	c.changes, c.widest, c.sound = nil, widest{}, soundSpecs{}
 	c.nodes = *s.nodes.Copy()
 	c.accounts = *s.accounts.Copy()
 	c.journal = s.journal.fork()
