@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"github.com/gangline/gangline/bench/results/model"
 )
 
 // section is one workload on one cluster, and what each policy makes of it.
@@ -20,8 +22,20 @@ type row struct {
 	args   []string // of gangline; empty: a figure of others
 	copy   int      // of the trace, see thinned; 0: the trace itself
 	source string   // of a figure of others
-	ours   bool     // Gangline's default: where another row is better, the page says so
+	model  *modelled
+	ours   bool // Gangline's default: where another row is better, the page says so
 	got    figures
+}
+
+// modelled is what a row of the model of its own runs, see the package model: 64 GPUs on nodes of 8, a restart costs 30 s.
+type modelled struct {
+	jobs  string // file
+	index model.Index
+}
+
+// byModel is a row of that model.
+func byModel(name, jobs string, index model.Index) row {
+	return row{name: name, source: "bench/results/model, decisions each 600 s", model: &modelled{jobs, index}}
 }
 
 // figures are the keys of the program's JSON that the page shows. Below 0: not known.

@@ -1,11 +1,15 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/gangline/gangline/bench/results/model"
+)
 
 // Where others' figures come from.
 const (
 	helios = "HeliosArtifact's simulator (S-Lab-System-Group, bdaae10), run"
-	model  = "a model of HeliosArtifact's rules, checked against its simulator"
+	rules  = "a model of HeliosArtifact's rules, checked against its simulator"
 	ticks  = "a model with decisions each 60 s, not checked against others' code"
 	muri   = "Muri's simulator (Rivendile, 4e69a78), run"
 	fgdPub = "published with FGD's artifact (hkust-adsl, 8f3d641)"
@@ -50,9 +54,9 @@ func calm() section {
 			run("fifo with backfill", onPool+" --policy calm.yaml --order fifo"),
 			run("fifo, strict", onPool+" --strict --order fifo"),
 			run("sjf, strict, exact lengths", onPool+" --strict --order sjf"),
-			known("FIFO, strict", model, 76328, 41179, 425756, 64485),
-			known("QSSF, strict, noisy lengths", model, 17385, 2912, 307992, 5541),
-			known("SJF, strict, exact lengths", model, 15829, 2453, 288827, 3985),
+			known("FIFO, strict", rules, 76328, 41179, 425756, 64485),
+			known("QSSF, strict, noisy lengths", rules, 17385, 2912, 307992, 5541),
+			known("SJF, strict, exact lengths", rules, 15829, 2453, 288827, 3985),
 		},
 	}
 }
@@ -70,8 +74,8 @@ func teams() section {
 			run("gangline, one pool", onTeams+" --restart-cost 60"),
 			known("SRTF, exact lengths, partitions", ticks, 26446, 2813, 319824, 14602),
 			known("Tiresias, partitions", ticks, 43259, 12942, 411301, 31415),
-			known("QSSF, noisy lengths, partitions", model, 37860, 6757, 414135, 26016),
-			known("FIFO, one pool", model, 16031, 2492, 235385, 4187),
+			known("QSSF, noisy lengths, partitions", rules, 37860, 6757, 414135, 26016),
+			known("FIFO, one pool", rules, 16031, 2492, 235385, 4187),
 			known("Tiresias, one pool", ticks, 12164, 1601, 240329, 320),
 			known("SRTF, exact lengths, one pool", ticks, 12059, 1600, 231548, 215),
 		},
@@ -86,9 +90,9 @@ func partitions() section {
 		rows: []row{
 			run("fifo, strict, 11 partitions", onTeams+" --strict --partitions --order fifo"),
 			known("FIFO, 11 partitions", helios, 105703, 57608, 1180843, 93859),
-			known("FIFO, 11 partitions", model, 103470, none, none, none),
+			known("FIFO, 11 partitions", rules, 103470, none, none, none),
 			run("sjf, strict, 11 partitions", onTeams+" --strict --partitions --order sjf"),
-			known("SJF, 11 partitions", model, 32966, 5431, 376310, 21122),
+			known("SJF, 11 partitions", rules, 32966, 5431, 376310, 21122),
 			run("fifo, strict, 8 partitions", onTeams+few+" --strict --partitions --order fifo"),
 			known("FIFO, 8 partitions", helios, 118562, 16612, 1182188, 86839),
 			run("sjf, strict, 8 partitions", onTeams+few+" --strict --partitions --order sjf"),
@@ -98,7 +102,8 @@ func partitions() section {
 }
 
 func murisVC(n int) section {
-	on := fmt.Sprintf("--jobs muri_philly_vc%d.csv.gz --nodes muri_n8g8_nodes.csv --restart-cost 30", n)
+	file := fmt.Sprintf("muri_philly_vc%d.csv.gz", n)
+	on := "--jobs " + file + " --nodes muri_n8g8_nodes.csv --restart-cost 30"
 	s := section{
 		title: fmt.Sprintf("Philly's virtual cluster %d on 64 GPUs, a restart costs 30 s", n),
 		text:  "992 jobs, most of them gangs. Muri's own policies let jobs share GPUs, from profiles of the jobs; Gangline does not.",
@@ -109,9 +114,13 @@ func murisVC(n int) section {
 			run("las", on+" --order las"),
 			run("fifo with backfill", on+" --order fifo"),
 			run("srtf, exact lengths", on+" --order srtf"),
+			byModel("SRTF, exact lengths", file, model.Remaining),
+			byModel("Gittins index, the distribution of lengths known beforehand", file, model.Gittins),
 		},
 	}
+	const bound = " How near can an order come to SRTF that is told nothing? The Gittins index is the best that is known, and here it is even given beforehand how long the trace's jobs of each size are, as a distribution; no scheduler has that."
 	if n == 3 {
+		s.text += bound
 		s.rows = append(s.rows,
 			known("Tiresias", muri, 347213, 12267, 4973474, 300348),
 			known("AntMan", muri, 305454, 89426, 3888283, 258589),
@@ -121,7 +130,7 @@ func murisVC(n int) section {
 			known("Muri-L, profiles, GPUs shared", muri, 88687, 4674, 926050, 41822))
 		return s
 	}
-	s.text = "1,494 jobs, more than the cluster can do: hence the waits."
+	s.text = "1,494 jobs, more than the cluster can do: hence the waits." + bound
 	s.rows = append(s.rows,
 		known("Tiresias", muri, 3330371, 473103, 14705082, 3079920),
 		known("AntMan", muri, 5476391, 4657663, 13543811, 5225940),

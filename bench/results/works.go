@@ -5,13 +5,18 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/gangline/gangline/bench/results/model"
+	"github.com/gangline/gangline/sim/trace"
 )
 
 // works runs the program that is measured.
@@ -34,10 +39,13 @@ func (w *works) measure(ctx context.Context, all []section) error {
 	for i := range all {
 		for k := range all[i].rows {
 			r := &all[i].rows[k]
-			if len(r.args) == 0 {
+			if len(r.args) == 0 && r.model == nil {
 				continue
 			}
 			g.Go(func() error {
+				if r.model != nil {
+					return w.runModel(r)
+				}
 				if err := w.run(ctx, r); err != nil {
 					return fmt.Errorf("gangline %s: %w", strings.Join(r.args, " "), err)
 				}
@@ -77,6 +85,32 @@ func (w *works) run(ctx context.Context, r *row) error {
 	if kept != "" {
 		return os.WriteFile(kept, out.Bytes(), 0o600)
 	}
+	return nil
+}
+
+// runModel runs a row of the model.
+func (w *works) runModel(r *row) error {
+	src, err := trace.OpenJobs(filepath.Join(w.traces, r.model.jobs), trace.Options{})
+	if err != nil {
+		return err
+	}
+	defer src.Close() //nolint:errcheck // only read
+	var jobs []trace.Job
+	for {
+		j, err := src.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, j)
+	}
+	got := model.Run(model.Config{Nodes: 8, PerNode: 8, Restart: 30, Tick: 600, Index: r.model.index}, jobs)
+	r.got = figures{
+		AvgJCT: got.Avg, P50JCT: got.P50, P99JCT: got.P99, AvgWait: got.Wait, Goodput: none, Fairness: none, Preemptions: got.Stops,
+	}
+	fmt.Fprintf(os.Stderr, "done: %s on %s\n", r.name, r.model.jobs)
 	return nil
 }
 
