@@ -57,7 +57,7 @@ the file of --config; flags win over variables, variables over the file.`,
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", cfg.MetricsListen, `host:port for /metrics and /healthz ("" for none)`)
 	f.DurationVar(&cfg.Lease, "lease", cfg.Lease, "how long a silent node is believed alive")
 	f.DurationVar(&cfg.Control.LaunchTimeout, "launch-timeout", cfg.Control.LaunchTimeout, "how long a job may take to start all its workers")
-	f.IntVar(&cfg.Control.KeepFinal, "keep-final", cfg.Control.KeepFinal, "how many ended jobs are remembered")
+	f.IntVar(&cfg.Control.KeepFinal, "keep-final", cfg.Control.KeepFinal, "how many ended jobs are remembered at least; up to 256 more for a while")
 	f.BoolVar(&cfg.Insecure, "insecure", false, "serve plain text on an address that other machines reach")
 	logs.register(f)
 	configFlags(cmd)

@@ -11,6 +11,11 @@ import (
 // next step does the rest.
 const maxForgets = 256
 
+// forgetPart of what is kept may be over the bound, at most maxForgets, before
+// any is forgotten: at the bound, each job that ends would else take a command
+// and two steps of its own to forget another one.
+const forgetPart = 16
+
 // maxDraft is how many commands' memory one step leaves to the next: a step that
 // starts all of a long queue is not soon followed by another.
 const maxDraft = 4096
@@ -93,13 +98,13 @@ func oversized(start *cluster.StartJob) string {
 		len(start.Workers), n, cluster.MaxCommandBytes)
 }
 
-// forgetJobs drops the oldest final jobs beyond a bound.
+// forgetJobs drops the oldest final jobs beyond a bound, some at a time.
 func (d *draft) forgetJobs(s *cluster.State, keep int) {
 	final := s.Count(cluster.Succeeded) + s.Count(cluster.Failed) + s.Count(cluster.Cancelled)
-	over := min(final-keep, maxForgets)
-	if over <= 0 {
+	if final-keep <= min(keep/forgetPart, maxForgets) {
 		return
 	}
+	over := min(final-keep, maxForgets)
 	jobs := d.forgets.Jobs[:0]
 	s.EachFinished(func(j *cluster.Job) bool {
 		jobs = append(jobs, j.ID)

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -63,5 +64,36 @@ func TestDraftIsBounded(t *testing.T) {
 	d = draft{cmds: make([]cluster.Command, maxDraft)}
 	if d.begin(); len(d.cmds) != 0 || cap(d.cmds) != maxDraft {
 		t.Errorf("%d commands, room for %d", len(d.cmds), cap(d.cmds))
+	}
+}
+
+// TestForgetsSomeAtATime: ended jobs are remembered until a part of the bound is over it, then the oldest go at once; with a
+// small bound each goes at once.
+func TestForgetsSomeAtATime(t *testing.T) {
+	t.Parallel()
+	for keep, want := range map[int][]int{ // jobs that are remembered, after each end from the first over the bound on
+		3:  {3, 3, 3},
+		32: {33, 34, 32, 33, 34, 32},
+	} {
+		c := newNodes(t, 1)
+		c.apply(&cluster.SetPolicy{Policy: cluster.DefaultPolicy(), Any: true})
+		var d draft
+		for ended := 1; ended <= keep+len(want); ended++ {
+			id := c.apply(&cluster.SubmitJob{RequestID: fmt.Sprint(ended), User: "u", Spec: &cluster.JobSpec{
+				Name: "j", Queue: "q", GPUs: 1, Launch: cluster.LaunchPerNode, Command: []string{"true"}, TimeLimit: time.Hour,
+			}}).Job
+			c.apply(&cluster.CancelJob{Job: id})
+			d.begin()
+			d.forgetJobs(c.s, keep)
+			for _, cmd := range d.cmds {
+				c.apply(cmd)
+			}
+			if over := ended - keep - 1; over >= 0 && c.s.Count(cluster.Cancelled) != want[over] {
+				t.Errorf("of %d to be kept, %d are after %d ends, want %d", keep, c.s.Count(cluster.Cancelled), ended, want[over])
+			}
+		}
+		if first := c.s.Job(cluster.JobID(1)); first != nil {
+			t.Errorf("the oldest of them is still there: %+v", first)
+		}
 	}
 }

@@ -19,7 +19,8 @@ type Config struct {
 	// LaunchTimeout is how long a job may be Starting before it is evicted and
 	// blamed. Too small: slow file systems fail jobs. Default 5 min.
 	LaunchTimeout time.Duration
-	// KeepFinal is how many final jobs the state remembers. Default 10,000.
+	// KeepFinal is how many final jobs the state remembers, and a sixteenth more (at
+	// most 256) until they are forgotten together. Default 10,000.
 	KeepFinal int
 	// ForgetLostNodes is how long a lost node stays listed. Default 24 h.
 	ForgetLostNodes time.Duration
