@@ -94,12 +94,12 @@ func (x *Index) offsetAt(q *quota.Queue, user string) int64 {
 
 // offsetBeside is offsetAt for the user and the queue of a running job. Each
 // market asks it for all of them.
-func (x *Index) offsetBeside(r *run) int64 {
-	g := r.group
+func (x *Index) offsetBeside(c *candidate) int64 {
+	g := c.group
 	if g == nil {
-		g = x.groupOf(r.q, r.job.User)
+		g = x.groupOf(c.r.q, c.r.job.User)
 		g.runs++
-		r.group = g
+		c.group = g
 	}
 	if len(g.lanes) > 0 {
 		return g.offset

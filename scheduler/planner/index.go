@@ -61,9 +61,6 @@ type Index struct {
 	elastic     int                             // elastic jobs that hold GPUs
 	priorities  map[int32]int                   // preemptible jobs that hold GPUs, by priority
 	candidates  []candidate                     // see roster.go
-	listed      bool                            // these are all that were there at the last market
-	marked      []cluster.JobID                 // whose version has changed since, or who came or went
-	added       []candidate                     // scratch of relist
 	ages        []time.Duration                 // scratch of a market's prices
 	market      market                          // the last one
 	marketNodes map[cluster.NodeID]*onNode      // of all markets
@@ -99,9 +96,8 @@ type run struct {
 	gpuType string
 	milli   int64
 	shape   *fleet.Shape
-	planned bool // by the last plan: the state does not show it yet
-
-	group *group // of its user in its queue, once a market has asked for it
+	place   int32 // in the roster, unless planned
+	planned bool  // by the last plan: the state does not show it yet
 }
 
 // parkKey names what a lane waits for: the limit of a queue, or of one user in

@@ -12,6 +12,7 @@ import (
 type candidate struct {
 	job      *cluster.Job
 	r        *run
+	group    *group // of its user in its queue, once a market has asked for it
 	at       standing
 	until    cluster.Time // before then it stands there; 0: that is not known
 	ripe     cluster.Time // from when on it has run for as long as the policy guarantees
@@ -21,6 +22,8 @@ type candidate struct {
 	shrink   bool   // an elastic job: it goes on with fewer GPUs
 	stopping bool   // it does already
 	gone     bool   // that, or taken by an earlier claim of this plan
+	old      bool   // the job has changed since this was found out of it
+	step     int8   // its level, less what former stops make up for; negative: it may not be stopped by the order alone
 	by       right  // by which it may be stopped, found in
 	search   uint32 // this one, see rightOf
 }
@@ -38,7 +41,7 @@ type onNode struct {
 // market is what one thorough plan knows of the jobs that may be stopped.
 type market struct {
 	x      *Index
-	all    []candidate   // by job id
+	all    []candidate   // the roster
 	listed bool          // who holds what is known of all of them, see list
 	asker  *entry        // the claimer that was looked at last
 	stands standing      // its own
@@ -70,7 +73,6 @@ type market struct {
 // Most jobs stand where they stood in the last market: what was found out of
 // them there holds as long as the state has the same version of them.
 func (x *Index) openMarket() *market {
-	x.relist()
 	m := &x.market
 	*m = market{
 		x: x, all: x.candidates, lowest: cluster.MaxPriority + 1, price: -1, opened: x.tree.Stamp(x.now),
@@ -89,6 +91,9 @@ func (x *Index) openMarket() *market {
 // meet finds out how a candidate stands, and what that means for those who claim.
 func (m *market) meet(c *candidate) {
 	x := m.x
+	if c.old {
+		c.renew(x.policy)
+	}
 	c.lost = 0
 	if c.gone = c.stopping; c.gone {
 		x.fleet.Give(c.job)
@@ -96,6 +101,7 @@ func (m *market) meet(c *candidate) {
 	}
 	if x.now >= c.until {
 		c.at, c.until = x.standingOf(c.job), x.standsUntil(c.job)
+		c.step = x.stepOf(c)
 	}
 	if c.firm || m.young(c) {
 		return
@@ -103,10 +109,18 @@ func (m *market) meet(c *candidate) {
 	key := c.at.key + m.groupOffset(c)
 	m.lowest = min(m.lowest, c.priority)
 	m.worst.key, m.worst.level = max(m.worst.key, key), max(m.worst.level, c.at.level)
-	if was := c.job.Preemptions; was < x.policy.Preemption.MaxPerJob && c.at.level < cluster.Levels { // else another order: nobody asks for it
-		i := max((levelParts*c.at.level-int64(was))/levelParts, 0)
-		m.latest[i] = max(m.latest[i], key)
+	if c.step >= 0 {
+		m.latest[c.step] = max(m.latest[c.step], key)
 	}
+}
+
+// stepOf is a candidate's level, less what former stops make up for, or -1.
+func (x *Index) stepOf(c *candidate) int8 {
+	was := c.job.Preemptions
+	if was >= x.policy.Preemption.MaxPerJob || c.at.level >= cluster.Levels { // the latter of another order: nobody asks for it
+		return -1
+	}
+	return int8(max((levelParts*c.at.level-int64(was))/levelParts, 0)) //nolint:gosec // below cluster.Levels
 }
 
 // setPrice finds out what stopping a candidate would lose.
@@ -261,7 +275,7 @@ func (m *market) outlasts(e *entry, c *candidate) bool {
 
 // groupOffset is what fair share adds to a victim's key.
 func (m *market) groupOffset(c *candidate) int64 {
-	return m.x.offsetBeside(c.r)
+	return m.x.offsetBeside(c)
 }
 
 // waitBefore is how long a job waits before another is stopped for it by the

@@ -49,13 +49,16 @@ func (w *world) remembers(m *market) {
 	x, i := m.x, 0
 	x.state.EachHolding(func(j *cluster.Job) bool {
 		if r := x.jobs.run(j.ID); r != nil {
-			c, want := m.all[i], newCandidate(j, r, x.policy)
+			c := m.all[r.place]
+			want := candidate{r: r, group: c.group}
+			want.renew(x.policy)
 			if want.gone = want.stopping; !want.stopping {
 				want.at = x.standingOf(j)
+				want.step = x.stepOf(&want)
 			}
 			c.until, c.by, c.search = 0, rightNone, 0
-			if c != want {
-				w.t.Fatalf("candidate %d is %+v, want %+v", i, c, want)
+			if c != want || c.job != j {
+				w.t.Fatalf("candidate of job %d is %+v, want %+v", j.ID, c, want)
 			}
 			i++
 		}

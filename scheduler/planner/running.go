@@ -8,6 +8,7 @@ import (
 func (x *Index) hold(r *run, j *cluster.Job) {
 	if r != nil && r.planned {
 		r.planned = false // the plan has come true; its use is counted already
+		x.enroll(r)
 	} else if r == nil {
 		r = &run{}
 		x.jobs.addRun(j.ID, r)
@@ -15,9 +16,10 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 		r.q, r.gpuType, r.milli = x.tree.Queue(j.Spec.Queue), x.state.HeldType(j), int64(j.Held())*int64(j.Spec.Share())
 		r.shape = x.fleet.Shape(j.Spec)
 		x.count(r, j, 1)
+		x.enroll(r)
 	}
 	r.job = j
-	x.mark(j.ID)
+	x.candidates[r.place].old = true
 }
 
 // count adds what a job holds to what its queue uses, or takes it away.
@@ -61,10 +63,8 @@ func (x *Index) release(r *run) {
 	j := r.job
 	x.news = true
 	x.jobs.dropRun(j.ID)
-	x.mark(j.ID)
-	if g := r.group; g != nil {
-		g.runs--
-		x.dropGroup(g)
+	if !r.planned {
+		x.strike(r)
 	}
 	x.count(r, j, -1)
 	x.unpark(r.q, j.User, r.gpuType)

@@ -5,11 +5,16 @@ package planner
 func (w *world) sound() {
 	w.t.Helper()
 	x := w.x
+	for i := range x.candidates {
+		if r := x.candidates[i].r; int(r.place) != i || r.planned || x.jobs.run(r.job.ID) != r {
+			w.t.Fatalf("job %d is at %d of the roster, and takes itself to be at %d", r.job.ID, i, r.place)
+		}
+	}
 	lanes := 0
 	for key, g := range x.groups {
 		runs := int32(0)
-		for r := range x.jobs.runs() {
-			if r.group == g {
+		for i := range x.candidates {
+			if x.candidates[i].group == g {
 				runs++
 			}
 		}
