@@ -26,6 +26,7 @@ type candidate struct {
 	step     int8   // its level, less what former stops make up for; negative: it may not be stopped by the order alone
 	by       right  // by which it may be stopped, found in
 	search   uint32 // this one, see rightOf
+	next     int32  // of the candidates of its step, as market.steps says it
 }
 
 // young reports whether a candidate has run for less than the policy guarantees.
@@ -36,6 +37,7 @@ type onNode struct {
 	id   cluster.NodeID
 	list uint32 // then
 	jobs []*candidate
+	gpus int32 // that these hold there
 }
 
 // market is what one thorough plan knows of the jobs that may be stopped.
@@ -54,12 +56,12 @@ type market struct {
 
 	lowest int32                 // priority of any candidate that allows preemption
 	worst  standing              // of these the latest key, and the highest level
-	latest [cluster.Levels]int64 // by level, less what former stops make up for, see outlasts: the latest key; once sorted: there or above
+	latest [cluster.Levels]int64 // by step: the latest key; once sorted: there or above
+	steps  [cluster.Levels]int32 // by step: 1 more than the place in all of the first who may be stopped by the order alone; 0: nobody
 	sorted bool
 	opened quota.Stamp // latest is as of then
 
-	stops         []*candidate     // whom the last search may stop
-	nodes         []*onNode        // on which these are
+	nodes         []*onNode        // on which those are whom the last search may stop
 	victims, best []*candidate     // scratch of cheapest
 	failed        map[*shape]int64 // the lowest level at which a shape has found nobody
 	hopes         []*entry         // see claimers
@@ -76,21 +78,21 @@ func (x *Index) openMarket() *market {
 	m := &x.market
 	*m = market{
 		x: x, all: x.candidates, lowest: cluster.MaxPriority + 1, price: -1, opened: x.tree.Stamp(x.now),
-		failed: m.failed, hopes: m.hopes[:0], stops: m.stops[:0], nodes: m.nodes[:0], victims: m.victims[:0], best: m.best[:0], taken: m.taken[:0],
+		failed: m.failed, hopes: m.hopes[:0], nodes: m.nodes[:0], victims: m.victims[:0], best: m.best[:0], taken: m.taken[:0],
 	}
 	if m.failed == nil {
 		m.failed = map[*shape]int64{}
 	}
 	clear(m.failed)
 	for i := range m.all {
-		m.meet(&m.all[i])
+		m.meet(i)
 	}
 	return m
 }
 
 // meet finds out how a candidate stands, and what that means for those who claim.
-func (m *market) meet(c *candidate) {
-	x := m.x
+func (m *market) meet(place int) {
+	x, c := m.x, &m.all[place]
 	if c.old {
 		c.renew(x.policy)
 	}
@@ -111,6 +113,7 @@ func (m *market) meet(c *candidate) {
 	m.worst.key, m.worst.level = max(m.worst.key, key), max(m.worst.level, c.at.level)
 	if c.step >= 0 {
 		m.latest[c.step] = max(m.latest[c.step], key)
+		c.next, m.steps[c.step] = m.steps[c.step], int32(place+1) //nolint:gosec // at most MaxLiveJobs
 	}
 }
 

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ func TestMarketRemembersRightly(t *testing.T) {
 			for e := range x.jobs.entries() {
 				if e.lane != nil {
 					m.spares(w, e)
+					m.findsCheapest(w, e)
 				}
 			}
 			m.close()
@@ -56,7 +58,7 @@ func (w *world) remembers(m *market) {
 				want.at = x.standingOf(j)
 				want.step = x.stepOf(&want)
 			}
-			c.until, c.by, c.search = 0, rightNone, 0
+			c.until, c.by, c.search, c.next = 0, rightNone, 0, 0
 			if c != want || c.job != j {
 				w.t.Fatalf("candidate of job %d is %+v, want %+v", j.ID, c, want)
 			}
@@ -67,6 +69,41 @@ func (w *world) remembers(m *market) {
 	if i != len(m.all) {
 		w.t.Fatalf("%d candidates, want %d", len(m.all), i)
 	}
+}
+
+// findsCheapest fails unless a search that is spared what cannot do finds whom one finds that looks at all nodes and
+// all who hold GPUs there.
+func (m *market) findsCheapest(w *world, e *entry) {
+	for _, t := range m.x.typesOf(e.lane.shape) {
+		got := ids(m.cheapest(e, t))
+		var best offer
+		var offers []offer
+		m.listed = false
+		m.list()
+		m.x.searches++
+		m.x.fleet.EachNode(t, func(n *cluster.Node, free, alive int32) bool {
+			o := m.offerAt(e, n.ID, m.holders(n.ID), t, free, alive)
+			if !m.better(&best, o, e.lane.shape.Least) && best.gpus == 0 && o.gpus > 0 {
+				o.victims = slices.Clone(o.victims)
+				offers = append(offers, o)
+			}
+			return true
+		})
+		want := best.victims
+		if best.gpus == 0 {
+			want = gather(offers, e.lane.shape.Least)
+		}
+		if !slices.Equal(got, ids(want)) {
+			w.t.Fatalf("for job %d jobs %v are found, want %v", e.job.ID, got, ids(want))
+		}
+	}
+}
+
+func ids(of []*candidate) (ids []cluster.JobID) {
+	for _, c := range of {
+		ids = append(ids, c.job.ID)
+	}
+	return ids
 }
 
 // spares fails if a claimer is spared a search that would find somebody, or one behind it is.

@@ -49,6 +49,9 @@ func (m *market) cheapest(e *entry, gpuType string) []*candidate {
 		best := offer{}
 		for _, on := range m.nodes {
 			free, alive := m.x.fleet.RoomOn(on.id, gpuType)
+			if free+on.gpus < sh.Least {
+				continue
+			}
 			m.better(&best, m.offerAt(e, on.id, on.jobs, gpuType, free, alive), sh.Least)
 		}
 		return slices.Clone(best.victims)
@@ -72,7 +75,7 @@ func (m *market) better(best *offer, o offer, need int32) bool {
 // together is cheapest for a job that may be on several nodes.
 func (m *market) together(e *entry, gpuType string) []*candidate {
 	need := e.lane.shape.Least
-	if m.byOrder(e) && m.mostFrom(gpuType) < int64(need) {
+	if m.byOrder(e) && m.mostFrom(gpuType, e.lane.shape.PerNode) < need {
 		return nil
 	}
 	best := offer{}
@@ -92,13 +95,24 @@ func (m *market) together(e *entry, gpuType string) []*candidate {
 	return gather(offers, need)
 }
 
-// mostFrom is how many GPUs are free, or would be if all were stopped whom the last search has found.
-func (m *market) mostFrom(gpuType string) int64 {
-	most := m.x.fleet.Type(gpuType).Free
-	for _, c := range m.stops {
-		most += int64(c.job.Held())
+// mostFrom is how many GPUs a gang could have at most, with so many on each of its nodes (0: as it comes), if all
+// were stopped whom the last search has found.
+func (m *market) mostFrom(gpuType string, perNode int32) int32 {
+	f := m.x.fleet
+	if perNode == 0 {
+		most := int32(f.Type(gpuType).Free) //nolint:gosec // at most MaxGPUs
+		for _, on := range m.nodes {
+			most += on.gpus
+		}
+		return most
 	}
-	return most
+	nodes := f.NodesWith(gpuType, perNode)
+	for _, on := range m.nodes {
+		if free, _ := f.RoomOn(on.id, gpuType); free < perNode && free+on.gpus >= perNode {
+			nodes++
+		}
+	}
+	return nodes * perNode
 }
 
 // anyStops reports whether anybody may be stopped at all for a claimer. If it is
@@ -109,7 +123,7 @@ func (m *market) anyStops(e *entry, gpuType string) bool {
 	}
 	if m.byOrder(e) {
 		m.listStops(e, gpuType)
-		return len(m.stops) > 0
+		return len(m.nodes) > 0
 	}
 	m.list()
 	m.x.searches++
@@ -139,39 +153,56 @@ func (m *market) list() {
 // what stopping each loses.
 func (m *market) listStops(e *entry, gpuType string) {
 	x := m.x
-	least := m.standingOf(e).level + (m.gap()+levelParts-1)/levelParts // no lower level is far enough behind
-	m.stops, m.nodes, m.listed = m.stops[:0], m.nodes[:0], false
+	m.nodes, m.listed = m.nodes[:0], false
 	x.searches++
 	x.lists++
-	for i := range m.all {
-		c := &m.all[i]
-		if c.at.level < least || c.r.gpuType != gpuType || m.rightOf(e, c) == rightNone {
-			continue
+	for step := m.behind(e); step < cluster.Levels; step++ {
+		for at := m.steps[step]; at > 0; {
+			c := &m.all[at-1]
+			if at = c.next; c.r.gpuType != gpuType || m.rightOf(e, c) == rightNone {
+				continue
+			}
+			m.setPrice(c)
+			m.noteNodes(c)
 		}
-		m.stops = append(m.stops, c)
-		m.setPrice(c)
-		m.noteNodes(c)
 	}
+}
+
+// behind is the least step that is far enough behind a claimer.
+func (m *market) behind(e *entry) int64 {
+	return (levelParts*m.standingOf(e).level + m.gap()) / levelParts
 }
 
 // noteNodes puts a candidate under its nodes.
 func (m *market) noteNodes(c *candidate) {
-	x := m.x
-	for _, id := range c.job.NodeRanks {
-		on := x.marketNodes[id]
-		if on == nil {
-			if x.marketNodes == nil {
-				x.marketNodes = map[cluster.NodeID]*onNode{}
+	var on *onNode
+	for i := range c.job.Workers {
+		w := &c.job.Workers[i]
+		if on == nil || on.id != w.Node {
+			if on = m.noted(w.Node); len(on.jobs) == 0 || on.jobs[len(on.jobs)-1] != c {
+				on.jobs = append(on.jobs, c)
 			}
-			on = &onNode{id: id}
-			x.marketNodes[id] = on
 		}
-		if on.list != x.lists {
-			on.list, on.jobs = x.lists, on.jobs[:0]
-			m.nodes = append(m.nodes, on)
-		}
-		on.jobs = append(on.jobs, c)
+		on.gpus += int32(len(w.GPUs)) //nolint:gosec // at most MaxNodeGPUs
 	}
+}
+
+// noted is the list of a node's candidates, empty if none of them has been listed yet.
+func (m *market) noted(id cluster.NodeID) *onNode {
+	x := m.x
+	on := x.marketNodes[id]
+	if on == nil {
+		if x.marketNodes == nil {
+			x.marketNodes = map[cluster.NodeID]*onNode{}
+		}
+		on = &onNode{id: id}
+		x.marketNodes[id] = on
+	}
+	if on.list != x.lists {
+		on.list, on.jobs, on.gpus = x.lists, on.jobs[:0], 0
+		m.nodes = append(m.nodes, on)
+	}
+	return on
 }
 
 // holders are the candidates that hold GPUs of a node, as far as they were listed last.
@@ -214,7 +245,7 @@ func (m *market) noneLater(e *entry) bool {
 		}
 	}
 	at := m.standingOf(e)
-	from := (levelParts*at.level + m.gap()) / levelParts
+	from := m.behind(e)
 	return from >= cluster.Levels || m.latest[from] <= at.key+e.lane.offset
 }
 
@@ -258,13 +289,18 @@ func (m *market) offerAt(e *entry, id cluster.NodeID, held []*candidate, gpuType
 		return offer{}
 	}
 	m.victims = m.victims[:0]
+	sum := free
 	for _, c := range held {
 		if free >= want {
 			break // nobody need be stopped here
 		}
 		if c.r.gpuType == gpuType && m.rightOf(e, c) != rightNone {
 			m.victims = append(m.victims, c)
+			sum += gpusOn(c.job, id)
 		}
+	}
+	if sh.PerNode > 0 && sum < want {
+		return offer{}
 	}
 	return m.offerOf(e, id, free, want)
 }
@@ -291,9 +327,6 @@ func (m *market) offerOf(e *entry, id cluster.NodeID, free, want int32) offer {
 		used++
 	}
 	m.victims = m.victims[:used]
-	if e.lane.shape.PerNode > 0 && sum < want {
-		return offer{}
-	}
 	for i := used - 1; i >= 0; i-- { // the last ones are the most disruptive
 		if here := gpusOn(m.victims[i].job, id); sum-here >= want {
 			sum -= here

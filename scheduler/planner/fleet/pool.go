@@ -242,6 +242,15 @@ func (f *Fleet) Type(gpuType string) Sum {
 	return Sum{}
 }
 
+// NodesWith returns on how many nodes at least so many GPUs of a type are wholly free, as they are now.
+func (f *Fleet) NodesWith(gpuType string, gpus int32) int32 {
+	f.settle()
+	if p := f.pool(gpuType); p != nil {
+		return int32(p.with(gpus)) //nolint:gosec // at most the nodes
+	}
+	return 0
+}
+
 // Types returns the GPU types of the nodes, sorted. Not to be edited.
 func (f *Fleet) Types() []string {
 	f.settle()
