@@ -22,10 +22,6 @@ const (
 	factorPart = 32
 )
 
-// offsetStep is how finely fair share moves lanes, in thousandths of a
-// doubling: finer steps would move all lanes of a branch at each start and end.
-const offsetStep = 125
-
 // group is the lanes of one user in one queue: fair share moves them together.
 // Running jobs of the user know it, too, whether or not any wait.
 type group struct {
@@ -120,9 +116,7 @@ func (x *Index) offsetOf(q *quota.Queue, user string) int64 {
 	if !x.fair() {
 		return 0
 	}
-	f := x.tree.Factor(q, user, x.now)
-	steps := (f+offsetStep*1024)/offsetStep - 1024
-	return steps * x.policy.Setback.Milliseconds() * offsetStep / 1000
+	return x.tree.Steps(q, user, x.now) * x.policy.Setback.Milliseconds() * quota.Step / 1000
 }
 
 // fair reports whether the order knows fair share.

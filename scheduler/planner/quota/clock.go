@@ -41,9 +41,10 @@ type clock struct {
 	block  int64              // the sums of the tree are in units of this block
 	ready  bool               // whether they have been made
 
-	at     cluster.Time // the moment of the last tick
-	weight int64        // of use at that moment
-	grown  wide         // g at that moment: nanoseconds x weight
+	at     cluster.Time                  // the moment of the last tick
+	weight int64                         // of use at that moment
+	grown  wide                          // g at that moment: nanoseconds x weight
+	about  struct{ grown, hour float64 } // as floats: grown, and what hour makes of 1
 }
 
 func newClock(p *cluster.Policy) clock {

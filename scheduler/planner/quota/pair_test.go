@@ -119,6 +119,9 @@ func (p *pair) compare() {
 		if math.Abs(float64(got)-want) > 5 {
 			p.t.Fatalf("%s of %s: factor %d, adding up says %.1f", user, path, got, want)
 		}
+		if steps := p.tree.Steps(q, user, p.now); steps*Step > got || (steps+1)*Step <= got {
+			p.t.Fatalf("%s of %s: factor %d, that is %d steps?", user, path, got, steps)
+		}
 	}
 }
 
@@ -131,7 +134,7 @@ func TestRebuiltTreeIsEqual(t *testing.T) {
 		for range rapid.IntRange(1, 40).Draw(t, "changes") {
 			p.change()
 			if rapid.Bool().Draw(t, "ask") {
-				p.tree.Factor(p.tree.Queue("a"), "ann", p.now)
+				p.tree.Steps(p.tree.Queue("a"), "ann", p.now)
 			}
 		}
 		if diff := gocmp.Diff(p.answers(p.tree), p.answers(p.rebuilt())); diff != "" {
@@ -159,7 +162,7 @@ func (p *pair) answers(tree *Tree) (out []string) {
 		q := tree.Queue(path)
 		for _, user := range []string{"ann", "bob", "eve", "new"} {
 			v := tree.Check(q, user, "h100", 4000)
-			out = append(out, fmt.Sprint(path, user, v.OK, v.Guaranteed, v.Cause, v.Have, tree.Factor(q, user, p.now), len(q.users), q.shares, tree.Borrowed(q, "a100")))
+			out = append(out, fmt.Sprint(path, user, v.OK, v.Guaranteed, v.Cause, v.Have, tree.Factor(q, user, p.now), tree.Steps(q, user, p.now), len(q.users), q.shares, tree.Borrowed(q, "a100")))
 		}
 	}
 	return out

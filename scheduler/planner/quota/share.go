@@ -8,8 +8,6 @@ type usage struct {
 	pending int   // jobs that wait
 	account *cluster.Account
 	use     use
-	factor  int64 // see Factor
-	stamp   Stamp // for which that was computed
 }
 
 func (u *usage) idle() bool { return u.milli == 0 && u.pending == 0 && u.account == nil }
@@ -142,40 +140,33 @@ func (t *Tree) Stamp(now cluster.Time) Stamp { return Stamp{t.changes, moment(no
 // cluster decide nothing. Factor depends on nothing but the accounts, what is
 // held and waits, and now to 10 s; not on what the tree was asked before.
 func (t *Tree) Factor(q *Queue, user string, now cluster.Time) int64 {
-	is := t.Stamp(now)
-	u := q.users[user]
-	if u != nil && u.stamp == is {
-		return u.factor
-	}
-	t.tick(is.at)
-	mine, users := use{}, int64(len(q.users))
-	if u != nil {
-		mine = u.use
-	} else {
-		users++
-	}
-	factor := t.excess(mine, q.shares.own, 1, users) + t.excessAbove(q, is)
-	if u != nil {
-		u.factor, u.stamp = factor, is
+	t.tick(moment(now))
+	mine, users := q.useOf(user)
+	factor := t.excess(mine, q.shares.own, 1, users)
+	for x := q; x.parent != nil; x = x.parent {
+		siblings, weights := x.besides()
+		factor += t.excess(x.shares.all, siblings, x.weight, weights)
 	}
 	return factor
 }
 
-// excessAbove is the part of Factor that is the same for all users of a queue.
-func (t *Tree) excessAbove(q *Queue, is Stamp) (sum int64) {
-	if q.stamp == is {
-		return q.above
+// useOf is what a user does in a queue, and how many users part it.
+func (q *Queue) useOf(user string) (mine use, users int64) {
+	if u := q.users[user]; u != nil {
+		return u.use, int64(len(q.users))
 	}
-	for x := q; x.parent != nil; x = x.parent {
-		siblings, weight := x.parent.shares.all, x.parent.shares.weight
-		siblings.add(x.parent.shares.own, -1)
-		if !x.active() {
-			weight += x.weight
-		}
-		sum += t.excess(x.shares.all, siblings, x.weight, weight)
+	return use{}, int64(len(q.users)) + 1
+}
+
+// besides is the use of a queue's siblings and its own, and the weights of those of them that take part and its own.
+func (q *Queue) besides() (all use, weights int64) {
+	up := &q.parent.shares
+	all, weights = up.all, up.weight
+	all.add(up.own, -1)
+	if !q.active() {
+		weights += q.weight
 	}
-	q.above, q.stamp = sum, is
-	return sum
+	return all, weights
 }
 
 const maxExcess = 3000
@@ -213,9 +204,10 @@ const oneGPU = cluster.WholeGPU * 1000
 // hour is what an hour of so many milli-GPUs x thousandths of weight is worth
 // at the clock's moment.
 func (c *clock) hour(held int64) wide {
-	const nanos = 3_600_000_000_000 / 1000 // an hour, and whole weights
-	return product(max(held, 0), nanos).times(c.weight)
+	return product(max(held, 0), hourNanos).times(c.weight)
 }
+
+const hourNanos = 3_600_000_000_000 / 1000 // an hour's, and whole weights
 
 // tick moves the clock, and makes the sums anew if that leaves their block.
 func (t *Tree) tick(at cluster.Time) {
@@ -229,6 +221,7 @@ func (t *Tree) tick(at cluster.Time) {
 		t.resum()
 	}
 	c.at, c.weight, c.grown = at, c.weightOf(period), c.growth(at)
+	c.about.grown, c.about.hour = c.grown.float(), hourNanos*float64(c.weight)
 }
 
 // resum makes the sums of all accounts anew, in units of the clock's block.

@@ -54,8 +54,8 @@ type Queue struct {
 	users  map[string]*usage // who waits, holds or has used through this very queue
 	below  map[string]int64  // milli-GPUs held here and below by user; only with a user limit
 	shares shares
-	above  int64 // see excessAbove
-	stamp  Stamp // for which that was computed
+	above  float64 // see aboutAbove
+	stamp  Stamp   // for which that was computed
 }
 
 // promise is a quota: of each type, or of any type.

@@ -57,6 +57,11 @@ func (a wide) length() int {
 	return bits.Len64(a.lo)
 }
 
+// float returns a as a float: off by one part in 2^52 of it, and by 2^12.
+func (a wide) float() float64 {
+	return float64(int64(a.hi))*(1<<64) + float64(a.lo) //nolint:gosec // a number in two's complement
+}
+
 // logBits is how many bits log2 has after the point.
 const logBits = 16
 
