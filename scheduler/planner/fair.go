@@ -93,7 +93,7 @@ func (x *Index) offsetAt(q *quota.Queue, user string) int64 {
 func (x *Index) offsetBeside(c *candidate) int64 {
 	g := c.group
 	if g == nil {
-		g = x.groupOf(c.r.q, c.r.job.User)
+		g = x.groupOf(c.q, c.job.User)
 		g.runs++
 		c.group = g
 	}

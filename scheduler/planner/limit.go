@@ -112,7 +112,7 @@ func (m *market) underLimits(e *entry, gpuType string) []*candidate {
 	var set []*candidate
 	defer func() {
 		for _, c := range set {
-			x.tree.Take(c.r.q, c.job.User, c.r.gpuType, c.r.milli)
+			x.tree.Take(c.q, c.job.User, c.gpuType, c.milli)
 		}
 	}()
 	var cands []*candidate
@@ -131,7 +131,7 @@ func (m *market) underLimits(e *entry, gpuType string) []*candidate {
 		c := cands[i]
 		cands = slices.Delete(cands, i, i+1)
 		set = append(set, c)
-		x.tree.Give(c.r.q, c.job.User, c.r.gpuType, c.r.milli)
+		x.tree.Give(c.q, c.job.User, c.gpuType, c.milli)
 	}
 	return nil
 }
@@ -154,10 +154,10 @@ func (m *market) stoppable(e *entry) []*candidate {
 // counts reports whether what a job holds counts against the limit that a
 // verdict names.
 func counts(c *candidate, v *quota.Verdict, user, gpuType string) bool {
-	if v.Cause == quota.TypeLimit && c.r.gpuType != gpuType || v.Cause == quota.UserLimit && c.job.User != user {
+	if v.Cause == quota.TypeLimit && c.gpuType != gpuType || v.Cause == quota.UserLimit && c.job.User != user {
 		return false
 	}
-	for q := c.r.q; q != nil; q = q.Parent() {
+	for q := c.q; q != nil; q = q.Parent() {
 		if q == v.Blocker {
 			return true
 		}

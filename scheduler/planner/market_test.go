@@ -52,13 +52,10 @@ func (w *world) remembers(m *market) {
 	x.state.EachHolding(func(j *cluster.Job) bool {
 		if r := x.jobs.run(j.ID); r != nil {
 			c := m.all[r.place]
-			want := candidate{r: r, group: c.group}
-			want.renew(x.policy)
-			if want.gone = want.stopping; !want.stopping {
-				want.at = x.standingOf(j)
-				want.step = x.stepOf(&want)
-			}
-			c.until, c.by, c.search, c.next = 0, rightNone, 0, 0
+			want := candidate{run: r, group: c.group}
+			x.renew(&want)
+			c.due, c.by, c.search, c.next = want.due, rightNone, 0, 0
+			want.gone = want.stopping
 			if c != want || c.job != j {
 				w.t.Fatalf("candidate of job %d is %+v, want %+v", j.ID, c, want)
 			}

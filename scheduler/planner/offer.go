@@ -20,7 +20,7 @@ type offer struct {
 // worth is how far back in the order stopping a job puts what the claimer
 // passes, in milliseconds: its virtual deadline, less a quarter of the GPU time
 // that is thrown away: all of it is not on the claimer's way.
-func (c *candidate) worth() int64 { return c.at.key - c.lost/cluster.WholeGPU/4 }
+func (c *candidate) worth() int64 { return c.key - c.lost/cluster.WholeGPU/4 }
 
 // before orders offers of equally many GPUs: the least disruptive first; where
 // jobs are stopped by the order alone, those that are worth most to stop;
@@ -128,7 +128,7 @@ func (m *market) anyStops(e *entry, gpuType string) bool {
 	m.list()
 	m.x.searches++
 	for i := range m.all {
-		if c := &m.all[i]; c.r.gpuType == gpuType && m.rightOf(e, c) != rightNone {
+		if c := &m.all[i]; c.gpuType == gpuType && m.rightOf(e, c) != rightNone {
 			return true
 		}
 	}
@@ -159,7 +159,7 @@ func (m *market) listStops(e *entry, gpuType string) {
 	for step := m.behind(e); step < cluster.Levels; step++ {
 		for at := m.steps[step]; at > 0; {
 			c := &m.all[at-1]
-			if at = c.next; c.r.gpuType != gpuType || m.rightOf(e, c) == rightNone {
+			if at = c.next; c.gpuType != gpuType || m.rightOf(e, c) == rightNone {
 				continue
 			}
 			m.setPrice(c)
@@ -294,7 +294,7 @@ func (m *market) offerAt(e *entry, id cluster.NodeID, held []*candidate, gpuType
 		if free >= want {
 			break // nobody need be stopped here
 		}
-		if c.r.gpuType == gpuType && m.rightOf(e, c) != rightNone {
+		if c.gpuType == gpuType && m.rightOf(e, c) != rightNone {
 			m.victims = append(m.victims, c)
 			sum += gpusOn(c.job, id)
 		}

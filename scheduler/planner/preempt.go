@@ -134,18 +134,18 @@ func (m *market) owed(e *entry, set []*candidate) bool {
 	if !m.x.hasQuota || m.moving {
 		return true
 	}
-	slices.SortStableFunc(set, func(a, b *candidate) int { return int(a.r.milli - b.r.milli) })
+	slices.SortStableFunc(set, func(a, b *candidate) int { return int(a.milli - b.milli) })
 	ok := true
 	given := 0
 	for _, c := range set {
 		if ok = m.mayStop(e, c) != rightNone; !ok {
 			break
 		}
-		m.x.tree.Give(c.r.q, c.job.User, c.r.gpuType, c.r.milli)
+		m.x.tree.Give(c.q, c.job.User, c.gpuType, c.milli)
 		given++
 	}
 	for _, c := range set[:given] {
-		m.x.tree.Take(c.r.q, c.job.User, c.r.gpuType, c.r.milli)
+		m.x.tree.Take(c.q, c.job.User, c.gpuType, c.milli)
 	}
 	return ok
 }
@@ -160,7 +160,7 @@ func (m *market) evict(e *entry, gpuType string, set []*candidate, st start, pla
 	}
 	for _, c := range set {
 		c.gone = true
-		m.count(taken{q: c.r.q, user: c.job.User, gpuType: c.r.gpuType, milli: -c.r.milli})
+		m.count(taken{q: c.q, user: c.job.User, gpuType: c.gpuType, milli: -c.milli})
 	}
 	m.take(e, gpuType)
 	wait := time.Duration(0)
@@ -181,7 +181,7 @@ func (m *market) fitsAgain(c *candidate) bool {
 	x := m.x
 	sh := x.fleet.Shape(c.job.Spec)
 	q := x.query(c.job, nil)
-	return x.tree.Check(c.r.q, c.job.User, c.r.gpuType, int64(sh.Least)*int64(sh.Share)).OK && x.fleet.Place(sh, sh.Least, &q) != nil
+	return x.tree.Check(c.q, c.job.User, c.gpuType, int64(sh.Least)*int64(sh.Share)).OK && x.fleet.Place(sh, sh.Least, &q) != nil
 }
 
 // reason says to a victim for whom it stops, and by what right.

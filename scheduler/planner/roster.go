@@ -10,7 +10,7 @@ import "github.com/gangline/gangline/scheduler/cluster"
 // enroll takes a job that holds GPUs into the roster.
 func (x *Index) enroll(r *run) {
 	r.place = int32(len(x.candidates)) //nolint:gosec // at most MaxLiveJobs
-	x.candidates = append(x.candidates, candidate{r: r, old: true})
+	x.candidates = append(x.candidates, candidate{run: r})
 }
 
 // strike takes a job out of the roster; the last one has its place from then on.
@@ -21,16 +21,32 @@ func (x *Index) strike(r *run) {
 		x.dropGroup(g)
 	}
 	*c = x.candidates[last]
-	c.r.place = r.place
+	c.place = r.place
 	x.candidates[last] = candidate{}
 	x.candidates = x.candidates[:last]
 }
 
-// renew forgets what was found out of a candidate before it changed.
-func (c *candidate) renew(p *cluster.Policy) {
-	j := c.r.job
+// renew finds out anew what is known of a candidate from one market to the next.
+func (x *Index) renew(c *candidate) {
+	j, p := c.job, &x.policy.Preemption
 	*c = candidate{
-		job: j, r: c.r, group: c.group, ripe: j.StartedAt.Add(p.Preemption.MinRuntime), priority: j.Spec.Priority, firm: !j.Spec.Preemptible,
+		run: c.run, group: c.group, priority: j.Spec.Priority, firm: !j.Spec.Preemptible,
 		shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs, stopping: j.State == cluster.Stopping,
 	}
+	if c.stopping {
+		return
+	}
+	at := x.standingOf(j)
+	c.key, c.level, c.step, c.due = at.key, int16(at.level), x.stepOf(j, at.level), x.standsUntil(j) //nolint:gosec // some 128 at most
+	if ripe := j.StartedAt.Add(p.MinRuntime); x.now < ripe {
+		c.young, c.due = true, min(c.due, ripe)
+	}
+}
+
+// stepOf is the level of a running job, less what former stops make up for, or -1 if it may not be stopped by the order alone.
+func (x *Index) stepOf(j *cluster.Job, level int64) int8 {
+	if j.Preemptions >= x.policy.Preemption.MaxPerJob || level >= cluster.Levels { // the latter in another order: nobody asks for it
+		return -1
+	}
+	return int8(max((levelParts*level-int64(j.Preemptions))/levelParts, 0)) //nolint:gosec // below cluster.Levels
 }

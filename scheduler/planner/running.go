@@ -19,7 +19,7 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 		x.enroll(r)
 	}
 	r.job = j
-	x.candidates[r.place].old = true
+	x.candidates[r.place].due = 0
 }
 
 // count adds what a job holds to what its queue uses, or takes it away.

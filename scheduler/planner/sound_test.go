@@ -6,7 +6,7 @@ func (w *world) sound() {
 	w.t.Helper()
 	x := w.x
 	for i := range x.candidates {
-		if r := x.candidates[i].r; int(r.place) != i || r.planned || x.jobs.run(r.job.ID) != r {
+		if r := x.candidates[i].run; int(r.place) != i || r.planned || x.jobs.run(r.job.ID) != r {
 			w.t.Fatalf("job %d is at %d of the roster, and takes itself to be at %d", r.job.ID, i, r.place)
 		}
 	}
