@@ -8,6 +8,9 @@ import (
 // firstBlocked returns the lane whose first job comes first among all that wait
 // for room, or nil. Lanes that wait for a queue's limit are not among them.
 func (x *Index) firstBlocked() *lane {
+	if x.closed+x.heldLanes == 0 {
+		return nil
+	}
 	var best *lane
 	take := func(l *lane) {
 		if best == nil || l.before(best) {
@@ -127,7 +130,12 @@ func (x *Index) unsay(e *entry) {
 // reconsider looks again why some of the closed shapes do not fit: while a shape
 // stays closed, what stands against it may have changed.
 func (x *Index) reconsider() {
-	for range min(x.claimsAtOnce(), len(x.shapes)) {
+	looks := min(x.claimsAtOnce(), len(x.shapes))
+	if looks == 0 || x.closed == 0 {
+		x.whyNext = (x.whyNext + looks) % max(len(x.shapes), 1)
+		return
+	}
+	for range looks {
 		x.whyNext = (x.whyNext + 1) % len(x.shapes)
 		sh := x.shapes[x.whyNext]
 		if sh == nil || !sh.closed || sh.lanes.len() == 0 || sh.why != "" && sh.as == x.whyAs(sh.as.keeper) {

@@ -260,9 +260,9 @@ type start struct {
 }
 
 func (x *Index) take(e *entry, st start, plan *Plan) {
-	is := Start{Job: e.job.ID, Epoch: e.job.Epoch + 1, Workers: st.workers}
-	plan.Starts = append(plan.Starts, is)
-	x.planStart(e, st.gpuType, is)
+	x.expected = append(x.expected, Start{Job: e.job.ID, Epoch: e.job.Epoch + 1, Workers: st.workers})
+	plan.Starts = x.expected[len(x.expected)-len(plan.Starts)-1:]
+	x.planStart(e, st.gpuType, st.workers)
 }
 
 // query says who asks the fleet.

@@ -38,7 +38,7 @@ func (x *Index) addFills(sh *shape) {
 		return
 	}
 	for _, l := range sh.lanes.items {
-		if x.mayFill(l) {
+		if x.mayFill(l.jobs.top()) {
 			x.fills = append(x.fills, l)
 		}
 	}
@@ -60,11 +60,11 @@ func (x *Index) nextFill() *lane {
 	}
 	for len(x.fills) > 0 {
 		l := x.fills[0]
-		if l.pos >= 0 && l.shape.closed && x.mayFill(l) && !x.moved(l) {
+		if l.pos >= 0 && l.shape.closed && x.mayFill(l.jobs.top()) && !x.moved(l) {
 			return l
 		}
 		x.fills = x.fills[1:]
-		if l.pos >= 0 && l.shape.closed && x.mayFill(l) {
+		if l.pos >= 0 && l.shape.closed && x.mayFill(l.jobs.top()) {
 			x.refill(l)
 		}
 	}
@@ -88,14 +88,12 @@ func (x *Index) tryFill(plan *Plan) {
 	}
 }
 
-// mayFill reports whether some node that is kept is open to a lane's next job.
-func (x *Index) mayFill(l *lane) bool {
-	j := l.jobs.top().job
+// mayFill reports whether some node that is kept is open to a job in a lane.
+func (x *Index) mayFill(e *entry) bool {
+	j, l := e.job, e.lane
 	end := x.endOf(j, x.now)
-	for _, k := range x.kept { // any order: any will do
-		if end != 0 && end <= k.kept.At || k.priority < j.Spec.Priority && !l.borrow {
-			return true
-		}
+	if len(x.keptInOrder()) > 0 && (end != 0 && end <= x.keptUntil || x.keptLeast < j.Spec.Priority && !l.borrow) {
+		return true
 	}
 	for i := range x.policy.Windows {
 		w := &x.policy.Windows[i]
@@ -110,7 +108,7 @@ func (x *Index) mayFill(l *lane) bool {
 // it and it fits there, and reports whether it did.
 func (x *Index) fill(l *lane, plan *Plan) bool {
 	e := l.jobs.top()
-	if !x.mayFill(l) || x.arrayFull(e.job) {
+	if !x.mayFit(l.shape) || !x.mayFill(e) || x.arrayFull(e.job) {
 		return false
 	}
 	types, blocked := x.allowed(l)

@@ -67,6 +67,9 @@ func (x *Index) followNode(id cluster.NodeID) bool {
 // reopen opens the closed shapes that may fit now that there is more room for a
 // type on a node that is kept for nobody.
 func (x *Index) reopen(gpuType string) {
+	if x.closed == 0 {
+		return
+	}
 	for _, key := range []string{gpuType, ""} {
 		list := x.shut[key]
 		if list == nil {
@@ -87,7 +90,10 @@ func (x *Index) reopen(gpuType string) {
 
 // openShape lets the lanes of a shape be tried again.
 func (x *Index) openShape(sh *shape) {
-	sh.closed = false
+	if sh.closed {
+		sh.closed = false
+		x.closed--
+	}
 	if sh.lanes.len() > 0 && sh.pos < 0 {
 		x.open.push(sh)
 	}
@@ -117,7 +123,10 @@ func (x *Index) reopenHeld() {
 // does not fit is found out at once only if nothing was said before: to say it
 // anew at each try would take longer than the tries.
 func (x *Index) closeShape(sh *shape) {
-	sh.closed = true
+	if !sh.closed {
+		sh.closed = true
+		x.closed++
+	}
 	if sh.pos >= 0 {
 		x.open.remove(sh)
 	}

@@ -38,37 +38,45 @@ func (h *heapOf[T]) fix(t T) {
 
 func (h *heapOf[T]) remove(t T) {
 	i, last := t.at(), len(h.items)-1
-	if i != last {
-		h.swap(i, last)
-	}
+	moved := h.items[last]
 	var none T
 	h.items[last] = none
 	h.items = h.items[:last]
 	t.moveTo(-1)
-	if i != last && !h.down(i) {
+	if i == last {
+		return
+	}
+	h.put(moved, i)
+	if !h.down(i) {
 		h.up(i)
 	}
 }
 
-func (h *heapOf[T]) swap(i, j int) {
-	h.items[i], h.items[j] = h.items[j], h.items[i]
-	h.items[i].moveTo(i)
-	h.items[j].moveTo(j)
+func (h *heapOf[T]) put(t T, i int) {
+	h.items[i] = t
+	t.moveTo(i)
 }
 
+// up moves the item at a place towards the top as far as it comes before others.
 func (h *heapOf[T]) up(i int) {
+	t, from := h.items[i], i
 	for i > 0 {
 		parent := (i - 1) / 2
-		if !h.items[i].before(h.items[parent]) {
-			return
+		if !t.before(h.items[parent]) {
+			break
 		}
-		h.swap(i, parent)
+		h.put(h.items[parent], i)
 		i = parent
+	}
+	if i < from {
+		h.put(t, i)
 	}
 }
 
+// down moves the item at a place away from the top as far as others come before
+// it, and reports whether any did.
 func (h *heapOf[T]) down(i int) bool {
-	from := i
+	t, from := h.items[i], i
 	for {
 		child := 2*i + 1
 		if child >= len(h.items) {
@@ -77,11 +85,14 @@ func (h *heapOf[T]) down(i int) bool {
 		if r := child + 1; r < len(h.items) && h.items[r].before(h.items[child]) {
 			child = r
 		}
-		if !h.items[child].before(h.items[i]) {
+		if !h.items[child].before(t) {
 			break
 		}
-		h.swap(i, child)
+		h.put(h.items[child], i)
 		i = child
+	}
+	if i > from {
+		h.put(t, i)
 	}
 	return i > from
 }

@@ -32,7 +32,8 @@ type Index struct {
 
 	shapes      []*shape // by fleet.Shape.ID; nil: no job ever had it
 	open        heapOf[*shape]
-	shut        map[string]*shapeList // closed shapes by GPU type, "" for those that take any
+	closed      int                   // shapes that are
+	shut        map[string]*shapeList // closed shapes by GPU type, "" for those that take any, and some that have been opened since
 	blocker     *lane                 // that kept all behind it from starting in the last plan, as of
 	blockedAs   fleet.Version         // this one of the fleet
 	lanes       map[laneKey]*lane
@@ -52,6 +53,8 @@ type Index struct {
 	kept        map[cluster.JobID]*keeping
 	ripening    heapOf[ripening]                // see overdue.go
 	keptList    []cluster.JobID                 // of them, see keptInOrder; nil: to be made
+	keptUntil   cluster.Time                    // the latest moment until which something is kept, as of keptList
+	keptLeast   int32                           // the lowest priority of a job for which something is, likewise
 	jobHolds    map[cluster.NodeID][]fleet.Hold // by what is kept for jobs
 	windowHolds map[cluster.NodeID][]fleet.Hold // by the policy's reservations
 	hasQuota    bool                            // some queue has been promised GPUs
@@ -59,7 +62,7 @@ type Index struct {
 	parts       map[int][]*quota.Queue          // queues by the one above them
 	owing       map[int]map[string]int64        // see owed, by queue and GPU type
 	elastic     int                             // elastic jobs that hold GPUs
-	priorities  map[int32]int                   // preemptible jobs that hold GPUs, by priority
+	priorities  [cluster.MaxPriority + 1]int32  // preemptible jobs that hold GPUs, by priority
 	candidates  []candidate                     // see roster.go
 	ages        []time.Duration                 // scratch of a market's prices
 	market      market                          // the last one
@@ -151,7 +154,7 @@ func (x *Index) rebuild(s *cluster.State) {
 		cursor: s.Cursor(), policy: s.Policy(), state: s, news: true,
 		fleet: fleet.New(s.Policy().Score, s.Policy().Levels), tree: quota.New(s.Policy()),
 		shut: map[string]*shapeList{}, lanes: map[laneKey]*lane{}, groups: map[groupKey]*group{}, byQueue: map[int][]*lane{},
-		parked: map[parkKey]*waitlist{}, priorities: map[int32]int{}, arrays: map[cluster.JobID]*array{},
+		parked: map[parkKey]*waitlist{}, arrays: map[cluster.JobID]*array{},
 		kept: map[cluster.JobID]*keeping{}, jobHolds: map[cluster.NodeID][]fleet.Hold{}, windowHolds: map[cluster.NodeID][]fleet.Hold{},
 	}
 	x.firm, x.parts = map[firmKey]int64{}, map[int][]*quota.Queue{}

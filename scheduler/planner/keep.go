@@ -106,19 +106,28 @@ func (x *Index) nextBlocked(had int) *lane {
 
 // looksIdle reports whether looks at those that wait for room would find
 // nothing, as long as nothing comes free: no limit holds any of them up, none is
-// overdue, and none has a shape of which a gang might fit on what is kept for
-// others. So they may be left out until then.
+// overdue, and none that might fit on what is kept for others may use that. So
+// they may be left out until then.
 func (x *Index) looksIdle() bool {
 	if x.left <= 0 || x.looks == 0 || !x.unlimited() || len(x.arrays)+x.heldLanes+len(x.fills) > 0 || x.anyOverdue() {
 		return false
 	}
+	jobs := 0
 	for _, sh := range x.shapes {
-		if sh != nil && sh.closed && sh.lanes.len() > 0 && x.mayFit(sh) {
-			return false
+		if sh == nil || !sh.closed || sh.lanes.len() == 0 || !x.mayFit(sh) {
+			continue
+		}
+		for _, l := range sh.lanes.items {
+			if jobs += l.jobs.len(); jobs > maxIdle || slices.ContainsFunc(l.jobs.items, x.mayFill) {
+				return false
+			}
 		}
 	}
 	return true
 }
+
+// maxIdle bounds the jobs that looksIdle asks whether they may use what is kept.
+const maxIdle = 256
 
 // mayFit reports whether a gang of a shape might fit, see fleet.Fleet.May.
 func (x *Index) mayFit(sh *shape) bool { return x.fleet.May(sh.Shape, sh.Least) }

@@ -81,9 +81,9 @@ func (x *Index) keptInOrder() []cluster.JobID {
 	slices.SortFunc(all, func(a, b *keeping) int {
 		return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.kept.Made, b.kept.Made), cmp.Compare(a.e, b.e))
 	})
-	x.keptList = make([]cluster.JobID, len(all))
+	x.keptList, x.keptUntil, x.keptLeast = make([]cluster.JobID, len(all)), 0, all[len(all)-1].priority
 	for i, k := range all {
-		x.keptList[i] = k.e
+		x.keptList[i], x.keptUntil = k.e, max(x.keptUntil, k.kept.At)
 	}
 	return x.keptList
 }
@@ -95,12 +95,13 @@ func (x *Index) keptFromAny(id cluster.NodeID, j *cluster.Job) bool {
 	if !x.keeps() {
 		return false
 	}
-	mine := slices.ContainsFunc(x.jobHolds[id], func(h fleet.Hold) bool { return h.Job == j.ID })
+	byJobs := x.jobHolds[id]
+	mine := slices.ContainsFunc(byJobs, func(h fleet.Hold) bool { return h.Job == j.ID })
 	other := func(h fleet.Hold) bool {
 		if h.Job != 0 {
 			return h.Priority > j.Spec.Priority || !mine && (h.Priority == j.Spec.Priority || !x.passes(j))
 		}
 		return !Below(j.Spec.Queue, h.Queue)
 	}
-	return slices.ContainsFunc(x.jobHolds[id], other) || slices.ContainsFunc(x.windowHolds[id], other)
+	return slices.ContainsFunc(byJobs, other) || slices.ContainsFunc(x.windowHolds[id], other)
 }

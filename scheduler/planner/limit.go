@@ -170,7 +170,7 @@ func counts(c *candidate, v *quota.Verdict, user, gpuType string) bool {
 // stopped ones themselves, would fill the limit again as the victims go, one
 // after the other. It returns what undoes that.
 func (x *Index) holdLimits() (undo func()) {
-	if len(x.kept) == 0 {
+	if len(x.kept) == 0 || x.unlimited() {
 		return func() {}
 	}
 	var held []taken

@@ -56,7 +56,7 @@ type Reason struct {
 
 // Plan is what the planner proposes against one state.
 type Plan struct {
-	Starts  []Start // in the order in which they were chosen
+	Starts  []Start // in the order in which they were chosen; valid until the next Follow
 	Evicts  []Evict
 	Keeps   []Keep
 	Reasons []Reason // for jobs whose reason has changed

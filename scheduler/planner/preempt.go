@@ -67,8 +67,8 @@ func (x *Index) mayClaim(first *lane, round bool) bool {
 	if round && x.preemptsByLevel() || x.hasQuota && !first.borrow {
 		return true
 	}
-	for p := range x.priorities { // any order: any will do
-		if p < first.priority {
+	for _, jobs := range x.priorities[:first.priority] {
+		if jobs > 0 {
 			return true
 		}
 	}

@@ -53,8 +53,7 @@ func (x *Index) heldText(l *lane) string {
 	return x.obstacleText(l.shape, &ob, j.Spec)
 }
 
-// said is what stood against a shape when it was said in words last, as far as
-// the words depend on it.
+// said is what stood against a shape when it was said in words last.
 type said struct {
 	ob   fleet.Obstacle
 	spec *cluster.JobSpec // of the job for which nodes are kept, or nil
@@ -63,23 +62,22 @@ type said struct {
 
 // obstacleText says in words what stands against a gang of a shape.
 func (x *Index) obstacleText(sh *shape, ob *fleet.Obstacle, spec *cluster.JobSpec) string {
-	now := said{ob: *ob}
-	now.ob.Room, now.ob.Left, now.ob.Domain, now.ob.Sum.Free, now.ob.Sum.Milli, now.ob.Sum.Held = 0, 0, "", 0, 0, 0
 	var holder *cluster.Job
+	var held *cluster.JobSpec
 	if ob.Lack == fleet.LackKept && ob.Keeper.Job != 0 {
 		if holder = x.state.Job(ob.Keeper.Job); holder != nil {
-			now.spec = holder.Spec
+			held = holder.Spec
 		}
 	}
-	if sh.said.text != "" && sh.said.ob == now.ob && sh.said.spec == now.spec {
+	if sh.said.text != "" && sh.said.ob.Reads(ob) && sh.said.spec == held {
 		return sh.said.text
 	}
-	if now.text = ob.Text(spec); holder != nil {
-		now.text = fmt.Sprintf("waits behind job %d (priority %d, %s), which has waited long enough for GPUs to be kept free for it",
+	sh.said = said{ob: *ob, spec: held, text: ob.Text(spec)}
+	if holder != nil {
+		sh.said.text = fmt.Sprintf("waits behind job %d (priority %d, %s), which has waited long enough for GPUs to be kept free for it",
 			holder.ID, holder.Spec.Priority, holder.Spec.Wants())
 	}
-	sh.said = now
-	return now.text
+	return sh.said.text
 }
 
 // anyQuery asks the fleet as if nothing were kept for anyone.
@@ -87,8 +85,12 @@ func (x *Index) anyQuery() *fleet.Query { return &fleet.Query{Any: true} }
 
 func sortReasons(reasons []Reason) {
 	for i := range reasons {
-		slices.Sort(reasons[i].Jobs)
-		reasons[i].Jobs = slices.Compact(reasons[i].Jobs) // a job may have been noted more than once
+		if len(reasons[i].Jobs) > 1 {
+			slices.Sort(reasons[i].Jobs)
+			reasons[i].Jobs = slices.Compact(reasons[i].Jobs) // a job may have been noted more than once
+		}
 	}
-	slices.SortFunc(reasons, func(a, b Reason) int { return cmp.Compare(a.Jobs[0], b.Jobs[0]) })
+	if len(reasons) > 1 {
+		slices.SortFunc(reasons, func(a, b Reason) int { return cmp.Compare(a.Jobs[0], b.Jobs[0]) })
+	}
 }

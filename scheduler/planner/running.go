@@ -46,10 +46,8 @@ func (x *Index) count(r *run, j *cluster.Job, sign int32) {
 			}
 		}
 	}
-	if p := j.Spec.Priority; j.Spec.Preemptible {
-		if x.priorities[p] += int(sign); x.priorities[p] == 0 {
-			delete(x.priorities, p)
-		}
+	if j.Spec.Preemptible {
+		x.priorities[j.Spec.Priority] += sign
 	}
 	if j.Spec.Elastic() {
 		x.elastic += int(sign)
@@ -72,17 +70,16 @@ func (x *Index) release(r *run) {
 
 // planStart takes a job out of its lane and counts it as running, before the
 // state shows it.
-func (x *Index) planStart(e *entry, gpuType string, st Start) {
+func (x *Index) planStart(e *entry, gpuType string, workers []cluster.Placement) {
 	j, l := e.job, e.lane
 	x.dequeue(e)
 	r := &run{job: j, q: l.q, gpuType: gpuType, shape: l.shape.Shape, planned: true}
 	gpus := 0
-	for i := range st.Workers {
-		gpus += len(st.Workers[i].GPUs)
+	for i := range workers {
+		gpus += len(workers[i].GPUs)
 	}
 	r.milli = int64(gpus) * int64(j.Spec.Share())
 	x.jobs.addRun(j.ID, r)
-	x.expected = append(x.expected, st)
 	x.count(r, j, 1)
 	x.startedBy(r)
 }

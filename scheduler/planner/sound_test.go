@@ -34,14 +34,19 @@ func (w *world) sound() {
 		w.t.Fatalf("%d lanes in groups, %d known", lanes, len(x.lanes))
 	}
 	sorted(w, "open shapes", &x.open)
+	closed := 0
 	for _, sh := range x.shapes {
 		if sh == nil {
 			continue
 		}
+		closed += count(sh.closed, 1)
 		sorted(w, "lanes of a shape", &sh.lanes)
 		if open := !sh.closed && sh.lanes.len() > 0; open != (sh.pos >= 0) {
 			w.t.Fatalf("shape %d: closed %v, %d lanes, at %d of the open ones", sh.ID, sh.closed, sh.lanes.len(), sh.pos)
 		}
+	}
+	if closed != x.closed {
+		w.t.Fatalf("%d shapes are closed, %d are counted", closed, x.closed)
 	}
 	for _, list := range x.parked {
 		for _, r := range list.rows {

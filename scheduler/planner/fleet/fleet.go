@@ -71,8 +71,8 @@ type Mark struct {
 }
 
 // Version tells apart what the fleet says: equal versions of one Fleet, equal
-// answers to all questions, but for Sum.Held and for the score, which also knows
-// the mix. The zero Version is that of nothing.
+// answers to all questions, but for the score, which also knows the mix. The zero
+// Version is that of nothing.
 type Version struct {
 	free  uint64 // of what is free; Undo goes back to it
 	holds uint64 // of what nodes are kept for
@@ -98,7 +98,7 @@ func New(score cluster.ScoreName, levels []cluster.Level) *Fleet {
 
 // Put tells what a node is now. Whatever Place and Give pretended of it is
 // forgotten. Grew reports whether something may fit now that did not before;
-// counted, whether the numbers of Sum other than what is free or held may have
+// counted, whether the numbers of Sum other than what is free may have
 // changed. Not to be called between Mark and Undo.
 //
 // It costs little if only what is free has changed, and less if that is as Place
@@ -107,12 +107,16 @@ func New(score cluster.ScoreName, levels []cluster.Level) *Fleet {
 func (f *Fleet) Put(n *cluster.Node) (grew, counted bool) {
 	f.undo, f.marks = f.undo[:0], 0
 	x := f.byID[n.ID]
-	if x == nil {
+	// A State of which nobody has a snapshot writes into the node that it has who
+	// holds the GPUs, and makes a new one for all else.
+	edited := x != nil && x.is == n
+	switch {
+	case x == nil:
 		x = &node{is: n}
 		f.byID[n.ID] = x
 		f.fresh = append(f.fresh, x)
 		f.unsettled = true
-	} else if !f.unsettled {
+	case !edited && !f.unsettled:
 		f.unsettled = !x.same(n)
 	}
 	if f.unsettled {
@@ -122,7 +126,7 @@ func (f *Fleet) Put(n *cluster.Node) (grew, counted bool) {
 		return true, true
 	}
 	changed, grew := x.read(n)
-	for i := range x.rooms {
+	for i := 0; i < len(x.rooms) && !edited; i++ {
 		counted = x.rooms[i].recount(x) || counted
 	}
 	switch {

@@ -342,7 +342,7 @@ func dump(f *Fleet) []string {
 		out = append(out, fmt.Sprint(x.is.ID, x.gpus, x.cpu, x.mem, x.dom))
 		for i := range x.rooms {
 			r := &x.rooms[i]
-			out = append(out, fmt.Sprint(r.whole, r.holes, r.milli, r.total, r.alive, r.open, r.held))
+			out = append(out, fmt.Sprint(r.whole, r.holes, r.milli, r.total, r.alive, r.open))
 		}
 	}
 	for _, p := range f.pools {

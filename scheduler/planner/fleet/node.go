@@ -36,7 +36,7 @@ type room struct {
 	milli int32   // thousandths that are free
 	apart bool    // the GPUs are on several islands, or off several NUMA nodes
 
-	total, alive, open, held int32 // see Sum
+	total, alive, open int32 // see Sum
 }
 
 // take makes a node's GPUs anew.
@@ -50,14 +50,8 @@ func (x *node) take(n *cluster.Node) {
 
 // same reports whether a node's next version differs from its last one only in
 // what is free, held or healthy.
-//
-// A State that nobody has a snapshot of writes who holds the GPUs into the node
-// that it has, and makes a new one for all else.
 func (x *node) same(n *cluster.Node) bool {
 	was := x.is
-	if n == was {
-		return true
-	}
 	if len(was.GPUs) != len(n.GPUs) || !slices.Equal(was.Labels, n.Labels) || !slices.Equal(was.Placed, n.Placed) || !slices.Equal(was.Taints, n.Taints) {
 		return false
 	}

@@ -113,7 +113,8 @@ func (f *Fleet) allowed(sh *Shape, q *Query) []*pool {
 //     one NUMA node if it asks for that. A gang that asks for one island or NUMA
 //     node, and fits into one, goes where that is so. A share goes where the least is free of a GPU that has it.
 func (f *Fleet) Place(sh *Shape, size int32, q *Query) []Part {
-	if size < 1 || (sh.PerNode > 0 && size%sh.PerNode != 0) || !f.May(sh, size) {
+	f.settle()
+	if size < 1 || (sh.PerNode > 0 && size%sh.PerNode != 0) {
 		return nil
 	}
 	if len(q.Avoid) > 0 {

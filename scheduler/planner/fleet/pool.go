@@ -12,7 +12,6 @@ type Sum struct {
 	Total int64 // on nodes that the Fleet knows
 	Alive int64 // of these: healthy, and on a live node
 	Open  int64 // of these: on a node that takes jobs
-	Held  int64 // of Alive: a job holds it or a share of it, by the last Put of its node
 	Free  int64 // whole GPUs that could be given away now
 	Milli int64 // thousandths that could be given away now, whole GPUs included
 }
@@ -119,10 +118,10 @@ func (r *room) gpu(k int) int {
 }
 
 // recount counts anew the node's GPUs of the type by the facts of the last Put,
-// and reports whether a count other than that of held ones has changed.
+// and reports whether a count has changed.
 func (r *room) recount(x *node) (changed bool) {
 	was := *r
-	r.total, r.alive, r.open, r.held = 0, 0, 0, 0
+	r.total, r.alive, r.open = 0, 0, 0
 	ready := x.is.State == cluster.NodeReady
 	for k := range r.size(x) {
 		g := &x.is.GPUs[r.gpu(k)]
@@ -134,15 +133,11 @@ func (r *room) recount(x *node) (changed bool) {
 		if x.is.Drain == nil {
 			r.open++
 		}
-		if g.Held() {
-			r.held++
-		}
 	}
 	s := &r.pool.sum
 	s.Total += int64(r.total - was.total)
 	s.Alive += int64(r.alive - was.alive)
 	s.Open += int64(r.open - was.open)
-	s.Held += int64(r.held - was.held)
 	return r.total != was.total || r.alive != was.alive || r.open != was.open
 }
 

@@ -171,9 +171,6 @@ func (f *slow) Type(gpuType string) Sum {
 			if x.free[i] == cluster.WholeGPU {
 				s.Free++
 			}
-			if g.Held() {
-				s.Held++
-			}
 		}
 	}
 	return s

@@ -275,6 +275,13 @@ func (o *Obstacle) Text(spec *cluster.JobSpec) string {
 	}
 }
 
+// Reads reports whether another obstacle reads the same, as Text says it to jobs
+// of one shape.
+func (o *Obstacle) Reads(p *Obstacle) bool {
+	return o.Lack == p.Lack && o.Sum.Total == p.Sum.Total && o.Sum.Alive == p.Sum.Alive && o.Sum.Open == p.Sum.Open &&
+		o.Size == p.Size && o.Type == p.Type && o.Label == p.Label && o.Level == p.Level && o.Keeper == p.Keeper
+}
+
 func (h *Hold) text() string {
 	switch {
 	case h.Job != 0:

@@ -83,8 +83,11 @@ func (q *Queue) charge(u *usage, o use, sign int64) {
 func (t *Tree) weigh(q *Queue, user string, milli, weighted int64) {
 	t.changes++
 	was, u := q.active(), q.usage(user)
-	u.milli += milli
-	q.charge(u, use{held: weighted}, 1)
+	u.milli, u.use.held = u.milli+milli, u.use.held+weighted
+	q.shares.own.held += weighted
+	for x := q; x != nil; x = x.parent {
+		x.shares.all.held += weighted
+	}
 	q.settle(user, u, was)
 }
 
