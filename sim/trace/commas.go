@@ -54,11 +54,15 @@ func (c *commas) leave(line []byte) {
 
 func (c *commas) split(line string) ([]string, error) {
 	c.row = c.row[:0]
-	for more := true; more; {
-		var value string
-		value, line, more = strings.Cut(line, ",")
-		c.row = append(c.row, value)
+	for {
+		i := strings.IndexByte(line, ',')
+		if i < 0 {
+			break
+		}
+		c.row = append(c.row, line[:i])
+		line = line[i+1:]
 	}
+	c.row = append(c.row, line)
 	if c.width == 0 {
 		c.width = len(c.row)
 	}
