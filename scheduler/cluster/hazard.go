@@ -4,28 +4,33 @@ import "math/bits"
 
 // hazards are the parts of the jobs like one that end in each bin, of those
 // that reach it.
-func (s *State) hazards(spec *JobSpec, user string) (hazard [historyBins]int64) {
+func (s *State) hazards(spec *JobSpec, user string) [historyBins]int64 {
 	var k kin
 	k.name(spec, user)
+	hazard := priorHazards
 	s.hazardsFrom(&k, 0, &hazard)
 	return hazard
 }
 
-// hazardsFrom fills in the hazards from a bin on, and returns from which one on
-// nothing is known of any.
+// hazardsFrom fills in the hazards from a bin on, as far as anything is known of
+// them, and returns from which one on nothing is.
 func (s *State) hazardsFrom(k *kin, bin int32, hazard *[historyBins]int64) (end int32) {
-	*hazard, end = priorHazards, bin
+	var known [4]*History
+	end = bin
 	for i := range k.n {
-		h := s.historyOf(k, i)
-		switch {
-		case h == nil:
-			continue
-		case i == 0 && s.own != nil && h.by == s.own:
-			*hazard = s.widest.hazards(h)
-		default:
+		if known[i] = s.historyOf(k, i); known[i] != nil {
+			end = max(end, known[i].bins)
+		}
+	}
+	from := &priorHazards
+	if h := known[0]; h != nil && s.own != nil && h.by == s.own {
+		from, known[0] = s.widest.hazards(h), nil
+	}
+	copy(hazard[bin:end], from[bin:end])
+	for _, h := range known {
+		if h != nil {
 			h.refine(hazard, bin)
 		}
-		end = max(end, h.bins)
 	}
 	return end
 }
@@ -38,8 +43,8 @@ type widest struct {
 	stale uint64 // a bit for each bin in which found is no longer what it was of
 }
 
-// hazards returns what the history says now.
-func (w *widest) hazards(h *History) [historyBins]int64 {
+// hazards are what the history says now, until it is edited.
+func (w *widest) hazards(h *History) *[historyBins]int64 {
 	if w.of != h {
 		*w = widest{of: h, found: priorHazards, stale: 1<<historyBins - 1}
 	}
@@ -47,7 +52,7 @@ func (w *widest) hazards(h *History) [historyBins]int64 {
 		i := bits.TrailingZeros64(w.stale)
 		w.found[i] = h.refined(i, priorHazards[i])
 	}
-	return w.found
+	return &w.found
 }
 
 // learned is the least that bins may be.

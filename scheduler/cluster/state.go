@@ -266,7 +266,7 @@ func (s *State) dropJob(j *Job) {
 // keeps the derived maps in step.
 func (s *State) putNode(n *Node) {
 	s.touch(Change{Node: n.ID})
-	if s.byID != nil && s.byID[n.ID] == n {
+	if s.byID != nil && s.Node(n.ID) == n {
 		return // edited: all but who holds its GPUs is as it was
 	}
 	s.sound = soundSpecs{}
