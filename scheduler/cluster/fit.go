@@ -15,7 +15,7 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 	gpus := few[:0]           // on each of them
 	taken := gpuSet{}         // of the last of them
 	var known map[NodeID]bool // of many of them
-	gpuType := ""
+	gpuType, allowed := "", false
 	total, share := int32(0), spec.Share()
 	for i, p := range workers {
 		n := s.Node(p.Node)
@@ -52,8 +52,9 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 			}
 			if gpuType == "" {
 				gpuType = n.GPUs[g].Type
+				allowed = AllowsType(spec, gpuType)
 			}
-			if n.GPUs[g].Type != gpuType || !AllowsType(spec, gpuType) {
+			if n.GPUs[g].Type != gpuType || !allowed {
 				return nil, fmt.Errorf("GPU %s on node %s is of type %s", uuid, n.Name, n.GPUs[g].Type)
 			}
 			gpus[last]++

@@ -135,7 +135,8 @@ func (n *requestNode) owned(own *owner) *requestNode {
 	case n.by == own:
 		return n
 	default:
-		return &requestNode{by: own, has: n.has, slots: slices.Clone(n.slots)}
+		slots := append(make([]requestSlot, 0, len(n.slots)+1), n.slots...) // one may come
+		return &requestNode{by: own, has: n.has, slots: slots}
 	}
 }
 
