@@ -144,7 +144,7 @@ func (x *Index) reweigh(g *group) {
 func (x *Index) reweighAll() {
 	x.startedMilli = 0
 	for _, q := range x.tree.Queues() {
-		for _, l := range x.byQueue[q.ID] {
+		for _, l := range x.lanesOf(q) {
 			if l.group.lanes[0] == l { // each group once
 				x.reweigh(l.group)
 			}

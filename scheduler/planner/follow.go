@@ -54,7 +54,7 @@ func (x *Index) followNode(id cluster.NodeID) bool {
 	if other && len(x.jobHolds[id])+len(x.windowHolds[id]) > 0 {
 		x.setHolds(id) // it may have been unknown
 	}
-	if grew && len(x.jobHolds[id]) == 0 {
+	if grew && x.closed > 0 && len(x.jobHolds[id]) == 0 {
 		for i := range n.GPUs {
 			if i == 0 || n.GPUs[i].Type != n.GPUs[i-1].Type {
 				x.reopen(n.GPUs[i].Type)

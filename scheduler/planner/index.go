@@ -38,8 +38,8 @@ type Index struct {
 	blockedAs   fleet.Version         // this one of the fleet
 	lanes       map[laneKey]*lane
 	groups      map[groupKey]*group
-	covered     []int64         // scratch of requote
-	byQueue     map[int][]*lane // lanes by quota.Queue.ID
+	covered     []int64   // scratch of requote
+	byQueue     [][]*lane // lanes by quota.Queue.ID, see lanesOf
 	parked      map[parkKey]*waitlist
 	arrays      map[cluster.JobID]*array
 	mixAt       cluster.Time // period in which the mix was looked at last
@@ -153,7 +153,7 @@ func (x *Index) rebuild(s *cluster.State) {
 	*x = Index{
 		cursor: s.Cursor(), policy: s.Policy(), state: s, news: true,
 		fleet: fleet.New(s.Policy().Score, s.Policy().Levels), tree: quota.New(s.Policy()),
-		shut: map[string]*shapeList{}, lanes: map[laneKey]*lane{}, groups: map[groupKey]*group{}, byQueue: map[int][]*lane{},
+		shut: map[string]*shapeList{}, lanes: map[laneKey]*lane{}, groups: map[groupKey]*group{},
 		parked: map[parkKey]*waitlist{}, arrays: map[cluster.JobID]*array{},
 		kept: map[cluster.JobID]*keeping{}, jobHolds: map[cluster.NodeID][]fleet.Hold{}, windowHolds: map[cluster.NodeID][]fleet.Hold{},
 	}

@@ -84,15 +84,21 @@ func (x *Index) dropLane(l *lane) {
 		x.dropHeld(l)
 	}
 	delete(x.lanes, l.laneKey)
-	if x.byQueue[l.q.ID] = without(x.byQueue[l.q.ID], l); len(x.byQueue[l.q.ID]) == 0 {
-		delete(x.byQueue, l.q.ID)
-	}
+	x.byQueue[l.q.ID] = without(x.byQueue[l.q.ID], l)
 	x.part(l)
 	if a := x.arrays[l.array]; a != nil {
 		if a.lanes = without(a.lanes, l); len(a.lanes) == 0 && a.holding == 0 {
 			delete(x.arrays, l.array)
 		}
 	}
+}
+
+// lanesOf are the lanes of a queue, in the order in which they were made.
+func (x *Index) lanesOf(q *quota.Queue) []*lane {
+	if q.ID < len(x.byQueue) {
+		return x.byQueue[q.ID]
+	}
+	return nil
 }
 
 // without returns a list less one lane; the order of the rest is kept.
@@ -118,7 +124,10 @@ func (x *Index) laneOf(j *cluster.Job, q *quota.Queue) *lane {
 	x.join(l)
 	l.borrow = x.borrows(l)
 	x.lanes[key] = l
-	x.byQueue[l.q.ID] = append(x.byQueue[l.q.ID], l)
+	for q.ID >= len(x.byQueue) {
+		x.byQueue = append(x.byQueue, nil)
+	}
+	x.byQueue[q.ID] = append(x.byQueue[q.ID], l)
 	if key.array != 0 {
 		x.arrayOf(key.array).lanes = append(x.arrayOf(key.array).lanes, l)
 	}
@@ -245,7 +254,7 @@ func (x *Index) requote(q *quota.Queue) {
 	if !x.hasQuota {
 		return
 	}
-	lanes := x.byQueue[q.ID]
+	lanes := x.lanesOf(q)
 	if len(lanes) == 0 {
 		return
 	}

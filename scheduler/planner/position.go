@@ -22,7 +22,7 @@ func (x *Index) Position(j *cluster.Job) (place, of int, about bool) {
 	step := len(x.lanes)/exactLanes + 1
 	turn, ahead := 0, 0
 	for _, q := range x.tree.Queues() {
-		for _, l := range x.byQueue[q.ID] {
+		for _, l := range x.lanesOf(q) {
 			if turn++; turn%step == 0 {
 				ahead += l.aheadOf(e)
 			}
@@ -78,7 +78,7 @@ func (x *Index) InOrder() []cluster.JobID {
 	}
 	all := make([]place, 0, x.jobs.waiting)
 	for _, q := range x.tree.Queues() {
-		for _, l := range x.byQueue[q.ID] {
+		for _, l := range x.lanesOf(q) {
 			for _, e := range l.jobs.items {
 				all = append(all, place{l.borrow, l.priority, e.key + l.offset, e.job.ReadyAt, e.job.ID})
 			}

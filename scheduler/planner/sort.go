@@ -18,7 +18,7 @@ func (x *Index) sortOut() {
 		return
 	}
 	for _, q := range x.tree.Queues() {
-		for _, l := range x.byQueue[q.ID] {
+		for _, l := range x.lanesOf(q) {
 			if l.group.lanes[0] == l { // each group once
 				x.sortGroup(l.group)
 			}

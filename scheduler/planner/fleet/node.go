@@ -74,7 +74,11 @@ func (x *node) read(n *cluster.Node) (changed, grew bool) {
 	changed, grew = cpu != x.cpu || mem != x.mem, cpu > x.cpu || mem > x.mem
 	x.is, x.cpu, x.mem = n, cpu, mem
 	for i := range x.gpus {
-		if free := int16(n.UsableMilli(i)); free != x.gpus[i].free {
+		free := int16(0)
+		if n.GPUs[i].Job == 0 { // else all of it is taken, as of most
+			free = int16(n.UsableMilli(i))
+		}
+		if free != x.gpus[i].free {
 			changed, grew = true, grew || free > x.gpus[i].free
 			x.gpus[i].free = free
 		}

@@ -165,6 +165,12 @@ func (f *Fleet) choose(v *view, sh *Shape, size int32, barred *set) bool {
 			return true
 		}
 	}
+	if sh.PerNode == 0 && f.ranks(v.pool) == nil {
+		if k, pos := v.tightest(size, barred); pos >= 0 {
+			p.add(pos, size, k)
+			return true
+		}
+	}
 	s := f.offer(v, barred)
 	top := s.top()
 	switch {
@@ -188,6 +194,21 @@ func (f *Fleet) choose(v *view, sh *Shape, size int32, barred *set) bool {
 	}
 	f.spread(v, sh, size, barred, p)
 	return true
+}
+
+// tightest returns the node with the least room that suffices for so many GPUs,
+// the first of equal ones, and its room; -1: none has. It is what a supply would
+// hand out first, without the making of one.
+func (v *view) tightest(size int32, barred *set) (room, pos int32) {
+	for k := size; k <= v.pool.width; k++ {
+		if v.by[k].count == 0 {
+			continue
+		}
+		if pos := v.by[k].next(0, nil, barred); pos >= 0 {
+			return k, pos
+		}
+	}
+	return 0, -1
 }
 
 // chooseOne chooses one node for a gang from a supply in which one has the room.

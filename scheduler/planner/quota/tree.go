@@ -17,6 +17,7 @@ type Tree struct {
 	ids    map[string]int
 	types  []gpuType // by id
 	last   int       // id of the type that was asked for last
+	lastQ  *Queue    // likewise
 	clock  clock
 
 	changes uint64 // of what Factor depends on
@@ -179,7 +180,11 @@ func (p promise) settled() promise {
 // below the nearest queue above it that the policy has, without quota or
 // limit, of weight 1. The path is not checked.
 func (t *Tree) Queue(path string) *Queue {
+	if t.lastQ != nil && t.lastQ.Path == path {
+		return t.lastQ
+	}
 	if q := t.byPath[path]; q != nil {
+		t.lastQ = q
 		return q
 	}
 	parent := t.root
