@@ -99,8 +99,12 @@ func (x *Index) startInOrder(plan *Plan, kept []cluster.JobID) *lane {
 		}
 		x.openAll() // whether or not anything fits: the first one blocks
 	}
-	var aside []*entry
-	defer func() { x.bringAllBack(aside) }()
+	aside := x.aside[:0]
+	defer func() {
+		x.bringAllBack(aside)
+		clear(aside)
+		x.aside = aside[:0]
+	}()
 	fills, idle := maxFill, len(kept) == 0 && x.looksIdle()
 	for len(plan.Starts) < x.cfg.MaxStarts {
 		l := x.openLane()

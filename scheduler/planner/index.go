@@ -84,6 +84,7 @@ type Index struct {
 	startedMilli int64           // milli-GPUs of the starts that were planned since
 	windowsAt    cluster.Time    // next time at which a reservation begins or ends
 	looks        int             // blocked jobs that this plan looks at for them
+	aside        []*entry        // scratch of startInOrder
 	left         int             // reservations that this plan may still make
 	claiming     bool            // room is sought by stopping jobs: nobody knows when it will be there, so kept nodes are for nobody else
 	filling      bool            // this plan may use kept nodes for those who will be gone in time

@@ -227,9 +227,13 @@ func (f *Fleet) Give(j *cluster.Job) {
 
 // settle brings positions, pools and all that is in terms of them up to date.
 func (f *Fleet) settle() {
-	if !f.unsettled {
-		return
+	if f.unsettled {
+		f.makeAnew()
 	}
+}
+
+// makeAnew is settle where something is to be done.
+func (f *Fleet) makeAnew() {
 	f.unsettled = false
 	f.gen++
 	f.mergeFresh()
