@@ -12,15 +12,18 @@ type crossings struct {
 }
 
 // crossing is when a job that holds GPUs reaches its next bin, or 0 for never.
-func (s *State) crossing(j *Job) Time {
-	if !j.State.Holding() || j.Bin+1 >= historyBins {
+func (s *State) crossing(j *Job) Time { return s.crossingFrom(j, int32(j.Bin)) }
+
+// crossingFrom is when a job that holds GPUs reaches the bin after one.
+func (s *State) crossingFrom(j *Job, bin int32) Time {
+	if !j.State.Holding() || bin+1 >= historyBins {
 		return 0
 	}
 	rate := int64(j.Held()) * int64(j.Spec.Share())
 	if rate == 0 {
 		return 0
 	}
-	need := max(binEdges[j.Bin+1]*gpuSecond-j.Attained, 0)
+	need := max(binEdges[bin+1]*gpuSecond-j.Attained, 0)
 	wait := time.Duration((need+rate-1)/rate) * time.Millisecond
 	if j.Epoch > 1 {
 		wait += restartTime

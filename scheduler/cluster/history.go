@@ -119,14 +119,19 @@ func (s *State) LevelOf(j *Job, now Time) (int32, time.Duration) {
 	return level(left, bin), s.expected(k, j.Spec, left)
 }
 
-// LevelUntil is when LevelOf may say of a job something else than the job itself
-// does: what it says before holds as long as the state has this version of the
-// job. It is only for policies by which jobs are placed as they go on.
-func (s *State) LevelUntil(j *Job) Time {
-	if at := s.crossing(j); at != 0 && !s.still {
-		return at
+// LevelUntil is until when LevelOf says of a job what it says at a time, as long
+// as the state has this version of the job; if it has passed its bin, which the
+// next command finds, as long as the state does not change at all. It is only for
+// policies by which jobs are placed as they go on.
+func (s *State) LevelUntil(j *Job, now Time) (until Time, passed bool) {
+	if s.still {
+		return math.MaxInt64, false
 	}
-	return math.MaxInt64
+	bin := max(binOf(j.AttainedAt(now)), int32(j.Bin))
+	if until = s.crossingFrom(j, bin); until == 0 {
+		until = math.MaxInt64
+	}
+	return until, bin > int32(j.Bin)
 }
 
 // foresees reports whether anything that the policy asks for depends on how

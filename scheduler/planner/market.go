@@ -23,6 +23,7 @@ type candidate struct {
 	step     int8   // its level, less what former stops make up for; negative: it may not be stopped by the order alone
 	by       right  // by which it may be stopped
 	firm     bool   // it may not be preempted
+	passed   bool   // what is known of it holds only as long as the state does not change
 	young    bool   // it has run for less than the policy guarantees
 	shrink   bool   // an elastic job: it goes on with fewer GPUs
 	stopping bool   // it does already
@@ -39,12 +40,14 @@ type onNode struct {
 
 // market is what one thorough plan knows of the jobs that may be stopped.
 type market struct {
-	x      *Index
-	all    []candidate   // the roster
-	listed bool          // who holds what is known of all of them, see list
-	asker  *entry        // the claimer that was looked at last
-	stands standing      // its own
-	price  time.Duration // since its last checkpoint, of a job that reports none; negative: not known yet
+	x       *Index
+	all     []candidate    // the roster
+	listed  bool           // who holds what is known of all of them, see list
+	state   cluster.Cursor // of what all is known
+	changed bool           // the state is another one than at the last market
+	asker   *entry         // the claimer that was looked at last
+	stands  standing       // its own
+	price   time.Duration  // since its last checkpoint, of a job that reports none; negative: not known yet
 	// round: jobs may be stopped by the order alone, see roundEvery.
 	round bool
 	// moving: victims are moved, not preempted: whoever allows it and is cheap.
@@ -74,7 +77,7 @@ type market struct {
 func (x *Index) openMarket() *market {
 	m := &x.market
 	*m = market{
-		x: x, all: x.candidates, lowest: cluster.MaxPriority + 1, price: -1, opened: x.tree.Stamp(x.now),
+		x: x, all: x.candidates, state: x.cursor, changed: m.state != x.cursor, lowest: cluster.MaxPriority + 1, price: -1, opened: x.tree.Stamp(x.now),
 		failed: m.failed, hopes: m.hopes[:0], nodes: m.nodes[:0], victims: m.victims[:0], best: m.best[:0], taken: m.taken[:0],
 	}
 	if m.failed == nil {
@@ -90,7 +93,7 @@ func (x *Index) openMarket() *market {
 // meet finds out how a candidate stands, and what that means for those who claim.
 func (m *market) meet(place int) {
 	x, c := m.x, &m.all[place]
-	if x.now >= c.due {
+	if x.now >= c.due || c.passed && m.changed {
 		x.renew(c)
 	}
 	c.lost = 0
@@ -193,8 +196,8 @@ func (m *market) mayStop(e *entry, c *candidate) right {
 	case c.firm || c.young || c.job.Preemptions >= p.MaxPerJob:
 	case x.hasQuota && c.q != e.lane.q && x.tree.Borrowed(c.q, c.gpuType) == 0:
 		// It is within its own queue's quota: no other queue's concern.
-	case e.job.Spec.Priority != c.priority:
-		if e.job.Spec.Priority > c.priority {
+	case e.lane.priority != c.priority:
+		if e.lane.priority > c.priority {
 			by = rightPriority
 		}
 	case m.outlasts(e, c):
@@ -219,9 +222,9 @@ func (m *market) reclaims(e *entry, c *candidate) bool {
 // hopeless reports whether no job at all may be stopped for a claimer.
 func (m *market) hopeless(e *entry) bool {
 	switch {
-	case m.moving, m.x.hasQuota && !e.lane.borrow, m.lowest < e.job.Spec.Priority:
+	case m.moving, m.x.hasQuota && !e.lane.borrow, m.lowest < e.lane.priority:
 		return false
-	case m.lowest > e.job.Spec.Priority, !m.round || !m.x.preemptsByLevel():
+	case m.lowest > e.lane.priority, !m.round || !m.x.preemptsByLevel():
 		return true
 	}
 	at := m.standingOf(e)
@@ -233,9 +236,9 @@ func (m *market) hopeless(e *entry) bool {
 func (m *market) noneBehind(e *entry) bool {
 	x := m.x
 	switch {
-	case m.moving || x.hasQuota || x.tree.HasLimits() || m.lowest < e.job.Spec.Priority:
+	case m.moving || x.hasQuota || x.tree.HasLimits() || m.lowest < e.lane.priority:
 		return false
-	case m.lowest > e.job.Spec.Priority || !m.round:
+	case m.lowest > e.lane.priority || !m.round:
 		return true
 	default: // the order goes by the keys that hopeless compares
 		return x.policy.Order == cluster.OrderGangline && m.worst.key <= e.key+e.lane.offset

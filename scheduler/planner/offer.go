@@ -149,8 +149,8 @@ func (m *market) list() {
 	}
 }
 
-// listStops finds whom a claimer may stop by the order alone, where they are, and
-// what stopping each loses.
+// listStops finds whom a claimer may stop by the order alone, and where they are.
+// What stopping each loses matters only where all of them would make room.
 func (m *market) listStops(e *entry, gpuType string) {
 	x := m.x
 	m.nodes, m.listed = m.nodes[:0], false
@@ -162,7 +162,6 @@ func (m *market) listStops(e *entry, gpuType string) {
 			if at = c.next; c.gpuType != gpuType || m.rightOf(e, c) == rightNone {
 				continue
 			}
-			m.setPrice(c)
 			m.noteNodes(c)
 		}
 	}
@@ -225,7 +224,7 @@ func (m *market) rightOf(e *entry, c *candidate) right {
 // byOrder reports whether a claimer could stop others by the order alone.
 func (m *market) byOrder(e *entry) bool {
 	x := m.x
-	return !m.moving && !x.hasQuota && !x.tree.HasLimits() && m.lowest >= e.job.Spec.Priority && x.policy.Order == cluster.OrderGangline
+	return !m.moving && !x.hasQuota && !x.tree.HasLimits() && m.lowest >= e.lane.priority && x.policy.Order == cluster.OrderGangline
 }
 
 // noneLater reports whether a claimer could stop others by the order alone, and
@@ -301,6 +300,11 @@ func (m *market) offerAt(e *entry, id cluster.NodeID, held []*candidate, gpuType
 	}
 	if sh.PerNode > 0 && sum < want {
 		return offer{}
+	}
+	if !m.listed { // see listStops
+		for _, c := range m.victims {
+			m.setPrice(c)
+		}
 	}
 	return m.offerOf(e, id, free, want)
 }

@@ -56,15 +56,13 @@ func (x *Index) standingOf(j *cluster.Job) standing {
 }
 
 // standsUntil is until when a running job stands where it does if nothing else
-// changes of it, or 0 if that is not known.
-func (x *Index) standsUntil(j *cluster.Job) cluster.Time {
+// changes of it, or, if it has passed its bin, nothing of the state; 0 if that is
+// not known.
+func (x *Index) standsUntil(j *cluster.Job) (until cluster.Time, passed bool) {
 	if x.policy.Order != cluster.OrderGangline {
-		return 0
+		return 0, false
 	}
-	if at := x.state.LevelUntil(j); at > x.now {
-		return at
-	}
-	return 0
+	return x.state.LevelUntil(j, x.now)
 }
 
 // levelOf is the key that a job would have by the service it has had.

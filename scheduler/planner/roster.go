@@ -37,7 +37,8 @@ func (x *Index) renew(c *candidate) {
 		return
 	}
 	at := x.standingOf(j)
-	c.key, c.level, c.step, c.due = at.key, int16(at.level), x.stepOf(j, at.level), x.standsUntil(j) //nolint:gosec // some 128 at most
+	c.key, c.level, c.step = at.key, int16(at.level), x.stepOf(j, at.level) //nolint:gosec // some 128 at most
+	c.due, c.passed = x.standsUntil(j)
 	if ripe := j.StartedAt.Add(p.MinRuntime); x.now < ripe {
 		c.young, c.due = true, min(c.due, ripe)
 	}

@@ -129,7 +129,12 @@ type Stamp struct {
 }
 
 // Stamp is that of what Factor says now.
-func (t *Tree) Stamp(now cluster.Time) Stamp { return Stamp{t.changes, moment(now)} }
+func (t *Tree) Stamp(now cluster.Time) Stamp {
+	if now != t.asked.now || t.asked.at == 0 {
+		t.asked.now, t.asked.at = now, moment(now)
+	}
+	return Stamp{t.changes, t.asked.at}
+}
 
 // Factor says how much more a user in a queue has had than its fair part, in
 // thousandths of a doubling: 1000 is twice, -1000 half as much, 0 is fair, or

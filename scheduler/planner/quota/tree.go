@@ -20,7 +20,8 @@ type Tree struct {
 	lastQ  *Queue    // likewise
 	clock  clock
 
-	changes uint64 // of what Factor depends on
+	changes uint64                         // of what Factor depends on
+	asked   struct{ now, at cluster.Time } // the time that Stamp was asked for last, and its moment
 
 	promises bool // some queue has a quota
 	limited  bool // some queue has a limit, of its own or of one user
