@@ -5,7 +5,8 @@
 //	make results TRACES=folder
 //
 // It runs the program that users have, once for each row, and reads its JSON: a
-// row is what its command prints. Equal traces and program give an equal page,
+// row is what its command prints, but for those of the package model, which it
+// runs itself. Equal traces and program give an equal page,
 // on any machine; about a quarter of an hour on two cores.
 package main
 

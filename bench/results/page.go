@@ -15,7 +15,7 @@ The replay drives the functions that decide in production. Nobody tells the plan
 Alibaba's openb); they are not part of this repository. Single runs are chaotic by about 1 % of the average and 2 % of the 99th percentile: judge by the copies too.
 
 Times are in seconds; JCT is from a job's submission to its end, wait what of it is not service. Goodput is GPU time of work, of all there is between the first and the last submission. Fairness is the 99th percentile of finish-time
-fairness (Themis, NSDI 2020): JCT divided by what it would have been on an equal part of the cluster; below 1 nobody loses by sharing. A dash: not published. Rows in italics are others'.
+fairness (Themis, NSDI 2020): JCT divided by what it would have been on an equal part of the cluster; below 1 nobody loses by sharing. A dash: not published. Rows in italics are others', or those of a small model (` + "`bench/results/model`" + `) of orders that no scheduler can have.
 `
 
 // page is the whole document.
@@ -152,12 +152,16 @@ func losses(all []section) []string {
 	return out
 }
 
-// by tells whether a rival is of others.
+// by tells whether a rival is of others, or of the model.
 func by(r *row) string {
-	if r.source != "" {
+	switch {
+	case r.model != nil:
+		return " (a model)"
+	case r.source != "":
 		return " (others)"
+	default:
+		return ""
 	}
-	return ""
 }
 
 // lostTo says in which figures a rival is better than ours by more than 0.1 %.

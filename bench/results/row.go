@@ -19,11 +19,11 @@ type section struct {
 // row is one policy: ours, with the command that gives it, or a figure of others, with its source.
 type row struct {
 	name   string
-	args   []string // of gangline; empty: a figure of others
-	copy   int      // of the trace, see thinned; 0: the trace itself
-	source string   // of a figure of others
-	model  *modelled
-	ours   bool // Gangline's default: where another row is better, the page says so
+	args   []string  // of gangline; empty: a figure of others, or of the model
+	copy   int       // of the trace, see thinned; 0: the trace itself
+	source string    // of a figure of others, or of the model
+	model  *modelled // the run that gives the figure; nil: another one does
+	ours   bool      // Gangline's default: where another row is better, the page says so
 	got    figures
 }
 
