@@ -106,7 +106,7 @@ func (e *observer) leave() error {
 		e.emit(q, at)
 	}
 	e.samples(e.w.now + 1)
-	for _, a := range e.w.jobs.all() {
+	for a := range e.w.jobs.All() {
 		e.outcome(a)
 	}
 	return e.err
@@ -349,7 +349,7 @@ var jobNumber = regexp.MustCompile(`\bjob (\d+)\b`)
 func (e *observer) named(reason string) string {
 	return jobNumber.ReplaceAllStringFunc(reason, func(m string) string {
 		if id, err := strconv.ParseUint(m[len("job "):], 10, 64); err == nil {
-			if a := e.w.jobs.get(cluster.JobID(id)); a != nil && a.job.ID != "" {
+			if a := e.w.jobs.At(cluster.JobID(id)); a != nil && a.job.ID != "" {
 				return "job " + a.job.ID
 			}
 		}

@@ -239,7 +239,7 @@ func (r *reality) settle(g *gang, j *cluster.Job) {
 		r.w.crowd.leave(r.w.now)
 		r.w.tally.fail(a)
 		r.w.eyes.outcome(a)
-		r.w.jobs.drop(a.id)
+		r.w.jobs.Set(a.id, nil)
 	case j.Stop == cluster.StopPreempt:
 		a.stops++
 	case j.Stop == cluster.StopResize:

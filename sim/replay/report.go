@@ -145,7 +145,7 @@ func (s *summary) report() *Report {
 
 // unfinished adds what is known of jobs that have not ended.
 func (w *world) unfinished() {
-	for _, a := range w.jobs.all() {
+	for a := range w.jobs.All() {
 		if a.began != 0 && w.real == nil {
 			w.measure(a)
 		}

@@ -44,7 +44,7 @@ type Progress struct {
 // Job says where a job of the trace, by its row, is now: "Pending", "Running" and so on, and the scheduler's reason. It
 // is false if the job has not come yet or has ended.
 func (p *Progress) Job(row int) (state, reason string, ok bool) {
-	for _, a := range p.eyes.w.jobs.all() {
+	for a := range p.eyes.w.jobs.All() {
 		if a.row != row {
 			continue
 		}

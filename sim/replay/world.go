@@ -49,7 +49,7 @@ type world struct {
 	sched    scheduler
 	renew    func(*world) scheduler // makes sched anew
 	real     *reality               // with conditions; else agents obey at once
-	jobs     roll                   // those that were submitted and have not ended
+	jobs     cluster.Roll[*attempt] // those that were submitted and have not ended
 	spare    []*attempt             // that have ended, and of which nobody knows
 	tally    *tally
 	seen     int64        // jobs that came, whatever became of them
@@ -229,7 +229,7 @@ func (w *world) submit(a *attempt) {
 		return
 	}
 	a.id, a.crowd = r.Job, w.crowd.come(w.now)
-	w.jobs.add(a)
+	w.jobs.Set(a.id, a)
 	w.taken++
 }
 
@@ -241,7 +241,7 @@ func (w *world) refuse(a *attempt, why string) {
 
 // attemptOf finds the job that a command names, which has not ended.
 func (w *world) attemptOf(id cluster.JobID) *attempt {
-	if a := w.jobs.get(id); a != nil {
+	if a := w.jobs.At(id); a != nil {
 		return a
 	}
 	return w.arriving
@@ -249,7 +249,7 @@ func (w *world) attemptOf(id cluster.JobID) *attempt {
 
 // length is the guessed service time of a job, for the orders that need one.
 func (w *world) length(id cluster.JobID) time.Duration {
-	if a := w.jobs.get(id); a != nil {
+	if a := w.jobs.At(id); a != nil {
 		return a.job.Guess
 	}
 	return 0 // it has ended
@@ -270,7 +270,7 @@ func (w *world) obey(c cluster.Command) {
 
 // started lets the workers of a new epoch run at once.
 func (w *world) started(c *cluster.StartJob) {
-	a := w.jobs.get(c.Job)
+	a := w.jobs.At(c.Job)
 	a.epoch, a.workers, a.began, a.stopped, a.held = c.Epoch, c.Workers, w.now, false, 0
 	for k := range c.Workers {
 		a.held += int64(len(c.Workers[k].GPUs)) * int64(a.job.Milli)
@@ -286,7 +286,7 @@ func (w *world) started(c *cluster.StartJob) {
 
 // evicted begins the end of an epoch: the job writes a checkpoint of all that it has done, and is gone after its grace.
 func (w *world) evicted(c *cluster.EvictJob) {
-	a := w.jobs.get(c.Job)
+	a := w.jobs.At(c.Job)
 	a.worked.to = max(min(w.now, a.worked.to), a.worked.from)
 	a.left -= a.worked.to.Sub(a.worked.from)
 	a.owed, a.stopped = w.cfg.RestartCost, true
@@ -309,7 +309,7 @@ func (w *world) plan(e event) {
 
 // fire ends an epoch. An event of an epoch that has ended otherwise, or of work that is no longer done, is void.
 func (w *world) fire(e *event) {
-	a := w.jobs.get(e.job)
+	a := w.jobs.At(e.job)
 	if a == nil || a.began == 0 || a.epoch != e.epoch || a.stopped != e.stop {
 		return
 	}
@@ -333,7 +333,7 @@ func (w *world) finished(a *attempt) {
 	w.tally.end(a, jct.Seconds(), (jct - a.job.Length).Seconds())
 	w.end = w.now
 	w.eyes.outcome(a)
-	w.jobs.drop(a.id)
+	w.jobs.Set(a.id, nil)
 }
 
 // measure adds up a job's epoch until now.
