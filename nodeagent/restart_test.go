@@ -265,8 +265,14 @@ func TestSilentSupervisorIsNoLoss(t *testing.T) {
 	s.awaitWorker("1-1-0", isRunning)
 	supervisor := first.workers.Workers()[0].SupervisorPID
 	first.stop()
-	if err := os.Remove(filepath.Join(cfg.StateDir, "workers", "1-1-0", "status.json")); err != nil {
-		t.Fatal(err)
+	// The supervisor tells the agent before the disk: the file is removed once it is there.
+	status := filepath.Join(cfg.StateDir, "workers", "1-1-0", "status.json")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for os.Remove(status) != nil {
+		if !sleep(ctx, 10*time.Millisecond) {
+			t.Fatal("the status was never on disk")
+		}
 	}
 	if err := unix.Kill(supervisor, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
