@@ -189,12 +189,6 @@ func (s *State) checkDerived() error {
 		bad("counts %v, pending %d, holding %d, finished %d do not agree with the jobs", s.counts, s.pending.count, s.holding.count, s.finished.count)
 	}
 	errs = append(errs, s.checkNodeMaps())
-	s.histories.Scan(func(key string, h *History) bool {
-		if h.bins < h.learned() {
-			bad("history %q says that nothing is known from bin %d on, but there is until %d", key, h.bins, h.learned())
-		}
-		return true
-	})
 	if s.byID != nil && len(s.byID) != s.nodes.Len() {
 		bad("%d nodes are found by id, there are %d", len(s.byID), s.nodes.Len())
 	}

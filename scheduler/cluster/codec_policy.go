@@ -76,9 +76,6 @@ func (h *History) code(c *coder) {
 	}
 	c.u64(&h.Jobs)
 	c.i64(&h.Error)
-	if c.reading {
-		h.bins = h.learned()
-	}
 }
 
 func codePolicyPtr(c *coder, p **Policy) {

@@ -1,75 +1,37 @@
 package cluster
 
-import "math/bits"
-
 // hazards are the parts of the jobs like one that end in each bin, of those
 // that reach it.
-func (s *State) hazards(spec *JobSpec, user string) [historyBins]int64 {
+func (s *State) hazards(spec *JobSpec, user string) (hazard [historyBins]int64) {
 	var k kin
 	k.name(spec, user)
-	hazard := priorHazards
-	s.hazardsFrom(&k, 0, &hazard)
+	var room [4]*History
+	known := s.known(&k, &room)
+	for i := range hazard {
+		hazard[i] = hazardOf(known, i)
+	}
 	return hazard
 }
 
-// hazardsFrom fills in the hazards from a bin on, as far as anything is known of
-// them, and returns from which one on nothing is.
-func (s *State) hazardsFrom(k *kin, bin int32, hazard *[historyBins]int64) (end int32) {
-	var known [4]*History
-	end = bin
+// known lists the histories of a kin, the widest first.
+func (s *State) known(k *kin, room *[4]*History) []*History {
+	n := 0
 	for i := range k.n {
-		if known[i] = s.historyOf(k, i); known[i] != nil {
-			end = max(end, known[i].bins)
+		if h := s.historyOf(k, i); h != nil {
+			room[n] = h
+			n++
 		}
 	}
-	from := &priorHazards
-	if h := known[0]; h != nil && s.own != nil && h.by == s.own {
-		from, known[0] = s.widest.hazards(h), nil
-	}
-	copy(hazard[bin:end], from[bin:end])
+	return room[:n]
+}
+
+// hazardOf is the hazard of a bin, by the histories of a kin.
+func hazardOf(known []*History, bin int) int64 {
+	hazard := priorHazards[bin]
 	for _, h := range known {
-		if h != nil {
-			h.refine(hazard, bin)
-		}
+		hazard = h.refined(bin, hazard)
 	}
-	return end
-}
-
-// widest is the hazards of the widest degree, with which every prediction begins:
-// between two of them only a few change.
-type widest struct {
-	of    *History
-	found [historyBins]int64
-	stale uint64 // a bit for each bin in which found is no longer what it was of
-}
-
-// hazards are what the history says now, until it is edited.
-func (w *widest) hazards(h *History) *[historyBins]int64 {
-	if w.of != h {
-		*w = widest{of: h, found: priorHazards, stale: 1<<historyBins - 1}
-	}
-	for ; w.stale != 0; w.stale &= w.stale - 1 {
-		i := bits.TrailingZeros64(w.stale)
-		w.found[i] = h.refined(i, priorHazards[i])
-	}
-	return &w.found
-}
-
-// learned is the least that bins may be.
-func (h *History) learned() int32 {
-	for i := historyBins - 1; i >= 0; i-- {
-		if h.Reached[i] > 0 || (i+1 < historyBins && h.Alive[i+1] > 0) {
-			return int32(i) + 1
-		}
-	}
-	return 0
-}
-
-// refine turns the hazards of a wider degree into those of this one, from a bin on.
-func (h *History) refine(hazard *[historyBins]int64, bin int32) {
-	for i := int(bin); i < int(h.bins); i++ {
-		hazard[i] = h.refined(i, hazard[i])
-	}
+	return hazard
 }
 
 // refined is the hazard of a bin if it is so much in the wider degree.

@@ -44,8 +44,7 @@ type History struct {
 	Jobs    uint64              // that have ended, all time
 	Error   int64               // mean distance of the first prediction from the truth, in thousandths of a doubling
 
-	bins int32  // from this one on no job has ended, nor got past any: there nothing is to be learned from it
-	by   *owner // who may edit it
+	by *owner // who may edit it
 }
 
 // binOf is the bin of so much service, in milli-GPU-milliseconds.
@@ -59,24 +58,6 @@ func binOf(attained int64) int32 {
 		b++
 	}
 	return int32(min(b, historyBins-1)) //nolint:gosec // small
-}
-
-// remaining is the mean GPU time that a job still needs, in GPU-seconds.
-func (s *State) remaining(k *kin, bin int32) int64 {
-	var hazard [historyBins]int64
-	end := s.hazardsFrom(k, bin, &hazard)
-	left := priorLeft[end]
-	for i := int(end) - 1; i >= int(bin); i-- {
-		left = leftAt(i, hazard[i], left)
-	}
-	return left
-}
-
-// leftAt is what is left at the beginning of a bin with a hazard, if so much is
-// left at its end.
-func leftAt(bin int, hazard, left int64) int64 {
-	width := binEdges[bin+1] - binEdges[bin]
-	return (width*(historyOne-hazard>>1) + (historyOne-hazard)*left) >> historyBits
 }
 
 // log2q8 is 256 x log2 of a number.
@@ -255,46 +236,49 @@ func (s *State) attain(j *Job, attained int64) {
 			for i := from + 1; i <= bin; i++ {
 				h.Alive[i]++
 			}
-			h.bins = max(h.bins, bin)
 		}
 	}
-	s.widest.stale |= 1<<bin - 1<<from
+	s.lessons.learn(bin - 1)
 	j.Bin = int8(bin) //nolint:gosec // below historyBins
 }
 
 // conclude counts a job that has ended. One that never ran teaches nothing.
 func (s *State) conclude(j *Job) {
-	k := s.kinOf(j)
+	k, last := s.kinOf(j), int32(0)
 	for d := range k.n {
 		if h := s.ownHistory(k, d); h != nil {
-			h.conclude(j, historyWindow[d])
+			last = max(last, h.conclude(j, historyWindow[d]))
 		}
 	}
-	s.widest.stale = 1<<historyBins - 1
+	s.lessons.learn(last)
 }
 
-func (h *History) conclude(j *Job, window uint32) {
+// conclude counts a job that has ended, and returns the last bin of which the
+// hazard is another one since.
+func (h *History) conclude(j *Job, window uint32) int32 {
+	last := int32(j.Bin)
 	for i := range j.Bin + 1 {
 		h.Alive[i] -= min(h.Alive[i], 1)
 	}
 	if j.Epoch == 0 {
-		return
+		return last
 	}
 	if h.Reached[0] >= 2*window*historyUnit {
 		for i := range h.Ended {
 			h.Ended[i] /= 2
 			h.Reached[i] /= 2
 		}
+		last = historyBins - 1
 	}
 	h.Ended[j.Bin] += historyUnit
 	for i := range j.Bin + 1 {
 		h.Reached[i] += historyUnit
 	}
-	h.bins = max(h.bins, int32(j.Bin)+1)
 	h.Jobs++
 	if j.Predicted > 0 { // else the policy had nothing foreseen
 		distance := log2q8(max(j.Attained/gpuSecond, 1)) - log2q8(j.Predicted)
 		distance = max(distance, -distance) * 1000 / 256
 		h.Error += (distance - h.Error) / int64(min(h.Jobs, 64)) //nolint:gosec // at most 64
 	}
+	return last
 }

@@ -13,20 +13,15 @@ var binEdges = [historyBins + 1]int64{ //nolint:gochecknoglobals // table
 	23726566, 33554432, 47453132, 67108864, 94906265, 134217728, 189812531, 268435456, 379625062, 536870912,
 }
 
-// priorHazards are the hazards of the bins before anything is known, and
-// priorLeft is the GPU time that is left by them at the beginning of each bin,
-// and at the end of the last one.
-var priorHazards, priorLeft = priors() //nolint:gochecknoglobals // tables
+// priorHazards are the hazards of the bins before anything is known.
+var priorHazards = priors() //nolint:gochecknoglobals // table
 
-func priors() (hazard [historyBins]int64, left [historyBins + 1]int64) {
-	left[historyBins] = binEdges[historyBins]
-	for i := historyBins - 1; i >= 0; i-- {
-		if hazard[i] = priorHazard; i == 0 {
-			hazard[i] = priorFirst
-		}
-		left[i] = leftAt(i, hazard[i], left[i+1])
+func priors() (hazard [historyBins]int64) {
+	for i := range hazard {
+		hazard[i] = priorHazard
 	}
-	return hazard, left
+	hazard[0] = priorFirst
+	return hazard
 }
 
 // Levels is how many levels there are, see LevelOf: from 0 up.

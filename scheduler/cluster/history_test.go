@@ -13,26 +13,84 @@ func TestHazardsAreOfWholeNumbers(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.SampledFrom([]uint32{3, 1 << 12, 1 << 20, math.MaxUint32}).Draw(t, "most")
-		h := History{bins: historyBins}
-		var hazard, want [historyBins]int64
+		h := History{}
 		for i := range historyBins {
 			h.Reached[i] = rapid.Uint32Max(most).Draw(t, "reached")
 			h.Ended[i] = rapid.Uint32Max(h.Reached[i]).Draw(t, "ended")
 			h.Alive[i] = rapid.Uint32Max(most).Draw(t, "alive")
-			hazard[i] = rapid.Int64Range(0, historyOne).Draw(t, "hazard")
 		}
 		for i := range historyBins {
 			reached := int64(h.Reached[i])
 			if i+1 < historyBins {
 				reached += int64(h.Alive[i+1]) * historyUnit
 			}
-			want[i] = hazard[i]
+			hazard := rapid.Int64Range(0, historyOne).Draw(t, "hazard")
+			want := hazard
 			if reached > 0 {
-				want[i] = (int64(h.Ended[i])*historyOne + priorJobs*historyUnit*hazard[i]) / (reached + priorJobs*historyUnit)
+				want = (int64(h.Ended[i])*historyOne + priorJobs*historyUnit*hazard) / (reached + priorJobs*historyUnit)
+			}
+			if got := h.refined(i, hazard); got != want {
+				t.Fatalf("got hazard %d, want %d in bin %d of %+v", got, want, i, h)
 			}
 		}
-		if h.refine(&hazard, 0); hazard != want {
-			t.Fatalf("got hazards %v, want %v of %+v", hazard, want, h)
+	})
+}
+
+// TestOutlooksAreUpToDate: whatever is learned of jobs meanwhile, what is expected
+// of them is what it is if all of it is reckoned anew.
+func TestOutlooksAreUpToDate(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := &State{}
+		var jobs []*Job
+		specs := []*JobSpec{{Queue: "q", GPUs: 1}, {Queue: "q", GPUs: 2}, {Queue: "r", GPUs: 1, Name: "a1"}}
+		begin := func() *Job {
+			j := &Job{Spec: rapid.SampledFrom(specs).Draw(t, "spec"), User: rapid.SampledFrom([]string{"", "u"}).Draw(t, "user")}
+			s.begin(j)
+			return j
 		}
+		conclude := func(j *Job) {
+			j.Epoch = Epoch(rapid.IntRange(0, 1).Draw(t, "epoch"))
+			s.conclude(j)
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"begin": func(*rapid.T) { jobs = append(jobs, begin()) },
+			"attain": func(t *rapid.T) {
+				if len(jobs) > 0 {
+					j := rapid.SampledFrom(jobs).Draw(t, "job")
+					j.Attained = max(j.Attained, rapid.Int64Range(0, 1<<30).Draw(t, "seconds")*gpuSecond)
+					s.attain(j, j.Attained)
+				}
+			},
+			"conclude": func(*rapid.T) {
+				if len(jobs) > 0 {
+					conclude(jobs[0])
+					jobs = jobs[1:]
+				}
+			},
+			"snapshot": func(t *rapid.T) {
+				if c := s.Snapshot(); rapid.Bool().Draw(t, "go on with it") {
+					s = c
+				}
+			},
+			"many": func(*rapid.T) { // so that what is long ago counts half
+				j := begin()
+				for range 2 * historyWindow[3] {
+					s.begin(j)
+					j.Epoch = 1
+					s.conclude(j)
+				}
+				conclude(j)
+			},
+			"": func(t *rapid.T) {
+				for _, j := range jobs {
+					k := s.kinOf(j)
+					bin := rapid.Int32Range(0, historyBins-1).Draw(t, "bin")
+					if got, want := s.remaining(k, bin), s.reckon(k, &outlook{}, int(bin)); got != want {
+						t.Fatalf("got %d s left in bin %d, want %d", got, bin, want)
+					}
+				}
+			},
+		})
 	})
 }

@@ -27,6 +27,7 @@ type kin struct {
 	n       int
 	by      *owner
 	history [4]*History // which by may edit; nil: not looked up yet, or there is none
+	outlook *outlook    // nil: not reckoned yet
 	account *Account    // of the jobs' user in their queue, if its owner is by
 }
 
@@ -88,7 +89,7 @@ func (s *State) findKin(j *Job) *kin {
 	}
 	next := &kin{by: own}
 	if k != nil {
-		next.keys, next.n = k.keys, k.n
+		next.keys, next.n, next.outlook = k.keys, k.n, k.outlook // which only this State has
 	} else {
 		next.name(j.Spec, j.User)
 	}

@@ -56,7 +56,7 @@ type State struct {
 	gang   []NodeID        // scratch of checkPlacement
 
 	changes changeRoom
-	widest  widest
+	lessons lessons
 	sound   soundSpecs // until the policy or a node is replaced
 	lastKin lastKin
 	byID    map[NodeID]*Node // the nodes again, found sooner; nil: to be looked for in the tree
@@ -69,7 +69,7 @@ func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
 	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, nil, crossings{}, nil, nil
-	c.changes, c.widest, c.sound = nil, widest{}, soundSpecs{}
+	c.changes, c.lessons, c.sound = nil, lessons{}, soundSpecs{}
 	c.nodes = *s.nodes.Copy()
 	c.accounts = *s.accounts.Copy()
 	c.journal = s.journal.fork()

@@ -1,0 +1,62 @@
+package cluster
+
+// outlook is the mean GPU time that jobs of a kin still need at the beginning of
+// each bin, in GPU-seconds, as it was last reckoned. What is left at a bin follows
+// from the hazards from there on; most of what is learned is of bins before it.
+type outlook [historyBins]struct {
+	left int64
+	at   uint64 // how many lessons there were then, and one more; 0: it was never reckoned
+}
+
+// lessons count the edits of histories, so that outlooks are reckoned again only
+// where they have become others. Every job is of the widest degree, so what is
+// learned of one job is learned for all kins.
+type lessons struct {
+	count uint64
+	last  [historyBins]uint64 // which was the last one about a bin or a later one
+}
+
+// learn notes that hazards have changed, those of a bin and of earlier ones.
+func (l *lessons) learn(bin int32) {
+	l.count++
+	for i := range l.last[:bin+1] {
+		l.last[i] = l.count
+	}
+}
+
+// remaining is the mean GPU time that a job still needs, in GPU-seconds.
+func (s *State) remaining(k *kin, bin int32) int64 {
+	if k.outlook == nil {
+		k.outlook = new(outlook)
+	}
+	return s.reckon(k, k.outlook, int(bin))
+}
+
+// reckon brings an outlook up to date from a bin on, and returns what is left there.
+func (s *State) reckon(k *kin, o *outlook, bin int) int64 {
+	end := bin // from here on it is up to date
+	for end < historyBins && o[end].at <= s.lessons.last[end] {
+		end++
+	}
+	left := binEdges[historyBins]
+	if end < historyBins {
+		left = o[end].left
+	}
+	if end == bin {
+		return left
+	}
+	var room [4]*History
+	known := s.known(k, &room)
+	for i := end - 1; i >= bin; i-- {
+		left = leftAt(i, hazardOf(known, i), left)
+		o[i].left, o[i].at = left, s.lessons.count+1
+	}
+	return left
+}
+
+// leftAt is what is left at the beginning of a bin with a hazard, if so much is
+// left at its end.
+func leftAt(bin int, hazard, left int64) int64 {
+	width := binEdges[bin+1] - binEdges[bin]
+	return (width*(historyOne-hazard>>1) + (historyOne-hazard)*left) >> historyBits
+}
