@@ -44,12 +44,22 @@ func (q *Queue) active() bool { return len(q.users) > 0 || q.shares.kids > 0 }
 // usage returns what a user does in a queue, made if need be. Call settle when
 // it has been changed, with what active said before.
 func (q *Queue) usage(user string) *usage {
-	u := q.users[user]
+	u := q.find(user)
 	if u == nil {
 		u = &usage{}
 		q.users[user] = u
+		q.last, q.lastBy = u, user
 	}
 	return u
+}
+
+// find is what a user does in a queue, or nil. Most questions in turn are about
+// one user.
+func (q *Queue) find(user string) *usage {
+	if q.last == nil || q.lastBy != user {
+		q.last, q.lastBy = q.users[user], user
+	}
+	return q.last
 }
 
 // settle forgets a user who does nothing any more, and tells the queues above
@@ -57,6 +67,7 @@ func (q *Queue) usage(user string) *usage {
 func (q *Queue) settle(user string, u *usage, was bool) {
 	if u.idle() {
 		delete(q.users, user)
+		q.last = nil
 	}
 	for x := q; x.parent != nil && x.active() != was; x = x.parent {
 		up := x.parent
@@ -152,29 +163,33 @@ func (t *Tree) Factor(q *Queue, user string, now cluster.Time) int64 {
 	mine, users := q.useOf(user)
 	factor := t.excess(mine, q.shares.own, 1, users)
 	for x := q; x.parent != nil; x = x.parent {
-		siblings, weights := x.besides()
-		factor += t.excess(x.shares.all, siblings, x.weight, weights)
+		factor += t.excess(x.shares.all, x.parent.parted(), x.weight, x.weights())
 	}
 	return factor
 }
 
 // useOf is what a user does in a queue, and how many users part it.
 func (q *Queue) useOf(user string) (mine use, users int64) {
-	if u := q.users[user]; u != nil {
+	if u := q.find(user); u != nil {
 		return u.use, int64(len(q.users))
 	}
 	return use{}, int64(len(q.users)) + 1
 }
 
-// besides is the use of a queue's siblings and its own, and the weights of those of them that take part and its own.
-func (q *Queue) besides() (all use, weights int64) {
-	up := &q.parent.shares
-	all, weights = up.all, up.weight
-	all.add(up.own, -1)
+// parted is the use that the queues right below one part among them.
+func (q *Queue) parted() use {
+	all := q.shares.all
+	all.add(q.shares.own, -1)
+	return all
+}
+
+// weights are those of a queue and of those beside it that take part.
+func (q *Queue) weights() int64 {
+	weights := q.parent.shares.weight
 	if !q.active() {
 		weights += q.weight
 	}
-	return all, weights
+	return weights
 }
 
 const maxExcess = 3000
@@ -219,10 +234,14 @@ const hourNanos = 3_600_000_000_000 / 1000 // an hour's, and whole weights
 
 // tick moves the clock, and makes the sums anew if that leaves their block.
 func (t *Tree) tick(at cluster.Time) {
-	c := &t.clock
-	if c.ready && c.at == at {
-		return
+	if t.clock.at != at || !t.clock.ready {
+		t.move(at)
 	}
+}
+
+// move is tick to another moment.
+func (t *Tree) move(at cluster.Time) {
+	c := &t.clock
 	period := int64(at) / c.length
 	if block := period / blockSize; !c.ready || block != c.block {
 		c.block, c.ready = block, true

@@ -30,16 +30,28 @@ func TestEstimateIsClose(t *testing.T) {
 		all.add(mine, 1)
 		weight := rapid.Int64Range(1, 100_000).Draw(t, "weight")
 		weights := weight + rapid.Int64Range(0, 1<<rapid.IntRange(0, 24).Draw(t, "heavy")).Draw(t, "weights")
-		got, want := tree.about(mine, all, weight, weights), tree.excess(mine, all, weight, weights)
-		if numbers++; math.IsNaN(got) {
+		got, want := tree.about(mine, tree.worthAbout(all), weight, weights), tree.excess(mine, all, weight, weights)
+		if numbers++; math.IsInf(got.doubt, 1) {
 			doubts++
 			return
 		}
-		if math.Abs(got-float64(want)) >= doubtOfLevel {
-			t.Fatalf("estimate %f of %d", got, want)
+		off := math.Abs(math.Log2(got.ratio) - float64(want)/1000)
+		if got.doubt == 1 && off != 0 || off > math.Log2(got.doubt) {
+			t.Fatalf("estimate %f (%f) of %d", got.ratio, got.doubt, want)
 		}
 	})
 	if doubts > numbers/2 {
 		t.Errorf("%d estimates, %d of them none", numbers, doubts)
+	}
+}
+
+// TestStepsIn: a ratio makes as many steps as fit below it.
+func TestStepsIn(t *testing.T) {
+	t.Parallel()
+	for n := int64(-100); n <= 100; n++ {
+		edge := math.Exp2(float64(n) * Step / 1000)
+		if below, above := stepsIn(edge*(1-1e-12)), stepsIn(edge*(1+1e-12)); below != n-1 || above != n {
+			t.Errorf("%d steps: %d below, %d above", n, below, above)
+		}
 	}
 }

@@ -51,13 +51,17 @@ type Queue struct {
 	limit bounds
 	user  int64 // limit of one user, milli-GPUs; 0: none
 
-	all    counts            // held here and below
-	own    counts            // held here, not below
-	users  map[string]*usage // who waits, holds or has used through this very queue
-	below  map[string]int64  // milli-GPUs held here and below by user; only with a user limit
-	shares shares
-	above  float64 // see aboutAbove
-	stamp  Stamp   // for which that was computed
+	all     counts            // held here and below
+	own     counts            // held here, not below
+	users   map[string]*usage // who waits, holds or has used through this very queue
+	below   map[string]int64  // milli-GPUs held here and below by user; only with a user limit
+	shares  shares
+	last    *usage // of lastBy; nil: nobody was asked for yet, or is gone
+	lastBy  string
+	above   estimate // see aboutAbove
+	stamp   Stamp    // for which that was computed
+	parts   roughly  // what parted is worth
+	partsAt Stamp    // likewise
 }
 
 // promise is a quota: of each type, or of any type.
