@@ -195,3 +195,16 @@ func TestWritten(t *testing.T) {
 		}
 	}
 }
+
+// TestRunNames: a run's name is letters, digits, _ and -, and begins with a letter.
+func TestRunNames(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"a": true, "Z": true, "fifo-2_x": true, strings.Repeat("a", maxRunName): true, strings.Repeat("a", maxRunName+1): false,
+		"": false, "2a": false, "-a": false, "_": false, "a.b": false, "a@": false, "a[": false, "a`": false, "a{": false, "é": false,
+	} {
+		if got := isRunName(name); got != want {
+			t.Errorf("a run may be called %q: %v, want %v", name, got, want)
+		}
+	}
+}
