@@ -97,7 +97,8 @@ func (w *works) runModel(r *row) error {
 	defer src.Close() //nolint:errcheck // only read
 	var jobs []trace.Job
 	for {
-		j, err := src.Next()
+		var j trace.Job
+		err := src.Next(&j)
 		if errors.Is(err, io.EOF) {
 			break
 		}

@@ -166,12 +166,12 @@ func onceOnly(file string) bool {
 type input struct{ trace.Source }
 
 // Next implements trace.Source.
-func (in input) Next() (trace.Job, error) {
-	j, err := in.Source.Next()
+func (in input) Next(j *trace.Job) error {
+	err := in.Source.Next(j)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = &exitError{exitUsage, err}
 	}
-	return j, err
+	return err
 }
 
 // Left is as the source has it, for those who show how far a replay is.

@@ -74,9 +74,9 @@ type crowdOf struct {
 }
 
 // Next implements trace.Source.
-func (c *crowdOf) Next() (trace.Job, error) {
+func (c *crowdOf) Next(j *trace.Job) error {
 	if c.given == c.jobs {
-		return trace.Job{}, io.EOF
+		return io.EOF
 	}
 	c.given++
 	sizes := []int32{1, 1, 1, 1, 1, 1, 2, 2, 4, 4, 8, 8, 16, 32}
@@ -88,10 +88,11 @@ func (c *crowdOf) Next() (trace.Job, error) {
 	const gpuSeconds = 9000 // of a job on average
 	c.at += c.chance.ExpFloat64() * gpuSeconds / (0.85 * float64(c.nodes) * 8)
 	q := c.chance.IntN(200)
-	return trace.Job{
+	*j = trace.Job{
 		ID: strconv.Itoa(c.given), Submit: time.Duration(c.at) * time.Second, Length: time.Duration(length) * time.Second, GPUs: gpus, Milli: 1000,
 		User: "u" + strconv.Itoa(q), Queue: "q" + strconv.Itoa(q%40), Guess: time.Duration(length) * time.Second,
-	}, nil
+	}
+	return nil
 }
 
 // Skipped implements trace.Source.

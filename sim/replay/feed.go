@@ -52,13 +52,13 @@ func newFeed(tr *Trace, queue string) (*feed, error) {
 
 // read takes the next job that is wanted.
 func (f *feed) read() {
-	last := f.ahead.job.Submit
+	j := &f.ahead.job
+	last := j.Submit
 	for {
-		j, err := f.src.Next()
-		switch {
-		case err != nil:
-			f.end = err
+		if f.end = f.src.Next(j); f.end != nil {
 			return
+		}
+		switch {
 		case j.Submit < last:
 			f.end = fmt.Errorf("job %s comes at %s, after one of %s: jobs must be by submission", j.ID, j.Submit, last)
 			return
@@ -68,7 +68,7 @@ func (f *feed) read() {
 		}
 		f.rows++
 		if f.queue == "" || j.Queue == f.queue {
-			f.ahead = arrival{f.rows - 1, j}
+			f.ahead.row = f.rows - 1
 			return
 		}
 	}

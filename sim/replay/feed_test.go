@@ -2,6 +2,7 @@ package replay
 
 import (
 	"errors"
+	"io"
 	"math"
 	"strings"
 	"testing"
@@ -17,12 +18,13 @@ type endless struct {
 	n, most int
 }
 
-func (e *endless) Next() (trace.Job, error) {
+func (e *endless) Next(j *trace.Job) error {
 	if e.n == e.most {
-		return trace.Slice(nil).Next()
+		return io.EOF
 	}
 	e.n++
-	return job(e.n, 1+e.n%7, 1), nil
+	*j = job(e.n, 1+e.n%7, 1)
+	return nil
 }
 
 // TestOnlyUnfinishedAreKept: what has ended is forgotten, and so are its figures beyond a number of jobs.
@@ -103,10 +105,11 @@ type failing struct {
 	once time.Duration
 }
 
-func (f *failing) Next() (trace.Job, error) {
+func (f *failing) Next(j *trace.Job) error {
 	if f.once == 0 {
-		return trace.Job{}, f.err
+		return f.err
 	}
 	f.once = 0
-	return job(1, 1, 1), nil
+	*j = job(1, 1, 1)
+	return nil
 }

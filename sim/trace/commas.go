@@ -9,11 +9,12 @@ import (
 	"strings"
 )
 
-// commas reads the rows of a CSV file, as encoding/csv does. Traces are long and have no quotes: a line without any is
-// split at its commas, which takes half the time, and the first one with a quote is left to encoding/csv, with all that
-// follows.
+// commas reads the rows of a CSV file, as encoding/csv does. Traces are long and have no quotes: lines without any are
+// taken many at a time and split at their commas, which is several times as fast, and the first one with a quote is left
+// to encoding/csv, with all that follows.
 type commas struct {
 	from   *text
+	block  string // whole lines without quotes that are yet to be split; only the last one of the file may have no end
 	row    []string
 	width  int // columns of the first row; 0: not read
 	line   int // number of the last one that was read here
@@ -23,19 +24,23 @@ type commas struct {
 // Read implements rowReader.
 func (c *commas) Read() ([]string, error) {
 	for c.quoted == nil {
-		line, err := c.from.ReadSlice('\n')
-		if bytes.IndexByte(line, '"') >= 0 || errors.Is(err, bufio.ErrBufferFull) {
-			c.leave(line)
-			break
+		if c.block == "" {
+			if err := c.fill(); err != nil {
+				return nil, err
+			}
+			continue
 		}
-		if err != nil && (len(line) == 0 || !errors.Is(err, io.EOF)) {
-			return nil, err
+		c.split()
+		if c.line++; len(c.row) == 1 && c.row[0] == "" {
+			continue // an empty line
 		}
-		c.line++
-		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'})
-		if len(line) > 0 {
-			return c.split(string(line))
+		if c.width == 0 {
+			c.width = len(c.row)
 		}
+		if len(c.row) != c.width {
+			return c.row, &csv.ParseError{StartLine: c.line, Line: c.line, Column: 1, Err: csv.ErrFieldCount}
+		}
+		return c.row, nil
 	}
 	row, err := c.quoted.Read()
 	var shape *csv.ParseError
@@ -46,30 +51,54 @@ func (c *commas) Read() ([]string, error) {
 	return row, err
 }
 
-// leave lets encoding/csv go on from a line whose beginning was read.
-func (c *commas) leave(line []byte) {
-	c.quoted = csv.NewReader(io.MultiReader(bytes.NewReader(bytes.Clone(line)), c.from))
-	c.quoted.ReuseRecord, c.quoted.FieldsPerRecord = true, c.width
+// fill reads lines, or leaves what follows to encoding/csv: a line with a quote, or one that is longer than the buffer.
+func (c *commas) fill() error {
+	for n := 1; ; n++ {
+		n = max(n, c.from.Buffered())
+		head, err := c.from.Peek(n)
+		part := head
+		if q := bytes.IndexByte(head, '"'); q >= 0 {
+			part = head[:q]
+		}
+		whole := bytes.LastIndexByte(part, '\n') + 1
+		switch {
+		case whole > 0:
+		case len(part) < len(head), errors.Is(err, bufio.ErrBufferFull):
+			c.quoted = csv.NewReader(c.from.Reader)
+			c.quoted.ReuseRecord, c.quoted.FieldsPerRecord = true, c.width
+			return nil
+		case errors.Is(err, io.EOF) && len(head) > 0:
+			whole = len(head)
+		case err != nil:
+			return err
+		default:
+			continue // more of the line
+		}
+		c.block = string(head[:whole])
+		_, err = c.from.Discard(whole)
+		return err
+	}
 }
 
-func (c *commas) split(line string) ([]string, error) {
+// split takes a line off the block as a row.
+func (c *commas) split() {
+	s, from, end := c.block, 0, len(c.block)
 	c.row = c.row[:0]
-	for {
-		i := strings.IndexByte(line, ',')
-		if i < 0 {
+	for i := range len(s) {
+		b := s[i]
+		if b > ',' { // as nearly all are
+			continue
+		}
+		if b == ',' {
+			c.row = append(c.row, s[from:i])
+			from = i + 1
+		} else if b == '\n' {
+			end = i
 			break
 		}
-		c.row = append(c.row, line[:i])
-		line = line[i+1:]
 	}
-	c.row = append(c.row, line)
-	if c.width == 0 {
-		c.width = len(c.row)
-	}
-	if len(c.row) != c.width {
-		return c.row, &csv.ParseError{StartLine: c.line, Line: c.line, Column: 1, Err: csv.ErrFieldCount}
-	}
-	return c.row, nil
+	c.block = s[min(end+1, len(s)):]
+	c.row = append(c.row, strings.TrimSuffix(s[from:end], "\r"))
 }
 
 // FieldPos implements rowReader.

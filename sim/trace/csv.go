@@ -32,52 +32,67 @@ func ownRows(f *text, skipBad bool, needed ...string) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rows{name: t.name, skip: skipBad, close: t.Close, parse: func() (Job, error) {
+	own := ownColumns(t)
+	return &rows{name: t.name, skip: skipBad, close: t.Close, parse: func(j *Job) error {
 		if err := t.next(); err != nil {
-			return Job{}, err
+			return err
 		}
-		return t.job()
+		return own.job(j)
 	}}, nil
 }
 
-// job reads the row as a job with its times.
-func (t *table) job() (Job, error) {
-	submit, err1 := t.seconds("submit_s", 0)
-	length, err2 := t.seconds("duration_s", 0)
-	j, err3 := t.request()
-	if err1 != nil || err2 != nil || err3 != nil {
-		return Job{}, errors.Join(err1, err2, err3)
-	}
-	j.Submit, j.Length, j.Guess = submit, length, length
-	return j, nil
+// own reads jobs of tables in our own format, of which it keeps the columns.
+type own struct {
+	*table
+	id, submit, length, gpus, share, kind, cpu, mem, user, queue *column
 }
 
-// request reads what a row asks for.
-func (t *table) request() (Job, error) {
-	gpus, err1 := t.whole("gpus", cluster.MaxGPUs)
-	share, err2 := t.whole("gpu_milli", milli)
-	cpu, err3 := t.scaled("cpu", MaxCPUs, milli)
-	mem, err4 := t.scaled("mem_mib", MaxMiB, mebibyte)
+func ownColumns(t *table) *own {
+	return &own{
+		table: t, id: t.column("job_id"), submit: t.column("submit_s"), length: t.column("duration_s"),
+		gpus: t.column("gpus"), share: t.column("gpu_milli"), kind: t.column("gpu_type"), cpu: t.column("cpu"), mem: t.column("mem_mib"),
+		user: t.column("user"), queue: t.column("queue"),
+	}
+}
+
+// job reads the row as a job with its times.
+func (t *own) job(j *Job) error {
+	submit, err1 := t.submit.seconds(0)
+	length, err2 := t.length.seconds(0)
+	err3 := t.request(j)
+	if err1 != nil || err2 != nil || err3 != nil {
+		return errors.Join(err1, err2, err3)
+	}
+	j.Submit, j.Length, j.Guess = submit, length, length
+	return nil
+}
+
+// request reads what a row asks for, and sets the job's times to none.
+func (t *own) request(j *Job) error {
+	gpus, err1 := t.gpus.whole(cluster.MaxGPUs)
+	share, err2 := t.share.whole(milli)
+	cpu, err3 := t.cpu.scaled(MaxCPUs, milli)
+	mem, err4 := t.mem.scaled(MaxMiB, mebibyte)
 	if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
-		return Job{}, errors.Join(err1, err2, err3, err4)
+		return errors.Join(err1, err2, err3, err4)
 	}
 	if share == 0 && gpus > 0 {
 		share = milli // not given
 	}
 	if share < milli && gpus > 1 {
-		return Job{}, t.wrong("gpu_milli", "1000: a share is of one GPU")
+		return t.share.wrong("1000: a share is of one GPU")
 	}
-	j := Job{
-		ID: strings.Clone(t.value("job_id")), GPUs: int32(gpus), Milli: int32(share), CPU: cpu, Mem: mem, //nolint:gosec // bounded above
-		User: t.texts.keep(t.value("user")), Queue: t.texts.keep(t.value("queue")),
+	*j = Job{
+		ID: strings.Clone(t.id.text()), GPUs: int32(gpus), Milli: int32(share), CPU: cpu, Mem: mem, //nolint:gosec // bounded above
+		User: t.texts.keep(t.user.text()), Queue: t.texts.keep(t.queue.text()),
 	}
 	if j.Queue == "" {
 		j.Queue = cluster.DefaultQueue
 	}
-	if types := t.value("gpu_type"); types != "" {
+	if types := t.kind.text(); types != "" {
 		j.Types = t.texts.list(types)
 	}
-	return j, nil
+	return nil
 }
 
 // ReadEstimates reads a file of guessed lengths: CSV with the columns job_id and est_s. Guesses may be negative: the
@@ -89,7 +104,7 @@ func ReadEstimates(path string) (map[string]time.Duration, error) {
 	}
 	estimates := map[string]time.Duration{}
 	err = each(t, func() error {
-		d, err := t.seconds("est_s", -MaxSeconds)
+		d, err := t.column("est_s").seconds(-MaxSeconds)
 		estimates[strings.Clone(t.value("job_id"))] = d
 		return err
 	})
@@ -111,10 +126,12 @@ func ReadOrder(path string) ([]Job, error) {
 		return nil, err
 	}
 	var jobs []Job
+	own := ownColumns(t)
 	err = each(t, func() error {
-		j, err := t.request()
+		var j Job
+		err := own.request(&j)
 		if err == nil && t.value("duration_s") != "" && t.value("status") != neverRan {
-			j.Length, err = t.seconds("duration_s", 0)
+			j.Length, err = t.column("duration_s").seconds(0)
 		}
 		if err == nil {
 			jobs = append(jobs, j)

@@ -22,7 +22,8 @@ func all(src Source, err error) ([]Job, int, error) {
 	}
 	var jobs []Job
 	for {
-		j, err := src.Next()
+		var j Job
+		err := src.Next(&j)
 		if errors.Is(err, io.EOF) {
 			return jobs, src.Skipped(), src.Close()
 		}

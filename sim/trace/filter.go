@@ -19,11 +19,10 @@ type without struct {
 }
 
 // Next implements Source.
-func (w *without) Next() (Job, error) {
+func (w *without) Next(j *Job) error {
 	for {
-		j, err := w.Source.Next()
-		if err != nil || !slices.Contains(w.queues, j.Queue) {
-			return j, err
+		if err := w.Source.Next(j); err != nil || !slices.Contains(w.queues, j.Queue) {
+			return err
 		}
 	}
 }
@@ -31,6 +30,9 @@ func (w *without) Next() (Job, error) {
 // Guessed sets the Guess of the jobs that some estimates know, by job id. Others keep theirs, which is the exact length
 // if the source knows no better.
 func Guessed(src Source, estimates map[string]time.Duration) Source {
+	if len(estimates) == 0 {
+		return src
+	}
 	return &guessed{src, estimates}
 }
 
@@ -40,12 +42,14 @@ type guessed struct {
 }
 
 // Next implements Source.
-func (g *guessed) Next() (Job, error) {
-	j, err := g.Source.Next()
-	if e, ok := g.estimates[j.ID]; ok && err == nil {
+func (g *guessed) Next(j *Job) error {
+	if err := g.Source.Next(j); err != nil {
+		return err
+	}
+	if e, ok := g.estimates[j.ID]; ok {
 		j.Guess = e
 	}
-	return j, err
+	return nil
 }
 
 // onlyGPUs leaves out the jobs without GPUs, which a replay does not have, and counts them as skipped.
@@ -55,11 +59,10 @@ type onlyGPUs struct {
 }
 
 // Next implements Source.
-func (o *onlyGPUs) Next() (Job, error) {
+func (o *onlyGPUs) Next(j *Job) error {
 	for {
-		j, err := o.Source.Next()
-		if err != nil || j.GPUs > 0 {
-			return j, err
+		if err := o.Source.Next(j); err != nil || j.GPUs > 0 {
+			return err
 		}
 		o.without++
 	}

@@ -32,8 +32,10 @@ type Node struct {
 
 // Source gives the jobs of a workload one by one, by submission; those of one moment in the order of the file.
 type Source interface {
-	// Next returns the next job, or io.EOF after the last. After any other error the source is of no more use.
-	Next() (Job, error)
+	// Next sets *j to the next job, all of it, or returns io.EOF after the last. After any other error the source is of
+	// no more use; with an error, what *j holds means nothing. A job is written to its place, and not returned, since it
+	// goes through several sources, of which each would copy it.
+	Next(j *Job) error
 	// Skipped is how many rows were passed over until now: malformed ones, if that was asked for.
 	Skipped() int
 	// Close ends the source. It may be called before the last job was taken.
@@ -59,12 +61,13 @@ type list struct {
 }
 
 // Next implements Source.
-func (l *list) Next() (Job, error) {
+func (l *list) Next(j *Job) error {
 	if l.next == len(l.jobs) {
-		return Job{}, io.EOF
+		return io.EOF
 	}
+	*j = l.jobs[l.next]
 	l.next++
-	return l.jobs[l.next-1], nil
+	return nil
 }
 
 // Skipped implements Source.

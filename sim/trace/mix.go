@@ -29,7 +29,8 @@ func fit(src Source, seed uint64) (*mix, error) {
 	chance := rand.New(rand.NewPCG(seed, 0x666974)) //nolint:gosec // G404: a simulation must be repeatable
 	var first, last time.Duration
 	for {
-		j, err := src.Next()
+		var j Job
+		err := src.Next(&j)
 		if errors.Is(err, io.EOF) {
 			break
 		}

@@ -68,9 +68,9 @@ func tableNodes(f *text, head string) ([]Node, error) {
 	}
 	var nodes []Node
 	err = each(t, func() error {
-		gpus, err1 := t.scaled(c.gpus, cluster.MaxNodeGPUs, 1)
-		cpu, err2 := t.scaled(c.cpu, MaxCPUs*milli/float64(c.cpuScale), c.cpuScale)
-		mem, err3 := t.scaled(c.mem, MaxMiB*mebibyte/float64(c.memScale), c.memScale)
+		gpus, err1 := t.column(c.gpus).scaled(cluster.MaxNodeGPUs, 1)
+		cpu, err2 := t.column(c.cpu).scaled(MaxCPUs*milli/float64(c.cpuScale), c.cpuScale)
+		mem, err3 := t.column(c.mem).scaled(MaxMiB*mebibyte/float64(c.memScale), c.memScale)
 		if err := errors.Join(err1, err2, err3); err != nil {
 			return err
 		}

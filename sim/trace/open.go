@@ -77,18 +77,17 @@ type fromFirst struct {
 }
 
 // Next implements Source.
-func (s *fromFirst) Next() (Job, error) {
-	j, err := s.Source.Next()
-	if err != nil {
-		return j, err
+func (s *fromFirst) Next(j *Job) error {
+	if err := s.Source.Next(j); err != nil {
+		return err
 	}
 	if !s.begun {
 		s.first, s.begun = j.Submit, true
 	}
 	if j.Submit -= s.first; j.Submit > MaxSeconds*time.Second {
-		return j, fmt.Errorf("job %s was submitted %s after the first one: more than %s", j.ID, inSeconds(j.Submit), inSeconds(MaxSeconds*time.Second))
+		return fmt.Errorf("job %s was submitted %s after the first one: more than %s", j.ID, inSeconds(j.Submit), inSeconds(MaxSeconds*time.Second))
 	}
-	return j, nil
+	return nil
 }
 
 // Left is as the source has it.

@@ -27,6 +27,7 @@ type ordered struct {
 	head   int
 	block  []Job // where the next ones are kept: made many at a time
 	end    error // of the source: io.EOF or worse
+	whole  bool  // end is io.EOF: nothing was wrong
 	last   time.Duration
 }
 
@@ -34,37 +35,43 @@ type ordered struct {
 const maxBlock = 64
 
 // Next implements Source.
-func (o *ordered) Next() (Job, error) {
+func (o *ordered) Next(j *Job) error {
 	for o.end == nil && len(o.ahead)-o.head < o.window {
-		j, err := o.Source.Next()
-		if err == nil {
-			if len(o.block) == cap(o.block) {
-				o.block = make([]Job, 0, min(o.window, maxBlock))
-			}
-			o.block = append(o.block, j)
-			err = o.insert(&o.block[len(o.block)-1])
-		}
-		o.end = err
+		o.take()
 	}
 	switch {
-	case o.end != nil && !errors.Is(o.end, io.EOF):
-		return Job{}, o.end // told at once: what follows is of no use
+	case o.end != nil && !o.whole:
+		return o.end // told at once: what follows is of no use
 	case o.head == len(o.ahead):
-		return Job{}, o.end
+		return o.end
 	}
-	j := o.ahead[o.head]
+	*j = *o.ahead[o.head]
 	o.ahead[o.head] = nil
 	if o.head++; o.head >= o.window { // the given ones are as many as those ahead: worth a move
 		o.ahead = slices.Delete(o.ahead, 0, o.head)
 		o.head = 0
 	}
 	o.last = j.Submit
-	return *j, nil
+	return nil
+}
+
+// take reads a job of the source, and puts it where it belongs.
+func (o *ordered) take() {
+	n := len(o.block)
+	if n == cap(o.block) {
+		n, o.block = 0, make([]Job, 0, min(o.window, maxBlock))
+	}
+	j := &o.block[:n+1][n]
+	if o.end = o.Source.Next(j); o.end == nil {
+		o.block = o.block[:n+1]
+		o.end = o.insert(j)
+	}
+	o.whole = errors.Is(o.end, io.EOF)
 }
 
 // Left is how many jobs are yet to come, or -1 while the end of the file is not in sight.
 func (o *ordered) Left() int {
-	if !errors.Is(o.end, io.EOF) {
+	if !o.whole {
 		return -1
 	}
 	return len(o.ahead) - o.head
@@ -76,9 +83,11 @@ func (o *ordered) insert(j *Job) error {
 			j.ID, inSeconds(j.Submit), o.window, inSeconds(o.last))
 	}
 	at := len(o.ahead)
-	if at > o.head && o.ahead[at-1].Submit > j.Submit {
-		at = o.head + sort.Search(at-o.head, func(i int) bool { return o.ahead[o.head+i].Submit > j.Submit })
+	if at == o.head || o.ahead[at-1].Submit <= j.Submit { // as nearly always
+		o.ahead = append(o.ahead, j)
+		return nil
 	}
+	at = o.head + sort.Search(at-o.head, func(i int) bool { return o.ahead[o.head+i].Submit > j.Submit })
 	o.ahead = slices.Insert(o.ahead, at, j)
 	return nil
 }
@@ -89,7 +98,8 @@ func inSeconds(d time.Duration) string { return fmt.Sprintf("%.10g s", d.Seconds
 func Sorted(src Source) (Source, error) {
 	l := &list{}
 	for {
-		j, err := src.Next()
+		var j Job
+		err := src.Next(&j)
 		if errors.Is(err, io.EOF) {
 			break
 		}

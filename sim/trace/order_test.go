@@ -58,7 +58,7 @@ func TestLeft(t *testing.T) {
 		if got := o.Left(); got != want {
 			t.Errorf("after %d jobs %d are left, want %d", i, got, want)
 		}
-		if _, err := o.Next(); (i < 4) != (err == nil) || (i == 4 && !errors.Is(err, io.EOF)) {
+		if err := o.Next(&Job{}); (i < 4) != (err == nil) || (i == 4 && !errors.Is(err, io.EOF)) {
 			t.Errorf("job %d: %v", i, err)
 		}
 	}

@@ -75,7 +75,7 @@ func readPAIJobs(path string) (map[string]paiOwner, error) {
 		o := paiOwner{user: t.texts.keep(t.value("user")), submit: -1}
 		if t.value("start_time") != "" {
 			var err error
-			if o.submit, err = t.seconds("start_time", 0); err != nil {
+			if o.submit, err = t.column("start_time").seconds(0); err != nil {
 				return err
 			}
 		}
@@ -93,10 +93,9 @@ type paiJoined struct {
 }
 
 // Next implements Source.
-func (p *paiJoined) Next() (Job, error) {
-	j, err := p.Source.Next()
-	if err != nil {
-		return j, err
+func (p *paiJoined) Next(j *Job) error {
+	if err := p.Source.Next(j); err != nil {
+		return err
 	}
 	name, _, _ := strings.Cut(j.ID, "/")
 	if o, ok := p.jobs[name]; ok {
@@ -105,7 +104,7 @@ func (p *paiJoined) Next() (Job, error) {
 			j.Submit = o.submit
 		}
 	}
-	return j, nil
+	return nil
 }
 
 func openPAITasks(f *text, opt *Options) (Source, error) {
@@ -117,11 +116,8 @@ func openPAITasks(f *text, opt *Options) (Source, error) {
 
 // headless makes a table of a file that has these columns and no heading.
 func headless(f *text, columns []string) *table {
-	width := len(columns)
-	t := &table{text: f, rows: &commas{from: f, width: width}, width: width, at: map[string]int{}}
-	for i, c := range columns {
-		t.at[c] = i
-	}
+	t := &table{text: f, rows: &commas{from: f, width: len(columns)}}
+	t.head(columns)
 	return t
 }
 
@@ -132,33 +128,33 @@ func (t *table) paiJob(*time.Location) (Job, error) {
 	if s := t.value("status"); s == "Running" || s == "Waiting" || t.value("start_time") == "" || t.value("end_time") == "" {
 		return Job{}, errPassed
 	}
-	n, err := t.scaled("inst_num", cluster.MaxGPUs, 1)
+	n, err := t.column("inst_num").scaled(cluster.MaxGPUs, 1)
 	if err != nil {
 		return Job{}, err
 	}
 	n = max(n, 1)
-	share, err := t.scaled("plan_gpu", cluster.MaxGPUs*100/float64(n), milli)
+	share, err := t.column("plan_gpu").scaled(cluster.MaxGPUs*100/float64(n), milli)
 	if err != nil {
 		return Job{}, err
 	}
-	cpu, err := t.scaled("plan_cpu", MaxCPUs*100/float64(n), milli)
+	cpu, err := t.column("plan_cpu").scaled(MaxCPUs*100/float64(n), milli)
 	if err != nil {
 		return Job{}, err
 	}
-	mem, err := t.scaled("plan_mem", MaxMiB/1024/float64(n), 1024*mebibyte)
+	mem, err := t.column("plan_mem").scaled(MaxMiB/1024/float64(n), 1024*mebibyte)
 	if err != nil {
 		return Job{}, err
 	}
-	submit, err := t.seconds("start_time", 0)
+	submit, err := t.column("start_time").seconds(0)
 	if err != nil {
 		return Job{}, err
 	}
-	end, err := t.seconds("end_time", 0)
+	end, err := t.column("end_time").seconds(0)
 	switch {
 	case err != nil:
 		return Job{}, err
 	case end < submit:
-		return Job{}, t.wrong("end_time", "at or after start_time")
+		return Job{}, t.column("end_time").wrong("at or after start_time")
 	}
 	gpus := float64(share) / milli / 100 * float64(n) // of all instances
 	j := wholeGPUs(int64(math.Ceil(gpus - 1e-9)))

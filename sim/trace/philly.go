@@ -46,14 +46,14 @@ func openPhilly(f *text, opt *Options) (Source, error) {
 }
 
 // next reads an entry.
-func (p *philly) next() (Job, error) {
+func (p *philly) next(j *Job) error {
 	p.begin()
 	if !p.list.More() {
 		end, err := p.list.Token()
 		if end == json.Delim(']') {
-			return Job{}, io.EOF
+			return io.EOF
 		}
-		return Job{}, fmt.Errorf("%s: after entry %d: the list does not end with ]: get the whole of the file (%w)", p.name, p.read, err)
+		return fmt.Errorf("%s: after entry %d: the list does not end with ]: get the whole of the file (%w)", p.name, p.read, err)
 	}
 	p.read++
 	var entry phillyJob
@@ -61,11 +61,12 @@ func (p *philly) next() (Job, error) {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &kind):
-		return Job{}, badRow{fmt.Errorf("%s: entry %d, before byte %d: %s is a %s, not a %s", p.name, p.read, p.list.InputOffset(), kind.Field, kind.Value, kind.Type)}
+		return badRow{fmt.Errorf("%s: entry %d, before byte %d: %s is a %s, not a %s", p.name, p.read, p.list.InputOffset(), kind.Field, kind.Value, kind.Type)}
 	case err != nil:
-		return Job{}, fmt.Errorf("%s: entry %d, after byte %d: is not JSON: %w", p.name, p.read, p.list.InputOffset(), err)
+		return fmt.Errorf("%s: entry %d, after byte %d: is not JSON: %w", p.name, p.read, p.list.InputOffset(), err)
 	}
-	return p.job(&entry)
+	*j, err = p.job(&entry)
+	return err
 }
 
 // job makes a job of an entry: it asks for the GPUs of its first attempt, and its length is that of all attempts, as

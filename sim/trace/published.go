@@ -23,11 +23,11 @@ func tableJobs(t *table, opt *Options, job func(*table, *time.Location) (Job, er
 	if zone == nil {
 		zone = time.UTC
 	}
-	return &rows{name: t.name, skip: opt.SkipBad, close: t.Close, parse: func() (Job, error) {
-		if err := t.next(); err != nil {
-			return Job{}, err
+	return &rows{name: t.name, skip: opt.SkipBad, close: t.Close, parse: func(j *Job) (err error) {
+		if err = t.next(); err == nil {
+			*j, err = job(t, zone)
 		}
-		return job(t, zone)
+		return err
 	}}
 }
 
@@ -43,19 +43,19 @@ func (t *table) slurmLike(queue string, zone *time.Location) (Job, error) {
 	if t.value("duration") == "" {
 		return Job{}, errPassed // never ran
 	}
-	gpus, err := t.scaled("gpu_num", cluster.MaxGPUs, 1)
+	gpus, err := t.column("gpu_num").scaled(cluster.MaxGPUs, 1)
 	if err != nil {
 		return Job{}, err
 	}
-	cpu, err := t.scaled("cpu_num", MaxCPUs, milli)
+	cpu, err := t.column("cpu_num").scaled(MaxCPUs, milli)
 	if err != nil {
 		return Job{}, err
 	}
-	submit, err := t.moment("submit_time", zone)
+	submit, err := t.column("submit_time").moment(zone)
 	if err != nil {
 		return Job{}, err
 	}
-	length, err := t.seconds("duration", 0)
+	length, err := t.column("duration").seconds(0)
 	if err != nil {
 		return Job{}, err
 	}
@@ -70,30 +70,30 @@ func (t *table) openbJob(*time.Location) (Job, error) {
 	if t.value("scheduled_time") == "" || t.value("deletion_time") == "" {
 		return Job{}, errPassed
 	}
-	gpus, err := t.scaled("num_gpu", cluster.MaxGPUs, 1)
+	gpus, err := t.column("num_gpu").scaled(cluster.MaxGPUs, 1)
 	if err != nil {
 		return Job{}, err
 	}
-	share, err := t.whole("gpu_milli", milli*cluster.MaxNodeGPUs)
+	share, err := t.column("gpu_milli").whole(milli*cluster.MaxNodeGPUs)
 	if err != nil {
 		return Job{}, err
 	}
 	var times [3]time.Duration
 	for i, c := range []string{"creation_time", "scheduled_time", "deletion_time"} {
-		if times[i], err = t.seconds(c, 0); err != nil {
+		if times[i], err = t.column(c).seconds(0); err != nil {
 			return Job{}, err
 		}
 	}
-	cpu, err := t.scaled("cpu_milli", MaxCPUs*milli, 1)
+	cpu, err := t.column("cpu_milli").scaled(MaxCPUs*milli, 1)
 	if err != nil {
 		return Job{}, err
 	}
-	mem, err := t.scaled("memory_mib", MaxMiB, mebibyte)
+	mem, err := t.column("memory_mib").scaled(MaxMiB, mebibyte)
 	if err != nil {
 		return Job{}, err
 	}
 	if times[2] < times[1] {
-		return Job{}, t.wrong("deletion_time", "at or after scheduled_time")
+		return Job{}, t.column("deletion_time").wrong("at or after scheduled_time")
 	}
 	j := wholeGPUs(gpus)
 	if gpus == 1 && share > 0 && share < milli {
@@ -132,10 +132,10 @@ var momentForms = []string{ //nolint:gochecknoglobals // table
 }
 
 // moment reads a time of the clock as a time since 1970.
-func (t *table) moment(column string, zone *time.Location) (time.Duration, error) {
-	at, ok := parseMoment(t.value(column), zone)
+func (c *column) moment(zone *time.Location) (time.Duration, error) {
+	at, ok := parseMoment(c.text(), zone)
 	if !ok {
-		return 0, t.wrong(column, "a time such as 2006-01-02T15:04:05")
+		return 0, c.wrong("a time such as 2006-01-02T15:04:05")
 	}
 	return at, nil
 }

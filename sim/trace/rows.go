@@ -26,20 +26,31 @@ var errPassed = errors.New("passed over")
 // rows is a source of jobs that a format's parser reads row by row.
 type rows struct {
 	name string
-	// parse reads the next row. It returns io.EOF at the end, a badRow for what --skip-bad may pass over, or errPassed.
-	parse func() (Job, error)
+	// parse reads the next row into a job. It returns io.EOF at the end, a badRow for what --skip-bad may pass over, or errPassed.
+	parse func(*Job) error
 	close func() error
 	skip  bool // malformed rows are counted, not told
 	bad   int  // rows passed over: malformed ones, if skip is set, and those that are errPassed
 }
 
 // Next implements Source. Of malformed rows that are not to be passed over several are told at once.
-func (r *rows) Next() (Job, error) {
+func (r *rows) Next(j *Job) error {
+	err := r.parse(j)
+	if err == nil {
+		return nil
+	}
+	return r.pass(j, err)
+}
+
+// pass looks for the next job behind a row that is none.
+func (r *rows) pass(j *Job, err error) error {
 	var tells []error
 	for after := 0; ; after++ {
-		j, err := r.parse()
+		if after > 0 {
+			err = r.parse(j)
+		}
 		if err == nil && tells == nil {
-			return j, nil
+			return nil
 		}
 		var bad badRow
 		switch {
@@ -54,11 +65,11 @@ func (r *rows) Next() (Job, error) {
 				continue
 			}
 			tells = append(tells, fmt.Errorf("%s: and perhaps more: --skip-bad passes over such rows and counts them", r.name))
-			return Job{}, errors.Join(tells...)
+			return errors.Join(tells...)
 		case tells != nil:
-			return Job{}, errors.Join(tells...)
+			return errors.Join(tells...)
 		default:
-			return Job{}, err
+			return err
 		}
 	}
 }
@@ -71,14 +82,14 @@ func (r *rows) Close() error { return r.close() }
 
 // each calls f for every row of a table, telling several malformed ones at once.
 func each(t *table, f func() error) error {
-	r := rows{name: t.name, parse: func() (Job, error) {
+	r := rows{name: t.name, parse: func(*Job) error {
 		if err := t.next(); err != nil {
-			return Job{}, err
+			return err
 		}
-		return Job{}, f()
+		return f()
 	}}
 	for {
-		if _, err := r.Next(); errors.Is(err, io.EOF) {
+		if err := r.Next(nil); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -94,6 +105,9 @@ type names struct {
 
 // keep returns the one copy of a string, which is not part of a reader's buffer.
 func (n *names) keep(s string) string {
+	if s == "" {
+		return ""
+	}
 	if known, ok := n.known[s]; ok {
 		return known
 	}

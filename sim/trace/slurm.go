@@ -72,19 +72,18 @@ func openSacct(f *text, opt *Options) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	has := func(column string) bool { _, ok := t.at[column]; return ok }
 	switch {
-	case !has("JobIDRaw") && !has("JobID"):
+	case !t.has("JobIDRaw") && !t.has("JobID"):
 		err = t.need([]string{"JobIDRaw", "Submit"})
-	case !has("AllocTRES") && !has("ReqTRES"):
+	case !t.has("AllocTRES") && !t.has("ReqTRES"):
 		err = t.need([]string{"AllocTRES"})
-	case sep == "," && (has("AllocTRES") || has("ReqTRES")):
+	case sep == "," && (t.has("AllocTRES") || t.has("ReqTRES")):
 		return nil, fmt.Errorf("%s: line 1: columns are separated by commas, which AllocTRES and ReqTRES have within: write it with sacct -P", f.name)
-	case opt.Queue != "" && !has(opt.Queue):
+	case opt.Queue != "" && !t.has(opt.Queue):
 		err = t.need([]string{opt.Queue})
-	case opt.Limits && !has("Timelimit") && !has("TimelimitRaw"):
+	case opt.Limits && !t.has("Timelimit") && !t.has("TimelimitRaw"):
 		err = t.need([]string{"Timelimit"})
-	case !has("ElapsedRaw") && !has("Elapsed") && !(has("Start") && has("End")):
+	case !t.has("ElapsedRaw") && !t.has("Elapsed") && !(t.has("Start") && t.has("End")):
 		err = t.need([]string{"ElapsedRaw"})
 	}
 	if err != nil {
@@ -92,11 +91,10 @@ func openSacct(f *text, opt *Options) (Source, error) {
 	}
 	src := tableJobs(t, opt, (*table).sacctJob).(*rows)
 	one := src.parse
-	src.parse = func() (Job, error) {
+	src.parse = func(j *Job) error {
 		for {
-			j, err := one()
-			if !errors.Is(err, errStep) {
-				return j, err
+			if err := one(j); !errors.Is(err, errStep) {
+				return err
 			}
 		}
 	}
@@ -139,11 +137,11 @@ func (t *table) sacctJob(zone *time.Location) (Job, error) {
 		}
 	}
 	for _, c := range []string{"Start", "End"} {
-		if v, ok := t.at[c]; ok && noTime(t.row[v]) {
+		if t.has(c) && noTime(t.value(c)) {
 			return Job{}, errPassed
 		}
 	}
-	submit, err := t.moment("Submit", zone)
+	submit, err := t.column("Submit").moment(zone)
 	if err != nil {
 		return Job{}, err
 	}
@@ -151,15 +149,15 @@ func (t *table) sacctJob(zone *time.Location) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
-	asked, err := t.tres("ReqTRES")
+	asked, err := t.column("ReqTRES").tres()
 	if err != nil {
 		return Job{}, err
 	}
-	got, err := t.tres("AllocTRES")
+	got, err := t.column("AllocTRES").tres()
 	if err != nil {
 		return Job{}, err
 	}
-	if _, told := t.at["AllocTRES"]; told && t.value("AllocTRES") == "" && length == 0 {
+	if t.has("AllocTRES") && t.value("AllocTRES") == "" && length == 0 {
 		return Job{}, errPassed // ended before it started
 	}
 	if got == (tres{}) {
@@ -198,26 +196,26 @@ func noTime(s string) bool { return s == "" || s == "Unknown" || s == "None" || 
 
 // elapsed is how long a job ran.
 func (t *table) elapsed(zone *time.Location) (time.Duration, error) {
-	if _, ok := t.at["ElapsedRaw"]; ok {
-		return t.seconds("ElapsedRaw", 0)
+	if t.has("ElapsedRaw") {
+		return t.column("ElapsedRaw").seconds(0)
 	}
-	if _, ok := t.at["Elapsed"]; ok {
+	if t.has("Elapsed") {
 		d, ok := parseElapsed(t.value("Elapsed"))
 		if !ok {
-			return 0, t.wrong("Elapsed", "a time such as 1-02:03:04 (days-hours:minutes:seconds)")
+			return 0, t.column("Elapsed").wrong("a time such as 1-02:03:04 (days-hours:minutes:seconds)")
 		}
 		return d, nil
 	}
-	start, err := t.moment("Start", zone)
+	start, err := t.column("Start").moment(zone)
 	if err != nil {
 		return 0, err
 	}
-	end, err := t.moment("End", zone)
+	end, err := t.column("End").moment(zone)
 	if err != nil {
 		return 0, err
 	}
 	if end < start || end-start > MaxSeconds*time.Second {
-		return 0, t.wrong("End", "a time after Start")
+		return 0, t.column("End").wrong("a time after Start")
 	}
 	return end - start, nil
 }
@@ -230,7 +228,7 @@ func (t *table) limit() (time.Duration, error) {
 		}
 	}
 	column := "Timelimit"
-	if _, ok := t.at[column]; !ok {
+	if !t.has(column) {
 		column = "TimelimitRaw"
 	}
 	v := t.value(column)
@@ -240,7 +238,7 @@ func (t *table) limit() (time.Duration, error) {
 	}
 	d, ok := parseElapsed(v)
 	if !ok {
-		return 0, t.wrong(column, "a time limit such as 1-02:03:04 (days-hours:minutes:seconds), or UNLIMITED")
+		return 0, t.column(column).wrong("a time limit such as 1-02:03:04 (days-hours:minutes:seconds), or UNLIMITED")
 	}
 	return d, nil
 }
@@ -277,17 +275,17 @@ type tres struct {
 }
 
 // tres reads a list such as cpu=8,mem=64G,node=1,gres/gpu=2,gres/gpu:a100=2. The typed entries are part of gres/gpu.
-func (t *table) tres(column string) (tres, error) {
+func (c *column) tres() (tres, error) {
 	var r tres
 	typed := int64(0)
-	s := t.value(column)
+	s := c.text()
 	if s == "" {
 		return r, nil
 	}
 	for _, one := range strings.Split(s, ",") {
 		key, value, ok := strings.Cut(one, "=")
 		if !ok {
-			return r, t.wrong(column, "resources such as cpu=8,mem=64G,gres/gpu=2")
+			return r, c.wrong("resources such as cpu=8,mem=64G,gres/gpu=2")
 		}
 		kind, isTyped := strings.CutPrefix(key, "gres/gpu:")
 		var n float64
@@ -303,7 +301,7 @@ func (t *table) tres(column string) (tres, error) {
 		}
 		switch {
 		case !ok || (key == "gres/gpu" || isTyped) && n > cluster.MaxGPUs:
-			return r, t.wrong(column, "resources such as cpu=8,mem=64G,gres/gpu=2: "+brief(one)+" is none")
+			return r, c.wrong("resources such as cpu=8,mem=64G,gres/gpu=2: "+brief(one)+" is none")
 		case key == "cpu":
 			r.cpu = int64(n * milli)
 		case key == "gres/gpu":
@@ -317,7 +315,7 @@ func (t *table) tres(column string) (tres, error) {
 		}
 	}
 	if r.gpus = max(r.gpus, typed); r.gpus > cluster.MaxGPUs {
-		return r, t.wrong(column, fmt.Sprintf("at most %d GPUs", cluster.MaxGPUs))
+		return r, c.wrong(fmt.Sprintf("at most %d GPUs", cluster.MaxGPUs))
 	}
 	return r, nil
 }

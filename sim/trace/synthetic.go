@@ -132,18 +132,18 @@ type maker struct {
 }
 
 // Next implements Source.
-func (k *maker) Next() (Job, error) {
+func (k *maker) Next(j *Job) error {
 	if k.made == k.c.Jobs {
-		return Job{}, io.EOF
+		return io.EOF
 	}
 	if k.at = k.arrival(); k.at > MaxSeconds {
-		return Job{}, fmt.Errorf("synthetic workload: job %d would come after %g s: ask for fewer jobs, more GPUs or a higher load", k.made, MaxSeconds)
+		return fmt.Errorf("synthetic workload: job %d would come after %g s: ask for fewer jobs, more GPUs or a higher load", k.made, MaxSeconds)
 	}
-	j := k.draw()
+	*j = k.draw()
 	j.ID, j.Submit = "s"+strconv.FormatInt(k.made, 10), millis(k.at)
 	j.Guess = j.Length
 	k.made++
-	return j, nil
+	return nil
 }
 
 // arrival is when the next job comes: the rate is that of each hour.

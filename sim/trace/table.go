@@ -23,19 +23,18 @@ const (
 type table struct {
 	*text
 	rows  rowReader
-	width int            // columns of the heading
-	at    map[string]int // column by name
-	asked []asked        // columns in the order in which they were asked for in the last rows
-	turn  int            // of asked: the next one
+	width int                // columns of the heading
+	named map[string]*column // those of the heading, and what else was asked for
 	row   []string
 	texts names
 	opt   *Options // of a native format
 }
 
-// asked is a column that was asked for, and where it is; -1: the file has none.
-type asked struct {
-	column string
-	at     int
+// column is what a table's rows have under one name. It may be kept for as long as the table is read.
+type column struct {
+	of   *table
+	name string
+	at   int // in a row; -1: the file has no such column
 }
 
 // rowReader splits a file into rows of columns: commas, or bars.
@@ -65,23 +64,42 @@ func newTable(f *text, columns ...string) (*table, error) {
 
 // headed reads the heading of a table. Its names are kept without the spaces around them.
 func headed(f *text, rows rowReader, columns ...string) (*table, error) {
-	t := &table{text: f, rows: rows, at: map[string]int{}}
+	t := &table{text: f, rows: rows}
 	heading, err := t.rows.Read()
 	if err != nil {
 		return nil, fmt.Errorf("%s: has no heading: the first line must name its columns (%s): %w", t.name, strings.Join(columns, ","), err)
 	}
-	t.width = len(heading)
-	for i, c := range heading {
-		t.at[strings.TrimSpace(c)] = i
-	}
+	t.head(heading)
 	return t, t.need(columns)
 }
+
+// head says what the columns of the rows are called.
+func (t *table) head(heading []string) {
+	t.width, t.named = len(heading), map[string]*column{}
+	for i, c := range heading {
+		c = strings.TrimSpace(c)
+		t.named[c] = &column{t, c, i}
+	}
+}
+
+// column finds a column by its name, which takes a look-up: who reads many rows keeps it.
+func (t *table) column(name string) *column {
+	c := t.named[name]
+	if c == nil {
+		c = &column{t, name, -1}
+		t.named[name] = c
+	}
+	return c
+}
+
+// has tells whether the file has a column.
+func (t *table) has(name string) bool { return t.column(name).at >= 0 }
 
 // need returns an error that names all columns that are missing.
 func (t *table) need(columns []string) error {
 	var missing []string
 	for _, c := range columns {
-		if _, ok := t.at[c]; !ok {
+		if !t.has(c) {
 			missing = append(missing, c)
 		}
 	}
@@ -94,7 +112,6 @@ func (t *table) need(columns []string) error {
 // next reads a row. Errors are io.EOF, a badRow, or what makes the rest unreadable.
 func (t *table) next() error {
 	t.begin()
-	t.turn = 0
 	row, err := t.rows.Read()
 	if err != nil {
 		return t.misread(row, err)
@@ -116,39 +133,24 @@ func (t *table) misread(row []string, err error) error {
 }
 
 // value is the text of a column, or "" if the file has no such column.
-func (t *table) value(column string) string {
-	i := t.find(column)
-	if i < 0 {
+func (t *table) value(name string) string { return t.column(name).text() }
+
+// text is what the row has in the column, or "" if the file has no such column.
+func (c *column) text() string {
+	if c.at < 0 {
 		return ""
 	}
-	return t.row[i]
-}
-
-// find returns where a column is, or -1. All rows are read in one way, so that the column is nearly always the one that
-// was asked for at this turn of the row before.
-func (t *table) find(column string) int {
-	if t.turn == len(t.asked) {
-		t.asked = append(t.asked, asked{})
-	}
-	next := &t.asked[t.turn]
-	t.turn++
-	if next.column != column || column == "" {
-		next.column, next.at = column, -1
-		if i, ok := t.at[column]; ok {
-			next.at = i
-		}
-	}
-	return next.at
+	return c.of.row[c.at]
 }
 
 // wrong says what is wrong with a value, and where it is.
-func (t *table) wrong(column, want string) error {
-	i, ok := t.at[column]
-	if !ok {
-		return badRow{fmt.Errorf("%s: there is no column %s, and needed is %s", t.name, column, want)}
+func (c *column) wrong(want string) error {
+	t := c.of
+	if c.at < 0 {
+		return badRow{fmt.Errorf("%s: there is no column %s, and needed is %s", t.name, c.name, want)}
 	}
-	line, col := t.rows.FieldPos(i)
-	return badRow{fmt.Errorf("%s:%d:%d: column %s is %q, not %s", t.name, line, col, column, brief(t.row[i]), want)}
+	line, col := t.rows.FieldPos(c.at)
+	return badRow{fmt.Errorf("%s:%d:%d: column %s is %q, not %s", t.name, line, col, c.name, brief(c.text()), want)}
 }
 
 // brief is the beginning of a value that may be anything.
@@ -161,36 +163,36 @@ func brief(s string) string {
 }
 
 // whole reads a whole number in 0..most; an empty value is 0.
-func (t *table) whole(column string, most int64) (int64, error) {
-	s := t.value(column)
+func (c *column) whole(most int64) (int64, error) {
+	s := c.text()
 	if s == "" {
 		return 0, nil
 	}
 	n, err := strconv.Atoi(s) // which is twice as fast as ParseInt
 	if err != nil || n < 0 || int64(n) > most {
-		return 0, t.wrong(column, fmt.Sprintf("a whole number in 0..%d", most))
+		return 0, c.wrong(fmt.Sprintf("a whole number in 0..%d", most))
 	}
 	return int64(n), nil
 }
 
 // scaled reads a number in 0..most and returns it in units of 1/scale, rounded up; an empty value is 0.
-func (t *table) scaled(column string, most float64, scale int64) (int64, error) {
-	s := t.value(column)
+func (c *column) scaled(most float64, scale int64) (int64, error) {
+	s := c.text()
 	if s == "" {
 		return 0, nil
 	}
 	x, err := strconv.ParseFloat(s, 64)
 	if err != nil || !(x >= 0 && x <= most) {
-		return 0, t.wrong(column, fmt.Sprintf("a number in 0..%g", most))
+		return 0, c.wrong(fmt.Sprintf("a number in 0..%g", most))
 	}
 	return int64(math.Ceil(x*float64(scale) - 1e-6)), nil
 }
 
 // seconds reads a time of at least least; an empty value is refused.
-func (t *table) seconds(column string, least float64) (time.Duration, error) {
-	d, ok := parseSeconds(t.value(column), least)
+func (c *column) seconds(least float64) (time.Duration, error) {
+	d, ok := parseSeconds(c.text(), least)
 	if !ok {
-		return 0, t.wrong(column, fmt.Sprintf("a number of seconds in %g..%g", least, float64(MaxSeconds)))
+		return 0, c.wrong(fmt.Sprintf("a number of seconds in %g..%g", least, float64(MaxSeconds)))
 	}
 	return d, nil
 }

@@ -15,8 +15,8 @@ func Coming(src trace.Source, s *cluster.State) func() (forecast.Arrival, error)
 		return true
 	})
 	return func() (forecast.Arrival, error) {
-		j, err := src.Next()
-		if err != nil {
+		var j trace.Job
+		if err := src.Next(&j); err != nil {
 			return forecast.Arrival{}, err
 		}
 		spec := &cluster.JobSpec{
