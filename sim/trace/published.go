@@ -74,7 +74,7 @@ func (t *table) openbJob(*time.Location) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
-	share, err := t.column("gpu_milli").whole(milli*cluster.MaxNodeGPUs)
+	share, err := t.column("gpu_milli").whole(milli * cluster.MaxNodeGPUs)
 	if err != nil {
 		return Job{}, err
 	}

@@ -301,7 +301,7 @@ func (c *column) tres() (tres, error) {
 		}
 		switch {
 		case !ok || (key == "gres/gpu" || isTyped) && n > cluster.MaxGPUs:
-			return r, c.wrong("resources such as cpu=8,mem=64G,gres/gpu=2: "+brief(one)+" is none")
+			return r, c.wrong("resources such as cpu=8,mem=64G,gres/gpu=2: " + brief(one) + " is none")
 		case key == "cpu":
 			r.cpu = int64(n * milli)
 		case key == "gres/gpu":
