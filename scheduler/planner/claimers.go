@@ -7,14 +7,10 @@ import (
 	"github.com/gangline/gangline/scheduler/cluster"
 )
 
-// claimEach lets those claim in their order who wait for room and may hope for
-// it, at most so many. It returns those of them that turn out to wait for a limit.
-func (m *market) claimEach(claims int, plan *Plan) (late []*entry) {
-	list, all := m.claimers()
-	if !all {
-		return m.claimInTurn(claims, plan)
-	}
-	for _, e := range list {
+// claimEach lets those claim in their order whom claimers has listed, at most so
+// many.
+func (m *market) claimEach(claims int, plan *Plan) {
+	for _, e := range m.hopes {
 		if claims == 0 {
 			break
 		}
@@ -23,11 +19,12 @@ func (m *market) claimEach(claims int, plan *Plan) (late []*entry) {
 			m.tryClaim(e, at, plan)
 		}
 	}
-	return nil
 }
 
-// claimInTurn is claimEach by taking one after the other out of its lane, since
-// what this plan does may change their order, or what stands against them.
+// claimInTurn is claimEach for all who wait for room and may hope for it, by
+// taking one after the other out of its lane, since what this plan does may change
+// their order, or what stands against them. It returns those of them that turn out
+// to wait for a limit.
 func (m *market) claimInTurn(claims int, plan *Plan) (late []*entry) {
 	x := m.x
 	var done []*entry
@@ -79,11 +76,11 @@ func (m *market) failedFrom(e *entry, level int64) bool {
 // they are too many. Nothing but the jobs' own keys and levels counts then, so
 // most of them, whose heaps say that those below are further behind still, are
 // not looked at.
-func (m *market) claimers() (list []*entry, all bool) {
+func (m *market) claimers() (all bool) {
 	x := m.x
 	m.hopes, m.looked = m.hopes[:0], 0
 	if x.policy.Order != cluster.OrderGangline || x.hasQuota || x.tree.HasLimits() || len(x.arrays)+x.heldLanes > 0 {
-		return nil, false
+		return false
 	}
 	for _, sh := range x.shapes {
 		if sh != nil && sh.closed {
@@ -100,7 +97,7 @@ func (m *market) claimers() (list []*entry, all bool) {
 			return compareBool(older(b.job, a.job), older(a.job, b.job))
 		}
 	})
-	return m.hopes, m.looked <= maxLooked
+	return m.looked <= maxLooked
 }
 
 // amongLanes looks at the lanes in the part of a heap below an index.

@@ -27,6 +27,7 @@ func (x *Index) defragment(plan *Plan) {
 	defer x.fleet.Undo(mark)
 	m := x.openMarket()
 	m.moving = true
+	m.begin()
 	defer m.close()
 	if _, ok := x.place(e, types); ok {
 		return // it only waits for what stops already

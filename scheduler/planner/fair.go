@@ -88,25 +88,27 @@ func (x *Index) offsetAt(q *quota.Queue, user string) int64 {
 	return x.offsetOf(q, user)
 }
 
-// offsetBeside is offsetAt for the user and the queue of a running job. Each
-// market asks it for all of them.
+// offsetBeside is offsetAt for the user and the queue of a running job that a
+// market has met.
 func (x *Index) offsetBeside(c *candidate) int64 {
-	g := c.group
-	if g == nil {
-		g = x.groupOf(c.q, c.job.User)
-		g.runs++
-		c.group = g
-	}
-	if len(g.lanes) > 0 {
-		return g.offset
-	}
+	x.restamp()
+	x.reckon(c.group)
+	return c.group.offset
+}
+
+// restamp notes as of when the offsets of running jobs are asked for from now on.
+// Each market asks for those of all, so it asks the tree only once.
+func (x *Index) restamp() {
 	if is := x.tree.Stamp(x.now); x.stamp != is {
 		x.stamp, x.stamps = is, x.stamps+1
 	}
-	if g.as != x.stamps {
+}
+
+// reckon finds out the offset of a group of running jobs as of the last stamp.
+func (x *Index) reckon(g *group) {
+	if len(g.lanes) == 0 && g.as != x.stamps {
 		g.offset, g.as = x.offsetOf(g.q, g.user), x.stamps
 	}
-	return g.offset
 }
 
 // offsetOf is by how many milliseconds fair share puts back a group's jobs: as

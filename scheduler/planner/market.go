@@ -18,10 +18,10 @@ type candidate struct {
 	lost     int64        // milli-GPU-milliseconds of work and restart, once a search has asked for it
 	priority int32
 	search   uint32 // in which by was found, see rightOf
-	next     int32  // of the candidates of its step, as market.steps says it
 	level    int16  // of its standing
 	step     int8   // its level, less what former stops make up for; negative: it may not be stopped by the order alone
 	by       right  // by which it may be stopped
+	out      bool   // it is firm, young or stopping: neither a priority nor the order stops it
 	firm     bool   // it may not be preempted
 	passed   bool   // what is known of it holds only as long as the state does not change
 	young    bool   // it has run for less than the policy guarantees
@@ -32,10 +32,12 @@ type candidate struct {
 
 // onNode is who holds GPUs of a node, as noted last.
 type onNode struct {
-	id   cluster.NodeID
-	list uint32 // then
-	jobs []*candidate
-	gpus int32 // that these hold there
+	id      cluster.NodeID
+	list    uint32 // then
+	jobs    []*candidate
+	gpus    int32 // that these hold there
+	latest  int64 // of their keys
+	shrinks bool  // one of them would only shrink
 }
 
 // market is what one thorough plan knows of the jobs that may be stopped.
@@ -56,60 +58,97 @@ type market struct {
 
 	lowest int32                 // priority of any candidate that allows preemption
 	worst  standing              // of these the latest key, and the highest level
-	latest [cluster.Levels]int64 // by step: the latest key; once sorted: there or above
-	steps  [cluster.Levels]int32 // by step: 1 more than the place in all of the first who may be stopped by the order alone; 0: nobody
-	sorted bool
-	opened quota.Stamp // latest is as of then
+	latest [cluster.Levels]int64 // the latest key of who may be stopped by the order alone, at a step or above
+	ranked quota.Stamp           // latest is as of then
 
 	nodes         []*onNode        // on which those are whom the last search may stop
+	later         []*candidate     // scratch of listStops
 	victims, best []*candidate     // scratch of cheapest
 	failed        map[*shape]int64 // the lowest level at which a shape has found nobody
 	hopes         []*entry         // see claimers
 	looked        int              // jobs at which that has looked
 }
 
-// openMarket lists who may be stopped. What stops already counts as free from
-// here on: it will be, and those for whom it was stopped come first. One market
-// is open at a time.
+// openMarket finds out how those stand who may be stopped, and what that means
+// for those who claim. One market is open at a time.
 //
 // Most jobs stand where they stood in the last market: what was found out of
 // them there holds as long as the state has the same version of them.
 func (x *Index) openMarket() *market {
 	m := &x.market
 	*m = market{
-		x: x, all: x.candidates, state: x.cursor, changed: m.state != x.cursor, lowest: cluster.MaxPriority + 1, price: -1, opened: x.tree.Stamp(x.now),
-		failed: m.failed, hopes: m.hopes[:0], nodes: m.nodes[:0], victims: m.victims[:0], best: m.best[:0], taken: m.taken[:0],
+		x: x, all: x.candidates, state: x.cursor, changed: m.state != x.cursor, lowest: cluster.MaxPriority + 1, price: -1,
+		failed: m.failed, hopes: m.hopes[:0], nodes: m.nodes[:0], later: m.later[:0], victims: m.victims[:0], best: m.best[:0], taken: m.taken[:0],
 	}
 	if m.failed == nil {
 		m.failed = map[*shape]int64{}
 	}
 	clear(m.failed)
-	for i := range m.all {
-		m.meet(i)
-	}
+	m.survey()
 	return m
 }
 
-// meet finds out how a candidate stands, and what that means for those who claim.
-func (m *market) meet(place int) {
-	x, c := m.x, &m.all[place]
-	if x.now >= c.due || c.passed && m.changed {
-		x.renew(c)
+// survey looks at all candidates, of which there are many: it finds out anew only
+// what has changed.
+func (m *market) survey() {
+	x, all, now, changed := m.x, m.all, m.x.now, m.changed
+	for i := range all {
+		if c := &all[i]; now >= c.due || c.passed && changed {
+			x.renew(c)
+		}
 	}
-	c.lost = 0
-	if c.gone = c.stopping; c.gone {
-		x.fleet.Give(c.job)
-		return
+	m.reckon()
+	lowest, worst := m.lowest, m.worst
+	for i := range all {
+		if c := &all[i]; !c.out {
+			lowest = min(lowest, c.priority)
+			worst.key, worst.level = max(worst.key, c.key+c.group.offset), max(worst.level, int64(c.level))
+		}
 	}
-	if c.firm || c.young {
-		return
+	m.lowest, m.worst = lowest, worst
+}
+
+// reckon finds out what fair share adds to the candidates' keys now.
+func (m *market) reckon() {
+	x, all := m.x, m.all
+	x.restamp()
+	for i := range all {
+		if c := &all[i]; !c.out && c.group.as != x.stamps {
+			x.reckon(c.group)
+		}
 	}
-	key := c.key + m.groupOffset(c)
-	m.lowest = min(m.lowest, c.priority)
-	m.worst.key, m.worst.level = max(m.worst.key, key), max(m.worst.level, int64(c.level))
-	if c.step >= 0 {
-		m.latest[c.step] = max(m.latest[c.step], key)
-		c.next, m.steps[c.step] = m.steps[c.step], int32(place+1) //nolint:gosec // at most MaxLiveJobs
+}
+
+// begin lets the claims begin. What stops already counts as free from here on: it
+// will be, and those for whom it was stopped come first.
+func (m *market) begin() {
+	for i := range m.all {
+		c := &m.all[i]
+		c.lost = 0
+		if c.stopping {
+			m.x.fleet.Give(c.job)
+		}
+	}
+}
+
+// idle reports whether none of those whom claimers has listed could stop anybody:
+// then all that they do would be undone, and the market need not begin. Most end
+// here.
+func (m *market) idle() bool {
+	return !slices.ContainsFunc(m.hopes, func(e *entry) bool { return !m.noneLater(e) })
+}
+
+// rank finds out how late those are who may be stopped by the order alone.
+func (m *market) rank() {
+	m.reckon()
+	m.ranked, m.latest = m.x.stamp, [cluster.Levels]int64{}
+	for i := range m.all {
+		if c := &m.all[i]; !c.out && !c.gone && c.step >= 0 {
+			m.latest[c.step] = max(m.latest[c.step], c.key+c.group.offset)
+		}
+	}
+	for i := len(m.latest) - 2; i >= 0; i-- {
+		m.latest[i] = max(m.latest[i], m.latest[i+1])
 	}
 }
 
@@ -297,6 +336,9 @@ func (m *market) close() {
 	for _, t := range m.taken {
 		m.x.tree.Give(t.q, t.user, t.gpuType, t.milli)
 		m.x.countFirm(t.q, t.gpuType, -t.firm)
+		if t.victim != nil {
+			t.victim.gone = false // until the state says so
+		}
 	}
 }
 
@@ -306,7 +348,8 @@ type taken struct {
 	user    string
 	gpuType string
 	milli   int64
-	firm    int64 // of it, by jobs that may not be stopped
+	firm    int64      // of it, by jobs that may not be stopped
+	victim  *candidate // that gives it, or nil
 }
 
 func compareBool(a, b bool) int {

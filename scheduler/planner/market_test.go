@@ -29,8 +29,9 @@ func TestMarketRemembersRightly(t *testing.T) {
 			mark := x.fleet.Mark()
 			m := x.openMarket()
 			m.round = rapid.Bool().Draw(t, "round")
-			w.remembers(m)
 			m.listsClaimers(w)
+			m.idles(w)
+			w.remembers(m)
 			for e := range x.jobs.entries() {
 				if e.lane != nil {
 					m.spares(w, e)
@@ -45,6 +46,21 @@ func TestMarketRemembersRightly(t *testing.T) {
 	})
 }
 
+// idles lets the market begin, and fails if one that is idle stops somebody.
+func (m *market) idles(w *world) {
+	idle := m.claimers() && m.idle()
+	m.begin()
+	if !idle {
+		return
+	}
+	mark := m.x.fleet.Mark()
+	var plan Plan
+	if m.claimEach(maxClaims, &plan); len(plan.Evicts) > 0 {
+		w.t.Fatalf("the market is idle, and stops job %d for job %d", plan.Evicts[0].Job, plan.Evicts[0].For)
+	}
+	m.x.fleet.Undo(mark)
+}
+
 // remembers fails unless the candidates are what they would be if nothing were
 // known of them from before.
 func (w *world) remembers(m *market) {
@@ -54,8 +70,7 @@ func (w *world) remembers(m *market) {
 			c := m.all[r.place]
 			want := candidate{run: r, group: c.group}
 			x.renew(&want)
-			c.due, c.by, c.search, c.next = want.due, rightNone, 0, 0
-			want.gone = want.stopping
+			c.due, c.by, c.search = want.due, rightNone, 0
 			if c != want || c.job != j {
 				w.t.Fatalf("candidate of job %d is %+v, want %+v", j.ID, c, want)
 			}

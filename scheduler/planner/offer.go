@@ -2,6 +2,7 @@ package planner
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/gangline/gangline/scheduler/cluster"
@@ -47,7 +48,11 @@ func (m *market) cheapest(e *entry, gpuType string) []*candidate {
 	}
 	if sh := e.lane.shape; m.byOrder(e) && sh.PerNode == sh.Least { // nodes on which nobody may be stopped are no use
 		best := offer{}
+		m.latestFirst()
 		for _, on := range m.nodes {
+			if best.right == rightOrder && !on.shrinks && on.latest < best.worth {
+				continue // what it offers is worth less
+			}
 			free, alive := m.x.fleet.RoomOn(on.id, gpuType)
 			if free+on.gpus < sh.Least {
 				continue
@@ -57,6 +62,18 @@ func (m *market) cheapest(e *entry, gpuType string) []*candidate {
 		return slices.Clone(best.victims)
 	}
 	return m.together(e, gpuType)
+}
+
+// latestFirst puts the node first of which most is to be expected, so that few
+// others need be looked at.
+func (m *market) latestFirst() {
+	first := 0
+	for i, on := range m.nodes {
+		if on.latest > m.nodes[first].latest {
+			first = i
+		}
+	}
+	m.nodes[0], m.nodes[first] = m.nodes[first], m.nodes[0]
 }
 
 // better takes an offer that has room for a whole job if it is the best so far.
@@ -149,21 +166,29 @@ func (m *market) list() {
 	}
 }
 
-// listStops finds whom a claimer may stop by the order alone, and where they are.
-// What stopping each loses matters only where all of them would make room.
+// listStops finds whom a claimer may stop by the order alone, and where they are,
+// if all of them together have enough for it. What stopping each loses matters only
+// where they would make room.
 func (m *market) listStops(e *entry, gpuType string) {
-	x := m.x
+	x, after, from := m.x, m.standingOf(e).key+e.lane.offset, m.behind(e)
 	m.nodes, m.listed = m.nodes[:0], false
 	x.searches++
 	x.lists++
-	for step := m.behind(e); step < cluster.Levels; step++ {
-		for at := m.steps[step]; at > 0; {
-			c := &m.all[at-1]
-			if at = c.next; c.gpuType != gpuType || m.rightOf(e, c) == rightNone {
-				continue
-			}
-			m.noteNodes(c)
+	lack, later := int64(e.lane.shape.Least)-x.fleet.Type(gpuType).Free, m.later[:0]
+	for i := range m.all {
+		c := &m.all[i]
+		if int64(c.step) < from || c.key+c.group.offset <= after || c.gpuType != gpuType || m.rightOf(e, c) == rightNone {
+			continue
 		}
+		lack -= int64(c.job.Held())
+		later = append(later, c)
+	}
+	m.later = later
+	if lack > 0 {
+		return
+	}
+	for _, c := range later {
+		m.noteNodes(c)
 	}
 }
 
@@ -183,6 +208,7 @@ func (m *market) noteNodes(c *candidate) {
 			}
 		}
 		on.gpus += int32(len(w.GPUs)) //nolint:gosec // at most MaxNodeGPUs
+		on.latest, on.shrinks = max(on.latest, c.key), on.shrinks || c.shrink
 	}
 }
 
@@ -198,7 +224,7 @@ func (m *market) noted(id cluster.NodeID) *onNode {
 		x.marketNodes[id] = on
 	}
 	if on.list != x.lists {
-		on.list, on.jobs, on.gpus = x.lists, on.jobs[:0], 0
+		*on = onNode{id: id, list: x.lists, jobs: on.jobs[:0], latest: math.MinInt64}
 		m.nodes = append(m.nodes, on)
 	}
 	return on
@@ -231,17 +257,14 @@ func (m *market) byOrder(e *entry) bool {
 // none of them is so much later in it. Most searches end here.
 func (m *market) noneLater(e *entry) bool {
 	x := m.x
-	if !m.byOrder(e) || m.opened != x.tree.Stamp(x.now) {
+	if !m.byOrder(e) {
 		return false
 	}
 	if !m.round || x.now.Sub(e.job.PendingAt) < waitBefore {
 		return true
 	}
-	if !m.sorted {
-		m.sorted = true
-		for i := len(m.latest) - 2; i >= 0; i-- {
-			m.latest[i] = max(m.latest[i], m.latest[i+1])
-		}
+	if m.ranked != x.tree.Stamp(x.now) {
+		m.rank()
 	}
 	at := m.standingOf(e)
 	from := m.behind(e)

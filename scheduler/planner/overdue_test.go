@@ -24,6 +24,7 @@ func TestOverdueIsNoticed(t *testing.T) {
 			w.enact(&p)
 			w.plan(false) // follows
 			x, want := w.x, false
+			x.openMarket() // meets all
 			for r := range x.jobs.runs() {
 				if r.planned {
 					continue // no market asks

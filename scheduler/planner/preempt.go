@@ -44,10 +44,20 @@ func (x *Index) preempt(plan *Plan) {
 	if !x.mayClaim(first, round) && (len(limited) == 0 || !x.mayClaim(limited[0], round)) {
 		return
 	}
-	mark := x.fleet.Mark()
 	m := x.openMarket()
 	m.round = round
-	late := m.claimEach(x.claimsAtOnce(), plan)
+	all := m.claimers()
+	if all && m.idle() {
+		return
+	}
+	mark := x.fleet.Mark()
+	m.begin()
+	var late []*entry
+	if all {
+		m.claimEach(x.claimsAtOnce(), plan)
+	} else {
+		late = m.claimInTurn(x.claimsAtOnce(), plan)
+	}
 	for _, e := range late {
 		if !slices.Contains(limited, e.lane) {
 			limited = x.amongFirst(limited, e.lane)
@@ -160,7 +170,7 @@ func (m *market) evict(e *entry, gpuType string, set []*candidate, st start, pla
 	}
 	for _, c := range set {
 		c.gone = true
-		m.count(taken{q: c.q, user: c.job.User, gpuType: c.gpuType, milli: -c.milli})
+		m.count(taken{q: c.q, user: c.job.User, gpuType: c.gpuType, milli: -c.milli, victim: c})
 	}
 	m.take(e, gpuType)
 	wait := time.Duration(0)

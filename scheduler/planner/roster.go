@@ -1,6 +1,10 @@
 package planner
 
-import "github.com/gangline/gangline/scheduler/cluster"
+import (
+	"math"
+
+	"github.com/gangline/gangline/scheduler/cluster"
+)
 
 // The roster is all jobs that hold GPUs, in no order, with what markets have
 // found out of them. A run knows its place in it, so that a change of a job costs
@@ -31,16 +35,21 @@ func (x *Index) renew(c *candidate) {
 	j, p := c.job, &x.policy.Preemption
 	*c = candidate{
 		run: c.run, group: c.group, priority: j.Spec.Priority, firm: !j.Spec.Preemptible,
-		shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs, stopping: j.State == cluster.Stopping,
+		shrink: j.Spec.Elastic() && j.Held() > j.Spec.MinGPUs, stopping: j.State == cluster.Stopping, gone: j.State == cluster.Stopping,
 	}
-	if c.stopping {
+	if c.group == nil {
+		c.group = x.groupOf(c.q, j.User)
+		c.group.runs++
+	}
+	if c.firm || c.stopping { // as long as the state has this version of it
+		c.out, c.step, c.due = true, -1, math.MaxInt64
 		return
 	}
 	at := x.standingOf(j)
 	c.key, c.level, c.step = at.key, int16(at.level), x.stepOf(j, at.level) //nolint:gosec // some 128 at most
 	c.due, c.passed = x.standsUntil(j)
 	if ripe := j.StartedAt.Add(p.MinRuntime); x.now < ripe {
-		c.young, c.due = true, min(c.due, ripe)
+		c.young, c.out, c.step, c.due = true, true, -1, min(c.due, ripe)
 	}
 }
 

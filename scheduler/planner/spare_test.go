@@ -14,8 +14,7 @@ import (
 // listsClaimers fails unless those who claim in their order are who would come
 // if one after the other were taken out of its lane.
 func (m *market) listsClaimers(w *world) {
-	list, all := m.claimers()
-	if !all {
+	if !m.claimers() {
 		return
 	}
 	x := m.x
@@ -36,8 +35,8 @@ func (m *market) listsClaimers(w *world) {
 		done = append(done, e)
 	}
 	x.bringAllBack(done)
-	if !slices.Equal(list, want) {
-		w.t.Fatalf("%d claimers are listed, want %d", len(list), len(want))
+	if !slices.Equal(m.hopes, want) {
+		w.t.Fatalf("%d claimers are listed, want %d", len(m.hopes), len(want))
 	}
 }
 

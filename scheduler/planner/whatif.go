@@ -145,6 +145,7 @@ func (x *Index) DryRun(j *cluster.Job) (victims []Evict, nodes []cluster.NodeID)
 	m := x.openMarket()
 	defer m.close()
 	m.round = true
+	m.begin()
 	var plan Plan
 	m.claim(e, &plan)
 	if len(plan.Keeps) > 0 {
