@@ -52,7 +52,10 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	if thorough {
 		x.openFills()
 	}
-	kept := x.startKept(x.keptInOrder(), x.ahead(x.openLane(), x.nextBlocked(0), maxFill), &plan)
+	kept := x.keptInOrder()
+	if len(kept) > 0 {
+		kept = x.startKept(kept, x.ahead(x.openLane(), x.nextBlocked(0), maxFill), &plan)
+	}
 	defer x.holdLimits()()
 	// 4. All others in order, each where it fits best; what is kept for those
 	//    that do not fit, those behind them do not get.
@@ -142,7 +145,7 @@ func (x *Index) startInOrder(plan *Plan, kept []cluster.JobID) *lane {
 		l.from = nil
 		started := x.tryLane(l, plan)
 		x.followUp(from)
-		idle = idle && (started || !x.mayFit(l.shape))
+		idle = idle && (started || x.noneFills(l.shape, maxIdle) >= 0)
 		if !started && x.policy.Backfill.Off && (l.held || l.shape.closed) {
 			return l // it waits for GPUs; who waits for a limit or its array blocks nobody
 		}

@@ -105,25 +105,37 @@ func (x *Index) nextBlocked(had int) *lane {
 }
 
 // looksIdle reports whether looks at those that wait for room would find
-// nothing, as long as nothing comes free: no limit holds any of them up, none is
-// overdue, and none that might fit on what is kept for others may use that. So
+// nothing, as long as nothing comes free: no limit holds any of them up, none that
+// has its turn is overdue, and none that might fit on what is kept for others may use that. So
 // they may be left out until then.
 func (x *Index) looksIdle() bool {
-	if x.left <= 0 || x.looks == 0 || !x.unlimited() || len(x.arrays)+x.heldLanes+len(x.fills) > 0 || x.anyOverdue() {
+	if x.left <= 0 || x.looks == 0 || !x.unlimited() || len(x.arrays)+x.heldLanes+len(x.fills) > 0 || x.overdueInTurn() {
 		return false
 	}
-	jobs := 0
+	left := maxIdle
 	for _, sh := range x.shapes {
-		if sh == nil || !sh.closed || sh.lanes.len() == 0 || !x.mayFit(sh) {
-			continue
-		}
-		for _, l := range sh.lanes.items {
-			if jobs += l.jobs.len(); jobs > maxIdle || slices.ContainsFunc(l.jobs.items, x.mayFill) {
+		if sh != nil && sh.closed {
+			if left = x.noneFills(sh, left); left < 0 {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// noneFills looks whether none of a shape's jobs that might fit on what is kept
+// for others may use that, and returns how many of so many looks are left then;
+// below 0: some may, or there are more.
+func (x *Index) noneFills(sh *shape, looks int) int {
+	if sh.lanes.len() == 0 || !x.mayFit(sh) {
+		return looks
+	}
+	for _, l := range sh.lanes.items {
+		if looks -= l.jobs.len(); looks < 0 || slices.ContainsFunc(l.jobs.items, x.mayFill) {
+			return -1
+		}
+	}
+	return looks
 }
 
 // maxIdle bounds the jobs that looksIdle asks whether they may use what is kept.

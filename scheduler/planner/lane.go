@@ -104,8 +104,10 @@ const (
 // before orders lanes by their first jobs. What a queue has been promised comes
 // before what is borrowed, whatever the priority: otherwise a queue could wait
 // for its own GPUs behind another one's jobs.
-func (l *lane) before(o *lane) bool {
-	a, b := l.jobs.items[0], o.jobs.items[0]
+func (l *lane) before(o *lane) bool { return l.sooner(l.jobs.items[0], o, o.jobs.items[0]) }
+
+// sooner is before, of a job in the lane and one in the other.
+func (l *lane) sooner(a *entry, o *lane, b *entry) bool {
 	switch {
 	case l.borrow != o.borrow:
 		return !l.borrow

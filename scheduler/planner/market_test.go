@@ -40,7 +40,7 @@ func TestMarketRemembersRightly(t *testing.T) {
 			}
 			m.close()
 			x.fleet.Undo(mark)
-			w.idles()
+			w.idles(t)
 			w.saysStill()
 		}
 	})

@@ -83,12 +83,72 @@ func (x *Index) anyOverdue() bool {
 		if cluster.Time(r.ripe)*1e9 > x.now {
 			return false
 		}
-		if x.jobs.entry(r.job.ID) == r.entry && r.lane != nil && x.kept[r.job.ID] == nil {
+		if x.missesRoom(r.entry) {
 			return true
 		}
 		x.ripening.remove(r)
 	}
 	return false
+}
+
+// overdueInTurn is anyOverdue, of a job before which so few wait for room that it
+// has its turn in this plan. More may come to wait before it, as shapes are found
+// not to fit, but none leaves. No limit or quota may hold up anybody.
+func (x *Index) overdueInTurn() bool {
+	if !x.anyOverdue() {
+		return false
+	}
+	first := x.firstOverdue(0, nil)
+	before := 0
+	for _, sh := range x.shapes {
+		if sh != nil && sh.closed {
+			before = first.waitBefore(sh.lanes.items, 0, before, x.looks)
+		}
+	}
+	return before < x.looks
+}
+
+// firstOverdue is the first in order of a job and the overdue ones in the part of
+// the heap below an index.
+func (x *Index) firstOverdue(i int, first *entry) *entry {
+	if i >= x.ripening.len() {
+		return first
+	}
+	e := x.ripening.items[i].entry
+	if cluster.Time(e.ripe)*1e9 > x.now {
+		return first
+	}
+	if x.missesRoom(e) && (first == nil || e.lane.sooner(e, first.lane, first)) {
+		first = e
+	}
+	return x.firstOverdue(2*i+2, x.firstOverdue(2*i+1, first))
+}
+
+// missesRoom reports whether a job still waits, and nothing is kept for it.
+func (x *Index) missesRoom(e *entry) bool {
+	return e.lane != nil && x.jobs.entry(e.job.ID) == e && x.kept[e.job.ID] == nil
+}
+
+// waitBefore adds to a number those that come before a job in the part of a heap
+// of lanes below an index, up to a limit.
+func (e *entry) waitBefore(lanes []*lane, i, n, most int) int {
+	if n >= most || i >= len(lanes) {
+		return n
+	}
+	l := lanes[i]
+	more := l.firstBefore(e, 0, n, most)
+	if more == n {
+		return n
+	}
+	return e.waitBefore(lanes, 2*i+2, e.waitBefore(lanes, 2*i+1, more, most), most)
+}
+
+// firstBefore is waitBefore in the part of a lane below an index.
+func (l *lane) firstBefore(e *entry, i, n, most int) int {
+	if n >= most || i >= l.jobs.len() || !l.sooner(l.jobs.items[i], e.lane, e) {
+		return n
+	}
+	return l.firstBefore(e, 2*i+2, l.firstBefore(e, 2*i+1, n+1, most), most)
 }
 
 // blockedMatter reports whether a look at those that wait for room, in their

@@ -41,16 +41,26 @@ func (m *market) listsClaimers(w *world) {
 }
 
 // idles fails if looks at those that wait for room are left out that would find something.
-func (w *world) idles() {
+func (w *world) idles(t *rapid.T) {
 	x := w.x
 	if b := &x.policy.Backfill; b.Off || b.Reserve == 0 {
 		return // nobody is looked at
 	}
-	x.left, x.looks = 1, 1
+	x.left, x.looks = 1, rapid.IntRange(1, 4).Draw(t, "looks")
 	x.openFills()
 	if !x.looksIdle() {
 		return
 	}
+	var done []*entry
+	for l := x.firstBlocked(); l != nil && len(done) < x.looks; l = x.firstBlocked() {
+		e := l.jobs.top()
+		if x.kept[e.job.ID] == nil && x.overdue(e) {
+			w.t.Fatalf("a look at job %d is left out, and would find it overdue", e.job.ID)
+		}
+		x.setAside(e)
+		done = append(done, e)
+	}
+	x.bringAllBack(done)
 	mark := x.fleet.Mark()
 	defer x.fleet.Undo(mark)
 	for e := range x.jobs.entries() {
@@ -60,7 +70,7 @@ func (w *world) idles() {
 		}
 		types, _ := x.allowed(l)
 		_, barred := x.barred(l)
-		if _, fits := x.place(e, types); fits || barred || x.kept[e.job.ID] == nil && x.overdue(e) {
+		if _, fits := x.place(e, types); fits || barred {
 			w.t.Fatalf("a look at job %d is left out, and would find something", e.job.ID)
 		}
 	}
