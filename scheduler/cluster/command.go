@@ -236,6 +236,9 @@ type Change struct {
 	Account *Account // as it is then
 	Gone    bool     // with Account: it is forgotten
 	Policy  bool
+	// Minor says, in State.ChangesSince, that of a node only who holds its GPUs and
+	// who has held them changed, or of a job only its reason and what is expected of it.
+	Minor bool
 }
 
 // Bounds of the state. Each keeps memory and log entries finite.

@@ -13,6 +13,9 @@ func noted(s *State, c Cursor) string {
 	}
 	out := ""
 	for _, ch := range changes {
+		if ch.Minor {
+			out += "~"
+		}
 		switch {
 		case ch.Job != 0:
 			out += fmt.Sprintf("job %d ", ch.Job)
@@ -44,12 +47,12 @@ func TestJournal(t *testing.T) {
 	id := f.ok(&SubmitJob{RequestID: "r", User: "ann", Spec: spec(2)}).Job
 	c = f.wantNoted(c, "job 1 ")
 	f.place(id)
-	c = f.wantNoted(c, "account default/ann node id-0 node id-1 job 1 ")
+	c = f.wantNoted(c, "account default/ann ~node id-0 ~node id-1 job 1 ")
 	f.refused(&StartJob{Job: id, Epoch: 1}, Conflict, "Starting")
 	f.wantNoted(c, "")
 	f.report(id, 0, WorkerExited, 0)
 	f.report(id, 1, WorkerExited, 0)
-	c = f.wantNoted(c, "job 1 node id-0 node id-1 account default/ann job 1 ")
+	c = f.wantNoted(c, "job 1 ~node id-0 ~node id-1 account default/ann job 1 ")
 	f.ok(&ForgetJobs{Jobs: []JobID{id}})
 	f.ok(&LoseNode{Node: "id-1", Incarnation: 1})
 	f.ok(&ForgetNode{Node: "id-1"})

@@ -80,12 +80,12 @@ func (s *State) hold(j *Job, id NodeID) {
 			n.MemUsed += j.Spec.MemPerGPU
 		}
 	}
-	s.putNode(n)
+	s.putHeld(n)
 }
 
 // ownNode returns a node that only this State knows, so that who holds its GPUs
 // may be written into it: the node itself, if it was made since the last
-// Snapshot, else a copy. The caller puts it.
+// Snapshot, else a copy. The caller gives it to putHeld.
 func (s *State) ownNode(n *Node) *Node {
 	if n.by == s.mine() {
 		return n
@@ -130,9 +130,10 @@ func (s *State) release(j *Job) []Change {
 		if vanished {
 			next := *n // its GPUs are others now: to be seen as a new version
 			next.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), func(g GPU) bool { return missing(&g) })
-			n = &next
+			s.putNode(&next)
+		} else {
+			s.putHeld(n)
 		}
-		s.putNode(n)
 		changes = append(changes, Change{Node: id})
 	}
 	return changes

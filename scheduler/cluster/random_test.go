@@ -242,6 +242,20 @@ func shown(j *Job) string {
 		j.NotBefore, j.RunningAt, j.Attained, j.Rate, j.Preemptions, j.Avoid, j.Kept, j.Reformed)
 }
 
+// whole is what no minor change of a job is of.
+func whole(j *Job) string {
+	return fmt.Sprint(j.State, j.Epoch, j.Spec, j.StartedAt, j.PendingAt, j.NotBefore, j.Unmet, j.Stop, j.Kept, j.Workers)
+}
+
+// facts are what no minor change of a node is of.
+func facts(n *Node) string {
+	out := fmt.Sprint(n.Name, n.Incarnation, n.State, n.Drain, n.Labels, n.Taints, n.ChangedAt)
+	for i := range n.GPUs {
+		out += fmt.Sprint(n.GPUs[i].UUID, n.GPUs[i].Healthy)
+	}
+	return out
+}
+
 // holdChanges: the journal names all that a command changed, the result says
 // so of jobs and nodes, and a refused command changed nothing.
 func (w *world) holdChanges(before *State, cmd Command, res Result) {
@@ -252,8 +266,11 @@ func (w *world) holdChanges(before *State, cmd Command, res Result) {
 	if !known {
 		w.t.Fatalf("%T: what changed since a moment ago is not known", cmd)
 	}
-	noted, said := map[Change]bool{}, map[Change]bool{}
+	noted, said, minor := map[Change]bool{}, map[Change]bool{}, map[Change]bool{}
 	for _, c := range journal {
+		slight := c.Minor
+		c.Minor = false
+		minor[c] = slight && (minor[c] || !noted[c])
 		noted[c] = true
 	}
 	for _, c := range res.Changes {
@@ -268,6 +285,9 @@ func (w *world) holdChanges(before *State, cmd Command, res Result) {
 		old := before.Job(j.ID)
 		if old != j {
 			check(Change{Job: j.ID}, old == nil || shown(old) != shown(j))
+			if minor[Change{Job: j.ID}] && whole(old) != whole(j) {
+				w.t.Fatalf("%T: a minor change of %s made %s", cmd, whole(old), whole(j))
+			}
 		}
 		if old != nil && old.State != j.State && !Legal(old.State, j.State) {
 			w.t.Fatalf("%T took job %d from %s to %s", cmd, j.ID, old.State, j.State)
@@ -283,6 +303,9 @@ func (w *world) holdChanges(before *State, cmd Command, res Result) {
 	w.s.EachNode(func(n *Node) bool {
 		if before.Node(n.ID) != n {
 			check(Change{Node: n.ID}, true)
+			if minor[Change{Node: n.ID}] && facts(before.Node(n.ID)) != facts(n) {
+				w.t.Fatalf("%T: a minor change of %s made %s", cmd, facts(before.Node(n.ID)), facts(n))
+			}
 		}
 		return true
 	})

@@ -188,7 +188,7 @@ func (s *State) putJob(j *Job) {
 // go by: the job itself, if nobody else sees it, else a copy in its place.
 func (s *State) amend(old *Job) *Job {
 	own, id := s.mine(), uint64(old.ID)
-	s.touch(Change{Job: old.ID})
+	s.touch(Change{Job: old.ID, Minor: true})
 	if _, mine := s.jobs.edit(own, id); mine {
 		return old
 	}
@@ -262,21 +262,31 @@ func (s *State) dropJob(j *Job) {
 	s.counts[j.State]--
 }
 
-// putNode stores a new version of a node, or notes that one has been edited, and
-// keeps the derived maps in step.
-func (s *State) putNode(n *Node) {
-	s.touch(Change{Node: n.ID})
-	if s.byID != nil && s.Node(n.ID) == n {
-		return // edited: all but who holds its GPUs is as it was
+// putHeld stores what ownNode gave: all but who holds its GPUs is as it was.
+func (s *State) putHeld(n *Node) {
+	s.touch(Change{Node: n.ID, Minor: true})
+	if s.byID == nil || s.Node(n.ID) != n {
+		s.setNode(n)
 	}
-	s.sound = soundSpecs{}
-	old, had := s.nodes.Set(n.ID, n)
+}
+
+// setNode stores a version of a node and returns the one before it.
+func (s *State) setNode(n *Node) (old *Node, had bool) {
+	old, had = s.nodes.Set(n.ID, n)
 	if s.byID == nil && !had && s.nodes.Len() == 1 {
 		s.byID = map[NodeID]*Node{} // a fork does without: to make it takes longer than most of them live
 	}
 	if s.byID != nil {
 		s.byID[n.ID], s.last = n, nil
 	}
+	return old, had
+}
+
+// putNode stores a new version of a node and keeps the derived maps in step.
+func (s *State) putNode(n *Node) {
+	s.touch(Change{Node: n.ID})
+	s.sound = soundSpecs{}
+	old, had := s.setNode(n)
 	if had && old == n {
 		return
 	}

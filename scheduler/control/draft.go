@@ -42,8 +42,6 @@ func (d *draft) begin() {
 	d.cmds, d.starts, d.explains = d.cmds[:0], d.starts[:0], d.explains[:0]
 }
 
-func (d *draft) add(cmds []cluster.Command) { d.cmds = append(d.cmds, cmds...) }
-
 // plan turns a plan into what is to be proposed. Stops come first: the GPUs that
 // they free are needed; starts need none of them.
 func (d *draft) plan(s *cluster.State, p *planner.Plan) {

@@ -47,8 +47,9 @@ func (st *Stepper) Step(s *cluster.State, leases Leases, now cluster.Time) (cmds
 		st.vigil.follow(s, &st.cfg)
 		overdue, due := st.vigil.evictOverdue(s, now, &st.cfg)
 		nodes, at := st.vigil.tendNodes(s, now, &st.cfg, overdue)
-		st.draft.add(overdue)
-		st.draft.add(nodes)
+		if len(overdue)+len(nodes) > 0 {
+			st.draft.cmds = append(append(st.draft.cmds, overdue...), nodes...)
+		}
 		st.wake = sooner(due, at)
 	}
 	// 3. Gangs that start now, those that stop for them, what is kept for whom,

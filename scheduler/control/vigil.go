@@ -42,6 +42,7 @@ func (v *vigil) follow(s *cluster.State, cfg *Config) {
 	last := cluster.JobID(0)
 	for i := range changes {
 		switch c := &changes[i]; {
+		case c.Minor: // nothing that it goes by
 		case c.Job != 0:
 			if c.Job == last {
 				continue // as it is now it has been seen
