@@ -32,38 +32,45 @@ func (c *coder) fail(format string, args ...any) {
 	}
 }
 
-func (c *coder) u64(v *uint64) {
-	if !c.reading {
-		c.buf = binary.AppendUvarint(c.buf, *v)
+// put writes a number.
+func (c *coder) put(x uint64) {
+	if x < 0x80 { // as nearly all are
+		c.buf = append(c.buf, byte(x))
 		return
 	}
+	c.buf = binary.AppendUvarint(c.buf, x)
+}
+
+// putSigned writes a number that may be below 0.
+func (c *coder) putSigned(x int64) { c.put(uint64(x)<<1 ^ uint64(x>>63)) }
+
+// get reads a number.
+func (c *coder) get() uint64 {
 	x, n := binary.Uvarint(c.buf)
 	if n <= 0 {
 		c.fail("a number is cut off")
-		return
+		return 0
 	}
-	*v, c.buf = x, c.buf[n:]
+	c.buf = c.buf[n:]
+	return x
 }
 
-func (c *coder) i64(v *int64) {
-	u := uint64(*v)<<1 ^ uint64(*v>>63)
-	c.u64(&u)
-	if c.reading {
-		*v = int64(u>>1) ^ -int64(u&1)
-	}
+func (c *coder) getSigned() int64 {
+	u := c.get()
+	return int64(u>>1) ^ -int64(u&1)
 }
 
-func (c *coder) i32(v *int32) {
-	x := int64(*v)
-	c.i64(&x)
-	if x < math.MinInt32 || x > math.MaxInt32 {
-		c.fail("number %d does not fit", x)
+func (c *coder) u64(v *uint64) {
+	if !c.reading {
+		c.put(*v)
 		return
 	}
-	if c.reading {
-		*v = int32(x)
-	}
+	*v = c.get()
 }
+
+func (c *coder) i64(v *int64) { codeInt(c, v) }
+
+func (c *coder) i32(v *int32) { codeInt(c, v) }
 
 func (c *coder) f64(v *float64) {
 	bits := math.Float64bits(*v)
@@ -79,26 +86,27 @@ func (c *coder) f64(v *float64) {
 }
 
 func (c *coder) bool(v *bool) {
-	u := uint64(0)
-	if *v {
-		u = 1
+	if !c.reading {
+		u := uint64(0)
+		if *v {
+			u = 1
+		}
+		c.put(u)
+		return
 	}
-	c.u64(&u)
+	u := c.get()
 	if u > 1 {
 		c.fail("truth value %d", u)
 	}
-	if c.reading {
-		*v = u == 1
-	}
+	*v = u == 1
 }
 
 func (c *coder) str(v *string) {
-	n := uint64(len(*v))
-	c.u64(&n)
 	if !c.reading {
-		c.buf = append(c.buf, *v...)
+		c.putText(*v)
 		return
 	}
+	n := c.get()
 	if n > uint64(len(c.buf)) {
 		c.fail("a string of %d bytes is cut off", n)
 		return
@@ -106,15 +114,23 @@ func (c *coder) str(v *string) {
 	*v, c.buf = string(c.buf[:n]), c.buf[n:]
 }
 
+func (c *coder) putText(s string) {
+	c.put(uint64(len(s)))
+	if s != "" {
+		c.buf = append(c.buf, s...)
+	}
+}
+
 func (c *coder) dur(v *time.Duration) { codeInt(c, v) }
 
 // codeInt codes any signed integer type.
 func codeInt[T ~int32 | ~int64](c *coder, v *T) {
-	x := int64(*v)
-	c.i64(&x)
-	if c.reading {
-		*v = T(x)
+	if !c.reading {
+		c.putSigned(int64(*v))
+		return
 	}
+	x := c.getSigned()
+	*v = T(x)
 	if int64(*v) != x {
 		c.fail("number %d does not fit", x)
 	}
@@ -122,15 +138,20 @@ func codeInt[T ~int32 | ~int64](c *coder, v *T) {
 
 // codeSmall codes a number of one or two bytes as i32 does, of which older releases had some as int32.
 func codeSmall[T ~int8 | ~int16](c *coder, v *T) {
-	x := int32(*v)
-	c.i32(&x)
-	if c.reading {
-		*v = small[T](x)
+	if !c.reading {
+		c.putSigned(int64(*v))
+		return
 	}
+	x := int32(0)
+	c.i32(&x)
+	*v = small[T](x)
 }
 
 // small is a number, or the one next to it that fits.
 func small[T ~int8 | ~int16](x int32) T {
+	if n := T(x); int32(n) == x {
+		return n
+	}
 	most := T(1)
 	for most<<1 > 0 {
 		most = most<<1 | 1
@@ -140,26 +161,28 @@ func small[T ~int8 | ~int16](x int32) T {
 
 // codeText codes a string that few have, and which is nil for those that have none.
 func codeText(c *coder, v **string) {
-	text := ""
-	if *v != nil {
-		text = **v
-	}
-	c.str(&text)
-	if !c.reading {
-		return
-	}
-	if *v = nil; text != "" {
-		*v = &text
+	switch {
+	case c.reading:
+		text := ""
+		c.str(&text)
+		if *v = nil; text != "" {
+			*v = &text
+		}
+	case *v == nil:
+		c.put(0)
+	default:
+		c.putText(**v)
 	}
 }
 
 // codeUint codes any unsigned integer type.
 func codeUint[T ~uint8 | ~uint32 | ~uint64](c *coder, v *T) {
-	x := uint64(*v)
-	c.u64(&x)
-	if c.reading {
-		*v = T(x)
+	if !c.reading {
+		c.put(uint64(*v))
+		return
 	}
+	x := c.get()
+	*v = T(x)
 	if uint64(*v) != x {
 		c.fail("number %d does not fit", x)
 	}
