@@ -224,7 +224,7 @@ func (x *times) quantile(q float64) float64 {
 
 func (x *times) sort() {
 	if !x.sorted {
-		slices.Sort(x.exact)
+		sortTimes(x.exact)
 		x.sorted = true
 	}
 }
