@@ -226,6 +226,11 @@ func (x *Index) reservation(e *entry) (Keep, bool) {
 	}
 	if best.At >= x.now.Add(farFuture) {
 		best.At = x.now // nobody knows when: it may be at any moment, so nobody else starts there
+		if len(best.Nodes)*keptPart > x.state.Nodes() {
+			// That would stop most of the cluster for as long as one job goes on. Those who will be gone once it has
+			// waited as long again may start.
+			best.At = best.At.Add(x.now.Sub(e.job.PendingAt))
+		}
 	}
 	return best, best.Nodes != nil
 }
