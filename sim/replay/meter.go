@@ -28,14 +28,26 @@ type meter struct {
 	byCause [causes]float64 // with conditions: GPU-seconds, within the window or not
 }
 
-// epoch takes in an epoch that has ended: it held some GPUs (thousandths) for a span, and worked in a part of it.
-func (m *meter) epoch(milliGPUs int64, all, worked span) {
+// use is what an epoch that has ended adds to a meter.
+type use struct{ held, wasted, lost float64 }
+
+// useOf is the use of an epoch that held some GPUs (thousandths) for a span, and worked in a part of it.
+func useOf(milliGPUs int64, all, worked, window span) use {
 	gpus := float64(milliGPUs) / milli
 	worked = span{min(max(worked.from, all.from), all.to), min(max(worked.to, all.from), all.to)} // it may have been planned further
+	held := all.within(window)
 	// Products are rounded before they are added: some machines would else do both at once and get other last digits.
-	m.held += float64(gpus * all.within(*m.window))
-	m.wasted += float64(gpus * (all.within(*m.window) - worked.within(*m.window)))
-	m.lost += float64(gpus * (all.within(all) - worked.within(all)))
+	return use{
+		held:   float64(gpus * held),
+		wasted: float64(gpus * (held - worked.within(window))),
+		lost:   float64(gpus * (all.within(all) - worked.within(all))),
+	}
+}
+
+func (m *meter) use(u use) {
+	m.held += u.held
+	m.wasted += u.wasted
+	m.lost += u.lost
 }
 
 func (m *meter) add(o *meter) {

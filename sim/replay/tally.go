@@ -74,7 +74,7 @@ func (t *tally) of(queue string) *figures {
 
 // end takes in a job that has ended.
 func (t *tally) end(a *attempt, jct, wait float64) {
-	f := a.figures
+	f := a.class.figures
 	f.halt(a)
 	f.jct.add(jct)
 	f.wait.add(wait)

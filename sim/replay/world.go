@@ -20,8 +20,8 @@ const rackLabel = "topology.gangline.dev/rack"
 // attempt is a job of the trace and what has become of it. It is forgotten once it has ended.
 type attempt struct {
 	arrival
-	figures *figures // of its queue
-	nth     int64    // of those that came, from 0
+	class   *class
+	nth     int64 // of those that came, from 0
 	id      cluster.JobID
 	left    time.Duration // work to do, without restart costs
 	owed    time.Duration // restart cost that the next epoch begins with
@@ -63,7 +63,7 @@ type world struct {
 	events   heap
 	seq      uint64
 	fired    uint64
-	specs    map[shape]*cluster.JobSpec
+	classes  map[shape]*class
 	largest  int32 // most GPUs of one node
 	capacity int64 // GPUs of all nodes
 	meter    meter
@@ -78,10 +78,16 @@ type world struct {
 	submission cluster.SubmitJob // likewise
 }
 
-// maxSpecs bounds the specs that are kept for jobs that are alike.
-const maxSpecs = 1 << 16
+// maxClasses bounds what is kept for jobs that are alike.
+const maxClasses = 1 << 16
 
-// shape is what jobs with one spec have in common.
+// class is what jobs that are alike share.
+type class struct {
+	spec    *cluster.JobSpec
+	figures *figures // of their queue
+}
+
+// shape is what jobs that are alike have in common.
 type shape struct {
 	queue, types string
 	gpus, milli  int32
@@ -96,7 +102,7 @@ func newWorld(cfg *Config, queues []string, nodes []trace.Node) (*world, error) 
 	}
 	w := &world{
 		cfg: cfg, now: genesis, end: genesis, capacity: trace.Capacity(nodes),
-		specs: map[shape]*cluster.JobSpec{},
+		classes: map[shape]*class{},
 	}
 	commands := []cluster.Command{
 		&cluster.Init{ClusterID: "replay", Version: cluster.Version},
@@ -139,14 +145,24 @@ func register(n *trace.Node, i int) cluster.Node {
 	return out
 }
 
-// spec is what the job would have asked for. A gang that fits on one node is on one node, and a larger one that is a
-// multiple of a node has whole nodes, as in all the published replays.
-func (w *world) spec(j *trace.Job) *cluster.JobSpec {
+// classOf finds the class of a job.
+func (w *world) classOf(j *trace.Job) *class {
 	key := shape{queue: j.Queue, types: strings.Join(j.Types, "|"), gpus: j.GPUs, milli: j.Milli, cpu: j.CPU, mem: j.Mem}
 	key.elastic = w.real != nil && w.real.elastic(j)
-	if s := w.specs[key]; s != nil {
-		return s
+	k := w.classes[key]
+	if k == nil {
+		if len(w.classes) >= maxClasses {
+			clear(w.classes) // jobs that are alike would share one, no more
+		}
+		k = &class{spec: w.spec(j, key.elastic), figures: w.tally.of(j.Queue)}
+		w.classes[key] = k
 	}
+	return k
+}
+
+// spec is what the job would have asked for. A gang that fits on one node is on one node, and a larger one that is a
+// multiple of a node has whole nodes, as in all the published replays.
+func (w *world) spec(j *trace.Job, elastic bool) *cluster.JobSpec {
 	gpus := int64(j.GPUs)
 	s := &cluster.JobSpec{
 		Name: "replayed", Queue: j.Queue, Priority: cluster.DefaultPrio, GPUs: j.GPUs, GPUTypes: j.Types,
@@ -158,16 +174,12 @@ func (w *world) spec(j *trace.Job) *cluster.JobSpec {
 		s.GPUMilli = j.Milli
 	case j.GPUs <= w.largest:
 		s.GPUsPerNode = j.GPUs
-	case j.GPUs%w.largest == 0:
+	case w.largest > 0 && j.GPUs%w.largest == 0:
 		s.GPUsPerNode = w.largest
 	}
 	if w.real != nil {
-		w.real.shape(s, key.elastic)
+		w.real.shape(s, elastic)
 	}
-	if len(w.specs) >= maxSpecs {
-		clear(w.specs) // jobs that are alike would share one, no more
-	}
-	w.specs[key] = s
 	return s
 }
 
@@ -186,14 +198,15 @@ func (w *world) apply(c cluster.Command) cluster.Result {
 // come takes in a job that is there now.
 func (w *world) come(j *arrival) {
 	a := w.blank()
-	*a = attempt{arrival: *j, figures: w.tally.of(j.job.Queue), nth: w.seen, left: j.job.Length}
-	a.figures.jobs++
+	*a = attempt{arrival: *j, nth: w.seen, left: j.job.Length}
 	w.seen++
 	if w.real != nil && !w.real.leading {
+		w.tally.of(a.job.Queue).jobs++
 		w.real.waiting = append(w.real.waiting, a)
 		return
 	}
 	w.submit(a)
+	a.class.figures.jobs++
 }
 
 // blank is an attempt to fill in.
@@ -217,12 +230,13 @@ func (w *world) forget(a *attempt) {
 // submit hands in a job. What the cluster refuses (a gang larger than all of it) never runs.
 func (w *world) submit(a *attempt) {
 	w.eyes.came()
+	a.class = w.classOf(&a.job)
 	if w.largest == 0 { // a part without nodes: the state, which hopes for some, would let it wait for ever
 		w.refuse(a, "there are no nodes for queue "+a.job.Queue)
 		return
 	}
 	w.arriving = a // before it has a number: who looks at the change wants to know its name
-	w.submission = cluster.SubmitJob{RequestID: strconv.FormatInt(a.nth, 10), User: a.job.User, Spec: w.spec(&a.job)}
+	w.submission = cluster.SubmitJob{RequestID: strconv.FormatInt(a.nth, 10), User: a.job.User, Spec: a.class.spec}
 	r := w.apply(&w.submission)
 	if r.Code != cluster.OK {
 		w.refuse(a, r.Message)
@@ -338,9 +352,9 @@ func (w *world) finished(a *attempt) {
 
 // measure adds up a job's epoch until now.
 func (w *world) measure(a *attempt) {
-	all := span{a.began, w.now}
-	w.meter.epoch(a.held, all, a.worked)
-	a.figures.meter.epoch(a.held, all, a.worked)
+	u := useOf(a.held, span{a.began, w.now}, a.worked, *w.meter.window)
+	w.meter.use(u)
+	a.class.figures.meter.use(u)
 }
 
 // tell reports all workers of a job's epoch, node by node.
