@@ -12,19 +12,15 @@ type crossings struct {
 }
 
 // crossing is when a job that holds GPUs reaches its next bin, or 0 for never.
-func (s *State) crossing(j *Job) Time { return s.crossingFrom(j, int32(j.Bin)) }
+func (j *Job) crossing() Time { return j.crosses(int32(j.Bin), j.pace()) }
 
-// crossingFrom is when a job that holds GPUs reaches the bin after one.
-func (s *State) crossingFrom(j *Job, bin int32) Time {
-	if !j.State.Holding() || bin+1 >= historyBins {
-		return 0
-	}
-	rate := int64(j.Held()) * int64(j.Spec.Share())
-	if rate == 0 {
+// crosses is when a job that holds GPUs reaches the bin after one, at its pace.
+func (j *Job) crosses(bin int32, pace int64) Time {
+	if !j.State.Holding() || bin+1 >= historyBins || pace == 0 {
 		return 0
 	}
 	need := max(binEdges[bin+1]*gpuSecond-j.Attained, 0)
-	wait := time.Duration((need+rate-1)/rate) * time.Millisecond
+	wait := time.Duration((need+pace-1)/pace) * time.Millisecond
 	if j.Epoch > 1 {
 		wait += restartTime
 	}
@@ -36,7 +32,7 @@ func (s *State) trackCrossing(old was, j *Job) {
 	if !s.crossings.known || !j.State.Holding() {
 		return
 	}
-	at := s.crossing(j)
+	at := j.crossing()
 	if at == 0 || old.crossing == at {
 		return
 	}
@@ -50,7 +46,7 @@ func (s *State) trackCrossing(old was, j *Job) {
 func (s *State) findCrossings() {
 	s.crossings = crossings{known: true, heap: s.crossings.heap[:0]}
 	s.holding.scan(func(j *Job) bool {
-		if at := s.crossing(j); at > 0 {
+		if at := j.crossing(); at > 0 {
 			s.crossings.heap.Push(Due{at, j.ID})
 		}
 		return true
@@ -70,21 +66,26 @@ func (s *State) cross() {
 	if !s.crossings.known {
 		s.findCrossings()
 	}
+	own := s.mine()
 	for moved := 0; moved < maxCrossings && len(s.crossings.heap) > 0; {
 		c := s.crossings.heap[0]
 		if c.At > s.now {
 			return
 		}
-		old := s.Job(c.Job)
-		if old == nil || s.crossing(old) != c.At {
+		j, mine := s.jobs.edit(own, uint64(c.Job))
+		if j == nil || j.crossing() != c.At {
 			s.crossings.heap.Pop()
 			continue
 		}
 		moved++
-		j := s.amend(old)
-		s.attain(j, max(j.AttainedAt(s.now), binEdges[j.Bin+1]*gpuSecond))
-		s.foresee(j)
-		if at := s.crossing(j); at > 0 {
+		if !mine {
+			j = s.replace(j)
+		}
+		s.touch(Change{Job: j.ID, Minor: true})
+		k, pace := s.kinOf(j), j.pace()
+		s.attain(k, j, max(j.Attained+j.served(s.now)*pace, binEdges[j.Bin+1]*gpuSecond))
+		s.expect(k, j)
+		if at := j.crosses(int32(j.Bin), pace); at > 0 {
 			s.crossings.heap.Replace(Due{at, j.ID})
 		} else {
 			s.crossings.heap.Pop()

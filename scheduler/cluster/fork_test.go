@@ -111,7 +111,7 @@ func TestSurvival(t *testing.T) {
 	for id := range JobID(20) { // all have needed between 60 and 70 GPU-seconds
 		j := *s.Job(id + 1)
 		j.Epoch, j.Attained, j.State = 1, 60*gpuSecond+int64(id)*gpuSecond/2, Running
-		s.attain(&j, j.Attained)
+		s.attain(s.kinOf(&j), &j, j.Attained)
 		s.foresee(&j)
 		s.conclude(&j)
 	}

@@ -15,9 +15,12 @@ func (s *State) hazards(spec *JobSpec, user string) (hazard [historyBins]int64) 
 
 // known lists the histories of a kin, the widest first.
 func (s *State) known(k *kin, room *[4]*History) []*History {
-	n := 0
-	for i := range k.n {
-		if h := s.historyOf(k, i); h != nil {
+	n, mine := 0, s.own != nil && k.by == s.own
+	for i, h := range k.history[:k.n] {
+		if h == nil || !mine {
+			h, _ = s.histories.Get(k.keys[i])
+		}
+		if h != nil {
 			room[n] = h
 			n++
 		}

@@ -109,7 +109,7 @@ func (s *State) LevelUntil(j *Job, now Time) (until Time, passed bool) {
 		return math.MaxInt64, false
 	}
 	bin := max(binOf(j.AttainedAt(now)), int32(j.Bin))
-	if until = s.crossingFrom(j, bin); until == 0 {
+	if until = j.crosses(bin, j.pace()); until == 0 {
 		until = math.MaxInt64
 	}
 	return until, bin > int32(j.Bin)
@@ -134,7 +134,11 @@ func (s *State) foresee(j *Job) {
 	if !s.foresees() {
 		return
 	}
-	k := s.kinOf(j)
+	s.expect(s.kinOf(j), j)
+}
+
+// expect is foresee once it is known that the policy asks for it.
+func (s *State) expect(k *kin, j *Job) {
 	left := s.remaining(k, int32(j.Bin))
 	j.Level, j.Expected = level(left, int32(j.Bin)), s.expected(k, j.Spec, left)
 	if j.Epoch == 0 && j.Bin == 0 {
@@ -154,7 +158,7 @@ func (s *State) foreseeAll() {
 	s.holding.scan(take)
 	for _, old := range all {
 		j := *old
-		s.attain(&j, j.AttainedAt(s.now))
+		s.attain(s.kinOf(&j), &j, j.AttainedAt(s.now))
 		s.foresee(&j)
 		s.putJob(&j)
 	}
@@ -205,34 +209,38 @@ func (j *Job) AttainedAt(now Time) int64 {
 }
 
 // service is what the current epoch has held beyond what its start cost.
-func (j *Job) service(now Time) int64 {
+func (j *Job) service(now Time) int64 { return j.served(now) * j.pace() }
+
+// served is for how many milliseconds the current epoch has been of service.
+func (j *Job) served(now Time) int64 {
 	ran := now.Sub(j.StartedAt)
 	if j.Epoch > 1 {
 		ran -= restartTime
 	}
-	return max(ran.Milliseconds(), 0) * int64(j.Held()) * int64(j.Spec.Share())
+	return max(ran.Milliseconds(), 0)
 }
+
+// pace is how much a job is served in a millisecond, in milli-GPUs.
+func (j *Job) pace() int64 { return int64(j.Held()) * int64(j.Spec.Share()) }
 
 // begin counts a new job among the living and places it in the order.
 func (s *State) begin(j *Job) {
 	s.foresee(j)
-	k := s.kinOf(j)
-	for i := range k.n {
-		if h := s.ownHistory(k, i); h != nil {
+	for _, h := range s.ownHistories(s.kinOf(j)) {
+		if h != nil {
 			h.Alive[0]++
 		}
 	}
 }
 
 // attain moves a job to the bin of the service that it has had.
-func (s *State) attain(j *Job, attained int64) {
+func (s *State) attain(k *kin, j *Job, attained int64) {
 	from, bin := int32(j.Bin), max(binOf(attained), int32(j.Bin))
 	if bin == from {
 		return
 	}
-	k := s.kinOf(j)
-	for d := range k.n {
-		if h := s.ownHistory(k, d); h != nil {
+	for _, h := range s.ownHistories(k) {
+		if h != nil {
 			for i := from + 1; i <= bin; i++ {
 				h.Alive[i]++
 			}
@@ -244,9 +252,9 @@ func (s *State) attain(j *Job, attained int64) {
 
 // conclude counts a job that has ended. One that never ran teaches nothing.
 func (s *State) conclude(j *Job) {
-	k, last := s.kinOf(j), int32(0)
-	for d := range k.n {
-		if h := s.ownHistory(k, d); h != nil {
+	last := int32(0)
+	for d, h := range s.ownHistories(s.kinOf(j)) {
+		if h != nil {
 			last = max(last, h.conclude(j, historyWindow[d]))
 		}
 	}

@@ -59,7 +59,7 @@ func TestOutlooksAreUpToDate(t *testing.T) {
 				if len(jobs) > 0 {
 					j := rapid.SampledFrom(jobs).Draw(t, "job")
 					j.Attained = max(j.Attained, rapid.Int64Range(0, 1<<30).Draw(t, "seconds")*gpuSecond)
-					s.attain(j, j.Attained)
+					s.attain(s.kinOf(j), j, j.Attained)
 				}
 			},
 			"conclude": func(*rapid.T) {

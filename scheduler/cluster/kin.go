@@ -122,13 +122,20 @@ func (s *State) historyOf(k *kin, degree int) *History {
 	return h
 }
 
-// ownHistory returns the history of a degree to be edited, made if there is
-// none; nil: there are too many, the wider ones have to do. The kin must be of
-// kinOf.
-func (s *State) ownHistory(k *kin, degree int) *History {
-	if h := k.history[degree]; h != nil {
-		return h
+// ownHistories returns the histories of a kin by degree, to be edited. The kin
+// must be of kinOf.
+func (s *State) ownHistories(k *kin) *[4]*History {
+	for i := range k.n {
+		if k.history[i] == nil {
+			k.history[i] = s.ownHistory(k, i)
+		}
 	}
+	return &k.history
+}
+
+// ownHistory returns the history of a degree to be edited, made if there is
+// none; nil: there are too many, the wider ones have to do.
+func (s *State) ownHistory(k *kin, degree int) *History {
 	h, known := s.histories.Get(k.keys[degree])
 	switch {
 	case !known && degree >= 2 && s.histories.Len() >= MaxHistories:
@@ -142,6 +149,5 @@ func (s *State) ownHistory(k *kin, degree int) *History {
 		h = &next
 		s.histories.Set(k.keys[degree], h)
 	}
-	k.history[degree] = h
 	return h
 }

@@ -208,7 +208,7 @@ func (s *State) settle(j *Job) []Change {
 	}
 	changes := s.release(j)
 	j.Attained += j.service(s.now)
-	s.attain(j, j.Attained)
+	s.attain(s.kinOf(j), j, j.Attained)
 	s.charge(j, -j.Rate)
 	j.Rate = 0
 	s.avoid(j)

@@ -187,11 +187,16 @@ func (s *State) putJob(j *Job) {
 // amend returns an unfinished job to be edited, in what the derived maps do not
 // go by: the job itself, if nobody else sees it, else a copy in its place.
 func (s *State) amend(old *Job) *Job {
-	own, id := s.mine(), uint64(old.ID)
 	s.touch(Change{Job: old.ID, Minor: true})
-	if _, mine := s.jobs.edit(own, id); mine {
+	if _, mine := s.jobs.edit(s.mine(), uint64(old.ID)); mine {
 		return old
 	}
+	return s.replace(old)
+}
+
+// replace puts a copy of an unfinished job in its place, which amend may edit.
+func (s *State) replace(old *Job) *Job {
+	own, id := s.mine(), uint64(old.ID)
 	j := *old
 	s.jobs.set(own, id, &j, len(j.Workers) == 0) // else its workers are still seen by others
 	if j.State == Pending {
@@ -208,7 +213,7 @@ type was struct {
 	there    bool
 	state    JobState
 	unmet    uint32
-	crossing Time // see State.crossing, if crossings are known
+	crossing Time // see Job.crossing, if crossings are known
 }
 
 // was takes note of a job's version before the next one; nil: there is none.
@@ -218,7 +223,7 @@ func (s *State) was(j *Job) was {
 	}
 	w := was{there: true, state: j.State, unmet: j.Unmet}
 	if s.crossings.known {
-		w.crossing = s.crossing(j)
+		w.crossing = j.crossing()
 	}
 	return w
 }

@@ -45,26 +45,25 @@ type leaf[T any] struct {
 	items [tableFan]*T
 }
 
-// rootAt returns where a root is, or would be. Most that is asked for is young.
+// rootAt returns where a root is, or would be.
 func (t *table[T]) rootAt(number uint64) (int, bool) {
-	last := len(t.roots) - 1
-	switch {
-	case last < 0:
-		return 0, false
-	case number >= t.roots[last].number:
-		if number == t.roots[last].number {
-			return last, true
-		}
-		return last + 1, false
-	}
-	if i := number - t.roots[0].number; i < uint64(last) && t.roots[i].number == number {
-		return int(i), true //nolint:gosec // below the length
-	}
 	return slices.BinarySearchFunc(t.roots, number, func(r root[T], n uint64) int { return cmp.Compare(r.number, n) })
 }
 
-// leafOf returns the leaf that has a number, or nil.
+// leafOf returns the leaf that has a number, or nil. Mostly no root is missing
+// between the first and that of the number, and then none is to be searched for.
 func (t *table[T]) leafOf(key uint64) *leaf[T] {
+	if roots := t.roots; len(roots) > 0 {
+		i := key>>(2*tableBits) - roots[0].number
+		if i < uint64(len(roots)) && roots[i].number == key>>(2*tableBits) {
+			return roots[i].twig.leaves[key>>tableBits%tableFan]
+		}
+	}
+	return t.search(key)
+}
+
+// search is leafOf wherever the root may be.
+func (t *table[T]) search(key uint64) *leaf[T] {
 	i, ok := t.rootAt(key >> (2 * tableBits))
 	if !ok {
 		return nil
@@ -106,6 +105,9 @@ func (t *table[T]) set(own *owner, key uint64, item *T, mine bool) {
 
 // ownLeaf returns the leaf for a number, to be written to.
 func (t *table[T]) ownLeaf(own *owner, key uint64) *leaf[T] {
+	if l := t.leafOf(key); l != nil && l.by == own {
+		return l
+	}
 	number := key >> (2 * tableBits)
 	i, ok := t.rootAt(number)
 	if !ok {
@@ -148,10 +150,13 @@ func (t *table[T]) ownRoots(own *owner) {
 
 // drop forgets an object, if it is there.
 func (t *table[T]) drop(own *owner, key uint64) {
-	if t.get(key) == nil {
+	l := t.leafOf(key)
+	if l == nil || l.items[key%tableFan] == nil {
 		return
 	}
-	l := t.ownLeaf(own, key)
+	if l.by != own {
+		l = t.ownLeaf(own, key)
+	}
 	bit := uint64(1) << (key % tableFan)
 	l.has &^= bit
 	l.mine &^= bit
