@@ -43,7 +43,7 @@ func (x *Index) defragment(plan *Plan) {
 }
 
 // move plans the moves if the gang then fits and every moved job does as well.
-func (m *market) move(e *entry, gpuType string, set []*candidate, plan *Plan) bool {
+func (m *market) move(e *entry, gpuType string, set []*run, plan *Plan) bool {
 	x := m.x
 	inner := x.fleet.Mark()
 	for _, c := range set {

@@ -30,7 +30,8 @@ type group struct {
 	offset int64 // added to every key, in milliseconds; without lanes: what it would be, as of
 	lanes  []*lane
 	as     uint32 // this one of the index's stamps
-	runs   int32  // that know it
+	runs   int32  // that know it, planned ones too
+	roster roster
 }
 
 type groupKey struct {
@@ -88,12 +89,11 @@ func (x *Index) offsetAt(q *quota.Queue, user string) int64 {
 	return x.offsetOf(q, user)
 }
 
-// offsetBeside is offsetAt for the user and the queue of a running job that a
-// market has met.
-func (x *Index) offsetBeside(c *candidate) int64 {
+// offsetBeside is offsetAt for the user and the queue of a running job.
+func (x *Index) offsetBeside(r *run) int64 {
 	x.restamp()
-	x.reckon(c.group)
-	return c.group.offset
+	x.reckon(r.group)
+	return r.group.offset
 }
 
 // restamp notes as of when the offsets of running jobs are asked for from now on.

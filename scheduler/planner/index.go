@@ -63,7 +63,7 @@ type Index struct {
 	owing       map[int]map[string]int64        // see owed, by queue and GPU type
 	elastic     int                             // elastic jobs that hold GPUs
 	priorities  [cluster.MaxPriority + 1]int32  // preemptible jobs that hold GPUs, by priority
-	candidates  []candidate                     // see roster.go
+	running     []*group                        // those of which jobs hold GPUs, see roster.go
 	ages        []time.Duration                 // scratch of a market's prices
 	market      market                          // the last one
 	marketNodes map[cluster.NodeID]*onNode      // of all markets
@@ -91,17 +91,6 @@ type Index struct {
 	unsorted     bool            // fair share has moved lanes since fills was sorted
 	fills        []*lane         // who may, in order
 	heldLanes    int             // lanes in some shape's held list
-}
-
-// run is a job that holds GPUs, or is planned to.
-type run struct {
-	job     *cluster.Job
-	q       *quota.Queue
-	gpuType string
-	milli   int64
-	shape   *fleet.Shape
-	place   int32 // in the roster, unless planned
-	planned bool  // by the last plan: the state does not show it yet
 }
 
 // parkKey names what a lane waits for: the limit of a queue, or of one user in

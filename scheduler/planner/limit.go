@@ -89,7 +89,7 @@ func (m *market) claimLimit(e *entry, gpuType string, plan *Plan) bool {
 	st, ok := x.place(e, []string{gpuType})
 	x.claiming = false
 	if !ok { // there is no room either
-		var more []*candidate
+		var more []*run
 		if more, st = m.settle(e, gpuType, m.cheapest(e, gpuType)); len(more) > 0 {
 			set, ok = append(set, more...), true
 		}
@@ -107,16 +107,16 @@ func (m *market) claimLimit(e *entry, gpuType string, plan *Plan) bool {
 
 // underLimits returns the least disruptive victims without which no limit is in
 // the claimer's way, or nil.
-func (m *market) underLimits(e *entry, gpuType string) []*candidate {
+func (m *market) underLimits(e *entry, gpuType string) []*run {
 	x := m.x
-	var set []*candidate
+	var set []*run
 	defer func() {
 		for _, c := range set {
 			x.tree.Take(c.q, c.job.User, c.gpuType, c.milli)
 		}
 	}()
-	var cands []*candidate
-	for range m.all {
+	var cands []*run
+	for range m.runs {
 		v := x.tree.Check(e.lane.q, e.lane.user, gpuType, e.lane.need)
 		if v.OK {
 			return slices.Clone(set)
@@ -124,7 +124,7 @@ func (m *market) underLimits(e *entry, gpuType string) []*candidate {
 		if cands == nil {
 			cands = m.stoppable(e)
 		}
-		i := slices.IndexFunc(cands, func(c *candidate) bool { return counts(c, &v, e.lane.user, gpuType) && m.mayStop(e, c) != rightNone })
+		i := slices.IndexFunc(cands, func(c *run) bool { return counts(c, &v, e.lane.user, gpuType) && m.mayStop(e, c) != rightNone })
 		if i < 0 {
 			return nil
 		}
@@ -137,14 +137,16 @@ func (m *market) underLimits(e *entry, gpuType string) []*candidate {
 }
 
 // stoppable lists all whom a claimer may stop, the least disruptive first.
-func (m *market) stoppable(e *entry) []*candidate {
-	cands := []*candidate{}
-	for i := range m.all {
-		if c := &m.all[i]; m.mayStop(e, c) != rightNone {
-			cands = append(cands, c)
+func (m *market) stoppable(e *entry) []*run {
+	cands := []*run{}
+	for _, g := range m.x.running {
+		for _, c := range g.roster.all {
+			if m.mayStop(e, c) != rightNone {
+				cands = append(cands, c)
+			}
 		}
 	}
-	slices.SortFunc(cands, func(a, b *candidate) int {
+	slices.SortFunc(cands, func(a, b *run) int {
 		return cmp.Or(cmp.Compare(m.mayStop(e, a), m.mayStop(e, b)), cmp.Compare(a.job.Spec.Priority, b.job.Spec.Priority),
 			cmp.Compare(a.lost, b.lost), cmp.Compare(a.job.ID, b.job.ID))
 	})
@@ -153,7 +155,7 @@ func (m *market) stoppable(e *entry) []*candidate {
 
 // counts reports whether what a job holds counts against the limit that a
 // verdict names.
-func counts(c *candidate, v *quota.Verdict, user, gpuType string) bool {
+func counts(c *run, v *quota.Verdict, user, gpuType string) bool {
 	if v.Cause == quota.TypeLimit && c.gpuType != gpuType || v.Cause == quota.UserLimit && c.job.User != user {
 		return false
 	}

@@ -8,33 +8,11 @@ import (
 	"github.com/gangline/gangline/scheduler/planner/quota"
 )
 
-// candidate is a job that may be stopped, with what that would cost. Small fields
-// stand together: a hundred thousand jobs run.
-type candidate struct {
-	*run
-	group    *group       // of its user in its queue, once a market has asked for it
-	due      cluster.Time // from then on what is known of it may not be so any more; 0: it is not
-	key      int64        // of its standing
-	lost     int64        // milli-GPU-milliseconds of work and restart, once a search has asked for it
-	priority int32
-	search   uint32 // in which by was found, see rightOf
-	level    int16  // of its standing
-	step     int8   // its level, less what former stops make up for; negative: it may not be stopped by the order alone
-	by       right  // by which it may be stopped
-	out      bool   // it is firm, young or stopping: neither a priority nor the order stops it
-	firm     bool   // it may not be preempted
-	passed   bool   // what is known of it holds only as long as the state does not change
-	young    bool   // it has run for less than the policy guarantees
-	shrink   bool   // an elastic job: it goes on with fewer GPUs
-	stopping bool   // it does already
-	gone     bool   // that, or taken by an earlier claim of this plan
-}
-
 // onNode is who holds GPUs of a node, as noted last.
 type onNode struct {
 	id      cluster.NodeID
 	list    uint32 // then
-	jobs    []*candidate
+	jobs    []*run
 	gpus    int32 // that these hold there
 	latest  int64 // of their keys
 	shrinks bool  // one of them would only shrink
@@ -43,9 +21,8 @@ type onNode struct {
 // market is what one thorough plan knows of the jobs that may be stopped.
 type market struct {
 	x       *Index
-	all     []candidate    // the roster
 	listed  bool           // who holds what is known of all of them, see list
-	state   cluster.Cursor // of what all is known
+	state   cluster.Cursor // of what is known of all
 	changed bool           // the state is another one than at the last market
 	asker   *entry         // the claimer that was looked at last
 	stands  standing       // its own
@@ -56,14 +33,15 @@ type market struct {
 	moving bool
 	taken  []taken
 
+	runs   int                   // jobs that hold GPUs
 	lowest int32                 // priority of any candidate that allows preemption
 	worst  standing              // of these the latest key, and the highest level
-	latest [cluster.Levels]int64 // the latest key of who may be stopped by the order alone, at a step or above
+	latest [cluster.Levels]int64 // the latest key of who may be stopped by the order alone, at so many whole parts of levels or above
 	ranked quota.Stamp           // latest is as of then
 
 	nodes         []*onNode        // on which those are whom the last search may stop
-	later         []*candidate     // scratch of listStops
-	victims, best []*candidate     // scratch of cheapest
+	later         []*run           // scratch of listStops
+	victims, best []*run           // scratch of cheapest
 	failed        map[*shape]int64 // the lowest level at which a shape has found nobody
 	hopes         []*entry         // see claimers
 	looked        int              // jobs at which that has looked
@@ -77,56 +55,38 @@ type market struct {
 func (x *Index) openMarket() *market {
 	m := &x.market
 	*m = market{
-		x: x, all: x.candidates, state: x.cursor, changed: m.state != x.cursor, lowest: cluster.MaxPriority + 1, price: -1,
+		x: x, state: x.cursor, changed: m.state != x.cursor, lowest: cluster.MaxPriority + 1, price: -1,
 		failed: m.failed, hopes: m.hopes[:0], nodes: m.nodes[:0], later: m.later[:0], victims: m.victims[:0], best: m.best[:0], taken: m.taken[:0],
 	}
 	if m.failed == nil {
 		m.failed = map[*shape]int64{}
 	}
 	clear(m.failed)
-	m.survey()
-	return m
-}
-
-// survey looks at all candidates, of which there are many: it finds out anew only
-// what has changed.
-func (m *market) survey() {
-	x, all, now, changed := m.x, m.all, m.x.now, m.changed
-	for i := range all {
-		if c := &all[i]; now >= c.due || c.passed && changed {
-			x.renew(c)
-		}
-	}
-	m.reckon()
-	lowest, worst := m.lowest, m.worst
-	for i := range all {
-		if c := &all[i]; !c.out {
-			lowest = min(lowest, c.priority)
-			worst.key, worst.level = max(worst.key, c.key+c.group.offset), max(worst.level, int64(c.level))
-		}
-	}
-	m.lowest, m.worst = lowest, worst
-}
-
-// reckon finds out what fair share adds to the candidates' keys now.
-func (m *market) reckon() {
-	x, all := m.x, m.all
 	x.restamp()
-	for i := range all {
-		if c := &all[i]; !c.out && c.group.as != x.stamps {
-			x.reckon(c.group)
+	for _, g := range x.running {
+		of := &g.roster
+		if x.now >= of.due || of.passed && m.changed {
+			x.survey(of, m.changed)
+		}
+		m.runs += len(of.all)
+		if of.some {
+			x.reckon(g)
+			m.lowest = min(m.lowest, of.lowest)
+			m.worst.key, m.worst.level = max(m.worst.key, of.worst.key+g.offset), max(m.worst.level, of.worst.level)
 		}
 	}
+	return m
 }
 
 // begin lets the claims begin. What stops already counts as free from here on: it
 // will be, and those for whom it was stopped come first.
 func (m *market) begin() {
-	for i := range m.all {
-		c := &m.all[i]
-		c.lost = 0
-		if c.stopping {
-			m.x.fleet.Give(c.job)
+	for _, g := range m.x.running {
+		for _, c := range g.roster.all {
+			c.lost = 0
+			if c.stopping {
+				m.x.fleet.Give(c.job)
+			}
 		}
 	}
 }
@@ -140,20 +100,28 @@ func (m *market) idle() bool {
 
 // rank finds out how late those are who may be stopped by the order alone.
 func (m *market) rank() {
-	m.reckon()
-	m.ranked, m.latest = m.x.stamp, [cluster.Levels]int64{}
-	for i := range m.all {
-		if c := &m.all[i]; !c.out && !c.gone && c.step >= 0 {
-			m.latest[c.step] = max(m.latest[c.step], c.key+c.group.offset)
+	x, latest := m.x, &m.latest
+	x.restamp()
+	m.ranked, *latest = x.stamp, [cluster.Levels]int64{}
+	for _, g := range x.running {
+		if !g.roster.some {
+			continue
+		}
+		x.reckon(g)
+		for _, c := range g.roster.all {
+			if c.parts >= 0 && !c.gone {
+				step := c.parts / levelParts
+				latest[step] = max(latest[step], c.key+g.offset)
+			}
 		}
 	}
-	for i := len(m.latest) - 2; i >= 0; i-- {
-		m.latest[i] = max(m.latest[i], m.latest[i+1])
+	for i := len(latest) - 2; i >= 0; i-- {
+		latest[i] = max(latest[i], latest[i+1])
 	}
 }
 
 // setPrice finds out what stopping a candidate would lose.
-func (m *market) setPrice(c *candidate) {
+func (m *market) setPrice(c *run) {
 	if m.price < 0 {
 		m.price = m.priceOfAll()
 	}
@@ -163,10 +131,11 @@ func (m *market) setPrice(c *candidate) {
 // priceOfAll is the median time since the last checkpoint.
 func (m *market) priceOfAll() time.Duration {
 	ages := m.x.ages[:0]
-	for i := range m.all {
-		c := &m.all[i]
-		if saved := c.job.Checkpoint; !c.stopping && saved != nil && saved.Epoch == c.job.Epoch && saved.RecordedAt != 0 {
-			ages = append(ages, m.x.now.Sub(saved.RecordedAt))
+	for _, g := range m.x.running {
+		for _, c := range g.roster.all {
+			if saved := c.job.Checkpoint; !c.stopping && saved != nil && saved.Epoch == c.job.Epoch && saved.RecordedAt != 0 {
+				ages = append(ages, m.x.now.Sub(saved.RecordedAt))
+			}
 		}
 	}
 	m.x.ages = ages
@@ -216,7 +185,7 @@ const (
 )
 
 // mayStop says by what right a claimer may stop a running job, if any.
-func (m *market) mayStop(e *entry, c *candidate) right {
+func (m *market) mayStop(e *entry, c *run) right {
 	x, p := m.x, &m.x.policy.Preemption
 	switch {
 	case c.gone:
@@ -252,7 +221,7 @@ func (m *market) mayStop(e *entry, c *candidate) right {
 // borrowed. It waits a moment before it does: something may end meanwhile. Firm
 // jobs borrow nothing, but for those that a policy which promised more has let
 // start: they may go on too.
-func (m *market) reclaims(e *entry, c *candidate) bool {
+func (m *market) reclaims(e *entry, c *run) bool {
 	t := m.x.tree
 	return m.x.hasQuota && !e.lane.borrow && !c.firm && m.x.now.Sub(e.job.PendingAt) >= waitBefore &&
 		t.MayClaim(e.lane.q, c.q, c.gpuType, e.lane.need) && t.Owed(e.lane.q, c.q, c.gpuType) > 0
@@ -266,8 +235,8 @@ func (m *market) hopeless(e *entry) bool {
 	case m.lowest > e.lane.priority, !m.round || !m.x.preemptsByLevel():
 		return true
 	}
-	at := m.standingOf(e)
-	return levelParts*(m.worst.level-at.level) < m.gap() || m.worst.key <= at.key+e.lane.offset
+	bar := m.barOf(e)
+	return levelParts*m.worst.level < bar.parts || m.worst.key <= bar.key
 }
 
 // noneBehind reports whether hopeless is so for a claimer and all that wait behind
@@ -284,27 +253,48 @@ func (m *market) noneBehind(e *entry) bool {
 	}
 }
 
+// noneLater reports whether a claimer could stop others by the order alone, and
+// none of them is so much later in it. Most searches end here.
+func (m *market) noneLater(e *entry) bool {
+	x := m.x
+	if !m.byOrder(e) {
+		return false
+	}
+	if !m.round || x.now.Sub(e.job.PendingAt) < waitBefore {
+		return true
+	}
+	if m.ranked != x.tree.Stamp(x.now) {
+		m.rank()
+	}
+	bar := m.barOf(e)
+	from := bar.parts / levelParts
+	return from >= cluster.Levels || m.latest[from] <= bar.key
+}
+
 // levelParts is in how many parts of a level gaps are measured. Each former stop of a victim makes up for one.
 const levelParts = 16
 
-// gap is by how many parts a victim's level must be worse than the claimer's.
-func (m *market) gap() int64 { return 2 * levelParts * m.x.policy.Preemption.MinGain / level }
+// bar is what a victim must surpass that is stopped for a claimer by the order alone.
+type bar struct {
+	key   int64 // it is later
+	parts int64 // at least so many parts of levels
+}
+
+// barOf is a claimer's bar.
+func (m *market) barOf(e *entry) bar {
+	at := m.standingOf(e)
+	return bar{at.key + e.lane.offset, levelParts*at.level + 2*levelParts*m.x.policy.Preemption.MinGain/level}
+}
 
 // outlasts reports whether a running job is expected to need so much more GPU
 // time than the claimer that it should stop for it. The gap that is asked for
 // grows with each time that the victim was stopped: a doubling each 32 times.
-func (m *market) outlasts(e *entry, c *candidate) bool {
+func (m *market) outlasts(e *entry, c *run) bool {
 	if !m.round || !m.x.preemptsByLevel() || m.x.now.Sub(e.job.PendingAt) < waitBefore {
 		return false
 	}
-	at := m.standingOf(e)
-	gap := levelParts*(int64(c.level)-at.level) - int64(c.job.Preemptions)
-	return gap >= m.gap() && c.key+m.groupOffset(c) > at.key+e.lane.offset
-}
-
-// groupOffset is what fair share adds to a victim's key.
-func (m *market) groupOffset(c *candidate) int64 {
-	return m.x.offsetBeside(c)
+	bar := m.barOf(e)
+	return levelParts*int64(c.level)-int64(c.job.Preemptions) >= bar.parts && c.key+m.x.offsetBeside(c) > bar.key
 }
 
 // waitBefore is how long a job waits before another is stopped for it by the
@@ -348,8 +338,8 @@ type taken struct {
 	user    string
 	gpuType string
 	milli   int64
-	firm    int64      // of it, by jobs that may not be stopped
-	victim  *candidate // that gives it, or nil
+	firm    int64 // of it, by jobs that may not be stopped
+	victim  *run  // that gives it, or nil
 }
 
 func compareBool(a, b bool) int {

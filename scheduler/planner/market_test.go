@@ -61,25 +61,31 @@ func (m *market) idles(w *world) {
 	m.x.fleet.Undo(mark)
 }
 
-// remembers fails unless the candidates are what they would be if nothing were
-// known of them from before.
+// remembers fails unless what is known of those who run is what would be if nothing
+// were known of them from before.
 func (w *world) remembers(m *market) {
 	x, i := m.x, 0
 	x.state.EachHolding(func(j *cluster.Job) bool {
 		if r := x.jobs.run(j.ID); r != nil {
-			c := m.all[r.place]
-			want := candidate{run: r, group: c.group}
+			want := run{job: j, q: r.q, gpuType: r.gpuType, milli: r.milli, shape: r.shape, group: r.group, place: r.place}
 			x.renew(&want)
-			c.due, c.by, c.search = want.due, rightNone, 0
-			if c != want || c.job != j {
-				w.t.Fatalf("candidate of job %d is %+v, want %+v", j.ID, c, want)
+			want.due, want.by, want.search = r.due, r.by, r.search
+			if *r != want {
+				w.t.Fatalf("of job %d is known %+v, want %+v", j.ID, *r, want)
 			}
 			i++
 		}
 		return true
 	})
-	if i != len(m.all) {
-		w.t.Fatalf("%d candidates, want %d", len(m.all), i)
+	if i != m.runs {
+		w.t.Fatalf("%d jobs hold GPUs, want %d", m.runs, i)
+	}
+	for _, g := range x.running {
+		is, want := g.roster, g.roster
+		x.survey(&want, false)
+		if is.some != want.some || is.lowest != want.lowest || is.worst != want.worst || is.due != want.due || is.passed != want.passed {
+			w.t.Fatalf("of those of %s in %s is known %+v, want %+v", g.user, g.q, is, want)
+		}
 	}
 }
 
@@ -111,7 +117,7 @@ func (m *market) findsCheapest(w *world, e *entry) {
 	}
 }
 
-func ids(of []*candidate) (ids []cluster.JobID) {
+func ids(of []*run) (ids []cluster.JobID) {
 	for _, c := range of {
 		ids = append(ids, c.job.ID)
 	}
@@ -121,9 +127,9 @@ func ids(of []*candidate) (ids []cluster.JobID) {
 // spares fails if a claimer is spared a search that would find somebody, or one behind it is.
 func (m *market) spares(w *world, e *entry) {
 	if m.noneLater(e) {
-		for i := range m.all {
-			if by := m.mayStop(e, &m.all[i]); by != rightNone {
-				w.t.Fatalf("job %d may stop job %d by %d, and is told that there is nobody", e.job.ID, m.all[i].job.ID, by)
+		for r := range m.x.jobs.runs() {
+			if by := m.mayStop(e, r); by != rightNone {
+				w.t.Fatalf("job %d may stop job %d by %d, and is told that there is nobody", e.job.ID, r.job.ID, by)
 			}
 		}
 	}

@@ -13,15 +13,15 @@ type offer struct {
 	node    cluster.NodeID
 	gpus    int32
 	right   right // the most disruptive of its victims'
-	worth   int64 // the least of its victims', see candidate.worth
+	worth   int64 // the least of its victims', see run.worth
 	cost    int64
-	victims []*candidate
+	victims []*run
 }
 
 // worth is how far back in the order stopping a job puts what the claimer
 // passes, in milliseconds: its virtual deadline, less a quarter of the GPU time
 // that is thrown away: all of it is not on the claimer's way.
-func (c *candidate) worth() int64 { return c.key - c.lost/cluster.WholeGPU/4 }
+func (c *run) worth() int64 { return c.key - c.lost/cluster.WholeGPU/4 }
 
 // before orders offers of equally many GPUs: the least disruptive first; where
 // jobs are stopped by the order alone, those that are worth most to stop;
@@ -42,7 +42,7 @@ func (o *offer) before(p *offer) bool {
 // cheapest returns the cheapest set of victims that makes room for a job on
 // GPUs of one type, or nil: on one node if one can hold it, else on as many as
 // it takes, the fullest offers first.
-func (m *market) cheapest(e *entry, gpuType string) []*candidate {
+func (m *market) cheapest(e *entry, gpuType string) []*run {
 	if !m.anyStops(e, gpuType) {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (m *market) better(best *offer, o offer, need int32) bool {
 }
 
 // together is cheapest for a job that may be on several nodes.
-func (m *market) together(e *entry, gpuType string) []*candidate {
+func (m *market) together(e *entry, gpuType string) []*run {
 	need := e.lane.shape.Least
 	if m.byOrder(e) && m.mostFrom(gpuType, e.lane.shape.PerNode) < need {
 		return nil
@@ -144,9 +144,11 @@ func (m *market) anyStops(e *entry, gpuType string) bool {
 	}
 	m.list()
 	m.x.searches++
-	for i := range m.all {
-		if c := &m.all[i]; c.gpuType == gpuType && m.rightOf(e, c) != rightNone {
-			return true
+	for _, g := range m.x.running {
+		for _, c := range g.roster.all {
+			if c.gpuType == gpuType && m.rightOf(e, c) != rightNone {
+				return true
+			}
 		}
 	}
 	return false
@@ -159,10 +161,11 @@ func (m *market) list() {
 	}
 	m.listed, m.nodes = true, m.nodes[:0]
 	m.x.lists++
-	for i := range m.all {
-		c := &m.all[i]
-		m.setPrice(c)
-		m.noteNodes(c)
+	for _, g := range m.x.running {
+		for _, c := range g.roster.all {
+			m.setPrice(c)
+			m.noteNodes(c)
+		}
 	}
 }
 
@@ -170,18 +173,26 @@ func (m *market) list() {
 // if all of them together have enough for it. What stopping each loses matters only
 // where they would make room.
 func (m *market) listStops(e *entry, gpuType string) {
-	x, after, from := m.x, m.standingOf(e).key+e.lane.offset, m.behind(e)
+	x, bar := m.x, m.barOf(e)
 	m.nodes, m.listed = m.nodes[:0], false
 	x.searches++
 	x.lists++
 	lack, later := int64(e.lane.shape.Least)-x.fleet.Type(gpuType).Free, m.later[:0]
-	for i := range m.all {
-		c := &m.all[i]
-		if int64(c.step) < from || c.key+c.group.offset <= after || c.gpuType != gpuType || m.rightOf(e, c) == rightNone {
+	for _, g := range x.running {
+		of := &g.roster
+		if !of.some || of.worst.key+g.offset <= bar.key || of.worst.level*levelParts < bar.parts {
 			continue
 		}
-		lack -= int64(c.job.Held())
-		later = append(later, c)
+		for _, c := range of.all {
+			if int64(c.parts) < bar.parts || c.key+g.offset <= bar.key || c.gone || c.priority != e.lane.priority || c.gpuType != gpuType {
+				continue
+			}
+			if c.search, c.by = x.searches, rightOrder; c.shrink {
+				c.by = rightShrink
+			}
+			lack -= int64(c.job.Held())
+			later = append(later, c)
+		}
 	}
 	m.later = later
 	if lack > 0 {
@@ -192,13 +203,8 @@ func (m *market) listStops(e *entry, gpuType string) {
 	}
 }
 
-// behind is the least step that is far enough behind a claimer.
-func (m *market) behind(e *entry) int64 {
-	return (levelParts*m.standingOf(e).level + m.gap()) / levelParts
-}
-
 // noteNodes puts a candidate under its nodes.
-func (m *market) noteNodes(c *candidate) {
+func (m *market) noteNodes(c *run) {
 	var on *onNode
 	for i := range c.job.Workers {
 		w := &c.job.Workers[i]
@@ -231,7 +237,7 @@ func (m *market) noted(id cluster.NodeID) *onNode {
 }
 
 // holders are the candidates that hold GPUs of a node, as far as they were listed last.
-func (m *market) holders(id cluster.NodeID) []*candidate {
+func (m *market) holders(id cluster.NodeID) []*run {
 	if on := m.x.marketNodes[id]; on != nil && on.list == m.x.lists {
 		return on.jobs
 	}
@@ -240,7 +246,7 @@ func (m *market) holders(id cluster.NodeID) []*candidate {
 
 // rightOf is mayStop, remembered for one search: nothing that it depends on
 // changes meanwhile.
-func (m *market) rightOf(e *entry, c *candidate) right {
+func (m *market) rightOf(e *entry, c *run) right {
 	if c.search != m.x.searches {
 		c.search, c.by = m.x.searches, m.mayStop(e, c)
 	}
@@ -253,26 +259,8 @@ func (m *market) byOrder(e *entry) bool {
 	return !m.moving && !x.hasQuota && !x.tree.HasLimits() && m.lowest >= e.lane.priority && x.policy.Order == cluster.OrderGangline
 }
 
-// noneLater reports whether a claimer could stop others by the order alone, and
-// none of them is so much later in it. Most searches end here.
-func (m *market) noneLater(e *entry) bool {
-	x := m.x
-	if !m.byOrder(e) {
-		return false
-	}
-	if !m.round || x.now.Sub(e.job.PendingAt) < waitBefore {
-		return true
-	}
-	if m.ranked != x.tree.Stamp(x.now) {
-		m.rank()
-	}
-	at := m.standingOf(e)
-	from := m.behind(e)
-	return from >= cluster.Levels || m.latest[from] <= at.key+e.lane.offset
-}
-
 // gather joins offers of several nodes until they suffice.
-func gather(offers []offer, need int32) []*candidate {
+func gather(offers []offer, need int32) []*run {
 	slices.SortFunc(offers, func(a, b offer) int {
 		if a.gpus != b.gpus {
 			return cmp.Compare(b.gpus, a.gpus)
@@ -280,7 +268,7 @@ func gather(offers []offer, need int32) []*candidate {
 		return -compareBool(a.before(&b), b.before(&a))
 	})
 	seen := map[cluster.JobID]bool{}
-	var set []*candidate
+	var set []*run
 	for i := range offers {
 		if need <= 0 {
 			break
@@ -301,7 +289,7 @@ func gather(offers []offer, need int32) []*candidate {
 
 // offerAt is what a node can give to a claimer on which so many GPUs are free and
 // so many healthy, and these jobs hold some.
-func (m *market) offerAt(e *entry, id cluster.NodeID, held []*candidate, gpuType string, free, alive int32) offer {
+func (m *market) offerAt(e *entry, id cluster.NodeID, held []*run, gpuType string, free, alive int32) offer {
 	sh := e.lane.shape
 	want := min(alive, sh.Least)
 	if sh.PerNode > 0 {
@@ -337,7 +325,7 @@ func (m *market) offerAt(e *entry, id cluster.NodeID, held []*candidate, gpuType
 // to be needed. Its victims are valid until the next call.
 func (m *market) offerOf(e *entry, id cluster.NodeID, free, want int32) offer {
 	if len(m.victims) > 1 {
-		slices.SortFunc(m.victims, func(a, b *candidate) int {
+		slices.SortFunc(m.victims, func(a, b *run) int {
 			if a.by != b.by {
 				return cmp.Compare(a.by, b.by)
 			}

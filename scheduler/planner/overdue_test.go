@@ -24,12 +24,11 @@ func TestOverdueIsNoticed(t *testing.T) {
 			w.enact(&p)
 			w.plan(false) // follows
 			x, want := w.x, false
-			x.openMarket() // meets all
 			for r := range x.jobs.runs() {
 				if r.planned {
 					continue // no market asks
 				}
-				if got, want := x.offsetBeside(&x.candidates[r.place]), x.offsetAt(r.q, r.job.User); got != want {
+				if got, want := x.offsetBeside(r), x.offsetAt(r.q, r.job.User); got != want {
 					t.Fatalf("fair share puts %s of %s back by %d ms, a running job's is put back by %d", r.job.User, r.q, want, got)
 				}
 			}

@@ -111,7 +111,7 @@ func (m *market) claim(e *entry, plan *Plan) bool {
 // settle places a claimer on what victims give, and returns those whose GPUs it
 // gets and where it goes; nil if it does not fit. The others are given nothing
 // for: they hold what they hold.
-func (m *market) settle(e *entry, gpuType string, set []*candidate) ([]*candidate, start) {
+func (m *market) settle(e *entry, gpuType string, set []*run) ([]*run, start) {
 	x := m.x
 	for len(set) > 0 {
 		inner := x.fleet.Mark()
@@ -126,7 +126,7 @@ func (m *market) settle(e *entry, gpuType string, set []*candidate) ([]*candidat
 			return nil, start{}
 		}
 		nodes := nodesOf(st.workers)
-		used := slices.DeleteFunc(slices.Clone(set), func(c *candidate) bool {
+		used := slices.DeleteFunc(slices.Clone(set), func(c *run) bool {
 			return !slices.ContainsFunc(c.job.NodeRanks, func(n cluster.NodeID) bool { return slices.Contains(nodes, n) })
 		})
 		if len(used) == len(set) {
@@ -140,11 +140,11 @@ func (m *market) settle(e *entry, gpuType string, set []*candidate) ([]*candidat
 
 // owed reports whether all victims that are taken for what their queues have
 // borrowed still owe it when the others are gone: the smallest are taken first.
-func (m *market) owed(e *entry, set []*candidate) bool {
+func (m *market) owed(e *entry, set []*run) bool {
 	if !m.x.hasQuota || m.moving {
 		return true
 	}
-	slices.SortStableFunc(set, func(a, b *candidate) int { return int(a.milli - b.milli) })
+	slices.SortStableFunc(set, func(a, b *run) int { return int(a.milli - b.milli) })
 	ok := true
 	given := 0
 	for _, c := range set {
@@ -162,7 +162,7 @@ func (m *market) owed(e *entry, set []*candidate) bool {
 
 // evict writes the victims into the plan, and what is to be kept for the claimer
 // until they are gone. From here on it counts as holding what it claims.
-func (m *market) evict(e *entry, gpuType string, set []*candidate, st start, plan *Plan) {
+func (m *market) evict(e *entry, gpuType string, set []*run, st start, plan *Plan) {
 	x, j := m.x, e.job
 	reasons := make([]string, len(set))
 	for i, c := range set {
@@ -187,7 +187,7 @@ func (m *market) evict(e *entry, gpuType string, set []*candidate, st start, pla
 
 // fitsAgain reports whether an elastic victim can go on at once with its
 // smallest size, beside what the claimer has taken.
-func (m *market) fitsAgain(c *candidate) bool {
+func (m *market) fitsAgain(c *run) bool {
 	x := m.x
 	sh := x.fleet.Shape(c.job.Spec)
 	q := x.query(c.job, nil)
@@ -195,7 +195,7 @@ func (m *market) fitsAgain(c *candidate) bool {
 }
 
 // reason says to a victim for whom it stops, and by what right.
-func (m *market) reason(e *entry, c *candidate) string {
+func (m *market) reason(e *entry, c *run) string {
 	j := e.job
 	who := fmt.Sprintf("job %d (%s, queue %s", j.ID, j.Spec.Wants(), j.Spec.Queue)
 	switch {

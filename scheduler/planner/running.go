@@ -10,16 +10,18 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 		r.planned = false // the plan has come true; its use is counted already
 		x.enroll(r)
 	} else if r == nil {
-		r = &run{}
+		r = &run{job: j}
 		x.jobs.addRun(j.ID, r)
 		x.news = true
 		r.q, r.gpuType, r.milli = x.tree.Queue(j.Spec.Queue), x.state.HeldType(j), int64(j.Held())*int64(j.Spec.Share())
 		r.shape = x.fleet.Shape(j.Spec)
+		r.group = x.groupOf(r.q, j.User)
+		r.group.runs++
 		x.count(r, j, 1)
 		x.enroll(r)
 	}
 	r.job = j
-	x.candidates[r.place].due = 0
+	r.outdate()
 }
 
 // count adds what a job holds to what its queue uses, or takes it away.
@@ -64,6 +66,8 @@ func (x *Index) release(r *run) {
 	if !r.planned {
 		x.strike(r)
 	}
+	r.group.runs--
+	x.dropGroup(r.group)
 	x.count(r, j, -1)
 	x.unpark(r.q, j.User, r.gpuType)
 }
@@ -72,8 +76,9 @@ func (x *Index) release(r *run) {
 // state shows it.
 func (x *Index) planStart(e *entry, gpuType string, workers []cluster.Placement) {
 	j, l := e.job, e.lane
+	r := &run{job: j, q: l.q, gpuType: gpuType, shape: l.shape.Shape, group: l.group, planned: true}
+	r.group.runs++
 	x.dequeue(e)
-	r := &run{job: j, q: l.q, gpuType: gpuType, shape: l.shape.Shape, planned: true}
 	gpus := 0
 	for i := range workers {
 		gpus += len(workers[i].GPUs)

@@ -5,18 +5,27 @@ package planner
 func (w *world) sound() {
 	w.t.Helper()
 	x := w.x
-	for i := range x.candidates {
-		if r := x.candidates[i].run; int(r.place) != i || r.planned || x.jobs.run(r.job.ID) != r {
-			w.t.Fatalf("job %d is at %d of the roster, and takes itself to be at %d", r.job.ID, i, r.place)
+	for i, g := range x.running {
+		if g.roster.place != i || len(g.roster.all) == 0 || x.groups[groupKey{g.q.ID, g.user}] != g {
+			w.t.Fatalf("group %s in %s is at %d, and takes itself to be at %d", g.user, g.q, i, g.roster.place)
+		}
+		for i, r := range g.roster.all {
+			if int(r.place) != i || r.planned || r.group != g || x.jobs.run(r.job.ID) != r {
+				w.t.Fatalf("job %d is at %d of its group's roster, and takes itself to be at %d", r.job.ID, i, r.place)
+			}
 		}
 	}
 	lanes := 0
 	for key, g := range x.groups {
-		runs := int32(0)
-		for i := range x.candidates {
-			if x.candidates[i].group == g {
+		runs, held := int32(0), 0
+		for r := range x.jobs.runs() {
+			if r.group == g {
 				runs++
+				held += count(!r.planned, 1)
 			}
+		}
+		if held != len(g.roster.all) {
+			w.t.Fatalf("%d jobs of group %+v hold GPUs, %d are in its roster", held, key, len(g.roster.all))
 		}
 		if runs != g.runs || int(runs)+len(g.lanes) == 0 {
 			w.t.Fatalf("group %+v has %d lanes and %d running jobs, it counts %d", key, len(g.lanes), runs, g.runs)
