@@ -257,7 +257,9 @@ func (x *Index) place(e *entry, types []string) (start, bool) {
 	if parts == nil {
 		return start{}, false
 	}
-	return start{workers: x.fleet.Workers(parts, j.Spec.Launch), gpuType: x.fleet.TypeOf(parts)}, true
+	from := len(x.workers)
+	x.workers = x.fleet.Workers(x.workers, parts, j.Spec.Launch)
+	return start{workers: x.workers[from:len(x.workers):len(x.workers)], gpuType: x.fleet.TypeOf(parts)}, true
 }
 
 // start is a gang with its places.

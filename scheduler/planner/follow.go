@@ -29,6 +29,11 @@ func (x *Index) settle(s *cluster.State) {
 	}
 	clear(x.expected)
 	x.expected = x.expected[:0]
+	if len(x.workers) > maxWorkers {
+		x.workers = nil
+	}
+	clear(x.workers)
+	x.workers = x.workers[:0]
 	for _, id := range x.promised {
 		if j := s.Job(id); j != nil && x.jobs.entry(id) != nil {
 			x.keep(j)
@@ -36,6 +41,9 @@ func (x *Index) settle(s *cluster.State) {
 	}
 	x.promised = x.promised[:0]
 }
+
+// maxWorkers is how many workers' memory one plan leaves to the next.
+const maxWorkers = 512
 
 // followNode takes a node's facts, and opens what may fit now. It reports
 // whether the number of GPUs may have changed.

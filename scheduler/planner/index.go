@@ -78,19 +78,20 @@ type Index struct {
 	// that could not; late: since the last thorough one.
 	news, late bool
 
-	expected     []Start         // by the last plan; the state should show them by now
-	promised     []cluster.JobID // for which the last plan keeps something else; likewise
-	factorsAt    cluster.Time    // for which the lanes' offsets were computed
-	startedMilli int64           // milli-GPUs of the starts that were planned since
-	windowsAt    cluster.Time    // next time at which a reservation begins or ends
-	looks        int             // blocked jobs that this plan looks at for them
-	aside        []*entry        // scratch of startInOrder
-	left         int             // reservations that this plan may still make
-	claiming     bool            // room is sought by stopping jobs: nobody knows when it will be there, so kept nodes are for nobody else
-	filling      bool            // this plan may use kept nodes for those who will be gone in time
-	unsorted     bool            // fair share has moved lanes since fills was sorted
-	fills        []*lane         // who may, in order
-	heldLanes    int             // lanes in some shape's held list
+	expected     []Start             // by the last plan; the state should show them by now
+	workers      []cluster.Placement // of these, and of others that this plan has tried
+	promised     []cluster.JobID     // for which the last plan keeps something else; likewise
+	factorsAt    cluster.Time        // for which the lanes' offsets were computed
+	startedMilli int64               // milli-GPUs of the starts that were planned since
+	windowsAt    cluster.Time        // next time at which a reservation begins or ends
+	looks        int                 // blocked jobs that this plan looks at for them
+	aside        []*entry            // scratch of startInOrder
+	left         int                 // reservations that this plan may still make
+	claiming     bool                // room is sought by stopping jobs: nobody knows when it will be there, so kept nodes are for nobody else
+	filling      bool                // this plan may use kept nodes for those who will be gone in time
+	unsorted     bool                // fair share has moved lanes since fills was sorted
+	fills        []*lane             // who may, in order
+	heldLanes    int                 // lanes in some shape's held list
 }
 
 // parkKey names what a lane waits for: the limit of a queue, or of one user in

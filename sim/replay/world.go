@@ -27,7 +27,7 @@ type attempt struct {
 	owed    time.Duration // restart cost that the next epoch begins with
 	held    int64         // GPUs of the present epoch, in thousandths
 	epoch   cluster.Epoch // the present one, or the last
-	workers []cluster.Placement
+	workers []cluster.Worker
 	began   cluster.Time // the present epoch; 0: it holds nothing
 	worked  span         // work done in the present epoch, as far as it is known
 	ended   cluster.Time // 0: not yet
@@ -285,7 +285,7 @@ func (w *world) obey(c cluster.Command) {
 // started lets the workers of a new epoch run at once.
 func (w *world) started(c *cluster.StartJob) {
 	a := w.jobs.At(c.Job)
-	a.epoch, a.workers, a.began, a.stopped, a.held = c.Epoch, c.Workers, w.now, false, 0
+	a.epoch, a.workers, a.began, a.stopped, a.held = c.Epoch, w.state.Job(c.Job).Workers, w.now, false, 0
 	for k := range c.Workers {
 		a.held += int64(len(c.Workers[k].GPUs)) * int64(a.job.Milli)
 	}

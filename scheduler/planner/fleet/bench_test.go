@@ -79,7 +79,7 @@ func BenchmarkPlaceOne(b *testing.B) {
 					if parts == nil {
 						b.Fatal("it does not fit")
 					}
-					f.Workers(parts, cluster.LaunchPerGPU)
+					f.Workers(nil, parts, cluster.LaunchPerGPU)
 					f.Put(all[f.byID[parts[0].Node].pos])
 				}
 			})
@@ -111,7 +111,7 @@ func BenchmarkChurn(b *testing.B) {
 					for _, p := range parts {
 						running = append(running, run{sh, f.byID[p.Node], p.Taken})
 					}
-					f.Workers(parts, cluster.LaunchPerGPU)
+					f.Workers(nil, parts, cluster.LaunchPerGPU)
 				}
 				for len(running) > 1500 {
 					i := rng.Intn(len(running))
@@ -148,7 +148,7 @@ func BenchmarkPlaceGang1024(b *testing.B) {
 					m := f.Mark()
 					parts := f.Place(sh, sh.GPUs, &q)
 					nodes = len(parts)
-					f.Workers(parts, cluster.LaunchPerGPU)
+					f.Workers(nil, parts, cluster.LaunchPerGPU)
 					f.Undo(m)
 				}
 				b.ReportMetric(float64(nodes), "nodes")

@@ -277,11 +277,16 @@ func (f *Fleet) mergeFresh() {
 func (f *Fleet) size() int32 { return int32(len(f.nodes)) }
 
 // refresh makes the pools true for a node whose free GPUs, CPUs or memory have
-// changed, and notes the change for the views.
+// changed, and notes the change.
 func (f *Fleet) refresh(x *node) {
 	for i := range x.rooms {
 		x.rooms[i].refresh(x)
 	}
+	f.note(x)
+}
+
+// note notes a change of a node for the views.
+func (f *Fleet) note(x *node) {
 	if len(f.log) > 2*len(f.nodes)+minLog { // views that far behind are as well made anew
 		drop := len(f.log) / 2
 		f.from += uint64(drop)

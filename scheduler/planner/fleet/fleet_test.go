@@ -252,7 +252,7 @@ func (w *sled) start() {
 	if parts == nil {
 		return
 	}
-	workers := w.fast.Workers(parts, spec.Launch)
+	workers := w.fast.Workers(nil, parts, spec.Launch)
 	if r := w.apply(&cluster.StartJob{Job: r.Job, Epoch: 1, Workers: workers}); r.Code != cluster.OK {
 		w.t.Fatalf("the state refuses the placement of %s: %s\n%v", spec.Wants(), r.Message, workers)
 	}
@@ -346,7 +346,7 @@ func dump(f *Fleet) []string {
 		}
 	}
 	for _, p := range f.pools {
-		out = append(out, fmt.Sprint(p.gpuType, p.sum, p.count, p.filled))
+		out = append(out, fmt.Sprint(p.gpuType, p.sum, p.with, p.filled))
 		for l := range p.free {
 			out = append(out, fmt.Sprint(p.free[l].by, p.free[l].largest()))
 		}

@@ -9,7 +9,8 @@ import (
 // node is what is free on one node.
 type node struct {
 	is       *cluster.Node
-	gpus     []gpu // as in is.GPUs
+	gpus     []gpu    // as in is.GPUs
+	uuids    []string // of these, never edited: workers have parts of it
 	pos      int32
 	cpu, mem int64
 	rooms    []room   // by GPU type
@@ -21,7 +22,6 @@ type node struct {
 
 // gpu is what choosing needs to know of a GPU, close together.
 type gpu struct {
-	uuid   string
 	island int32
 	free   int16 // thousandths
 	numa   int16
@@ -42,9 +42,10 @@ type room struct {
 // take makes a node's GPUs anew.
 func (x *node) take(n *cluster.Node) {
 	x.paths = nil
-	x.gpus = make([]gpu, len(n.GPUs))
+	x.gpus, x.uuids = make([]gpu, len(n.GPUs)), make([]string, len(n.GPUs))
 	for i := range n.GPUs {
-		x.gpus[i] = gpu{uuid: n.GPUs[i].UUID, island: n.GPUs[i].Island, numa: int16(n.GPUs[i].NUMA)}
+		x.gpus[i] = gpu{island: n.GPUs[i].Island, numa: int16(n.GPUs[i].NUMA)}
+		x.uuids[i] = n.GPUs[i].UUID
 	}
 }
 
@@ -59,7 +60,7 @@ func (x *node) same(n *cluster.Node) bool {
 		r := &x.rooms[i]
 		for k := range r.size(x) {
 			at := r.gpu(k)
-			if g := &n.GPUs[at]; g.Type != r.pool.gpuType || g.Island != x.gpus[at].island || int16(g.NUMA) != x.gpus[at].numa || g.UUID != x.gpus[at].uuid {
+			if g := &n.GPUs[at]; g.Type != r.pool.gpuType || g.Island != x.gpus[at].island || int16(g.NUMA) != x.gpus[at].numa || g.UUID != x.uuids[at] {
 				return false
 			}
 		}

@@ -32,12 +32,12 @@ func (p *pool) may(sh *Shape, size int32) bool {
 	case sh.Shared():
 		return sh.level != nowhere && (p.sum.Free > 0 || p.hole(int16(sh.Share)) < cluster.WholeGPU)
 	case p.sum.Free < int64(size),
-		sh.PerNode > 0 && p.with(sh.PerNode)*int64(sh.PerNode) < int64(size):
+		sh.PerNode > 0 && p.atLeast(sh.PerNode)*int64(sh.PerNode) < int64(size):
 		return false
 	case !sh.Required:
 		return true
 	case sh.level == oneNode:
-		return p.with(size) > 0
+		return p.atLeast(size) > 0
 	default:
 		return sh.level >= 0 && p.free[sh.level].largest() >= size
 	}
@@ -165,7 +165,7 @@ func (f *Fleet) choose(v *view, sh *Shape, size int32, barred *set) bool {
 			return true
 		}
 	}
-	if sh.PerNode == 0 && f.ranks(v.pool) == nil {
+	if (sh.PerNode == 0 || sh.PerNode == size) && f.ranks(v.pool) == nil {
 		if k, pos := v.tightest(size, barred); pos >= 0 {
 			p.add(pos, size, k)
 			return true

@@ -26,7 +26,7 @@ type pool struct {
 
 	positions int32 // of all nodes
 	sum       Sum
-	count     []int32 // nodes by how many GPUs are wholly free
+	with      []int32 // nodes on which at least so many GPUs are wholly free
 	free      []most  // wholly free GPUs of each domain, by level
 
 	// holes are the nodes by what is free of GPUs that are free in part, in
@@ -87,8 +87,8 @@ func (f *Fleet) makePools() {
 		x.makeRooms(f)
 	}
 	for _, p := range f.pools {
-		p.count = make([]int32, p.width+1)
-		p.count[0] = int32(len(p.nodes))
+		p.with = make([]int32, p.width+1)
+		p.with[0] = int32(len(p.nodes))
 	}
 }
 
@@ -155,19 +155,7 @@ func (r *room) refresh(x *node) {
 			values = append(values, free)
 		}
 	}
-	p.sum.Milli += int64(milli - r.milli)
-	r.milli = milli
-	if by := whole - r.whole; by != 0 {
-		p.sum.Free += int64(by)
-		p.count[r.whole]--
-		p.count[whole]++
-		for l, d := range x.dom {
-			if d >= 0 {
-				p.free[l].add(d, by)
-			}
-		}
-		r.whole = whole
-	}
+	r.set(x, whole, milli)
 	p.values = values
 	if len(values) > 0 || len(r.holes) > 0 {
 		slices.Sort(values)
@@ -175,6 +163,30 @@ func (r *room) refresh(x *node) {
 		p.moveHoles(x.pos, r.holes, values)
 		r.holes = append(r.holes[:0], values...)
 	}
+}
+
+// set makes the pool true for how many GPUs are wholly free, and how much in all.
+func (r *room) set(x *node, whole, milli int32) {
+	p := r.pool
+	p.sum.Milli += int64(milli - r.milli)
+	r.milli = milli
+	by := whole - r.whole
+	if by == 0 {
+		return
+	}
+	p.sum.Free += int64(by)
+	for k := r.whole + 1; k <= whole; k++ {
+		p.with[k]++
+	}
+	for k := r.whole; k > whole; k-- {
+		p.with[k]--
+	}
+	for l, d := range x.dom {
+		if d >= 0 {
+			p.free[l].add(d, by)
+		}
+	}
+	r.whole = whole
 }
 
 // moveHoles puts a node under what is now free of its shared GPUs. Both lists
@@ -219,12 +231,12 @@ func (p *pool) hole(least int16) int16 {
 	}
 }
 
-// with returns on how many nodes at least k GPUs are wholly free.
-func (p *pool) with(k int32) (n int64) {
-	for ; k <= p.width; k++ {
-		n += int64(p.count[k])
+// atLeast returns on how many nodes at least k GPUs are wholly free.
+func (p *pool) atLeast(k int32) int64 {
+	if k > p.width {
+		return 0
 	}
-	return n
+	return int64(p.with[k])
 }
 
 // Type counts the GPUs of a type, as they are now: what Place took and Give
@@ -241,7 +253,7 @@ func (f *Fleet) Type(gpuType string) Sum {
 func (f *Fleet) NodesWith(gpuType string, gpus int32) int32 {
 	f.settle()
 	if p := f.pool(gpuType); p != nil {
-		return int32(p.with(gpus)) //nolint:gosec // at most the nodes
+		return int32(p.atLeast(gpus)) //nolint:gosec // at most the nodes
 	}
 	return 0
 }

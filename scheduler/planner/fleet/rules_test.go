@@ -224,7 +224,7 @@ func TestWithinOnePart(t *testing.T) {
 		got := ""
 		if parts := f.Place(sh, c.gpus, &Query{}); parts != nil {
 			var uuids []string
-			for _, w := range f.Workers(parts, cluster.LaunchPerGPU) {
+			for _, w := range f.Workers(nil, parts, cluster.LaunchPerGPU) {
 				uuids = append(uuids, w.GPUs...)
 			}
 			got = fmt.Sprint(uuids)
@@ -266,11 +266,16 @@ func TestWorkers(t *testing.T) {
 	t.Parallel()
 	f := nodes(t, "a 2 of=2", "b 1 of=2")
 	parts := f.Place(f.Shape(&cluster.JobSpec{GPUs: 3}), 3, &Query{})
-	if got := fmt.Sprint(f.Workers(parts, cluster.LaunchPerGPU)); got != "[{0 a [a/0]} {1 a [a/1]} {2 b [b/0]}]" {
+	if got := fmt.Sprint(f.Workers(nil, parts, cluster.LaunchPerGPU)); got != "[{0 a [a/0]} {1 a [a/1]} {2 b [b/0]}]" {
 		t.Error("per GPU:", got)
 	}
-	if got := fmt.Sprint(f.Workers(parts, cluster.LaunchPerNode)); got != "[{0 a [a/0 a/1]} {1 b [b/0]}]" {
+	if got := fmt.Sprint(f.Workers(nil, parts, cluster.LaunchPerNode)); got != "[{0 a [a/0 a/1]} {1 b [b/0]}]" {
 		t.Error("per node:", got)
+	}
+	x := parts[0].of
+	x.uuids = []string{"a/0", "a/1", "a/2"}
+	if next, apart := x.names([]int32{1, 2}), x.names([]int32{0, 2}); !slices.Equal(next, x.uuids[1:]) || cap(next) != 2 || !slices.Equal(apart, []string{"a/0", "a/2"}) {
+		t.Error("names:", next, apart)
 	}
 }
 

@@ -16,8 +16,9 @@ func (f *Fleet) take(p *pool, sh *Shape, picks []pick) []Part {
 	all = slices.Grow(all, int(total)) // so that it stays where it is
 	for _, k := range picks {
 		x := f.nodes[k.pos]
+		r := x.room(p)
 		from := len(all)
-		all = x.room(p).wholes(x, sh.within, k.k, all)
+		all = r.wholes(x, sh.within, k.k, all)
 		gpus := all[from:len(all):len(all)]
 		f.save(x)
 		for _, g := range gpus {
@@ -25,7 +26,8 @@ func (f *Fleet) take(p *pool, sh *Shape, picks []pick) []Part {
 		}
 		x.cpu -= sh.CPU * int64(k.k)
 		x.mem -= sh.Mem * int64(k.k)
-		f.refresh(x)
+		r.set(x, r.whole-k.k, r.milli-k.k*cluster.WholeGPU)
+		f.note(x)
 		parts = append(parts, Part{Node: x.is.ID, GPUs: k.k, Taken: gpus, of: x})
 	}
 	f.scratch.parts, f.scratch.taken = parts, all
@@ -185,33 +187,35 @@ func (f *Fleet) TypeOf(parts []Part) string {
 	return parts[0].of.is.GPUs[parts[0].Taken[0]].Type
 }
 
-// Workers names the GPUs of what Place took: one worker for each GPU, or one
-// for each node. Ranks run through the nodes in the order of the parts, and
+// Workers appends who has the GPUs that Place took: one worker for each GPU, or
+// one for each node. Ranks run through the nodes in the order of the parts, and
 // through each node's GPUs. The nodes must have the GPUs that they had then.
-func (f *Fleet) Workers(parts []Part, launch cluster.LaunchMode) []cluster.Placement {
-	total := 0
+func (f *Fleet) Workers(to []cluster.Placement, parts []Part, launch cluster.LaunchMode) []cluster.Placement {
+	rank := cluster.Rank(0)
 	for i := range parts {
-		total += len(parts[i].Taken)
-	}
-	size := total
-	if launch == cluster.LaunchPerNode {
-		size = len(parts)
-	}
-	uuids := make([]string, 0, total)
-	workers := make([]cluster.Placement, 0, size)
-	for i := range parts {
-		x := parts[i].of
-		from := len(uuids)
-		for _, g := range parts[i].Taken {
-			uuids = append(uuids, x.gpus[g].uuid)
-		}
+		p := &parts[i]
 		step := 1
 		if launch == cluster.LaunchPerNode {
-			step = len(uuids) - from
+			step = len(p.Taken)
 		}
-		for ; from < len(uuids); from += step {
-			workers = append(workers, cluster.Placement{Rank: cluster.Rank(len(workers)), Node: parts[i].Node, GPUs: uuids[from : from+step : from+step]})
+		for taken := p.Taken; len(taken) > 0; taken = taken[step:] {
+			to = append(to, cluster.Placement{Rank: rank, Node: p.Node, GPUs: p.of.names(taken[:step])})
+			rank++
 		}
 	}
-	return workers
+	return to
+}
+
+// names are the UUIDs of GPUs in ascending order. Those of neighbours cost no
+// memory. The result is never to be edited.
+func (x *node) names(gpus []int32) []string {
+	first, n := gpus[0], int32(len(gpus))
+	if last := first + n; gpus[n-1] == last-1 {
+		return x.uuids[first:last:last]
+	}
+	uuids := make([]string, n)
+	for i, g := range gpus {
+		uuids[i] = x.uuids[g]
+	}
+	return uuids
 }

@@ -77,7 +77,7 @@ func (f *Fleet) whyPool(sh *Shape, size int32, q *Query, p *pool) Obstacle {
 	}
 	switch {
 	case short(LackAlive, p.sum.Open), short(LackFree, free),
-		sh.PerNode > 0 && short(LackShape, p.with(sh.PerNode)*int64(sh.PerNode)):
+		sh.PerNode > 0 && short(LackShape, p.atLeast(sh.PerNode)*int64(sh.PerNode)):
 		return o
 	}
 	bare := f.view(f.bare(sh.class), p)
