@@ -82,11 +82,11 @@ func (q *Queue) settle(user string, u *usage, was bool) {
 }
 
 // charge adds to the use of a user and a queue and of all above.
-func (q *Queue) charge(u *usage, o use, sign int64) {
-	u.use.add(o, sign)
-	q.shares.own.add(o, sign)
+func (q *Queue) charge(u *usage, o use) {
+	u.use.add(o, 1)
+	q.shares.own.add(o, 1)
 	for x := q; x != nil; x = x.parent {
-		x.shares.all.add(o, sign)
+		x.shares.all.add(o, 1)
 	}
 }
 
@@ -119,14 +119,17 @@ func (t *Tree) SetAccount(a *cluster.Account, gone bool) *Queue {
 	t.changes++
 	q := t.Queue(a.Queue)
 	was, u := q.active(), q.usage(a.User)
-	if u.account != nil && t.clock.ready {
-		q.charge(u, use{base: u.use.base, rate: u.use.rate}, -1)
-	}
 	u.account = nil
 	if !gone && (a.Used > 0 || a.Rate > 0) {
-		if u.account = a; t.clock.ready {
-			q.charge(u, use{base: t.clock.base(a, t.policy), rate: a.Rate}, 1)
+		u.account = a
+	}
+	if t.clock.ready {
+		more := use{}
+		if u.account != nil {
+			more.base, more.rate = t.clock.base(a, t.policy), a.Rate
 		}
+		more.add(use{base: u.use.base, rate: u.use.rate}, -1)
+		q.charge(u, more)
 	}
 	q.settle(a.User, u, was)
 	return q
@@ -263,7 +266,7 @@ func (t *Tree) resum() {
 		for _, u := range q.users { // any order: sums of whole numbers
 			drop(&u.use)
 			if a := u.account; a != nil {
-				q.charge(u, use{base: t.clock.base(a, t.policy), rate: a.Rate}, 1)
+				q.charge(u, use{base: t.clock.base(a, t.policy), rate: a.Rate})
 			}
 		}
 	}
