@@ -35,28 +35,38 @@ func (r *Roll[T]) At(id JobID) (of T) {
 // Set replaces what there is of a job; by nothing, if it is the zero value.
 func (r *Roll[T]) Set(id JobID, to T) {
 	var nothing T
-	is := r.At(id)
-	if is == to {
-		return
-	}
 	number := uint64(id) / rollSize
-	p := r.page(number)
-	p.of[id%rollSize] = to
-	switch {
-	case is == nothing:
-		p.count++
-		r.count++
-	case to == nothing:
-		p.count--
-		r.count--
+	i := number - r.first
+	if i >= uint64(len(r.row)) || r.row[i] == nil {
+		if to == nothing {
+			return
+		}
+		i = r.grow(number)
 	}
-	if p.count == 0 {
-		r.leave(number)
+	p := r.row[i]
+	was := p.of[id%rollSize] == nothing
+	p.of[id%rollSize] = to
+	if is := to == nothing; is != was {
+		r.tally(p, i, is)
 	}
 }
 
-// page is the one of a number, made if it is not there.
-func (r *Roll[T]) page(number uint64) *rollPage[T] {
+// tally counts one more of a page's jobs of which there is something, or one less.
+func (r *Roll[T]) tally(p *rollPage[T], i uint64, less bool) {
+	if !less {
+		p.count++
+		r.count++
+		return
+	}
+	p.count--
+	r.count--
+	if p.count == 0 {
+		r.leave(i)
+	}
+}
+
+// grow makes the page of a number, and returns its place in the row.
+func (r *Roll[T]) grow(number uint64) uint64 {
 	switch {
 	case len(r.row) == 0:
 		r.first, r.row = number, append(r.row, nil)
@@ -69,17 +79,15 @@ func (r *Roll[T]) page(number uint64) *rollPage[T] {
 		r.row = append(r.row, nil)
 	}
 	at := &r.row[number-r.first]
-	if *at == nil {
-		if *at, r.spare = r.spare, nil; *at == nil {
-			*at = &rollPage[T]{}
-		}
+	if *at, r.spare = r.spare, nil; *at == nil {
+		*at = &rollPage[T]{}
 	}
-	return *at
+	return number - r.first
 }
 
 // leave drops a page, and what of the row is no longer needed.
-func (r *Roll[T]) leave(number uint64) {
-	at := &r.row[number-r.first]
+func (r *Roll[T]) leave(i uint64) {
+	at := &r.row[i]
 	r.spare, *at = *at, nil
 	for len(r.row) > 0 && r.row[0] == nil {
 		r.first, r.row = r.first+1, r.row[1:]
