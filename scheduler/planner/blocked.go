@@ -49,6 +49,7 @@ func (x *Index) blockedStill() bool {
 // behind it can be looked at. See bringBack.
 func (x *Index) setAside(e *entry) {
 	l := e.lane
+	l.away++
 	if l.jobs.len() > 1 {
 		l.jobs.remove(e)
 		if l.pos >= 0 {
@@ -69,6 +70,7 @@ func (x *Index) setAside(e *entry) {
 // bringBack undoes setAside.
 func (x *Index) bringBack(e *entry) {
 	l := e.lane
+	l.away--
 	if l.gone { // its last other job has started meanwhile
 		x.ask(l.shape.Shape, -1) // line counts it once more
 		x.line(e, l.q)
@@ -196,7 +198,7 @@ func (x *Index) explain(plan *Plan) {
 	}
 	left := x.cfg.MaxExplained
 	rest := x.unsaid[:0]
-	texts := map[string]int{}
+	reasons := reasonList{all: x.reasons[:0]}
 	for _, l := range x.unsaid {
 		i := -1 // of the lane's reason among the plan's
 		for left > 0 && len(l.unsaid) > 0 {
@@ -208,9 +210,9 @@ func (x *Index) explain(plan *Plan) {
 				continue
 			}
 			if i < 0 {
-				i = plan.reason(l.blocked, texts)
+				i = reasons.find(l.blocked)
 			}
-			plan.Reasons[i].Jobs = append(plan.Reasons[i].Jobs, e.job.ID)
+			reasons.all[i].Jobs = append(reasons.all[i].Jobs, e.job.ID)
 			left--
 		}
 		if len(l.unsaid) > 0 {
@@ -221,6 +223,7 @@ func (x *Index) explain(plan *Plan) {
 	}
 	clear(x.unsaid[len(rest):])
 	x.unsaid = rest
+	x.reasons, plan.Reasons = reasons.all, reasons.all
 	sortReasons(plan.Reasons)
 }
 
@@ -233,18 +236,6 @@ func (x *Index) blockerText() string {
 	}
 	ob := x.fleet.Why(sh.Shape, sh.Least, x.anyQuery())
 	return x.obstacleText(sh, &ob, x.blocker.jobs.top().job.Spec)
-}
-
-// reason returns the place of a reason among the plan's, where texts says which
-// of them are where.
-func (p *Plan) reason(text string, texts map[string]int) int {
-	i, known := texts[text]
-	if !known {
-		i = len(p.Reasons)
-		texts[text] = i
-		p.Reasons = append(p.Reasons, Reason{Text: text})
-	}
-	return i
 }
 
 // grow stops elastic jobs that could go on with many more GPUs, if nobody waits

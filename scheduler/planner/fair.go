@@ -23,15 +23,17 @@ const (
 )
 
 // group is the lanes of one user in one queue: fair share moves them together.
-// Running jobs of the user know it, too, whether or not any wait.
+// Running jobs of the user know it, too, whether or not any wait, and so do
+// lanes that rest.
 type group struct {
-	q      *quota.Queue
-	user   string
-	offset int64 // added to every key, in milliseconds; without lanes: what it would be, as of
-	lanes  []*lane
-	as     uint32 // this one of the index's stamps
-	runs   int32  // that know it, planned ones too
-	roster roster
+	q       *quota.Queue
+	user    string
+	offset  int64 // added to every key, in milliseconds; without lanes: what it would be, as of
+	lanes   []*lane
+	as      uint32 // this one of the index's stamps
+	runs    int32  // that know it, planned ones too
+	resting int32  // lanes that do, see rest.go
+	roster  roster
 }
 
 type groupKey struct {
@@ -50,24 +52,18 @@ func (x *Index) groupOf(q *quota.Queue, user string) *group {
 	return g
 }
 
-// join puts a new lane into its group.
+// join puts a lane into its group.
 func (x *Index) join(l *lane) {
-	g := x.groupOf(l.q, l.user)
+	g := l.group
 	if len(g.lanes) == 0 {
 		g.offset = x.offsetOf(l.q, l.user)
 	}
-	l.group, g.lanes, l.offset = g, append(g.lanes, l), g.offset
-}
-
-// part takes a lane out of its group.
-func (x *Index) part(l *lane) {
-	l.group.lanes = without(l.group.lanes, l)
-	x.dropGroup(l.group)
+	g.lanes, l.offset = append(g.lanes, l), g.offset
 }
 
 // dropGroup forgets a group of which nobody knows any more.
 func (x *Index) dropGroup(g *group) {
-	if len(g.lanes) == 0 && g.runs == 0 {
+	if len(g.lanes) == 0 && g.runs == 0 && g.resting == 0 {
 		delete(x.groups, groupKey{g.q.ID, g.user})
 	}
 }

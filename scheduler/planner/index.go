@@ -26,9 +26,10 @@ type Index struct {
 	fleet *fleet.Fleet
 	tree  *quota.Tree
 
-	jobs   known
-	asleep heapOf[sleeper] // pending, in back-off
-	behind int             // pending, but wait for other jobs to end: in no lane, and nothing is theirs
+	jobs    known
+	runRoom []run           // see newRun
+	asleep  heapOf[sleeper] // pending, in back-off
+	behind  int             // pending, but wait for other jobs to end: in no lane, and nothing is theirs
 
 	shapes      []*shape // by fleet.Shape.ID; nil: no job ever had it
 	open        heapOf[*shape]
@@ -37,6 +38,8 @@ type Index struct {
 	blocker     *lane                 // that kept all behind it from starting in the last plan, as of
 	blockedAs   fleet.Version         // this one of the fleet
 	lanes       map[laneKey]*lane
+	resting     []*lane // of them, see rest.go
+	restless    int     // the next of those to be forgotten
 	groups      map[groupKey]*group
 	covered     []int64   // scratch of requote
 	byQueue     [][]*lane // lanes by quota.Queue.ID, see lanesOf
@@ -50,6 +53,7 @@ type Index struct {
 	roundAt     cluster.Time // when jobs may next be stopped by the order alone
 	whyNext     int          // the shape that reconsider looked at last
 	unsaid      []*lane      // lanes with something to say to their jobs
+	reasons     []Reason     // memory of those of the last plan
 	kept        map[cluster.JobID]*keeping
 	ripening    heapOf[ripening]                // see overdue.go
 	keptList    []cluster.JobID                 // of them, see keptInOrder; nil: to be made

@@ -90,6 +90,9 @@ type lane struct {
 	held    bool // its queue may not take the GPU types that are free
 	gone    bool // its last job has left it
 	aside   asideKind
+	rests   bool // see rest.go
+	restsAt int  // in the list of those that do
+	away    int  // jobs of it that are set aside
 }
 
 // asideKind is where a lane was whose only job is set aside.

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/gangline/gangline/scheduler/cluster"
+	"github.com/gangline/gangline/scheduler/planner/fleet"
 	"github.com/gangline/gangline/scheduler/planner/quota"
 )
 
@@ -64,6 +65,7 @@ func (x *Index) dequeue(e *entry) {
 	if l.jobs.len() == 1 {
 		x.dropLane(l)
 		l.jobs.remove(e)
+		x.rest(l)
 		return
 	}
 	head := l.jobs.top() == e
@@ -73,7 +75,7 @@ func (x *Index) dequeue(e *entry) {
 	}
 }
 
-// dropLane forgets a lane whose last job leaves it.
+// dropLane takes a lane whose last job leaves it out of wherever it is.
 func (x *Index) dropLane(l *lane) {
 	l.gone = true
 	x.removeLane(l)
@@ -83,9 +85,11 @@ func (x *Index) dropLane(l *lane) {
 	if l.held {
 		x.dropHeld(l)
 	}
-	delete(x.lanes, l.laneKey)
 	x.byQueue[l.q.ID] = without(x.byQueue[l.q.ID], l)
-	x.part(l)
+	l.group.lanes = without(l.group.lanes, l)
+	if x.blocker == l {
+		x.blocker = nil
+	}
 	if a := x.arrays[l.array]; a != nil {
 		if a.lanes = without(a.lanes, l); len(a.lanes) == 0 && a.holding == 0 {
 			delete(x.arrays, l.array)
@@ -110,20 +114,17 @@ func without(list []*lane, l *lane) []*lane {
 func (x *Index) laneOf(j *cluster.Job, q *quota.Queue) *lane {
 	fs := x.fleet.Shape(j.Spec)
 	key := laneKeyOf(j, q, fs)
-	if l := x.lanes[key]; l != nil {
+	l := x.lanes[key]
+	switch {
+	case l == nil:
+		l = x.makeLane(key, q, fs)
+	case l.rests:
+		x.rouse(l)
+	default:
 		return l
 	}
-	for fs.ID >= len(x.shapes) {
-		x.shapes = append(x.shapes, nil)
-	}
-	if x.shapes[fs.ID] == nil {
-		x.shapes[fs.ID] = &shape{Shape: fs, pos: -1}
-	}
-	l := &lane{laneKey: key, q: q, shape: x.shapes[fs.ID], pos: -1, wpos: -1}
-	l.need = int64(fs.Least) * int64(fs.Share)
 	x.join(l)
 	l.borrow = x.borrows(l)
-	x.lanes[key] = l
 	for q.ID >= len(x.byQueue) {
 		x.byQueue = append(x.byQueue, nil)
 	}
@@ -131,6 +132,19 @@ func (x *Index) laneOf(j *cluster.Job, q *quota.Queue) *lane {
 	if key.array != 0 {
 		x.arrayOf(key.array).lanes = append(x.arrayOf(key.array).lanes, l)
 	}
+	return l
+}
+
+func (x *Index) makeLane(key laneKey, q *quota.Queue, fs *fleet.Shape) *lane {
+	for fs.ID >= len(x.shapes) {
+		x.shapes = append(x.shapes, nil)
+	}
+	if x.shapes[fs.ID] == nil {
+		x.shapes[fs.ID] = &shape{Shape: fs, pos: -1}
+	}
+	l := &lane{laneKey: key, q: q, shape: x.shapes[fs.ID], group: x.groupOf(q, key.user), pos: -1, wpos: -1}
+	l.need = int64(fs.Least) * int64(fs.Share)
+	x.lanes[key] = l
 	return l
 }
 
@@ -205,6 +219,9 @@ func (x *Index) park(l *lane, key parkKey) {
 // unpark lets lanes go on that wait for the limit of a queue, or of one above
 // it, now that it holds less.
 func (x *Index) unpark(q *quota.Queue, user, gpuType string) {
+	if len(x.parked) == 0 {
+		return
+	}
 	for ; q != nil; q = q.Parent() {
 		x.unparkAt(parkKey{queue: q.ID, gpuType: gpuType})
 		x.unparkAt(parkKey{queue: q.ID})

@@ -59,5 +59,5 @@ type Plan struct {
 	Starts  []Start // in the order in which they were chosen; valid until the next Follow
 	Evicts  []Evict
 	Keeps   []Keep
-	Reasons []Reason // for jobs whose reason has changed
+	Reasons []Reason // for jobs whose reason has changed; likewise
 }

@@ -19,7 +19,7 @@ const exactLanes = 1024
 func (x *Index) Position(j *cluster.Job) (place, of int, about bool) {
 	e := x.imagine(j)
 	of = x.jobs.waiting - x.asleep.len() - x.behind
-	step := len(x.lanes)/exactLanes + 1
+	step := (len(x.lanes)-len(x.resting))/exactLanes + 1
 	turn, ahead := 0, 0
 	for _, q := range x.tree.Queues() {
 		for _, l := range x.lanesOf(q) {

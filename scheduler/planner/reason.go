@@ -83,6 +83,42 @@ func (x *Index) obstacleText(sh *shape, ob *fleet.Obstacle, spec *cluster.JobSpe
 // anyQuery asks the fleet as if nothing were kept for anyone.
 func (x *Index) anyQuery() *fleet.Query { return &fleet.Query{Any: true} }
 
+// reasonList is the reasons of a plan that is being made.
+type reasonList struct {
+	all   []Reason       // in the memory of an earlier plan's
+	texts map[string]int // where they are, of many
+}
+
+// fewReasons are as well looked through.
+const fewReasons = 8
+
+// find returns the place of a reason in the list, added if it is new.
+func (r *reasonList) find(text string) int {
+	n := len(r.all)
+	if n <= fewReasons {
+		if i := slices.IndexFunc(r.all, func(of Reason) bool { return of.Text == text }); i >= 0 {
+			return i
+		}
+	} else {
+		if r.texts == nil {
+			r.texts = map[string]int{}
+		}
+		for i := len(r.texts); i < n; i++ {
+			r.texts[r.all[i].Text] = i
+		}
+		if i, known := r.texts[text]; known {
+			return i
+		}
+	}
+	if n < cap(r.all) {
+		r.all = r.all[:n+1]
+		r.all[n] = Reason{Text: text, Jobs: r.all[n].Jobs[:0]}
+	} else {
+		r.all = append(r.all, Reason{Text: text})
+	}
+	return n
+}
+
 func sortReasons(reasons []Reason) {
 	for i := range reasons {
 		if len(reasons[i].Jobs) > 1 {

@@ -10,7 +10,8 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 		r.planned = false // the plan has come true; its use is counted already
 		x.enroll(r)
 	} else if r == nil {
-		r = &run{job: j}
+		r = x.newRun()
+		r.job = j
 		x.jobs.addRun(j.ID, r)
 		x.news = true
 		r.q, r.gpuType, r.milli = x.tree.Queue(j.Spec.Queue), x.state.HeldType(j), int64(j.Held())*int64(j.Spec.Share())
@@ -22,6 +23,19 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 	}
 	r.job = j
 	r.outdate()
+}
+
+// runBatch is how many runs are made at a time: so few, since the last of them
+// that is in use keeps all in memory.
+const runBatch = 4
+
+func (x *Index) newRun() *run {
+	if len(x.runRoom) == 0 {
+		x.runRoom = make([]run, runBatch)
+	}
+	r := &x.runRoom[0]
+	x.runRoom = x.runRoom[1:]
+	return r
 }
 
 // count adds what a job holds to what its queue uses, or takes it away.
@@ -76,7 +90,8 @@ func (x *Index) release(r *run) {
 // state shows it.
 func (x *Index) planStart(e *entry, gpuType string, workers []cluster.Placement) {
 	j, l := e.job, e.lane
-	r := &run{job: j, q: l.q, gpuType: gpuType, shape: l.shape.Shape, group: l.group, planned: true}
+	r := x.newRun()
+	r.job, r.q, r.gpuType, r.shape, r.group, r.planned = j, l.q, gpuType, l.shape.Shape, l.group, true
 	r.group.runs++
 	x.dequeue(e)
 	gpus := 0

@@ -27,8 +27,12 @@ func (w *world) sound() {
 		if held != len(g.roster.all) {
 			w.t.Fatalf("%d jobs of group %+v hold GPUs, %d are in its roster", held, key, len(g.roster.all))
 		}
-		if runs != g.runs || int(runs)+len(g.lanes) == 0 {
-			w.t.Fatalf("group %+v has %d lanes and %d running jobs, it counts %d", key, len(g.lanes), runs, g.runs)
+		resting := int32(0)
+		for _, l := range x.resting {
+			resting += int32(count(l.group == g, 1))
+		}
+		if runs != g.runs || resting != g.resting || int(runs+resting)+len(g.lanes) == 0 {
+			w.t.Fatalf("group %+v has %d lanes, %d more that rest and %d running jobs, it counts %d and %d", key, len(g.lanes), resting, runs, g.resting, g.runs)
 		}
 		for _, l := range g.lanes {
 			lanes++
@@ -39,8 +43,14 @@ func (w *world) sound() {
 			sorted(w, "jobs of a lane", &l.jobs)
 		}
 	}
-	if lanes != len(x.lanes) {
-		w.t.Fatalf("%d lanes in groups, %d known", lanes, len(x.lanes))
+	for i, l := range x.resting {
+		lanes++
+		if x.lanes[l.laneKey] != l || !l.rests || l.restsAt != i || l.jobs.len() > 0 || l.pos >= 0 || l.held || l.parked != nil || l.blocked != "" {
+			w.t.Fatalf("lane %+v rests at %d as %+v", l.laneKey, i, l)
+		}
+	}
+	if lanes != len(x.lanes) || len(x.resting) > maxResting {
+		w.t.Fatalf("%d lanes in groups or resting, %d known, %d rest", lanes, len(x.lanes), len(x.resting))
 	}
 	sorted(w, "open shapes", &x.open)
 	closed := 0
@@ -106,6 +116,9 @@ func (w *world) sortedOut() {
 		return // what is kept counts against limits during the plan, see holdLimits
 	}
 	for _, l := range w.x.lanes {
+		if l.rests {
+			continue
+		}
 		_, blocked := w.x.allowed(l)
 		full := w.x.arrayFull(l.jobs.top().job)
 		waits := l.held || l.pos >= 0 && l.shape.closed

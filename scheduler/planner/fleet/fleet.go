@@ -34,6 +34,7 @@ type Fleet struct {
 	last  uint64 // part of any Version
 
 	shapes     map[uint64]*Shape // by hashSpec
+	recent     *Shape            // the last of them that was asked for
 	shapeCount int
 	classes    map[classKey]*class
 	admissions []string // what jobs ask of labels and taints; their place here is their number

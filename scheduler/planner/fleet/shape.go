@@ -47,10 +47,14 @@ func (sh *Shape) is(spec *cluster.JobSpec) bool {
 // meets one for the first time. Shapes are never forgotten: who expects very
 // many makes a new Fleet once [Fleet.Shapes] is too large.
 func (f *Fleet) Shape(spec *cluster.JobSpec) *Shape {
+	if f.recent != nil && f.recent.is(spec) {
+		return f.recent // most jobs ask what others do
+	}
 	key := hashSpec(spec)
 	first := f.shapes[key]
 	for sh := first; sh != nil; sh = sh.next {
 		if sh.is(spec) {
+			f.recent = sh
 			return sh
 		}
 	}
