@@ -8,21 +8,23 @@ import (
 // firstBlocked returns the lane whose first job comes first among all that wait
 // for room, or nil. Lanes that wait for a queue's limit are not among them.
 func (x *Index) firstBlocked() *lane {
-	if x.closed+x.heldLanes == 0 {
-		return nil
-	}
 	var best *lane
 	take := func(l *lane) {
 		if best == nil || l.before(best) {
 			best = l
 		}
 	}
+	for _, sh := range x.closed {
+		if sh.lanes.len() > 0 {
+			take(sh.lanes.top())
+		}
+	}
+	if x.heldLanes == 0 {
+		return best
+	}
 	for _, sh := range x.shapes {
 		if sh == nil {
 			continue
-		}
-		if sh.closed && sh.lanes.len() > 0 {
-			take(sh.lanes.top())
 		}
 		for _, l := range sh.held {
 			take(l)
@@ -133,7 +135,7 @@ func (x *Index) unsay(e *entry) {
 // stays closed, what stands against it may have changed.
 func (x *Index) reconsider() {
 	looks := min(x.claimsAtOnce(), len(x.shapes))
-	if looks == 0 || x.closed == 0 {
+	if looks == 0 || len(x.closed) == 0 {
 		x.whyNext = (x.whyNext + looks) % max(len(x.shapes), 1)
 		return
 	}

@@ -82,10 +82,8 @@ func (m *market) claimers() (all bool) {
 	if x.policy.Order != cluster.OrderGangline || x.hasQuota || x.tree.HasLimits() || len(x.arrays)+x.heldLanes > 0 {
 		return false
 	}
-	for _, sh := range x.shapes {
-		if sh != nil && sh.closed {
-			m.amongLanes(sh.lanes.items, 0)
-		}
+	for _, sh := range x.closed {
+		m.amongLanes(sh.lanes.items, 0)
 	}
 	slices.SortFunc(m.hopes, func(a, b *entry) int {
 		switch {

@@ -174,10 +174,8 @@ func (x *Index) moved(l *lane) bool {
 
 // openAll lets all lanes be tried again.
 func (x *Index) openAll() {
-	for _, sh := range x.shapes {
-		if sh != nil && (sh.closed || len(sh.held) > 0) {
-			x.openShape(sh)
-		}
+	for len(x.closed) > 0 {
+		x.openShape(x.closed[len(x.closed)-1])
 	}
 }
 

@@ -17,10 +17,8 @@ func (x *Index) openFills() {
 	if x.filling = x.keeps() && !x.policy.Backfill.Off; !x.filling {
 		return
 	}
-	for _, sh := range x.shapes {
-		if sh != nil && sh.closed {
-			x.addFills(sh)
-		}
+	for _, sh := range x.closed {
+		x.addFills(sh)
 	}
 	x.sortFills()
 }
@@ -28,6 +26,9 @@ func (x *Index) openFills() {
 // sortFills orders the list, less those that have nothing to try any more.
 func (x *Index) sortFills() {
 	x.unsorted = false
+	if len(x.fills) == 0 {
+		return
+	}
 	x.fills = slices.DeleteFunc(x.fills, func(o *lane) bool { return o.jobs.len() == 0 })
 	slices.SortFunc(x.fills, func(a, b *lane) int { return -compareBool(a.before(b), b.before(a)) })
 }

@@ -62,7 +62,7 @@ func (x *Index) followNode(id cluster.NodeID) bool {
 	if other && len(x.jobHolds[id])+len(x.windowHolds[id]) > 0 {
 		x.setHolds(id) // it may have been unknown
 	}
-	if grew && x.closed > 0 && len(x.jobHolds[id]) == 0 {
+	if grew && len(x.closed) > 0 && len(x.jobHolds[id]) == 0 {
 		for i := range n.GPUs {
 			if i == 0 || n.GPUs[i].Type != n.GPUs[i-1].Type {
 				x.reopen(n.GPUs[i].Type)
@@ -75,32 +75,21 @@ func (x *Index) followNode(id cluster.NodeID) bool {
 // reopen opens the closed shapes that may fit now that there is more room for a
 // type on a node that is kept for nobody.
 func (x *Index) reopen(gpuType string) {
-	if x.closed == 0 {
-		return
-	}
-	for _, key := range []string{gpuType, ""} {
-		list := x.shut[key]
-		if list == nil {
-			continue
-		}
-		list.shapes = slices.DeleteFunc(list.shapes, func(sh *shape) bool {
-			if !sh.closed {
-				return true // opened through another of its types
-			}
-			if !x.fleet.May(sh.Shape, sh.Least) {
-				return false
-			}
+	for i := len(x.closed) - 1; i >= 0; i-- { // those behind have been looked at if one takes the place of another
+		sh := x.closed[i]
+		if (len(sh.Types) == 0 || slices.Contains(sh.Types, gpuType)) && x.mayFit(sh) {
 			x.openShape(sh)
-			return true
-		})
+		}
 	}
 }
 
 // openShape lets the lanes of a shape be tried again.
 func (x *Index) openShape(sh *shape) {
 	if sh.closed {
-		sh.closed = false
-		x.closed--
+		last := len(x.closed) - 1
+		other := x.closed[last]
+		x.closed[sh.place], other.place = other, sh.place
+		x.closed, sh.closed = x.closed[:last], false
 	}
 	if sh.lanes.len() > 0 && sh.pos < 0 {
 		x.open.push(sh)
@@ -132,8 +121,8 @@ func (x *Index) reopenHeld() {
 // anew at each try would take longer than the tries.
 func (x *Index) closeShape(sh *shape) {
 	if !sh.closed {
-		sh.closed = true
-		x.closed++
+		sh.closed, sh.place = true, int32(len(x.closed)) //nolint:gosec // few
+		x.closed = append(x.closed, sh)
 	}
 	if sh.pos >= 0 {
 		x.open.remove(sh)
@@ -145,20 +134,6 @@ func (x *Index) closeShape(sh *shape) {
 		x.say(l, sh.why)
 	}
 	x.moreFills(sh)
-	types := sh.Types
-	if len(types) == 0 {
-		types = []string{""}
-	}
-	for _, t := range types {
-		list := x.shut[t]
-		if list == nil {
-			list = &shapeList{}
-			x.shut[t] = list
-		}
-		if !slices.Contains(list.shapes, sh) {
-			list.shapes = append(list.shapes, sh)
-		}
-	}
 }
 
 // followJob takes what the state says of a job; j is nil if it is forgotten.

@@ -33,10 +33,9 @@ type Index struct {
 
 	shapes      []*shape // by fleet.Shape.ID; nil: no job ever had it
 	open        heapOf[*shape]
-	closed      int                   // shapes that are
-	shut        map[string]*shapeList // closed shapes by GPU type, "" for those that take any, and some that have been opened since
-	blocker     *lane                 // that kept all behind it from starting in the last plan, as of
-	blockedAs   fleet.Version         // this one of the fleet
+	closed      []*shape      // of them, in no order
+	blocker     *lane         // that kept all behind it from starting in the last plan, as of
+	blockedAs   fleet.Version // this one of the fleet
 	lanes       map[laneKey]*lane
 	resting     []*lane // of them, see rest.go
 	restless    int     // the next of those to be forgotten
@@ -112,9 +111,6 @@ type array struct {
 	lanes   []*lane
 }
 
-// shapeList is the closed shapes of one GPU type.
-type shapeList struct{ shapes []*shape }
-
 // Follow brings the index up to the state, by what has changed since the last
 // call, or from scratch if that is not known. The state must not change while
 // the index is used; a snapshot of it will do.
@@ -148,7 +144,7 @@ func (x *Index) rebuild(s *cluster.State) {
 	*x = Index{
 		cursor: s.Cursor(), policy: s.Policy(), state: s, news: true,
 		fleet: fleet.New(s.Policy().Score, s.Policy().Levels), tree: quota.New(s.Policy()),
-		shut: map[string]*shapeList{}, lanes: map[laneKey]*lane{}, groups: map[groupKey]*group{},
+		lanes: map[laneKey]*lane{}, groups: map[groupKey]*group{},
 		parked: map[parkKey]*waitlist{}, arrays: map[cluster.JobID]*array{},
 		kept: map[cluster.JobID]*keeping{}, jobHolds: map[cluster.NodeID][]fleet.Hold{}, windowHolds: map[cluster.NodeID][]fleet.Hold{},
 	}

@@ -113,11 +113,9 @@ func (x *Index) looksIdle() bool {
 		return false
 	}
 	left := maxIdle
-	for _, sh := range x.shapes {
-		if sh != nil && sh.closed {
-			if left = x.noneFills(sh, left); left < 0 {
-				return false
-			}
+	for _, sh := range x.closed {
+		if left = x.noneFills(sh, left); left < 0 {
+			return false
 		}
 	}
 	return true
@@ -345,14 +343,20 @@ func (x *Index) clearAt(n *cluster.Node, want int32) cluster.Time {
 	for i := range n.GPUs {
 		g := &n.GPUs[i]
 		switch {
-		case n.Usable(i):
-			free++
-		case g.Held() && g.Healthy:
-			if g.Job == 0 || g.Job != job {
-				job, jobEnd = g.Job, x.now
-				g.EachHolder(func(id cluster.JobID, _ cluster.Epoch) { jobEnd = max(jobEnd, x.endsAt(id)) })
+		case !g.Healthy:
+		case g.Job != 0:
+			if g.Job != job {
+				job, jobEnd = g.Job, x.endsAt(g.Job)
 			}
 			ends = append(ends, jobEnd)
+		case len(g.Shares) > 0:
+			end := x.now
+			for k := range g.Shares {
+				end = max(end, x.endsAt(g.Shares[k].Job))
+			}
+			ends = append(ends, end)
+		case n.Usable(i):
+			free++
 		}
 	}
 	x.ends = ends

@@ -14,14 +14,13 @@ import (
 func (x *Index) startKept(rest []cluster.JobID, least int32, plan *Plan) []cluster.JobID {
 	started := false
 	for len(rest) > 0 {
-		id := rest[0]
-		if k := x.kept[id]; k != nil && k.priority < least {
+		e := x.jobs.entry(rest[0])
+		if e != nil && e.job.Spec.Priority < least && x.kept[e.job.ID] != nil {
 			break
 		}
-		e := x.jobs.entry(id)
 		rest = rest[1:]
-		if e == nil || e.lane == nil || e.pos < 0 {
-			continue // in back-off, or this plan has looked at it already
+		if e == nil || e.lane == nil || e.pos < 0 || !x.mayFit(e.lane.shape) {
+			continue // in back-off, or this plan has looked at it already, or there is no room
 		}
 		types, blocked := x.allowed(e.lane)
 		if blocked != nil || x.arrayFull(e.job) {

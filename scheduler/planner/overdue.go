@@ -100,10 +100,8 @@ func (x *Index) overdueInTurn() bool {
 	}
 	first := x.firstOverdue(0, nil)
 	before := 0
-	for _, sh := range x.shapes {
-		if sh != nil && sh.closed {
-			before = first.waitBefore(sh.lanes.items, 0, before, x.looks)
-		}
+	for _, sh := range x.closed {
+		before = first.waitBefore(sh.lanes.items, 0, before, x.looks)
 	}
 	return before < x.looks
 }

@@ -54,6 +54,11 @@ func (w *world) sound() {
 	}
 	sorted(w, "open shapes", &x.open)
 	closed := 0
+	for i, sh := range x.closed {
+		if !sh.closed || int(sh.place) != i {
+			w.t.Fatalf("shape %d is at %d of the closed ones: closed %v, at %d", sh.ID, i, sh.closed, sh.place)
+		}
+	}
 	for _, sh := range x.shapes {
 		if sh == nil {
 			continue
@@ -64,8 +69,8 @@ func (w *world) sound() {
 			w.t.Fatalf("shape %d: closed %v, %d lanes, at %d of the open ones", sh.ID, sh.closed, sh.lanes.len(), sh.pos)
 		}
 	}
-	if closed != x.closed {
-		w.t.Fatalf("%d shapes are closed, %d are counted", closed, x.closed)
+	if closed != len(x.closed) {
+		w.t.Fatalf("%d shapes are closed, %d are counted", closed, len(x.closed))
 	}
 	for _, list := range x.parked {
 		for _, r := range list.rows {
