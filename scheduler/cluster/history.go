@@ -100,19 +100,24 @@ func (s *State) LevelOf(j *Job, now Time) (int32, time.Duration) {
 	return level(left, bin), s.expected(k, j.Spec, left)
 }
 
-// LevelUntil is until when LevelOf says of a job what it says at a time, as long
-// as the state has this version of the job; if it has passed its bin, which the
-// next command finds, as long as the state does not change at all. It is only for
-// policies by which jobs are placed as they go on.
-func (s *State) LevelUntil(j *Job, now Time) (until Time, passed bool) {
+// LevelUntil is LevelOf of a job that holds GPUs, and until when it says the same,
+// as long as the state has this version of the job; if it has passed its bin, which
+// the next command finds, as long as the state does not change at all. It is only
+// for policies by which jobs are placed as they go on.
+func (s *State) LevelUntil(j *Job, now Time) (level int32, until Time, passed bool) {
 	if s.still {
-		return math.MaxInt64, false
+		return j.Level, math.MaxInt64, false
+	}
+	pace := j.pace()
+	if until = j.crosses(int32(j.Bin), pace); until > now {
+		return j.Level, until, false
 	}
 	bin := max(binOf(j.AttainedAt(now)), int32(j.Bin))
-	if until = j.crosses(bin, j.pace()); until == 0 {
+	if until = j.crosses(bin, pace); until == 0 {
 		until = math.MaxInt64
 	}
-	return until, bin > int32(j.Bin)
+	level, _ = s.LevelOf(j, now)
+	return level, until, bin > int32(j.Bin)
 }
 
 // foresees reports whether anything that the policy asks for depends on how

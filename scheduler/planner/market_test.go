@@ -70,6 +70,9 @@ func (w *world) remembers(m *market) {
 			want := run{job: j, q: r.q, gpuType: r.gpuType, milli: r.milli, shape: r.shape, group: r.group, place: r.place}
 			x.renew(&want)
 			want.due, want.by, want.search = r.due, r.by, r.search
+			if at := x.standingOf(j); !r.out && (r.key != at.key || int64(r.level) != at.level) {
+				w.t.Fatalf("job %d stands at %+v, want %+v", j.ID, *r, at)
+			}
 			if *r != want {
 				w.t.Fatalf("of job %d is known %+v, want %+v", j.ID, *r, want)
 			}

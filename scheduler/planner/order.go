@@ -55,14 +55,15 @@ func (x *Index) standingOf(j *cluster.Job) standing {
 	return standing{key: ganglineKey(j, l), level: int64(l)}
 }
 
-// standsUntil is until when a running job stands where it does if nothing else
-// changes of it, or, if it has passed its bin, nothing of the state; 0 if that is
-// not known.
-func (x *Index) standsUntil(j *cluster.Job) (until cluster.Time, passed bool) {
+// standsUntil is a running job's standing, and until when it stands there if
+// nothing else changes of it, or, if it has passed its bin, nothing of the state; 0
+// if that is not known.
+func (x *Index) standsUntil(j *cluster.Job) (at standing, until cluster.Time, passed bool) {
 	if x.policy.Order != cluster.OrderGangline {
-		return 0, false
+		return x.standingOf(j), 0, false
 	}
-	return x.state.LevelUntil(j, x.now)
+	l, until, passed := x.state.LevelUntil(j, x.now)
+	return standing{key: ganglineKey(j, l), level: int64(l)}, until, passed
 }
 
 // levelOf is the key that a job would have by the service it has had.

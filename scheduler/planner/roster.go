@@ -108,9 +108,9 @@ func (x *Index) renew(r *run) {
 		r.key, r.level, r.parts, r.due = 0, 0, -1, math.MaxInt64
 		return
 	}
-	at := x.standingOf(j)
+	var at standing
+	at, r.due, r.passed = x.standsUntil(j)
 	r.key, r.level, r.parts = at.key, int16(at.level), x.partsOf(j, at.level) //nolint:gosec // some 128 at most
-	r.due, r.passed = x.standsUntil(j)
 	if ripe := j.StartedAt.Add(p.MinRuntime); x.now < ripe {
 		r.young, r.out, r.parts, r.due = true, true, -1, min(r.due, ripe)
 	}
