@@ -89,7 +89,7 @@ func (x *Index) offsetAt(q *quota.Queue, user string) int64 {
 func (x *Index) offsetBeside(r *run) int64 {
 	x.restamp()
 	x.reckon(r.group)
-	return r.group.offset
+	return r.offset
 }
 
 // restamp notes as of when the offsets of running jobs are asked for from now on.
@@ -170,7 +170,7 @@ func (x *Index) startedBy(r *run) {
 		x.reweighAll()
 		return
 	}
-	if g := x.waiting(r.q, r.job.User); g != nil {
-		x.reweigh(g)
+	if len(r.lanes) > 0 {
+		x.reweigh(r.group)
 	}
 }

@@ -67,7 +67,7 @@ func (w *world) remembers(m *market) {
 	x, i := m.x, 0
 	x.state.EachHolding(func(j *cluster.Job) bool {
 		if r := x.jobs.run(j.ID); r != nil {
-			want := run{job: j, q: r.q, gpuType: r.gpuType, milli: r.milli, shape: r.shape, group: r.group, place: r.place}
+			want := run{job: j, on: r.on, gpuType: r.gpuType, milli: r.milli, shape: r.shape, group: r.group, place: r.place}
 			x.renew(&want)
 			want.due, want.by, want.search = r.due, r.by, r.search
 			if at := x.standingOf(j); !r.out && (r.key != at.key || int64(r.level) != at.level) {

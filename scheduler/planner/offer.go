@@ -209,17 +209,23 @@ func (m *market) noteNodes(c *run) {
 	for i := range c.job.Workers {
 		w := &c.job.Workers[i]
 		if on == nil || on.id != w.Node {
-			if on = m.noted(w.Node); len(on.jobs) == 0 || on.jobs[len(on.jobs)-1] != c {
+			if on = c.on; i > 0 || on == nil || on.id != w.Node {
+				on = m.nodeOf(w.Node)
+			}
+			if i == 0 {
+				c.on = on
+			}
+			if m.note(on); len(on.jobs) == 0 || on.jobs[len(on.jobs)-1] != c {
 				on.jobs = append(on.jobs, c)
+				on.latest, on.shrinks = max(on.latest, c.key), on.shrinks || c.shrink
 			}
 		}
 		on.gpus += int32(len(w.GPUs)) //nolint:gosec // at most MaxNodeGPUs
-		on.latest, on.shrinks = max(on.latest, c.key), on.shrinks || c.shrink
 	}
 }
 
-// noted is the list of a node's candidates, empty if none of them has been listed yet.
-func (m *market) noted(id cluster.NodeID) *onNode {
+// nodeOf is what markets note of a node.
+func (m *market) nodeOf(id cluster.NodeID) *onNode {
 	x := m.x
 	on := x.marketNodes[id]
 	if on == nil {
@@ -229,11 +235,15 @@ func (m *market) noted(id cluster.NodeID) *onNode {
 		on = &onNode{id: id}
 		x.marketNodes[id] = on
 	}
-	if on.list != x.lists {
-		*on = onNode{id: id, list: x.lists, jobs: on.jobs[:0], latest: math.MinInt64}
+	return on
+}
+
+// note takes a node into the list, if it is not there yet.
+func (m *market) note(on *onNode) {
+	if on.list != m.x.lists {
+		*on = onNode{id: on.id, list: m.x.lists, jobs: on.jobs[:0], latest: math.MinInt64}
 		m.nodes = append(m.nodes, on)
 	}
-	return on
 }
 
 // holders are the candidates that hold GPUs of a node, as far as they were listed last.

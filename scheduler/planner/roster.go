@@ -5,18 +5,17 @@ import (
 
 	"github.com/gangline/gangline/scheduler/cluster"
 	"github.com/gangline/gangline/scheduler/planner/fleet"
-	"github.com/gangline/gangline/scheduler/planner/quota"
 )
 
 // run is a job that holds GPUs, or is planned to, with what markets have found
 // out of it. Small fields stand together: a hundred thousand jobs run.
 type run struct {
+	*group  // of its user in its queue
 	job     *cluster.Job
-	q       *quota.Queue
 	gpuType string
 	milli   int64
 	shape   *fleet.Shape
-	group   *group       // of its user in its queue
+	on      *onNode      // on which its first worker was when a market asked last
 	due     cluster.Time // from then on what is known of it may not be so any more; 0: it is not
 	key     int64        // of its standing
 	lost    int64        // milli-GPU-milliseconds of work and restart, once a search has asked for it
@@ -64,7 +63,7 @@ func (x *Index) enroll(r *run) {
 
 // strike takes a job out of its roster; the last one has its place from then on.
 func (x *Index) strike(r *run) {
-	of := &r.group.roster
+	of := &r.roster
 	last := len(of.all) - 1
 	of.all[r.place] = of.all[last]
 	of.all[r.place].place = r.place
@@ -81,7 +80,7 @@ func (x *Index) strike(r *run) {
 }
 
 // outdate marks what is known of a run as old.
-func (r *run) outdate() { r.due, r.group.roster.due = 0, 0 }
+func (r *run) outdate() { r.due, r.roster.due = 0, 0 }
 
 // survey finds out how a roster stands.
 func (x *Index) survey(of *roster, changed bool) {

@@ -14,10 +14,9 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 		r.job = j
 		x.jobs.addRun(j.ID, r)
 		x.news = true
-		r.q, r.gpuType, r.milli = x.tree.Queue(j.Spec.Queue), x.state.HeldType(j), int64(j.Held())*int64(j.Spec.Share())
-		r.shape = x.fleet.Shape(j.Spec)
-		r.group = x.groupOf(r.q, j.User)
-		r.group.runs++
+		r.gpuType, r.milli = x.state.HeldType(j), int64(j.Held())*int64(j.Spec.Share())
+		r.shape, r.group = x.fleet.Shape(j.Spec), x.groupOf(x.tree.Queue(j.Spec.Queue), j.User)
+		r.runs++
 		x.count(r, j, 1)
 		x.enroll(r)
 	}
@@ -80,7 +79,7 @@ func (x *Index) release(r *run) {
 	if !r.planned {
 		x.strike(r)
 	}
-	r.group.runs--
+	r.runs--
 	x.dropGroup(r.group)
 	x.count(r, j, -1)
 	x.unpark(r.q, j.User, r.gpuType)
@@ -91,8 +90,8 @@ func (x *Index) release(r *run) {
 func (x *Index) planStart(e *entry, gpuType string, workers []cluster.Placement) {
 	j, l := e.job, e.lane
 	r := x.newRun()
-	r.job, r.q, r.gpuType, r.shape, r.group, r.planned = j, l.q, gpuType, l.shape.Shape, l.group, true
-	r.group.runs++
+	r.group, r.job, r.gpuType, r.shape, r.planned = l.group, j, gpuType, l.shape.Shape, true
+	r.runs++
 	x.dequeue(e)
 	gpus := 0
 	for i := range workers {
