@@ -134,18 +134,18 @@ func (w *world) fail(err error) {
 
 // commit puts commands into the log and lets everybody know what they did.
 func (w *world) commit(at cluster.Time, cmds []cluster.Command) ([]cluster.Result, error) {
+	var changed []cluster.Change
 	results, err := w.servers.commit(at, cmds, w.net, func(c cluster.Command, apply func() cluster.Result) error {
 		r := apply()
+		changed = append(changed, r.Changes...)
 		w.note("", c, -1)
 		return w.checks.afterCommand(c, r)
 	})
 	if err != nil {
 		return nil, err
 	}
-	for i := range results {
-		for _, ch := range results[i].Changes {
-			w.leader.changed(ch)
-		}
+	for _, ch := range changed {
+		w.leader.changed(ch)
 	}
 	return results, nil
 }

@@ -26,6 +26,7 @@ func (s *State) Apply(index uint64, at Time, cmd Command) Result {
 	if s.version == 0 {
 		return refuse(Conflict, "the cluster has no identity yet: wait for its first leader")
 	}
+	s.changes.used = 0
 	s.cross()
 	res := s.dispatch(cmd)
 	res.Changes = s.followUp(res.Changes)

@@ -222,10 +222,10 @@ const (
 // log went on, on every server alike.
 type Result struct {
 	Code      Code
-	Message   string // for people, if Code is not OK
-	Job       JobID  // the job that the command made or changed, if one
-	Duplicate bool   // SubmitJob: an earlier request made the job
-	Changes   []Change
+	Message   string   // for people, if Code is not OK
+	Job       JobID    // the job that the command made or changed, if one
+	Duplicate bool     // SubmitJob: an earlier request made the job
+	Changes   []Change // to be read before the next Apply, which may write over them
 }
 
 // Change names one object that a command replaced, made or dropped. Exactly

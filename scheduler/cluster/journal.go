@@ -1,5 +1,7 @@
 package cluster
 
+import "slices"
+
 // journal remembers which objects changed lately, so that who keeps an index
 // of the state can follow it at the cost of what changed. It is derived: never
 // encoded, and empty after Decode.
@@ -27,6 +29,9 @@ func (s *State) touch(c Change) {
 		}
 		copy(kept, j.changes[drop:])
 		j.first, j.changes, j.shared = j.first+uint64(drop), kept, false
+	}
+	if n := len(j.changes); n == cap(j.changes) {
+		j.changes = slices.Grow(j.changes, max(n, 64)) // append alone would move it three times as often
 	}
 	j.changes = append(j.changes, c)
 }
@@ -63,16 +68,19 @@ func (s *State) ChangesSince(c Cursor) ([]Change, bool) {
 	return j.changes[c.seq-j.first:], true
 }
 
-// changeRoom makes the lists of what single commands change, many at once: most
-// have one or two entries. A list is whoever's that was given it.
-type changeRoom []Change
+// changeRoom is the memory of the lists of what a command changes, until the next
+// command.
+type changeRoom struct {
+	list []Change
+	used int
+}
 
 // room returns an empty list with room for so many.
 func (r *changeRoom) room(n int) []Change {
-	if len(*r) < n {
-		*r = make([]Change, max(n, 128))
+	if len(r.list)-r.used < n {
+		*r = changeRoom{list: make([]Change, max(2*n, 64))}
 	}
-	list := (*r)[:0:n]
-	*r = (*r)[n:]
-	return list
+	from := r.used
+	r.used += n
+	return r.list[from:from:r.used]
 }

@@ -87,6 +87,19 @@ func TestJournalOfSnapshots(t *testing.T) {
 	}
 }
 
+// What an Apply has said is good until the next one of the same state, whatever is done to its snapshots.
+func TestResultsOfSnapshots(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.ok(&SubmitJob{RequestID: "a", Spec: spec(1)})
+	fork := f.s.Snapshot()
+	ours := f.ok(&SubmitJob{RequestID: "b", Spec: spec(1)})
+	theirs := fork.Apply(9, 0, &CancelJob{Job: 1})
+	if got := fmt.Sprint(ours.Changes[0].Job, theirs.Changes[0].Job); got != "2 1" {
+		t.Errorf("got %s, want 2 1", got)
+	}
+}
+
 // A state read from a snapshot file is another one, and begins anew.
 func TestJournalOfDecodedState(t *testing.T) {
 	t.Parallel()

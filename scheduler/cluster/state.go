@@ -69,7 +69,7 @@ func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
 	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, nil, crossings{}, nil, nil
-	c.changes, c.lessons, c.sound = nil, lessons{}, soundSpecs{}
+	c.changes, c.lessons, c.sound = changeRoom{}, lessons{}, soundSpecs{}
 	c.nodes = *s.nodes.Copy()
 	c.accounts = *s.accounts.Copy()
 	c.journal = s.journal.fork()
