@@ -151,15 +151,18 @@ func (x *Index) reconsider() {
 
 // sayWhy finds out why a shape does not fit and says it to its lanes.
 func (x *Index) sayWhy(sh *shape) {
-	spec := sh.lanes.top().jobs.top().job.Spec
-	ob := x.fleet.Why(sh.Shape, sh.Least, x.anyQuery())
-	if ob.Fits() { // but for what is kept for others
-		ob = x.fleet.Why(sh.Shape, sh.Least, &fleet.Query{})
-	}
-	sh.why = x.obstacleText(sh, &ob, spec)
 	keeper := cluster.JobID(0)
-	if ob.Lack == fleet.LackKept {
-		keeper = ob.Keeper.Job
+	if x.fleet.Stands(&sh.said.ob, sh.Shape, sh.Least) {
+		sh.why = sh.said.text
+	} else {
+		ob := x.fleet.Why(sh.Shape, sh.Least, x.anyQuery())
+		if ob.Fits() { // but for what is kept for others
+			ob = x.fleet.Why(sh.Shape, sh.Least, &fleet.Query{})
+		}
+		sh.why = x.obstacleText(sh, &ob, sh.lanes.top().jobs.top().job.Spec)
+		if ob.Lack == fleet.LackKept {
+			keeper = ob.Keeper.Job
+		}
 	}
 	sh.as = x.whyAs(keeper)
 	for _, l := range sh.lanes.items {

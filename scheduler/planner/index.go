@@ -77,6 +77,9 @@ type Index struct {
 	coming      []coming                        // scratch of soonest
 	ends        []cluster.Time                  // scratch of clearAt
 
+	// nodesNews: nodes have changed since dropStale looked at those that are kept,
+	// in more than who holds them, or others are kept.
+	nodesNews bool
 	// news: something has changed since the last plan by which a job might start
 	// that could not; late: since the last thorough one.
 	news, late bool
@@ -123,10 +126,11 @@ func (x *Index) Follow(s *cluster.State) {
 	}
 	x.settle(s)
 	var grew bool
-	for _, c := range changes {
-		switch {
+	for i := range changes {
+		switch c := &changes[i]; {
 		case c.Policy:
 		case c.Node != "":
+			x.nodesNews = x.nodesNews || !c.Minor
 			grew = x.followNode(c.Node) || grew
 		case c.Job != 0:
 			x.followJob(s.Job(c.Job), c.Job)

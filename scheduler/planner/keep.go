@@ -23,7 +23,7 @@ func (x *Index) keep(j *cluster.Job) {
 	if j.Kept == nil {
 		return
 	}
-	x.news = true
+	x.news, x.nodesNews = true, true
 	x.kept[j.ID] = &keeping{e: j.ID, priority: j.Spec.Priority, kept: j.Kept}
 	x.keptList = nil
 	for _, id := range j.Kept.Nodes {
@@ -186,14 +186,17 @@ func (x *Index) holdFor(k Keep) {
 // dropStale gives up reservations that hold the job back from better places:
 // of nodes that are gone, or whose time has passed without the job starting.
 func (x *Index) dropStale(plan *Plan) {
+	look := x.nodesNews
+	x.nodesNews = false
 	for _, id := range x.keptInOrder() {
 		k := x.kept[id].kept
-		lost := slices.ContainsFunc(k.Nodes, func(n cluster.NodeID) bool {
+		lost := look && slices.ContainsFunc(k.Nodes, func(n cluster.NodeID) bool {
 			node := x.state.Node(n)
 			return node == nil || node.State != cluster.NodeReady || node.Drain != nil
 		})
 		e := x.jobs.entry(id)
 		if e == nil || e.lane == nil || x.claims(plan, id) {
+			x.nodesNews = x.nodesNews || lost // another time
 			continue
 		}
 		idle := !x.allowedOnceStopped(e.lane) || x.arrayFull(e.job) // it may not start whatever comes free

@@ -42,6 +42,7 @@ func TestMarketRemembersRightly(t *testing.T) {
 			x.fleet.Undo(mark)
 			w.idles(t)
 			w.saysStill()
+			w.losesNone()
 		}
 	})
 }

@@ -126,12 +126,34 @@ func (w *world) blocks() {
 func (w *world) saysStill() {
 	x := w.x
 	for _, sh := range x.shapes {
-		if sh == nil || !sh.closed || sh.lanes.len() == 0 || sh.why == "" || sh.as != x.whyAs(sh.as.keeper) {
+		if sh == nil || !sh.closed || sh.lanes.len() == 0 || sh.why == "" {
+			continue
+		}
+		if x.fleet.Stands(&sh.said.ob, sh.Shape, sh.Least) {
+			if ob := x.fleet.Why(sh.Shape, sh.Least, x.anyQuery()); !ob.Reads(&sh.said.ob) || ob.Text(sh.lanes.top().jobs.top().job.Spec) != sh.said.text {
+				w.t.Fatalf("shape %d: %q (%+v) is taken to stand, it is %+v", sh.ID, sh.said.text, sh.said.ob, ob)
+			}
+		}
+		if sh.as != x.whyAs(sh.as.keeper) {
 			continue
 		}
 		was := sh.why
 		if x.sayWhy(sh); sh.why != was {
 			w.t.Fatalf("shape %d: %q holds no more: %q", sh.ID, was, sh.why)
+		}
+	}
+}
+
+// losesNone fails if a node that is kept is lost, or drained, and dropStale would not see it.
+func (w *world) losesNone() {
+	if w.x.nodesNews {
+		return
+	}
+	for id, k := range w.x.kept {
+		for _, n := range k.kept.Nodes {
+			if node := w.s.Node(n); node == nil || node.State != cluster.NodeReady || node.Drain != nil {
+				w.t.Fatalf("job %d: node %s is kept for it, and nobody looks how that is", id, n)
+			}
 		}
 	}
 }

@@ -74,9 +74,14 @@ func (x *node) read(n *cluster.Node) (changed, grew bool) {
 	cpu, mem := n.CPUMilli-n.CPUUsed, n.MemBytes-n.MemUsed
 	changed, grew = cpu != x.cpu || mem != x.mem, cpu > x.cpu || mem > x.mem
 	x.is, x.cpu, x.mem = n, cpu, mem
+	open := n.State == cluster.NodeReady && n.Drain == nil && len(n.Stale) == 0
 	for i := range x.gpus {
 		free := int16(0)
-		if n.GPUs[i].Job == 0 { // else all of it is taken, as of most
+		switch g := &n.GPUs[i]; {
+		case g.Job != 0: // all of it is taken, as of most
+		case open && g.Healthy && len(g.Shares) == 0:
+			free = cluster.WholeGPU
+		default:
 			free = int16(n.UsableMilli(i))
 		}
 		if free != x.gpus[i].free {

@@ -60,6 +60,22 @@ func (f *Fleet) Why(sh *Shape, size int32, q *Query) Obstacle {
 	return worst
 }
 
+// Stands reports whether an obstacle that Why told of a gang before surely reads
+// the same now: whether too few GPUs are free still, of the one type that the gang
+// may have. It looks at nothing but sums.
+func (f *Fleet) Stands(o *Obstacle, sh *Shape, size int32) bool {
+	types := sh.Types
+	if len(types) == 0 {
+		types = f.common
+	}
+	if o.Lack != LackFree || o.Size != size || sh.Shared() || f.unsettled || len(types) != 1 {
+		return false
+	}
+	p := f.pool(types[0])
+	return p != nil && p.sum.Open >= int64(size) && p.sum.Free < int64(size) &&
+		p.sum.Total == o.Sum.Total && p.sum.Alive == o.Sum.Alive && p.sum.Open == o.Sum.Open
+}
+
 // whyPool is Why for one type of GPU.
 func (f *Fleet) whyPool(sh *Shape, size int32, q *Query, p *pool) Obstacle {
 	o := Obstacle{Size: size, Type: p.gpuType, Sum: p.sum, Level: sh.Level}
