@@ -19,6 +19,7 @@ type table[T any] struct {
 	by    *owner    // who may write to roots
 	roots []root[T] // by number
 	spare *leaf[T]  // an empty one: few numbers that come and go are in none of the others
+	bare  *twig[T]  // likewise
 }
 
 // Numbers are split into the root's, and 6 bits each for twig and leaf.
@@ -112,7 +113,12 @@ func (t *table[T]) ownLeaf(own *owner, key uint64) *leaf[T] {
 	i, ok := t.rootAt(number)
 	if !ok {
 		t.ownRoots(own)
-		t.roots = slices.Insert(t.roots, i, root[T]{number, &twig[T]{by: own}})
+		w := t.bare
+		if w == nil || w.by != own {
+			w = &twig[T]{by: own}
+		}
+		t.bare = nil
+		t.roots = slices.Insert(t.roots, i, root[T]{number, w})
 	}
 	w := t.roots[i].twig
 	if w.by != own {
@@ -173,6 +179,7 @@ func (t *table[T]) drop(own *owner, key uint64) {
 	if w.has == 0 {
 		t.ownRoots(own)
 		t.roots = slices.Delete(t.roots, i, i+1)
+		t.bare = w
 	}
 }
 
