@@ -255,21 +255,24 @@ func (s *State) attain(k *kin, j *Job, attained int64) {
 	j.Bin = int8(bin) //nolint:gosec // below historyBins
 }
 
-// conclude counts a job that has ended. One that never ran teaches nothing.
+// conclude counts a job that has ended, with all the service that it has had. One
+// that never ran teaches nothing.
 func (s *State) conclude(j *Job) {
-	last := int32(0)
+	bin, last := max(binOf(j.Attained), int32(j.Bin)), int32(0)
 	for d, h := range s.ownHistories(s.kinOf(j)) {
 		if h != nil {
-			last = max(last, h.conclude(j, historyWindow[d]))
+			last = max(last, h.conclude(j, bin, historyWindow[d]))
 		}
 	}
 	s.lessons.learn(last)
+	j.Bin = int8(bin) //nolint:gosec // below historyBins
 }
 
-// conclude counts a job that has ended, and returns the last bin of which the
-// hazard is another one since.
-func (h *History) conclude(j *Job, window uint32) int32 {
-	last := int32(j.Bin)
+// conclude counts a job that has ended in a bin, and returns the last one of which
+// the hazard is another one since. In those that it reached since it was last
+// counted, it need not be counted among the living first.
+func (h *History) conclude(j *Job, bin int32, window uint32) int32 {
+	last := bin
 	for i := range j.Bin + 1 {
 		h.Alive[i] -= min(h.Alive[i], 1)
 	}
@@ -283,8 +286,8 @@ func (h *History) conclude(j *Job, window uint32) int32 {
 		}
 		last = historyBins - 1
 	}
-	h.Ended[j.Bin] += historyUnit
-	for i := range j.Bin + 1 {
+	h.Ended[bin] += historyUnit
+	for i := range bin + 1 {
 		h.Reached[i] += historyUnit
 	}
 	h.Jobs++

@@ -51,6 +51,7 @@ func TestOutlooksAreUpToDate(t *testing.T) {
 		}
 		conclude := func(j *Job) {
 			j.Epoch = Epoch(rapid.IntRange(0, 1).Draw(t, "epoch"))
+			j.Attained += rapid.Int64Range(0, 1<<20).Draw(t, "attained at last") * gpuSecond
 			s.conclude(j)
 		}
 		t.Repeat(map[string]func(*rapid.T){

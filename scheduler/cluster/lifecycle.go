@@ -208,7 +208,6 @@ func (s *State) settle(j *Job) []Change {
 	}
 	changes := s.release(j)
 	j.Attained += j.service(s.now)
-	s.attain(s.kinOf(j), j, j.Attained)
 	s.charge(j, -j.Rate)
 	j.Rate = 0
 	s.avoid(j)
@@ -228,6 +227,7 @@ func (s *State) settle(j *Job) []Change {
 		s.fail(j)
 	}
 	if !j.State.Final() {
+		s.attain(s.kinOf(j), j, j.Attained)
 		s.foresee(j)
 	}
 	s.remember(j)
