@@ -29,7 +29,9 @@ func (s *State) Apply(index uint64, at Time, cmd Command) Result {
 	s.changes.used = 0
 	s.cross()
 	res := s.dispatch(cmd)
-	res.Changes = s.followUp(res.Changes)
+	if len(s.due) > 0 {
+		res.Changes = s.followUp(res.Changes)
+	}
 	return res
 }
 

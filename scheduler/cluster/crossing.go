@@ -28,12 +28,12 @@ func (j *Job) crosses(bin int32, pace int64) Time {
 }
 
 // trackCrossing takes in a job's new version.
-func (s *State) trackCrossing(old was, j *Job) {
-	if !s.crossings.known || !j.State.Holding() {
+func (s *State) trackCrossing(old Time, j *Job) {
+	if !j.State.Holding() {
 		return
 	}
 	at := j.crossing()
-	if at == 0 || old.crossing == at {
+	if at == 0 || old == at {
 		return
 	}
 	s.crossings.heap.Push(Due{at, j.ID})

@@ -6,18 +6,26 @@ import (
 	"strings"
 )
 
+// gang is where the workers of a job are to be.
+type gang struct {
+	nodes   []NodeID // in order of first appearance by rank
+	gpus    []int    // those of the workers by rank, each by its index in its node
+	gpuType string
+}
+
 // checkPlacement re-checks a plan for one job against the state as it is now.
-// It returns the gang's nodes in order of first appearance by rank, valid until
-// the next call.
-func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, error) {
+// The gang is valid until the next call.
+func (s *State) checkPlacement(spec *JobSpec, workers []Placement) (*gang, error) {
 	var few [16]int32 // no allocation for most gangs
-	nodes := s.gang[:0]
-	gpus := few[:0]           // on each of them
+	to := &s.gang
+	nodes, all := to.nodes[:0], to.gpus[:0]
+	gpus := few[:0]           // on each of the nodes
 	taken := gpuSet{}         // of the last of them
 	var known map[NodeID]bool // of many of them
 	gpuType, allowed := "", false
-	total, share := int32(0), spec.Share()
-	for i, p := range workers {
+	share := spec.Share()
+	for i := range workers {
+		p := &workers[i]
 		n := s.Node(p.Node)
 		switch {
 		case p.Rank != Rank(i):
@@ -32,7 +40,7 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 		case again && spec.Launch == LaunchPerNode:
 			return nil, fmt.Errorf("node %s has two launchers of the job", n.Name)
 		case again:
-		case known[p.Node] || (len(known) == 0 && slices.Contains(nodes, p.Node)):
+		case len(known) > 0 && known[p.Node] || len(known) == 0 && slices.Contains(nodes, p.Node):
 			return nil, fmt.Errorf("ranks on node %s are not consecutive", n.Name)
 		default:
 			nodes, gpus, taken = append(nodes, p.Node), append(gpus, 0), gpuSet{}
@@ -58,10 +66,10 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 				return nil, fmt.Errorf("GPU %s on node %s is of type %s", uuid, n.Name, n.GPUs[g].Type)
 			}
 			gpus[last]++
-			total++
+			all = append(all, g)
 		}
 	}
-	if total < spec.Least() || total > spec.GPUs {
+	if total := int32(len(all)); total < spec.Least() || total > spec.GPUs { //nolint:gosec // at most MaxNodeGPUs for each node
 		return nil, fmt.Errorf("the plan has %d of %d GPUs", total, spec.GPUs)
 	}
 	if t := &spec.Topology; t.Required {
@@ -81,8 +89,8 @@ func (s *State) checkPlacement(spec *JobSpec, workers []Placement) ([]NodeID, er
 			return nil, fmt.Errorf("node %s lacks CPUs or memory for %d GPUs", n.Name, k)
 		}
 	}
-	s.gang = nodes
-	return nodes, nil
+	to.nodes, to.gpus, to.gpuType = nodes, all, gpuType
+	return to, nil
 }
 
 // gpuSet is a set of GPUs of one node, by index.

@@ -16,11 +16,11 @@ type tally struct {
 
 // count keeps the tally of a job's array in step with a new version of the job.
 func (s *State) count(old was, j *Job) {
-	if j.Array == 0 || (old.there && old.state.Final() == j.State.Final()) {
+	if old.job != nil && old.state.Final() == j.State.Final() {
 		return
 	}
 	t, _ := s.arrays.Get(j.Array)
-	if old.there { // it has ended
+	if old.job != nil { // it has ended
 		t.left--
 	} else {
 		t.kept, t.spec = t.kept+1, j.Spec
@@ -115,15 +115,13 @@ func (s *State) followers(t target, most int) (ids []JobID) {
 	return ids
 }
 
-// trackFollows keeps who waits for whom in step with a job's new version. What
-// it waits for is there as long as it waits.
-func (s *State) trackFollows(old was, j *Job) {
-	if old.unmet == j.Unmet {
-		return
-	}
+// trackFollows keeps who waits for whom in step with a job's new version, of which
+// other dependencies are unmet than were. What it waits for is there as long as it
+// waits.
+func (s *State) trackFollows(old uint32, j *Job) {
 	for i, d := range j.Spec.Dependencies() {
 		key, bit := "", uint32(1)<<i
-		if (old.unmet^j.Unmet)&bit != 0 {
+		if (old^j.Unmet)&bit != 0 {
 			key = followKey(s.targetOf(j, d), j.ID, i)
 		}
 		switch {

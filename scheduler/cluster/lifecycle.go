@@ -23,7 +23,7 @@ func (s *State) applyStart(c *StartJob) Result {
 	case s.now < old.NotBefore:
 		return refuse(Conflict, "job %d is in back-off for another %s", c.Job, old.NotBefore.Sub(s.now))
 	}
-	nodes, err := s.checkPlacement(old.Spec, c.Workers)
+	to, err := s.checkPlacement(old.Spec, c.Workers)
 	if err != nil {
 		return refuse(Conflict, "job %d: %s", c.Job, err)
 	}
@@ -35,11 +35,11 @@ func (s *State) applyStart(c *StartJob) Result {
 			node   [1]NodeID
 		}{job: *old}
 		j = &one.job
-		j.Workers, j.NodeRanks = one.worker[:], append(one.node[:0], nodes...)
+		j.Workers, j.NodeRanks = one.worker[:], append(one.node[:0], to.nodes...)
 	} else {
 		next := *old
 		j = &next
-		j.Workers, j.NodeRanks = make([]Worker, len(c.Workers)), slices.Clone(nodes)
+		j.Workers, j.NodeRanks = make([]Worker, len(c.Workers)), slices.Clone(to.nodes)
 	}
 	j.State, j.Epoch = Starting, c.Epoch
 	j.StartedAt, j.RunningAt, j.NotBefore = s.now, 0, 0
@@ -48,39 +48,41 @@ func (s *State) applyStart(c *StartJob) Result {
 	for i, p := range c.Workers {
 		j.Workers[i] = Worker{Rank: p.Rank, Node: p.Node, GPUs: p.GPUs, State: WorkerAssigned}
 	}
-	if j.Reason = "starts 1 worker on 1 node"; len(j.Workers) > 1 || len(nodes) > 1 { // else as most jobs do
-		j.Reason = "starts " + whereText(len(j.Workers), len(nodes))
+	if j.Reason = "starts 1 worker on 1 node"; len(j.Workers) > 1 || len(to.nodes) > 1 { // else as most jobs do
+		j.Reason = "starts " + whereText(len(j.Workers), len(to.nodes))
 	}
-	j.Rate = int64(j.Held()) * int64(j.Spec.Share()) * s.Policy().WeightOf(s.typeOf(c.Workers[0])) / 1000
+	j.Rate = int64(j.Held()) * int64(j.Spec.Share()) * s.Policy().WeightOf(to.gpuType) / 1000
 	s.charge(j, j.Rate)
-	changes := append(s.changes.room(1+len(nodes)), Change{Job: j.ID})
-	for _, n := range nodes {
-		s.hold(j, n)
-		changes = append(changes, Change{Node: n})
+	changes := append(s.changes.room(1+len(to.nodes)), Change{Job: j.ID})
+	for _, id := range to.nodes {
+		changes = append(changes, Change{Node: id})
 	}
+	s.hold(j, to)
 	s.putJob(j)
 	return Result{Job: j.ID, Changes: changes}
 }
 
-// hold marks the job's GPUs on one node as held.
-func (s *State) hold(j *Job, id NodeID) {
-	n := s.ownNode(s.Node(id))
-	for i := range j.Workers {
-		if j.Workers[i].Node != id {
-			continue
-		}
-		for _, uuid := range j.Workers[i].GPUs {
-			g := &n.GPUs[n.FindGPU(uuid)]
-			if j.Spec.Shared() {
-				g.Shares = insertShare(g.Shares, Share{Job: j.ID, Epoch: j.Epoch, Milli: j.Spec.GPUMilli})
-			} else {
-				g.Job, g.Epoch = j.ID, j.Epoch
+// hold marks the GPUs of a gang as held by its job. Ranks on a node are neighbours.
+func (s *State) hold(j *Job, to *gang) {
+	first, gpus := 0, to.gpus
+	for _, id := range to.nodes {
+		n := s.ownNode(s.Node(id))
+		for ; first < len(j.Workers) && j.Workers[first].Node == id; first++ {
+			mine := len(j.Workers[first].GPUs)
+			for _, i := range gpus[:mine] {
+				g := &n.GPUs[i]
+				if j.Spec.Shared() {
+					g.Shares = insertShare(g.Shares, Share{Job: j.ID, Epoch: j.Epoch, Milli: j.Spec.GPUMilli})
+				} else {
+					g.Job, g.Epoch = j.ID, j.Epoch
+				}
+				n.CPUUsed += j.Spec.CPUPerGPU
+				n.MemUsed += j.Spec.MemPerGPU
 			}
-			n.CPUUsed += j.Spec.CPUPerGPU
-			n.MemUsed += j.Spec.MemPerGPU
+			gpus = gpus[mine:]
 		}
+		s.putHeld(n)
 	}
-	s.putHeld(n)
 }
 
 // ownNode returns a node that only this State knows, so that who holds its GPUs
@@ -101,12 +103,6 @@ func insertShare(old []Share, add Share) []Share {
 	return slices.Insert(slices.Clone(old), i, add)
 }
 
-// typeOf is the type of a planned worker's first GPU.
-func (s *State) typeOf(p Placement) string {
-	n := s.Node(p.Node)
-	return n.GPUs[n.FindGPU(p.GPUs[0])].Type
-}
-
 // release frees all GPUs that the job holds and returns the nodes it touched.
 func (s *State) release(j *Job) []Change {
 	changes := s.changes.room(len(j.NodeRanks) + 1) // the caller may add the job
@@ -119,12 +115,13 @@ func (s *State) release(j *Job) []Change {
 		held, vanished := 0, false
 		for i := range n.GPUs {
 			g := &n.GPUs[i]
-			if g.letGo(j.ID) {
+			if g.heldBy(j.ID) {
+				g.letGo(j.ID)
 				n.CPUUsed -= j.Spec.CPUPerGPU
 				n.MemUsed -= j.Spec.MemPerGPU
 				held++
 			}
-			vanished = vanished || missing(g)
+			vanished = vanished || !g.Healthy && missing(g)
 		}
 		s.learn(j, n, held)
 		if vanished {
@@ -154,20 +151,16 @@ func (g *GPU) heldBy(id JobID) bool {
 	return g.Job == id || len(g.Shares) > 0 && slices.ContainsFunc(g.Shares, func(h Share) bool { return h.Job == id })
 }
 
-// letGo takes a job off the GPU and reports whether it held any of it.
-func (g *GPU) letGo(id JobID) bool {
+// letGo takes a job that holds the GPU, or a share of it, off it.
+func (g *GPU) letGo(id JobID) {
 	if g.Job == id {
 		g.Job, g.Epoch = 0, 0
-		return true
+		return
 	}
-	i := slices.IndexFunc(g.Shares, func(h Share) bool { return h.Job == id })
-	if i < 0 {
-		return false
-	}
-	if g.Shares = slices.Delete(slices.Clone(g.Shares), i, i+1); len(g.Shares) == 0 {
+	g.Shares = slices.DeleteFunc(slices.Clone(g.Shares), func(h Share) bool { return h.Job == id })
+	if len(g.Shares) == 0 {
 		g.Shares = nil
 	}
-	return true
 }
 
 // beginStop asks a job's workers to stop. A stop that is under way keeps its

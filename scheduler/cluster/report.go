@@ -17,7 +17,9 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 	for _, failed := range []bool{false, true} { // a failure is judged by all that is known
 		for i := range c.Workers {
 			if r := &c.Workers[i]; failed == r.failed() {
-				res.Changes = append(res.Changes, t.take(r)...)
+				if freed := t.take(r); len(freed) > 0 {
+					res.Changes = append(res.Changes, freed...)
+				}
 			}
 		}
 	}

@@ -53,7 +53,7 @@ type State struct {
 	kins   map[string]*kin // by the keys of their narrowest degrees
 	kinKey []byte          // scratch
 	told   []told          // scratch of applyReport
-	gang   []NodeID        // scratch of checkPlacement
+	gang   gang            // scratch of checkPlacement
 
 	changes changeRoom
 	lessons lessons
@@ -68,7 +68,7 @@ type State struct {
 func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
-	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, nil, crossings{}, nil, nil
+	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, gang{}, crossings{}, nil, nil
 	c.changes, c.lessons, c.sound = changeRoom{}, lessons{}, soundSpecs{}
 	c.nodes = *s.nodes.Copy()
 	c.accounts = *s.accounts.Copy()
@@ -210,7 +210,7 @@ func (s *State) replace(old *Job) *Job {
 // was is what of a job's last version the derived maps go by, so that it may be
 // edited.
 type was struct {
-	there    bool
+	job      *Job // itself: an edited one is still where it was; nil: there was none
 	state    JobState
 	unmet    uint32
 	crossing Time // see Job.crossing, if crossings are known
@@ -221,7 +221,7 @@ func (s *State) was(j *Job) was {
 	if j == nil {
 		return was{}
 	}
-	w := was{there: true, state: j.State, unmet: j.Unmet}
+	w := was{job: j, state: j.State, unmet: j.Unmet}
 	if s.crossings.known {
 		w.crossing = j.crossing()
 	}
@@ -231,11 +231,17 @@ func (s *State) was(j *Job) was {
 // store keeps the derived maps in step with a job's new version.
 func (s *State) store(old was, j *Job) {
 	s.touch(Change{Job: j.ID})
-	s.trackCrossing(old, j)
-	s.count(old, j)
-	s.trackFollows(old, j)
+	if s.crossings.known {
+		s.trackCrossing(old.crossing, j)
+	}
+	if j.Array != 0 {
+		s.count(old, j)
+	}
+	if old.unmet != j.Unmet {
+		s.trackFollows(old.unmet, j)
+	}
 	own, id := s.mine(), uint64(j.ID)
-	if old.there {
+	if old.job != nil {
 		if j.State.Final() && !old.state.Final() {
 			s.ended(j)
 		}
@@ -252,7 +258,9 @@ func (s *State) store(old was, j *Job) {
 	case j.State == Pending:
 		s.pending.set(own, id, j, false)
 	case j.State.Holding():
-		s.holding.set(own, id, j, false)
+		if old.job != j || !old.state.Holding() {
+			s.holding.set(own, id, j, false)
+		}
 	default:
 		s.finished.set(own, j.FinishSeq, j, false)
 	}
@@ -270,7 +278,7 @@ func (s *State) dropJob(j *Job) {
 // putHeld stores what ownNode gave: all but who holds its GPUs is as it was.
 func (s *State) putHeld(n *Node) {
 	s.touch(Change{Node: n.ID, Minor: true})
-	if s.byID == nil || s.Node(n.ID) != n {
+	if s.last != n && (s.byID == nil || s.Node(n.ID) != n) {
 		s.setNode(n)
 	}
 }
