@@ -119,7 +119,7 @@ func (s *State) applySubmit(c *SubmitJob) Result {
 	}
 	s.reqSeq++
 	first := s.nextJob + 1
-	s.putRequest(&Request{ID: c.RequestID, Job: first, At: s.now, Seq: s.reqSeq})
+	s.putRequest(Request{ID: c.RequestID, Job: first, At: s.now, Seq: s.reqSeq})
 	res := Result{Job: first, Changes: s.changes.room(int(members))}
 	for i := range members {
 		s.nextJob++
@@ -133,7 +133,9 @@ func (s *State) applySubmit(c *SubmitJob) Result {
 		}
 		s.begin(j)
 		s.putJob(j)
-		s.judge(j.ID)
+		if j.Unmet != 0 {
+			s.judge(j.ID)
+		}
 		res.Changes = append(res.Changes, Change{Job: j.ID})
 	}
 	return res

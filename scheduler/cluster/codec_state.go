@@ -156,7 +156,7 @@ func Decode(b []byte, version uint32) (*State, error) {
 	for i := uint64(0); i < n.requests && c.err == nil; i++ {
 		r := &Request{}
 		r.code(&c)
-		s.putRequest(r)
+		s.putRequest(*r)
 	}
 	for i := uint64(0); i < n.accounts && c.err == nil; i++ {
 		a := &Account{}

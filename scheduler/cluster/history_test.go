@@ -83,6 +83,11 @@ func TestOutlooksAreUpToDate(t *testing.T) {
 				}
 				conclude(j)
 			},
+			"others": func(*rapid.T) { // more than there are outlooks for
+				for i := range int32(maxOutlooks) {
+					s.foresee(&Job{Spec: &JobSpec{Queue: "s", GPUs: i + 1}})
+				}
+			},
 			"": func(t *rapid.T) {
 				for _, j := range jobs {
 					k := s.kinOf(j)

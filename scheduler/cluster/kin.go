@@ -20,14 +20,14 @@ func (s *State) mine() *owner {
 
 // kin is the four degrees of likeness of jobs that are alike in all of them:
 // the keys of their histories, the widest first. Jobs share it. The keys never
-// change; the histories are filled in by the State that made it, and by no
-// other one, as long as it has taken no snapshot since.
+// change; the histories are filled in by the State that made it, which is the only
+// one that has it, as long as it has taken no snapshot since.
 type kin struct {
 	keys    [4]string
 	n       int
 	by      *owner
 	history [4]*History // which by may edit; nil: not looked up yet, or there is none
-	outlook *outlook    // nil: not reckoned yet
+	outlook *outlook    // nil: it has none, see outlooks
 	account *Account    // of the jobs' user in their queue, if its owner is by
 }
 
@@ -84,20 +84,19 @@ func (s *State) findKin(j *Job) *kin {
 	own := s.mine()
 	s.kinKey = appendKin(s.kinKey[:0], j.Spec, j.User)
 	k := s.kins[string(s.kinKey)]
-	if k != nil && k.by == own {
+	if k != nil {
+		if k.by != own {
+			k.by, k.history = own, [4]*History{}
+		}
 		return k
 	}
-	next := &kin{by: own}
-	if k != nil {
-		next.keys, next.n, next.outlook = k.keys, k.n, k.outlook // which only this State has
-	} else {
-		next.name(j.Spec, j.User)
-	}
+	k = &kin{by: own}
+	k.name(j.Spec, j.User)
 	if s.kins == nil || len(s.kins) >= maxKins {
 		s.kins = map[string]*kin{}
 	}
-	s.kins[next.keys[next.n-1]] = next
-	return next
+	s.kins[k.keys[k.n-1]] = k
+	return k
 }
 
 // knownKin is the kin of a job for who only reads.

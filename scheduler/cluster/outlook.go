@@ -24,10 +24,35 @@ func (l *lessons) learn(bin int32) {
 	}
 }
 
+// maxOutlooks bounds the outlooks that a State keeps: some 900 bytes each.
+const maxOutlooks = 256
+
+// outlooks are the kins that have one, those that got it first to be robbed first.
+type outlooks struct {
+	kins []*kin
+	next int
+}
+
+// give gives a kin an outlook that is yet to be reckoned.
+func (o *outlooks) give(k *kin) {
+	if len(o.kins) < maxOutlooks {
+		o.kins, k.outlook = append(o.kins, k), new(outlook)
+		return
+	}
+	from := o.kins[o.next]
+	k.outlook, from.outlook = from.outlook, nil
+	*k.outlook = outlook{}
+	o.kins[o.next] = k
+	o.next = (o.next + 1) % maxOutlooks
+}
+
 // remaining is the mean GPU time that a job still needs, in GPU-seconds.
 func (s *State) remaining(k *kin, bin int32) int64 {
+	if k.by == nil { // it is for who only reads
+		return s.reckon(k, &outlook{}, int(bin))
+	}
 	if k.outlook == nil {
-		k.outlook = new(outlook)
+		s.outlooks.give(k)
 	}
 	return s.reckon(k, k.outlook, int(bin))
 }

@@ -44,8 +44,8 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 			s.putJob(j)
 		}
 		res.Changes = append(res.Changes, Change{Job: j.ID})
+		t.jobs[i] = told{} // no job is kept for it
 	}
-	clear(t.jobs)
 	s.told = t.jobs
 	return res
 }

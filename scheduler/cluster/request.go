@@ -102,7 +102,9 @@ func (t *requestTrie) set(own *owner, r *Request) {
 		i := n.at(bit)
 		if n.has&bit == 0 {
 			n.has |= bit
-			n.slots = slices.Insert(n.slots, i, requestSlot{request: r})
+			n.slots = append(n.slots, requestSlot{})
+			copy(n.slots[i+1:], n.slots[i:])
+			n.slots[i] = requestSlot{request: r}
 			t.count++
 			return
 		}
@@ -157,7 +159,9 @@ func (n *requestNode) without(own *owner, p *requestPath) *requestNode {
 			return n
 		}
 	}
-	n.slots = slices.Delete(n.slots, i, i+1)
+	last := i + copy(n.slots[i:], n.slots[i+1:])
+	n.slots[last] = requestSlot{}
+	n.slots = n.slots[:last]
 	if n.has &^= bit; n.has == 0 {
 		return nil
 	}
@@ -167,7 +171,15 @@ func (n *requestNode) without(own *owner, p *requestPath) *requestNode {
 // Request returns what is remembered of a request id, or nil.
 func (s *State) Request(id string) *Request { return s.requests.get(id) }
 
-func (s *State) putRequest(r *Request) {
+// putRequest remembers a new request. Many are made at once: they are forgotten in
+// the order in which they came.
+func (s *State) putRequest(add Request) {
+	if len(s.requestRoom) == 0 {
+		s.requestRoom = make([]Request, 64)
+	}
+	r := &s.requestRoom[0]
+	s.requestRoom = s.requestRoom[1:]
+	*r = add
 	own := s.mine()
 	s.requests.set(own, r)
 	s.reqOrder.set(own, r.Seq, r, false)

@@ -55,12 +55,14 @@ type State struct {
 	told   []told          // scratch of applyReport
 	gang   gang            // scratch of checkPlacement
 
-	changes changeRoom
-	lessons lessons
-	sound   soundSpecs // until the policy or a node is replaced
-	lastKin lastKin
-	byID    map[NodeID]*Node // the nodes again, found sooner; nil: to be looked for in the tree
-	last    *Node            // that was found in byID
+	changes     changeRoom
+	requestRoom []Request
+	lessons     lessons
+	outlooks    outlooks
+	sound       soundSpecs // until the policy or a node is replaced
+	lastKin     lastKin
+	byID        map[NodeID]*Node // the nodes again, found sooner; nil: to be looked for in the tree
+	last        *Node            // that was found in byID
 }
 
 // Snapshot returns an immutable view of the state, in O(1). Only the owner may
@@ -69,7 +71,7 @@ func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
 	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, gang{}, crossings{}, nil, nil
-	c.changes, c.lessons, c.sound = changeRoom{}, lessons{}, soundSpecs{}
+	c.changes, c.requestRoom, c.lessons, c.outlooks, c.sound = changeRoom{}, nil, lessons{}, outlooks{}, soundSpecs{}
 	c.nodes = *s.nodes.Copy()
 	c.accounts = *s.accounts.Copy()
 	c.journal = s.journal.fork()
