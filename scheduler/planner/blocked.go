@@ -134,19 +134,36 @@ func (x *Index) unsay(e *entry) {
 // reconsider looks again why some of the closed shapes do not fit: while a shape
 // stays closed, what stands against it may have changed.
 func (x *Index) reconsider() {
-	looks := min(x.claimsAtOnce(), len(x.shapes))
-	if looks == 0 || len(x.closed) == 0 {
-		x.whyNext = (x.whyNext + looks) % max(len(x.shapes), 1)
+	if x.whysStand() {
+		x.passWhys()
 		return
 	}
-	for range looks {
+	for range min(x.claimsAtOnce(), len(x.shapes)) {
 		x.whyNext = (x.whyNext + 1) % len(x.shapes)
-		sh := x.shapes[x.whyNext]
-		if sh == nil || !sh.closed || sh.lanes.len() == 0 || sh.why != "" && sh.as == x.whyAs(sh.as.keeper) {
-			continue
+		if sh := x.shapes[x.whyNext]; sh != nil && sh.closed && !x.whyStands(sh) {
+			x.sayWhy(sh)
 		}
-		x.sayWhy(sh)
 	}
+}
+
+// passWhys is reconsider where it would find nothing.
+func (x *Index) passWhys() {
+	x.whyNext = (x.whyNext + min(x.claimsAtOnce(), len(x.shapes))) % max(len(x.shapes), 1)
+}
+
+// whysStand reports whether nothing has changed of why any closed shape does not fit.
+func (x *Index) whysStand() bool {
+	for _, sh := range x.closed {
+		if !x.whyStands(sh) {
+			return false
+		}
+	}
+	return true
+}
+
+// whyStands reports whether that is so of one, or nobody asks for it.
+func (x *Index) whyStands(sh *shape) bool {
+	return sh.lanes.len() == 0 || sh.why != "" && sh.as == x.whyAs(sh.as.keeper)
 }
 
 // sayWhy finds out why a shape does not fit and says it to its lanes.

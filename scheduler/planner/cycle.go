@@ -39,6 +39,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	}
 	x.refreshOffsets()
 	x.refreshWindows()
+	x.news = false
 	// 2. What is kept for whom: reservations of the policy begin, others have
 	//    lost their sense.
 	x.left, x.looks, x.filling, x.fills = 0, 0, false, nil
@@ -75,7 +76,7 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	x.explain(&plan)
 	x.tidy(&plan)
 	if thorough {
-		x.late = false
+		x.late = x.news // by what this plan does itself: what was kept has come free, or others come first
 	}
 	x.news = len(plan.Starts) >= cfg.MaxStarts
 	return plan
@@ -129,6 +130,7 @@ func (x *Index) startInOrder(plan *Plan, kept []cluster.JobID) *lane {
 		}
 		if f := x.nextFill(); f != nil && fills > 0 && (l == nil || f.before(l)) && (b == nil || !b.before(f)) {
 			fills--
+			x.news = x.news || fills == 0 // the next plan goes on
 			x.tryFill(plan)
 			continue
 		}

@@ -172,6 +172,7 @@ func (x *Index) refresh(e *entry, j *cluster.Job) {
 	}
 	if was.Expected != j.Expected && e.lane != nil {
 		x.ripen(e)
+		x.late = true // it may be gone in time for what is kept for others
 	}
 	if e.lane != nil && j.Reason != e.lane.blocked && e.lane.blocked != "" {
 		x.unsay(e)

@@ -57,6 +57,7 @@ type Index struct {
 	ripening    heapOf[ripening]                // see overdue.go
 	keptList    []cluster.JobID                 // of them, see keptInOrder; nil: to be made
 	keptUntil   cluster.Time                    // the latest moment until which something is kept, as of keptList
+	keptStale   cluster.Time                    // after which the first of it is looked at again, likewise
 	keptLeast   int32                           // the lowest priority of a job for which something is, likewise
 	jobHolds    map[cluster.NodeID][]fleet.Hold // by what is kept for jobs
 	windowHolds map[cluster.NodeID][]fleet.Hold // by the policy's reservations

@@ -72,6 +72,9 @@ func (x *Index) keeps() bool { return len(x.jobHolds)+len(x.windowHolds) > 0 }
 // each look writes to the log.
 const rekeepAfter = 5 * time.Minute
 
+// staleAfter is until when a reservation stands whatever else happens.
+func staleAfter(k *cluster.Kept) cluster.Time { return max(k.At, k.Made.Add(rekeepAfter)) }
+
 // triesPerClaim bounds how many blocked jobs are looked at for each reservation
 // that may still be made: some of the first may be too young, or hopeless.
 const triesPerClaim = 4
@@ -200,7 +203,7 @@ func (x *Index) dropStale(plan *Plan) {
 			continue
 		}
 		idle := !x.allowedOnceStopped(e.lane) || x.arrayFull(e.job) // it may not start whatever comes free
-		if lost || idle || (x.now > k.At && x.now.Sub(k.Made) > rekeepAfter) {
+		if lost || idle || x.now > staleAfter(k) {
 			x.unkeep(id)
 			next, ok := Keep{}, false
 			if !idle {

@@ -80,9 +80,9 @@ func (x *Index) keptInOrder() []cluster.JobID {
 	slices.SortFunc(all, func(a, b *keeping) int {
 		return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.kept.Made, b.kept.Made), cmp.Compare(a.e, b.e))
 	})
-	x.keptList, x.keptUntil, x.keptLeast = make([]cluster.JobID, len(all)), 0, all[len(all)-1].priority
+	x.keptList, x.keptUntil, x.keptLeast, x.keptStale = make([]cluster.JobID, len(all)), 0, all[len(all)-1].priority, math.MaxInt64
 	for i, k := range all {
-		x.keptList[i], x.keptUntil = k.e, max(x.keptUntil, k.kept.At)
+		x.keptList[i], x.keptUntil, x.keptStale = k.e, max(x.keptUntil, k.kept.At), min(x.keptStale, staleAfter(k.kept))
 	}
 	return x.keptList
 }

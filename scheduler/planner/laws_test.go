@@ -24,11 +24,12 @@ func (w *world) happen(t *rapid.T, gpus int64) {
 	}
 	switch what := rapid.IntRange(0, 19).Draw(t, "what"); what {
 	case 0, 1, 2, 3, 4, 5:
+		s := drawSpec(t, len(w.s.Policy().Queues) > 0)
+		if w.plain {
+			s.Priority, s.MinGPUs, s.OnFailure, s.Array = 50, 0, 0, cluster.ArraySpec{}
+		}
 		w.serial++
-		w.try(&cluster.SubmitJob{
-			RequestID: fmt.Sprint(w.serial), User: rapid.SampledFrom(users).Draw(t, "user"),
-			Spec: drawSpec(t, len(w.s.Policy().Queues) > 0),
-		})
+		w.try(&cluster.SubmitJob{RequestID: fmt.Sprint(w.serial), User: rapid.SampledFrom(users).Draw(t, "user"), Spec: s})
 	case 6, 7:
 		if id := pick(w.ids(cluster.Running)); id != 0 {
 			w.end(id)
@@ -148,6 +149,36 @@ func TestFollowedIndexPlansAsRebuilt(t *testing.T) {
 			w.pass(time.Duration(rapid.SampledFrom([]int{11, 60, 600}).Draw(t, "pass")) * time.Second)
 			p := w.agreed()
 			if rapid.IntRange(0, 9).Draw(t, "lost") > 0 {
+				w.enact(&p)
+			}
+		}
+	})
+}
+
+// TestQuietMissesNothing: where a thorough plan is left out, it would have found
+// nothing. Most worlds are such that it may be.
+func TestQuietMissesNothing(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, nil)
+		gpus := w.drawNodes(t)
+		p := drawPolicy(t, gpus)
+		if w.plain = rapid.IntRange(0, 4).Draw(t, "plain") > 0; w.plain {
+			p.Queues, p.Backfill.Off, p.Defrag.On = nil, false, false
+		}
+		w.try(&cluster.SetPolicy{Policy: p, Any: true})
+		for range rapid.IntRange(20, 60).Draw(t, "rounds") {
+			w.happen(t, gpus)
+			for range rapid.IntRange(1, 3).Draw(t, "plans") {
+				w.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 11, 59, 600}).Draw(t, "pass")) * time.Second)
+				w.x.Follow(w.s)
+				w.x.now = w.now
+				quiet := w.x.quiet(true)
+				w.x.news = true
+				p := w.plan(true)
+				if quiet && len(p.Starts)+len(p.Evicts)+len(p.Keeps)+len(p.Reasons) > 0 {
+					t.Fatalf("%+v would be left out", p)
+				}
 				w.enact(&p)
 			}
 		}

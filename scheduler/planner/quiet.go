@@ -10,17 +10,44 @@ import (
 // changed but what that one has foreseen, and time alone changes nothing. So the
 // look after each plan, at what became of it, costs next to nothing.
 func (x *Index) quiet(thorough bool) bool {
-	if x.news || len(x.unsaid) > 0 || x.now >= x.windowsAt || (x.fair() && x.now/factorPeriod != x.factorsAt) ||
-		(x.asleep.len() > 0 && x.asleep.top().job.NotBefore <= x.now) {
+	if x.news || len(x.unsaid) > 0 || x.now >= x.windowsAt || (x.asleep.len() > 0 && x.asleep.top().job.NotBefore <= x.now) {
 		return false
 	}
+	moves := x.fair() && x.now/factorPeriod != x.factorsAt
 	if !thorough {
-		return true
+		return !moves
 	}
-	if !x.settled() {
-		return false
+	if moves || !x.settled() {
+		if !x.exhausted() {
+			return false
+		}
+		x.passWhys()
 	}
 	x.refreshMix()
+	return true
+}
+
+// exhausted reports whether a thorough plan would find nothing, since the last
+// one has looked at all that is still so, and the time has not come for anything
+// that it left: to stop jobs by the order, to keep nodes for a job, or to give up
+// what is kept. It does not know all policies, and then says no.
+func (x *Index) exhausted() bool {
+	p := x.policy
+	if x.late || p.Backfill.Off || p.Defrag.On || !x.unlimited() ||
+		len(p.Windows)+len(x.parked)+len(x.arrays)+x.elastic+x.heldLanes+x.open.len() > 0 {
+		return false
+	}
+	if len(x.keptInOrder()) > 0 && x.now > x.keptStale || int(p.Backfill.Reserve) > len(x.kept) && x.anyOverdue() {
+		return false
+	}
+	first := x.firstBlocked()
+	if first != nil && !p.Preemption.Off && (x.now >= x.roundAt || x.mayClaim(first, false)) || !x.whysStand() {
+		return false
+	}
+	if x.refreshOffsets(); x.news && len(x.kept) > 0 {
+		return false // others come first by now, to whom what is kept may be of use
+	}
+	x.news = false
 	return true
 }
 

@@ -28,6 +28,7 @@ type world struct {
 	cfg    Config
 	serial int
 	evicts int
+	plain  bool // jobs are neither elastic nor of arrays, and of one priority
 }
 
 func newWorld(t failer, p *cluster.Policy) *world {
