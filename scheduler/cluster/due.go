@@ -40,13 +40,15 @@ func (q *DueHeap) Replace(d Due) {
 	h := *q
 	i := 0
 	for c := 1; c < len(h); c = 2*i + 1 {
-		if c+1 < len(h) && h[c+1].before(h[c]) {
+		soon := h[c]
+		if c+1 < len(h) && h[c+1].before(soon) {
 			c++
+			soon = h[c]
 		}
-		if !h[c].before(d) {
+		if !soon.before(d) {
 			break
 		}
-		h[i] = h[c]
+		h[i] = soon
 		i = c
 	}
 	h[i] = d

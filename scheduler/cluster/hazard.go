@@ -1,5 +1,7 @@
 package cluster
 
+import "slices"
+
 // hazards are the parts of the jobs like one that end in each bin, of those
 // that reach it.
 func (s *State) hazards(spec *JobSpec, user string) (hazard [historyBins]int64) {
@@ -13,9 +15,12 @@ func (s *State) hazards(spec *JobSpec, user string) (hazard [historyBins]int64) 
 	return hazard
 }
 
-// known lists the histories of a kin, the widest first.
+// known lists the histories of a kin that there are, the widest first.
 func (s *State) known(k *kin, room *[4]*History) []*History {
 	n, mine := 0, s.own != nil && k.by == s.own
+	if mine && !slices.Contains(k.history[:k.n], nil) {
+		return k.history[:k.n] // mostly
+	}
 	for i, h := range k.history[:k.n] {
 		if h == nil || !mine {
 			h, _ = s.histories.Get(k.keys[i])

@@ -95,9 +95,11 @@ func (s *State) LevelOf(j *Job, now Time) (int32, time.Duration) {
 	if s.still || (bin == int32(j.Bin) && s.foresees()) {
 		return j.Level, j.Expected
 	}
+	var room [4]*History
 	k := s.knownKin(j)
-	left := s.remaining(k, bin)
-	return level(left, bin), s.expected(k, j.Spec, left)
+	known := s.known(k, &room)
+	left := s.remaining(k, known, bin)
+	return level(left, bin), expected(known, j.Spec, left)
 }
 
 // LevelUntil is LevelOf of a job that holds GPUs, and until when it says the same,
@@ -144,8 +146,10 @@ func (s *State) foresee(j *Job) {
 
 // expect is foresee once it is known that the policy asks for it.
 func (s *State) expect(k *kin, j *Job) {
-	left := s.remaining(k, int32(j.Bin))
-	j.Level, j.Expected = level(left, int32(j.Bin)), s.expected(k, j.Spec, left)
+	var room [4]*History
+	known := s.known(k, &room)
+	left := s.remaining(k, known, int32(j.Bin))
+	j.Level, j.Expected = level(left, int32(j.Bin)), expected(known, j.Spec, left)
 	if j.Epoch == 0 && j.Bin == 0 {
 		j.Predicted = left
 	}
@@ -171,8 +175,8 @@ func (s *State) foreseeAll() {
 
 // expected is how long an epoch takes in which a job has so much GPU time left,
 // or 0 if too few like it have ended.
-func (s *State) expected(k *kin, spec *JobSpec, left int64) time.Duration {
-	if h := s.narrowest(k); h == nil || h.Jobs < enoughJobs {
+func expected(known []*History, spec *JobSpec, left int64) time.Duration {
+	if h := narrowest(known); h == nil || h.Jobs < enoughJobs {
 		return 0
 	}
 	gpus := int64(spec.GPUs) * int64(spec.Share())
@@ -187,14 +191,15 @@ const enoughJobs = 4
 // ended job like this one, or nil. It is valid until the next Apply.
 func (s *State) Prediction(spec *JobSpec, user string) *History {
 	var k kin
+	var room [4]*History
 	k.name(spec, user)
-	return s.narrowest(&k)
+	return narrowest(s.known(&k, &room))
 }
 
-func (s *State) narrowest(k *kin) *History {
-	for i := k.n - 1; i >= 0; i-- {
-		if h := s.historyOf(k, i); h != nil && h.Jobs > 0 {
-			return h
+func narrowest(known []*History) *History {
+	for i := len(known) - 1; i >= 0; i-- {
+		if known[i].Jobs > 0 {
+			return known[i]
 		}
 	}
 	return nil

@@ -112,15 +112,6 @@ func (s *State) knownKin(j *Job) *kin {
 	return k
 }
 
-// historyOf returns the history of a degree, or nil.
-func (s *State) historyOf(k *kin, degree int) *History {
-	if s.own != nil && k.by == s.own && k.history[degree] != nil {
-		return k.history[degree]
-	}
-	h, _ := s.histories.Get(k.keys[degree])
-	return h
-}
-
 // ownHistories returns the histories of a kin by degree, to be edited. The kin
 // must be of kinOf.
 func (s *State) ownHistories(k *kin) *[4]*History {

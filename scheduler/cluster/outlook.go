@@ -19,8 +19,9 @@ type lessons struct {
 // learn notes that hazards have changed, those of a bin and of earlier ones.
 func (l *lessons) learn(bin int32) {
 	l.count++
-	for i := range l.last[:bin+1] {
-		l.last[i] = l.count
+	count, last := l.count, l.last[:bin+1]
+	for i := range last {
+		last[i] = count
 	}
 }
 
@@ -47,34 +48,30 @@ func (o *outlooks) give(k *kin) {
 }
 
 // remaining is the mean GPU time that a job still needs, in GPU-seconds.
-func (s *State) remaining(k *kin, bin int32) int64 {
+func (s *State) remaining(k *kin, known []*History, bin int32) int64 {
 	if k.by == nil { // it is for who only reads
-		return s.reckon(k, &outlook{}, int(bin))
+		return s.lessons.reckon(&outlook{}, known, int(bin))
 	}
 	if k.outlook == nil {
 		s.outlooks.give(k)
 	}
-	return s.reckon(k, k.outlook, int(bin))
+	return s.lessons.reckon(k.outlook, known, int(bin))
 }
 
-// reckon brings an outlook up to date from a bin on, and returns what is left there.
-func (s *State) reckon(k *kin, o *outlook, bin int) int64 {
+// reckon brings an outlook up to date from a bin on, by the histories of its kin,
+// and returns what is left there.
+func (l *lessons) reckon(o *outlook, known []*History, bin int) int64 {
 	end := bin // from here on it is up to date
-	for end < historyBins && o[end].at <= s.lessons.last[end] {
+	for end < historyBins && o[end].at <= l.last[end] {
 		end++
 	}
 	left := binEdges[historyBins]
 	if end < historyBins {
 		left = o[end].left
 	}
-	if end == bin {
-		return left
-	}
-	var room [4]*History
-	known := s.known(k, &room)
 	for i := end - 1; i >= bin; i-- {
 		left = leftAt(i, hazardOf(known, i), left)
-		o[i].left, o[i].at = left, s.lessons.count+1
+		o[i].left, o[i].at = left, l.count+1
 	}
 	return left
 }
