@@ -40,7 +40,6 @@ type market struct {
 	ranked quota.Stamp           // latest is as of then
 
 	nodes         []*onNode        // on which those are whom the last search may stop
-	later         []*run           // scratch of listStops
 	victims, best []*run           // scratch of cheapest
 	failed        map[*shape]int64 // the lowest level at which a shape has found nobody
 	hopes         []*entry         // see claimers
@@ -56,7 +55,7 @@ func (x *Index) openMarket() *market {
 	m := &x.market
 	*m = market{
 		x: x, state: x.cursor, changed: m.state != x.cursor, lowest: cluster.MaxPriority + 1, price: -1,
-		failed: m.failed, hopes: m.hopes[:0], nodes: m.nodes[:0], later: m.later[:0], victims: m.victims[:0], best: m.best[:0], taken: m.taken[:0],
+		failed: m.failed, hopes: m.hopes[:0], nodes: m.nodes[:0], victims: m.victims[:0], best: m.best[:0], taken: m.taken[:0],
 	}
 	if m.failed == nil {
 		m.failed = map[*shape]int64{}

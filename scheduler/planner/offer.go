@@ -169,15 +169,13 @@ func (m *market) list() {
 	}
 }
 
-// listStops finds whom a claimer may stop by the order alone, and where they are,
-// if all of them together have enough for it. What stopping each loses matters only
-// where they would make room.
+// listStops finds whom a claimer may stop by the order alone, and where they are.
+// What stopping each loses matters only where all of them would make room.
 func (m *market) listStops(e *entry, gpuType string) {
 	x, bar := m.x, m.barOf(e)
 	m.nodes, m.listed = m.nodes[:0], false
 	x.searches++
 	x.lists++
-	lack, later := int64(e.lane.shape.Least)-x.fleet.Type(gpuType).Free, m.later[:0]
 	for _, g := range x.running {
 		of := &g.roster
 		if !of.some || of.worst.key+g.offset <= bar.key || of.worst.level*levelParts < bar.parts {
@@ -190,16 +188,8 @@ func (m *market) listStops(e *entry, gpuType string) {
 			if c.search, c.by = x.searches, rightOrder; c.shrink {
 				c.by = rightShrink
 			}
-			lack -= int64(c.job.Held())
-			later = append(later, c)
+			m.noteNodes(c)
 		}
-	}
-	m.later = later
-	if lack > 0 {
-		return
-	}
-	for _, c := range later {
-		m.noteNodes(c)
 	}
 }
 
