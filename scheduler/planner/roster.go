@@ -84,17 +84,24 @@ func (r *run) outdate() { r.due, r.roster.due = 0, 0 }
 
 // survey finds out how a roster stands.
 func (x *Index) survey(of *roster, changed bool) {
-	*of = roster{all: of.all, place: of.place, due: math.MaxInt64, lowest: math.MaxInt32, worst: standing{key: math.MinInt64}}
-	for _, r := range of.all {
-		if x.now >= r.due || r.passed && changed {
+	all, now := of.all, x.now
+	for _, r := range all {
+		if now >= r.due || r.passed && changed {
 			x.renew(r)
 		}
-		of.due, of.passed = min(of.due, r.due), of.passed || r.passed
-		if !r.out {
-			of.some, of.lowest = true, min(of.lowest, r.priority)
-			of.worst.key, of.worst.level = max(of.worst.key, r.key), max(of.worst.level, int64(r.level))
-		}
 	}
+	due, passed, out := cluster.Time(math.MaxInt64), false, 0
+	lowest, worst := int32(math.MaxInt32), standing{key: math.MinInt64}
+	for _, r := range all {
+		due, passed = min(due, r.due), passed || r.passed
+		if r.out {
+			out++
+			continue
+		}
+		lowest = min(lowest, r.priority)
+		worst.key, worst.level = max(worst.key, r.key), max(worst.level, int64(r.level))
+	}
+	*of = roster{all: all, place: of.place, due: due, passed: passed, some: out < len(all), lowest: lowest, worst: worst}
 }
 
 // renew finds out anew what is known of a run from one market to the next.
