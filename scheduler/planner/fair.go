@@ -70,6 +70,9 @@ func (x *Index) dropGroup(g *group) {
 
 // waiting is a user's group in a queue if any of their jobs wait there, else nil.
 func (x *Index) waiting(q *quota.Queue, user string) *group {
+	if len(x.lanesOf(q)) == 0 {
+		return nil // as often, where there is room
+	}
 	if g := x.groups[groupKey{q.ID, user}]; g != nil && len(g.lanes) > 0 {
 		return g
 	}

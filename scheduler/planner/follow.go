@@ -9,6 +9,9 @@ import (
 // settle looks what became of the last plan: a start that the state refused
 // leaves its job pending and its GPUs free, and what it did not keep is not kept.
 func (x *Index) settle(s *cluster.State) {
+	if len(x.expected)+len(x.promised)+len(x.workers) == 0 {
+		return
+	}
 	for i := range x.expected {
 		id := x.expected[i].Job
 		r := x.jobs.run(id)
@@ -63,24 +66,30 @@ func (x *Index) followNode(id cluster.NodeID) bool {
 		x.setHolds(id) // it may have been unknown
 	}
 	if grew && len(x.closed) > 0 && len(x.jobHolds[id]) == 0 {
-		for i := range n.GPUs {
-			if i == 0 || n.GPUs[i].Type != n.GPUs[i-1].Type {
-				x.reopen(n.GPUs[i].Type)
-			}
-		}
+		x.reopen(n)
 	}
 	return other
 }
 
-// reopen opens the closed shapes that may fit now that there is more room for a
-// type on a node that is kept for nobody.
-func (x *Index) reopen(gpuType string) {
+// reopen opens the closed shapes that may fit now that there is more room on a
+// node that is kept for nobody.
+func (x *Index) reopen(n *cluster.Node) {
 	for i := len(x.closed) - 1; i >= 0; i-- { // those behind have been looked at if one takes the place of another
 		sh := x.closed[i]
-		if (len(sh.Types) == 0 || slices.Contains(sh.Types, gpuType)) && x.mayFit(sh) {
+		if (len(sh.Types) == 0 || hasAny(n, sh.Types)) && x.mayFit(sh) {
 			x.openShape(sh)
 		}
 	}
+}
+
+// hasAny reports whether a node has a GPU of one of some types.
+func hasAny(n *cluster.Node, types []string) bool {
+	for i := range n.GPUs {
+		if slices.Contains(types, n.GPUs[i].Type) {
+			return true
+		}
+	}
+	return false
 }
 
 // openShape lets the lanes of a shape be tried again.

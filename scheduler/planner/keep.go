@@ -49,11 +49,7 @@ func (x *Index) unkeep(id cluster.JobID) {
 		}
 		x.setHolds(n)
 		if node := x.state.Node(n); node != nil && len(x.jobHolds[n]) == 0 {
-			for i := range node.GPUs {
-				if i == 0 || node.GPUs[i].Type != node.GPUs[i-1].Type {
-					x.reopen(node.GPUs[i].Type)
-				}
-			}
+			x.reopen(node)
 		}
 	}
 }

@@ -75,7 +75,8 @@ func (x *node) read(n *cluster.Node) (changed, grew bool) {
 	changed, grew = cpu != x.cpu || mem != x.mem, cpu > x.cpu || mem > x.mem
 	x.is, x.cpu, x.mem = n, cpu, mem
 	open := n.State == cluster.NodeReady && n.Drain == nil && len(n.Stale) == 0
-	for i := range x.gpus {
+	gpus := x.gpus
+	for i := range n.GPUs[:len(gpus)] {
 		free := int16(0)
 		switch g := &n.GPUs[i]; {
 		case g.Job != 0: // all of it is taken, as of most
@@ -84,9 +85,9 @@ func (x *node) read(n *cluster.Node) (changed, grew bool) {
 		default:
 			free = int16(n.UsableMilli(i))
 		}
-		if free != x.gpus[i].free {
-			changed, grew = true, grew || free > x.gpus[i].free
-			x.gpus[i].free = free
+		if is := &gpus[i].free; free != *is {
+			changed, grew = true, grew || free > *is
+			*is = free
 		}
 	}
 	return changed, grew

@@ -61,19 +61,24 @@ func (f *Fleet) Why(sh *Shape, size int32, q *Query) Obstacle {
 }
 
 // Stands reports whether an obstacle that Why told of a gang before surely reads
-// the same now: whether too few GPUs are free still, of the one type that the gang
-// may have. It looks at nothing but sums.
+// the same now: whether too few GPUs are free still, or on too few nodes, of the one
+// type that the gang may have. It looks at nothing but sums.
 func (f *Fleet) Stands(o *Obstacle, sh *Shape, size int32) bool {
 	types := sh.Types
 	if len(types) == 0 {
 		types = f.common
 	}
-	if o.Lack != LackFree || o.Size != size || sh.Shared() || f.unsettled || len(types) != 1 {
+	if (o.Lack != LackFree && o.Lack != LackShape) || o.Size != size || sh.Shared() || f.unsettled || len(types) != 1 {
 		return false
 	}
-	p := f.pool(types[0])
-	return p != nil && p.sum.Open >= int64(size) && p.sum.Free < int64(size) &&
-		p.sum.Total == o.Sum.Total && p.sum.Alive == o.Sum.Alive && p.sum.Open == o.Sum.Open
+	p, need := f.pool(types[0]), int64(size)
+	if p == nil || p.sum.Open < need || p.sum.Total != o.Sum.Total || p.sum.Alive != o.Sum.Alive || p.sum.Open != o.Sum.Open {
+		return false
+	}
+	if p.sum.Free < need {
+		return o.Lack == LackFree
+	}
+	return o.Lack == LackShape && sh.PerNode > 0 && p.atLeast(sh.PerNode)*int64(sh.PerNode) < need
 }
 
 // whyPool is Why for one type of GPU.
