@@ -251,12 +251,24 @@ func keptText(nodes int) string {
 	return fmt.Sprintf("; what comes free on %d nodes is kept for it", nodes)
 }
 
-// keptAt is when a job for which nodes are kept is expected to start, or 0.
+// keptAt is when a job for which nodes are kept is expected to start, or 0: also
+// if the nodes are kept only until then, since nobody knows, see reservation.
 func (x *Index) keptAt(id cluster.JobID) cluster.Time {
-	if k := x.kept[id]; k != nil && k.kept.At > x.now {
-		return k.kept.At
+	k := x.kept[id]
+	if k == nil || k.kept.At <= x.now {
+		return 0
 	}
-	return 0
+	for _, name := range k.kept.Nodes {
+		n := x.state.Node(name)
+		for i := 0; n != nil && i < len(n.GPUs); i++ {
+			foretold := true
+			n.GPUs[i].EachHolder(func(id cluster.JobID, _ cluster.Epoch) { foretold = foretold && x.endsAt(id) < x.now.Add(farFuture) })
+			if !foretold {
+				return 0
+			}
+		}
+	}
+	return k.kept.At
 }
 
 // maxAbsent bounds the nodes that are named.

@@ -46,6 +46,9 @@ func TestNobodyKnowsWhenRoomComes(t *testing.T) {
 	starts()
 	w.pass(4 * time.Hour)
 	starts(hour)
+	if at := w.x.keptAt(gang); at != 0 {
+		t.Errorf("the gang is expected to start at %v: nobody knows when", at)
+	}
 	w.pass(20 * time.Hour)
 	starts(long)
 	w.end(hour)
