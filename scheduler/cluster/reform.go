@@ -1,9 +1,6 @@
 package cluster
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // A gang that may shrink (FailureShrinks) goes on without a worker that has ended: its epoch, its other workers and what it holds stay, its
 // formation grows by one, and its workers form a new ring of those that are left. The GPUs of the worker stay the gang's: another worker
@@ -82,7 +79,7 @@ func describeForm(j *Job, why string, joins int) string {
 // dismiss asks workers that joined, or wait to, to stop once those that were there from the start have all ended and one of them had done its
 // work: nobody is left to form a ring with.
 func (s *State) dismiss(j *Job) {
-	if j.State != Running || j.Reformed == 0 && !slices.ContainsFunc(j.Workers, func(w Worker) bool { return w.Joined != 0 }) {
+	if j.State != Running || j.Reformed == 0 && !j.joined() {
 		return
 	}
 	done, live := false, false
@@ -106,4 +103,14 @@ func (s *State) dismiss(j *Job) {
 		}
 	}
 	s.beginStop(j, StopDone, "the job's work is done")
+}
+
+// joined reports whether one of the workers was not there from the start.
+func (j *Job) joined() bool {
+	for i := range j.Workers { // by hand: slices.ContainsFunc would copy each
+		if j.Workers[i].Joined != 0 {
+			return true
+		}
+	}
+	return false
 }

@@ -9,11 +9,12 @@ import (
 // one that repeats what is known changes nothing; one that goes back in a
 // worker's life is ignored.
 func (s *State) applyReport(c *ReportWorkers) Result {
-	if s.Node(c.Node) == nil {
+	n := s.Node(c.Node)
+	if n == nil {
 		return refuse(NotFound, "node %s is not registered", c.Node)
 	}
 	var res Result
-	t := turn{s: s, node: c.Node, jobs: s.told[:0]}
+	t := turn{s: s, node: c.Node, stale: len(n.Stale) > 0, jobs: s.told[:0]}
 	for _, failed := range []bool{false, true} { // a failure is judged by all that is known
 		for i := range c.Workers {
 			if r := &c.Workers[i]; failed == r.failed() {

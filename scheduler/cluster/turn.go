@@ -6,9 +6,10 @@ import "slices"
 // each: a node may tell of many workers of one large gang. Where a worker has
 // started, or ended as it should, and nobody else sees the job, it is edited.
 type turn struct {
-	s    *State
-	node NodeID
-	jobs []told // in the order of the report
+	s     *State
+	node  NodeID
+	stale bool   // workers that were given up may still run there
+	jobs  []told // in the order of the report
 }
 
 // told is a job that a report changes.
@@ -55,7 +56,7 @@ func (t *turn) own(j *Job, at int, plain bool) *Job {
 // take takes in what is said of one worker.
 func (t *turn) take(r *WorkerReport) []Change {
 	s := t.s
-	if r.State.Ended() {
+	if t.stale && r.State.Ended() {
 		if ch, was := s.clearStale(t.node, r); was {
 			return ch
 		}
