@@ -31,7 +31,7 @@ func (x *Index) enqueue(j *cluster.Job) {
 
 // line puts an entry into its lane of a queue.
 func (x *Index) line(e *entry, q *quota.Queue) {
-	e.key = x.keyOf(e.job)
+	e.key, x.shifted = x.keyOf(e.job), true
 	l := x.laneOf(e.job, q)
 	e.lane = l
 	x.ask(l.shape.Shape, 1)
