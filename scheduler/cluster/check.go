@@ -33,11 +33,11 @@ func (s *State) Check() error {
 		}
 		return true
 	})
-	s.reqOrder.scan(func(r *Request) bool {
+	s.requests.scan(func(r *Request) bool {
 		if r.Job == 0 || r.Job > s.nextJob {
 			bad("request %q names job %d of %d", r.ID, r.Job, s.nextJob)
 		}
-		if s.requests.get(r.ID) != r {
+		if s.byRequest != nil && s.byRequest.get(r.ID) != r {
 			bad("request %q is not found by its id", r.ID)
 		}
 		return true
@@ -192,8 +192,11 @@ func (s *State) checkDerived() error {
 	if s.byID != nil && len(s.byID) != s.nodes.Len() {
 		bad("%d nodes are found by id, there are %d", len(s.byID), s.nodes.Len())
 	}
-	if s.names.Len() != s.nodes.Len() || s.reqOrder.count != s.requests.count {
-		bad("%d names for %d nodes, %d ordered of %d requests", s.names.Len(), s.nodes.Len(), s.reqOrder.count, s.requests.count)
+	if s.names.Len() != s.nodes.Len() {
+		bad("%d names for %d nodes", s.names.Len(), s.nodes.Len())
+	}
+	if s.byRequest != nil && s.byRequest.count != s.requests.count {
+		bad("%d of %d requests are found by their ids", s.byRequest.count, s.requests.count)
 	}
 	return errors.Join(errs...)
 }

@@ -4,12 +4,14 @@ package cluster
 // if": what is applied to it changes nothing in s. Any goroutine may fork a
 // snapshot, also while others read it. An index of s cannot follow the fork.
 //
-// Only the given jobs wait in the fork, of those that are Pending in s; nil:
+// It remembers no request ids: nobody submits again what was never submitted. Only
+// the given jobs wait in the fork, of those that are Pending in s; nil:
 // all of them. The others still exist there, but nobody plans for them, and
 // Check does not hold.
 func (s *State) Fork(waiting []JobID) *State {
 	c := *s // shares the trees and writes to nothing of s; Snapshot then gives the fork trees of its own
 	f := c.Snapshot()
+	f.forgetRequests()
 	f.journal = journal{origin: new(byte)}
 	if waiting == nil {
 		return f

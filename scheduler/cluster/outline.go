@@ -10,7 +10,6 @@ const outlined = "(left out)"
 // snapshot for it; it costs time in proportion to the unfinished jobs.
 func (s *State) Outline() *State {
 	f := s.Fork(nil)
-	f.requests, f.reqOrder = requestTrie{}, table[Request]{}
 	var ended []JobID
 	f.EachFinished(func(j *Job) bool {
 		ended = append(ended, j.ID)

@@ -1,67 +1,66 @@
 package cluster
 
 import (
-	"maps"
 	"strconv"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
 
-// copyOfTrie is a trie with what should be in it, and its owner.
-type copyOfTrie struct {
-	requestTrie
-	own  *owner
-	want map[string]*Request
-}
-
-// TestRequestTrieIsAMapThatCopies: a trie finds what a map finds, and copies go
-// their own ways, whatever is done to which of them.
-func TestRequestTrieIsAMapThatCopies(t *testing.T) {
+// TestRequestIndexIsAMap: it finds what a map finds, whatever has come and gone.
+func TestRequestIndexIsAMap(t *testing.T) {
 	t.Parallel()
-	// The first two have the same hash, all 64 bits of it.
-	same := []string{"8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ", ""}
-	if p, q := (requestPath{id: same[0]}), (requestPath{id: same[1]}); p.next() != q.next() || p.hash != q.hash {
-		t.Fatal("the test's ids have different hashes")
-	}
 	rapid.Check(t, func(t *rapid.T) {
-		key := rapid.OneOf(rapid.SampledFrom(same), rapid.Map(rapid.IntRange(0, 300), strconv.Itoa), rapid.String())
-		all := []*copyOfTrie{{own: new(owner), want: map[string]*Request{}}}
-		for range rapid.IntRange(1, 200).Draw(t, "steps") {
-			c := all[rapid.IntRange(0, len(all)-1).Draw(t, "which")]
+		s := &State{}
+		s.indexRequests()
+		x, want := s.byRequest, map[string]*Request{}
+		key := rapid.OneOf(rapid.Map(rapid.IntRange(0, 300), strconv.Itoa), rapid.String())
+		for range rapid.IntRange(1, 300).Draw(t, "steps") {
 			k := key.Draw(t, "key")
-			switch rapid.IntRange(0, 9).Draw(t, "what") {
-			case 0:
-				next := *c
-				c.own, next.own = new(owner), new(owner) // as State.Snapshot does
-				next.want = maps.Clone(c.want)
-				all = append(all, &next)
-			case 1, 2, 3:
-				if r := c.want[k]; r != nil {
-					c.drop(c.own, r)
-				}
-				delete(c.want, k)
-			default:
-				r := &Request{ID: k}
-				c.set(c.own, r)
-				c.want[k] = r
+			if rapid.IntRange(0, 9).Draw(t, "what") < 4 && want[k] != nil {
+				x.drop(k)
+				delete(want, k)
+			} else {
+				want[k] = &Request{ID: k}
+				x.set(want[k])
 			}
-			for _, c := range all {
-				if c.count != len(c.want) || c.get(k) != c.want[k] {
-					t.Fatalf("it holds %d, and %v of %q: want %d, and %v", c.count, c.get(k), k, len(c.want), c.want[k])
-				}
+			if x.count != len(want) || x.get(k) != want[k] {
+				t.Fatalf("it holds %d, and %v of %q: want %d, and %v", x.count, x.get(k), k, len(want), want[k])
 			}
 		}
-		for _, c := range all {
-			for k, r := range c.want {
-				if c.get(k) != r {
-					t.Fatalf("%q is %v, want %v", k, c.get(k), r)
-				}
-				c.drop(c.own, r)
-			}
-			if c.top != nil || c.count != 0 {
-				t.Fatalf("it is not empty once all has been dropped")
+		for k, r := range want {
+			if x.get(k) != r {
+				t.Fatalf("%q is %v, want %v", k, x.get(k), r)
 			}
 		}
 	})
+}
+
+// TestSnapshotsKeepTheirRequests: what is submitted later, or forgotten, is as it was
+// there; and a snapshot that goes on knows them.
+func TestSnapshotsKeepTheirRequests(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.ok(&SubmitJob{RequestID: "a", Spec: spec(1)})
+	view := f.s.Snapshot()
+	f.ok(&SubmitJob{RequestID: "b", Spec: spec(1)})
+	f.i += uint64(RequestWindow/time.Second) + 1
+	f.ok(&SubmitJob{RequestID: "c", Spec: spec(1)})
+	if f.s.Request("a") != nil || f.s.Request("c") == nil {
+		t.Error("the state does not know its own requests")
+	}
+	if view.Request("a") == nil || view.Request("b") != nil || view.Fork(nil).Request("a") != nil {
+		t.Error("the snapshot does not know its own requests, or its fork does")
+	}
+	for i := range 2 { // the first submission finds the index not made yet
+		again := view.Apply(view.Index()+1, view.Now(), &SubmitJob{RequestID: "a", Spec: spec(1)})
+		next := view.Apply(view.Index()+1, view.Now(), &SubmitJob{RequestID: "d", Spec: spec(1)})
+		if !again.Duplicate || next.Duplicate != (i > 0) {
+			t.Errorf("submitted again it is %+v, and another one %+v", again, next)
+		}
+	}
+	if err := view.Check(); err != nil {
+		t.Error(err)
+	}
 }

@@ -22,7 +22,7 @@ type State struct {
 
 	jobs      table[Job]
 	nodes     btree.Map[NodeID, *Node]
-	requests  requestTrie
+	requests  table[Request]              // by Seq
 	accounts  btree.Map[string, *Account] // by accountKey
 	histories btree.Map[string, *History] // by kin.keys
 	moves     []Time                      // when jobs were last asked to move elsewhere, the latest hour
@@ -37,7 +37,6 @@ type State struct {
 	finished  table[Job] // by FinishSeq
 	names     btree.Map[string, NodeID]
 	gpus      btree.Map[string, NodeID] // by UUID
-	reqOrder  table[Request]            // by Seq
 	kinds     btree.Map[string, *kind]  // of nodes, by kindKey
 	arrays    btree.Map[JobID, tally]   // by their first jobs; of an array with forgotten members, what of them counts is encoded
 	follows   btree.Map[string, JobID]  // Pending jobs that wait for others, by followKey
@@ -56,6 +55,7 @@ type State struct {
 	gang   gang            // scratch of checkPlacement
 
 	changes     changeRoom
+	byRequest   *requestIndex // the requests by their ids, found sooner; nil: to be looked for
 	requestRoom []Request
 	lessons     lessons
 	outlooks    outlooks
@@ -71,7 +71,7 @@ func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
 	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, gang{}, crossings{}, nil, nil
-	c.changes, c.requestRoom, c.lessons, c.outlooks, c.sound = changeRoom{}, nil, lessons{}, outlooks{}, soundSpecs{}
+	c.changes, c.byRequest, c.requestRoom, c.lessons, c.outlooks, c.sound = changeRoom{}, nil, nil, lessons{}, outlooks{}, soundSpecs{}
 	c.nodes = *s.nodes.Copy()
 	c.accounts = *s.accounts.Copy()
 	c.journal = s.journal.fork()
