@@ -27,18 +27,14 @@ func (s *State) applyStart(c *StartJob) Result {
 	if err != nil {
 		return refuse(Conflict, "job %d: %s", c.Job, err)
 	}
-	var j *Job
+	was, j := s.was(old), s.starting(old)
 	if len(c.Workers) == 1 { // most: in one piece
 		one := &struct {
-			job    Job
 			worker [1]Worker
 			node   [1]NodeID
-		}{job: *old}
-		j = &one.job
+		}{}
 		j.Workers, j.NodeRanks = one.worker[:], append(one.node[:0], to.nodes...)
 	} else {
-		next := *old
-		j = &next
 		j.Workers, j.NodeRanks = make([]Worker, len(c.Workers)), slices.Clone(to.nodes)
 	}
 	j.State, j.Epoch = Starting, c.Epoch
@@ -58,8 +54,25 @@ func (s *State) applyStart(c *StartJob) Result {
 		changes = append(changes, Change{Node: id})
 	}
 	s.hold(j, to)
-	s.putJob(j)
+	if j != old {
+		s.jobs.set(s.mine(), uint64(j.ID), j, true)
+	}
+	s.store(was, j)
 	return Result{Job: j.ID, Changes: changes}
+}
+
+// starting returns a pending job to be started: the job itself, if nobody else
+// sees it, else a copy. Nothing that a pending job is followed by changes when it
+// starts for the first time without a reservation, so whoever knows where the
+// pending one was need not see that it is one no more.
+func (s *State) starting(old *Job) *Job {
+	if old.Epoch == 0 && old.Kept == nil && old.NotBefore == 0 {
+		if _, mine := s.jobs.edit(s.mine(), uint64(old.ID)); mine {
+			return old
+		}
+	}
+	j := *old
+	return &j
 }
 
 // hold marks the GPUs of a gang as held by its job. Ranks on a node are neighbours.

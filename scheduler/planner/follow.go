@@ -18,7 +18,7 @@ func (x *Index) settle(s *cluster.State) {
 		if r == nil || !r.planned {
 			continue
 		}
-		if j := s.Job(id); j != nil && j.State.Holding() && j.Epoch == r.job.Epoch+1 {
+		if j := s.Job(id); j != nil && j.State.Holding() && j.Epoch == x.expected[i].Epoch {
 			continue // followJob takes it
 		}
 		x.release(r)
@@ -151,7 +151,7 @@ func (x *Index) closeShape(sh *shape) {
 func (x *Index) followJob(j *cluster.Job, id cluster.JobID) {
 	is := x.jobs.at(id)
 	if r := is.run; r != nil {
-		if j != nil && j.State.Holding() && r.planned == (j.Epoch != r.job.Epoch) {
+		if j != nil && j.State.Holding() && (r.planned || j.Epoch == r.job.Epoch) { // a plan that did not come true is gone, see settle
 			x.hold(r, j)
 			return
 		}
