@@ -134,21 +134,24 @@ func (x *Index) unsay(e *entry) {
 // reconsider looks again why some of the closed shapes do not fit: while a shape
 // stays closed, what stands against it may have changed.
 func (x *Index) reconsider() {
-	if x.whysStand() {
-		x.passWhys()
-		return
-	}
-	for range min(x.claimsAtOnce(), len(x.shapes)) {
-		x.whyNext = (x.whyNext + 1) % len(x.shapes)
-		if sh := x.shapes[x.whyNext]; sh != nil && sh.closed && !x.whyStands(sh) {
+	from, all := x.whyNext, len(x.shapes)
+	now := x.passWhys()
+	for _, sh := range x.closed {
+		if (now == all || (sh.ID-from-1+all)%all < now) && !x.whyStands(sh) {
 			x.sayWhy(sh)
 		}
 	}
 }
 
-// passWhys is reconsider where it would find nothing.
-func (x *Index) passWhys() {
-	x.whyNext = (x.whyNext + min(x.claimsAtOnce(), len(x.shapes))) % max(len(x.shapes), 1)
+// passWhys goes on to the shapes that reconsider looks at next, and returns how
+// many it looks at now.
+func (x *Index) passWhys() int {
+	all := len(x.shapes)
+	n := min(x.claimsAtOnce(), all)
+	if n < all {
+		x.whyNext = (x.whyNext + n) % all
+	}
+	return n
 }
 
 // whysStand reports whether nothing has changed of why any closed shape does not fit.
@@ -209,8 +212,8 @@ func (x *Index) whyAs(keeper cluster.JobID) whyAs {
 func (x *Index) explain(plan *Plan) {
 	if x.blocker != nil {
 		for _, sh := range x.open.items {
-			for _, l := range sh.lanes.items {
-				x.say(l, strictText)
+			if !sh.inTurn {
+				x.sayTurn(sh)
 			}
 		}
 		x.say(x.blocker, x.blockerText())
@@ -247,6 +250,15 @@ func (x *Index) explain(plan *Plan) {
 	x.unsaid = rest
 	x.reasons, plan.Reasons = reasons.all, reasons.all
 	sortReasons(plan.Reasons)
+}
+
+// sayTurn tells the lanes of an open shape that they wait their turn. They say so
+// until another one joins them or the shape has been closed.
+func (x *Index) sayTurn(sh *shape) {
+	sh.inTurn = true
+	for _, l := range sh.lanes.items {
+		x.say(l, strictText)
+	}
 }
 
 // blockerText is why the lane that blocks all others does not fit, as if nothing

@@ -20,11 +20,12 @@ func Make(s *cluster.State, now cluster.Time, cfg Config) Plan {
 // than what has changed (reservations, preemption, growth, defragmentation);
 // once a second is often enough for them.
 func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
-	x.now, x.cfg = max(now, x.now), cfg
+	x.now = max(now, x.now)
 	var plan Plan
 	if x.quiet(thorough) {
 		return plan
 	}
+	x.cfg = cfg
 	if !thorough {
 		x.late = x.late || x.news
 	}
@@ -32,37 +33,37 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 	//    began, fair shares.
 	x.wake()
 	if thorough {
+		x.refreshMix()
+	}
+	deep := thorough && !x.inOrderAlone()
+	if deep {
 		x.requoteAll()
 		x.sortOut()
 		x.reopenHeld()
-		x.refreshMix()
 	}
 	x.refreshOffsets()
 	x.refreshWindows()
-	x.news = false
 	// 2. What is kept for whom: reservations of the policy begin, others have
 	//    lost their sense.
-	x.left, x.looks, x.filling, x.fills = 0, 0, false, nil
-	if thorough {
+	x.news, x.left, x.looks, x.filling, x.fills = false, 0, 0, false, nil
+	if deep {
 		x.clearWindows(&plan)
 		x.review(&plan)
+		x.openFills()
 	}
 	// 3. Jobs for which nodes are kept, so that what has come free for them is
 	//    theirs whatever their place in the order is by now, but for jobs of a
 	//    higher priority that borrow nothing.
-	if thorough {
-		x.openFills()
-	}
 	kept := x.keptInOrder()
 	if len(kept) > 0 {
 		kept = x.startKept(kept, x.ahead(x.openLane(), x.nextBlocked(0), maxFill), &plan)
+		defer x.holdLimits()()
 	}
-	defer x.holdLimits()()
 	// 4. All others in order, each where it fits best; what is kept for those
 	//    that do not fit, those behind them do not get.
 	x.blocker = x.startInOrder(&plan, kept)
 	x.blockedAs = x.fleet.Version()
-	if thorough {
+	if thorough && !x.inOrderAlone() { // by now
 		x.sortOut()
 		// 5. What may be stopped for the first that could not start.
 		x.preempt(&plan)
@@ -70,6 +71,8 @@ func (x *Index) Plan(now cluster.Time, cfg Config, thorough bool) Plan {
 		//    move to make room.
 		x.grow(&plan)
 		x.defragment(&plan)
+	}
+	if thorough {
 		x.reconsider()
 	}
 	// 7. Why the others wait.
@@ -172,13 +175,6 @@ func (x *Index) moved(l *lane) bool {
 	}
 	x.setBorrow(l, b)
 	return true
-}
-
-// openAll lets all lanes be tried again.
-func (x *Index) openAll() {
-	for len(x.closed) > 0 {
-		x.openShape(x.closed[len(x.closed)-1])
-	}
 }
 
 // tryLane starts the lane's first job, or takes the lane or its whole shape

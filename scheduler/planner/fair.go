@@ -1,9 +1,6 @@
 package planner
 
-import (
-	"github.com/gangline/gangline/scheduler/cluster"
-	"github.com/gangline/gangline/scheduler/planner/quota"
-)
+import "github.com/gangline/gangline/scheduler/planner/quota"
 
 // When fair share moves lanes. What it adds to their keys depends on what all
 // others use, so each start and end would move all of them. It is computed
@@ -123,9 +120,7 @@ func (x *Index) offsetOf(q *quota.Queue, user string) int64 {
 }
 
 // fair reports whether the order knows fair share.
-func (x *Index) fair() bool {
-	return x.policy.Order == cluster.OrderGangline && x.policy.Setback > 0
-}
+func (x *Index) fair() bool { return x.tree.Fair() }
 
 // reweigh moves a group to where its use puts it. Its lanes move one by one:
 // a heap puts right one item that stands wrong, not several at once.

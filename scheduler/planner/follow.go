@@ -65,7 +65,7 @@ func (x *Index) followNode(id cluster.NodeID) bool {
 	if other && len(x.jobHolds[id])+len(x.windowHolds[id]) > 0 {
 		x.setHolds(id) // it may have been unknown
 	}
-	if grew && len(x.closed) > 0 && len(x.jobHolds[id]) == 0 {
+	if grew && len(x.closed) > 0 && !x.policy.Backfill.Off && len(x.jobHolds[id]) == 0 { // a strict order asks as it plans, see blockedStill
 		x.reopen(n)
 	}
 	return other
@@ -99,10 +99,17 @@ func (x *Index) openShape(sh *shape) {
 		last := len(x.closed) - 1
 		other := x.closed[last]
 		x.closed[sh.place], other.place = other, sh.place
-		x.closed, sh.closed = x.closed[:last], false
+		x.closed, sh.closed, sh.inTurn = x.closed[:last], false, false
 	}
 	if sh.lanes.len() > 0 && sh.pos < 0 {
 		x.open.push(sh)
+	}
+}
+
+// openAll lets all lanes be tried again.
+func (x *Index) openAll() {
+	for len(x.closed) > 0 {
+		x.openShape(x.closed[len(x.closed)-1])
 	}
 }
 
@@ -191,10 +198,10 @@ func (x *Index) refresh(e *entry, j *cluster.Job) {
 }
 
 func (x *Index) followAccount(a *cluster.Account, gone bool) {
-	q := x.tree.SetAccount(a, gone)
 	if !x.fair() {
 		return
 	}
+	q := x.tree.SetAccount(a, gone)
 	if g := x.waiting(q, a.User); g != nil {
 		x.reweigh(g)
 	}

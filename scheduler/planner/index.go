@@ -26,10 +26,11 @@ type Index struct {
 	fleet *fleet.Fleet
 	tree  *quota.Tree
 
-	jobs    known
-	runRoom []run           // see newRun
-	asleep  heapOf[sleeper] // pending, in back-off
-	behind  int             // pending, but wait for other jobs to end: in no lane, and nothing is theirs
+	jobs      known
+	runRoom   []run           // see newRun
+	entryRoom []entry         // see newEntry
+	asleep    heapOf[sleeper] // pending, in back-off
+	behind    int             // pending, but wait for other jobs to end: in no lane, and nothing is theirs
 
 	shapes      []*shape // by fleet.Shape.ID; nil: no job ever had it
 	open        heapOf[*shape]
@@ -164,7 +165,7 @@ func (x *Index) rebuild(s *cluster.State) {
 	})
 	x.learnCapacity()
 	s.EachAccount(func(a *cluster.Account) bool {
-		x.tree.SetAccount(a, false)
+		x.followAccount(a, false)
 		return true
 	})
 	s.EachHolding(func(j *cluster.Job) bool {

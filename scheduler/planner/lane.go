@@ -134,6 +134,7 @@ type shape struct {
 	// closed: no gang of this shape fits, whoever asks. It opens again when
 	// room grows.
 	closed bool
+	inTurn bool   // all of its lanes say that they wait their turn; see sayTurn
 	place  int32  // among the closed ones
 	why    string // as said to the jobs
 	as     whyAs  // what that was found out of

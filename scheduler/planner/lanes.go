@@ -10,7 +10,7 @@ import (
 
 // enqueue puts a pending job into its lane, or to sleep until its back-off ends.
 func (x *Index) enqueue(j *cluster.Job) {
-	e := &entry{job: j, pos: -1}
+	e := x.newEntry(j)
 	x.jobs.addEntry(e)
 	x.news = true
 	if j.Unmet != 0 {
@@ -27,6 +27,20 @@ func (x *Index) enqueue(j *cluster.Job) {
 		return
 	}
 	x.line(e, q)
+}
+
+// entryBatch is how many entries are made at a time: so few, since the last of
+// them that is in use keeps all in memory.
+const entryBatch = 8
+
+func (x *Index) newEntry(j *cluster.Job) *entry {
+	if len(x.entryRoom) == 0 {
+		x.entryRoom = make([]entry, entryBatch)
+	}
+	e := &x.entryRoom[0]
+	x.entryRoom = x.entryRoom[1:]
+	e.job, e.pos = j, -1
+	return e
 }
 
 // line puts an entry into its lane of a queue.
@@ -180,6 +194,7 @@ func (x *Index) addLane(l *lane) {
 		return
 	}
 	sh.lanes.push(l)
+	sh.inTurn = sh.inTurn && l.blocked == strictText
 	switch {
 	case sh.closed:
 		x.say(l, sh.why)

@@ -69,6 +69,13 @@ func (w *world) sound() {
 			w.t.Fatalf("shape %d: closed %v, %d lanes, at %d of the open ones", sh.ID, sh.closed, sh.lanes.len(), sh.pos)
 		}
 	}
+	for _, sh := range x.open.items {
+		for _, l := range sh.lanes.items {
+			if sh.inTurn && l.blocked != strictText {
+				w.t.Fatalf("lane %+v is of a shape whose lanes all say that they wait their turn, and says %q", l.laneKey, l.blocked)
+			}
+		}
+	}
 	if closed != len(x.closed) {
 		w.t.Fatalf("%d shapes are closed, %d are counted", closed, len(x.closed))
 	}

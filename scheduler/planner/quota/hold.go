@@ -144,15 +144,6 @@ func (t *Tree) Used(q *Queue, gpuType string) int64 {
 	return q.all.at(t.typeID(gpuType))
 }
 
-// UsedBy returns how many milli-GPUs a user holds through this very queue, of
-// all types.
-func (t *Tree) UsedBy(q *Queue, user string) int64 {
-	if u := q.users[user]; u != nil {
-		return u.milli
-	}
-	return 0
-}
-
 // Limit returns a queue's own limit of a type in milli-GPUs (empty: of all
 // types together), and whether it has one.
 func (t *Tree) Limit(q *Queue, gpuType string) (int64, bool) {

@@ -90,9 +90,16 @@ func (q *Queue) charge(u *usage, o use) {
 	}
 }
 
+// Fair reports whether the policy orders jobs by fair share. If not, the tree
+// does not know who uses how much, and nobody may ask for Factor or Steps.
+func (t *Tree) Fair() bool { return t.fair }
+
 // weigh notes what a user holds more.
 func (t *Tree) weigh(q *Queue, user string, milli, weighted int64) {
 	t.changes++
+	if !t.fair {
+		return
+	}
 	was, u := q.active(), q.usage(user)
 	u.milli, u.use.held = u.milli+milli, u.use.held+weighted
 	q.shares.own.held += weighted
@@ -105,6 +112,9 @@ func (t *Tree) weigh(q *Queue, user string, milli, weighted int64) {
 // Pend notes that so many more jobs of a user wait in a queue; fewer if
 // negative. Who neither waits nor holds nor has used has no part in fair share.
 func (t *Tree) Pend(q *Queue, user string, jobs int) {
+	if !t.fair {
+		return
+	}
 	was, u := q.active(), q.usage(user)
 	idle := u.idle()
 	if u.pending += jobs; u.idle() != idle { // else it makes no difference to fair share
@@ -114,7 +124,7 @@ func (t *Tree) Pend(q *Queue, user string, jobs int) {
 }
 
 // SetAccount takes over an account as it is now, or forgets it if gone. It
-// returns the account's queue.
+// returns the account's queue. It is of no use unless Fair.
 func (t *Tree) SetAccount(a *cluster.Account, gone bool) *Queue {
 	t.changes++
 	q := t.Queue(a.Queue)

@@ -23,6 +23,7 @@ type Tree struct {
 	changes uint64                         // of what Factor depends on
 	asked   struct{ now, at cluster.Time } // the time that Stamp was asked for last, and its moment
 
+	fair     bool // the policy orders jobs by fair share, too
 	promises bool // some queue has a quota
 	limited  bool // some queue has a limit, of its own or of one user
 }
@@ -80,6 +81,7 @@ type bounds struct {
 // New returns the tree of a policy with nothing held.
 func New(p *cluster.Policy) *Tree {
 	t := &Tree{policy: p, byPath: make(map[string]*Queue, len(p.Queues)), ids: map[string]int{}, clock: newClock(p)}
+	t.fair = p.Order == cluster.OrderGangline && p.Setback > 0
 	t.root = &Queue{ID: -1, limit: bounds{total: -1}, users: map[string]*usage{}}
 	for i := range p.Queues { // sorted by path: a parent comes before its children
 		q := &p.Queues[i]

@@ -68,8 +68,6 @@ func TestUserLimitCountsBelow(t *testing.T) {
 	equal(t, "bob", tree.Most(tree.Queue("a/b"), "bob", "h100"), 1000)
 	tree.Give(tree.Queue("a/b/c"), "ann", "h100", 4000)
 	equal(t, "ann later", tree.Most(tree.Queue("a/d"), "ann", "h100"), 7000)
-	equal(t, "ann in a", tree.UsedBy(tree.Queue("a"), "ann"), 3000)
-	equal(t, "nobody", tree.UsedBy(tree.Queue("a"), "eve"), 0)
 }
 
 func TestQuotaOfAnyType(t *testing.T) {
