@@ -166,9 +166,12 @@ func (r *Report) times(t *tally, room float64) {
 	r.Jobs, r.Refused, r.Failed, r.Done = f.jobs, f.refused, f.failed, f.jct.count()
 	r.Left, r.Refusals = r.Jobs-r.Refused-r.Failed-r.Done, t.no
 	r.Preemptions, r.Preempted, r.MostStops = f.stops, f.stopped, f.most
-	r.AvgJCT, r.P50JCT, r.P90JCT, r.P99JCT = f.jct.mean(), f.jct.quantile(0.5), f.jct.quantile(0.9), f.jct.quantile(0.99)
-	r.AvgWait, r.P50Wait, r.P90Wait, r.P99Wait = f.wait.mean(), f.wait.quantile(0.5), f.wait.quantile(0.9), f.wait.quantile(0.99)
-	rho := &t.rho
+	var o sorter
+	d := o.figured(&f.jct)
+	r.AvgJCT, r.P50JCT, r.P90JCT, r.P99JCT = d.mean(), d.quantile(0.5), d.quantile(0.9), d.quantile(0.99)
+	d = o.figured(&f.wait)
+	r.AvgWait, r.P50Wait, r.P90Wait, r.P99Wait = d.mean(), d.quantile(0.5), d.quantile(0.9), d.quantile(0.99)
+	rho := o.figured(&t.rho)
 	r.AvgFairness, r.P50Fairness, r.P90Fairness = rho.mean(), rho.quantile(0.5), rho.quantile(0.9)
 	r.P99Fairness, r.MaxFairness = rho.quantile(0.99), rho.quantile(1)
 	if t.exact == 0 {
@@ -176,10 +179,11 @@ func (r *Report) times(t *tally, room float64) {
 	}
 	for _, q := range t.names() {
 		f := t.queues[q]
-		x := QueueReport{
-			Jobs: f.jobs, Done: f.jct.count(), AvgJCT: f.jct.mean(), P99JCT: f.jct.quantile(0.99),
-			AvgWait: f.wait.mean(), P99Wait: f.wait.quantile(0.99), Preemptions: f.stops,
-		}
+		x := QueueReport{Jobs: f.jobs, Done: f.jct.count(), Preemptions: f.stops}
+		d := o.figured(&f.jct)
+		x.AvgJCT, x.P99JCT = d.mean(), d.quantile(0.99)
+		d = o.figured(&f.wait)
+		x.AvgWait, x.P99Wait = d.mean(), d.quantile(0.99)
 		if room > 0 {
 			x.Allocation, x.Goodput = f.meter.held/room, (f.meter.held-f.meter.wasted)/room
 		}

@@ -1,13 +1,7 @@
 package replay
 
 import (
-	"fmt"
-	"math"
 	"slices"
-
-	"github.com/DataDog/sketches-go/ddsketch"
-	"github.com/DataDog/sketches-go/ddsketch/mapping"
-	"github.com/DataDog/sketches-go/ddsketch/store"
 
 	"github.com/gangline/gangline/sim/trace"
 )
@@ -137,94 +131,4 @@ func (t *tally) all() *figures {
 		sum.wait.merge(&f.wait)
 	}
 	return sum
-}
-
-// times is a distribution of seconds: all of them, or a sketch (Masson et al., "DDSketch", VLDB 2019) and their sum.
-type times struct {
-	exact  []float64
-	sorted bool
-	sketch *ddsketch.DDSketch
-	sum    float64 // of the sketch's
-}
-
-func (x *times) add(s float64) {
-	if x.sketch == nil {
-		x.exact, x.sorted = append(x.exact, s), false
-		return
-	}
-	x.sum += s
-	if err := x.sketch.Add(math.Max(s, 0)); err != nil {
-		panic(fmt.Sprintf("a time of %g s: %v", s, err)) // a bug: times are finite and below the sketch's end
-	}
-}
-
-// compress turns all times into a sketch.
-func (x *times) compress() {
-	how, err := mapping.NewCubicallyInterpolatedMapping(sketchError)
-	if err != nil {
-		panic(err) // a bug: the error is a constant
-	}
-	x.sketch = ddsketch.NewDDSketch(how, store.NewCollapsingLowestDenseStore(sketchBins), store.NewCollapsingLowestDenseStore(1))
-	for _, s := range x.exact {
-		x.add(s)
-	}
-	x.exact = nil
-}
-
-// merge adds another distribution of the same kind.
-func (x *times) merge(o *times) {
-	if x.sketch == nil {
-		x.exact, x.sorted = append(x.exact, o.exact...), false
-		return
-	}
-	x.sum += o.sum
-	if err := x.sketch.MergeWith(o.sketch); err != nil {
-		panic(err) // a bug: all sketches have one mapping
-	}
-}
-
-func (x *times) count() int {
-	if x.sketch != nil {
-		return int(x.sketch.GetCount())
-	}
-	return len(x.exact)
-}
-
-// mean is the average, or 0 of nothing. Exact times are added up in their order, so that nothing depends on which job
-// ended first.
-func (x *times) mean() float64 {
-	sum := x.sum
-	x.sort()
-	for _, v := range x.exact {
-		sum += v
-	}
-	return sum / math.Max(float64(x.count()), 1)
-}
-
-// quantile is the time below which a part of all lies, between neighbours in proportion, or 0 of nothing.
-func (x *times) quantile(q float64) float64 {
-	switch {
-	case x.count() == 0:
-		return 0
-	case x.sketch != nil:
-		v, err := x.sketch.GetValueAtQuantile(q)
-		if err != nil {
-			panic(err) // a bug: the quantile is a constant in 0..1, and the sketch is not empty
-		}
-		return v
-	}
-	x.sort()
-	at := q * float64(len(x.exact)-1)
-	i := int(at)
-	if i+1 == len(x.exact) {
-		return x.exact[i]
-	}
-	return x.exact[i] + float64((at-float64(i))*(x.exact[i+1]-x.exact[i])) // rounded before it is added, on every machine alike
-}
-
-func (x *times) sort() {
-	if !x.sorted {
-		sortTimes(x.exact)
-		x.sorted = true
-	}
 }
