@@ -169,12 +169,12 @@ func (s *State) checkDerived() error {
 		switch {
 		case j.State == Pending:
 			pending++
-			if s.pending.get(uint64(j.ID)) != j {
+			if !s.pending.contains(j.ID) {
 				bad("job %d is not among the pending", j.ID)
 			}
 		case j.State.Holding():
 			holding++
-			if s.holding.get(uint64(j.ID)) != j {
+			if !s.holding.contains(j.ID) {
 				bad("job %d is not among the holding", j.ID)
 			}
 		default:

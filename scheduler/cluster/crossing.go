@@ -45,7 +45,7 @@ func (s *State) trackCrossing(old Time, j *Job) {
 // findCrossings makes the crossings anew.
 func (s *State) findCrossings() {
 	s.crossings = crossings{known: true, heap: s.crossings.heap[:0]}
-	s.holding.scan(func(j *Job) bool {
+	s.holding.scan(&s.jobs, func(j *Job) bool {
 		if at := j.crossing(); at > 0 {
 			s.crossings.heap.Push(Due{at, j.ID})
 		}

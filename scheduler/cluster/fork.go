@@ -16,10 +16,10 @@ func (s *State) Fork(waiting []JobID) *State {
 	if waiting == nil {
 		return f
 	}
-	f.pending = table[Job]{}
+	f.pending = jobSet{}
 	for _, id := range waiting {
 		if j := s.Job(id); j != nil && j.State == Pending {
-			f.pending.set(f.mine(), uint64(id), j, false)
+			f.pending.add(f.mine(), id)
 		}
 	}
 	f.counts[Pending] = f.pending.count

@@ -163,8 +163,8 @@ func (s *State) foreseeAll() {
 		all = append(all, j)
 		return true
 	}
-	s.pending.scan(take)
-	s.holding.scan(take)
+	s.pending.scan(&s.jobs, take)
+	s.holding.scan(&s.jobs, take)
 	for _, old := range all {
 		j := *old
 		s.attain(s.kinOf(&j), &j, j.AttainedAt(s.now))

@@ -32,8 +32,8 @@ type State struct {
 	experience Experience // of all nodes
 
 	// Derived from the above by putJob, putNode and putRequest; never encoded.
-	pending   table[Job]
-	holding   table[Job]
+	pending   jobSet
+	holding   jobSet
 	finished  table[Job] // by FinishSeq
 	names     btree.Map[string, NodeID]
 	gpus      btree.Map[string, NodeID] // by UUID
@@ -158,12 +158,12 @@ func (s *State) EachJobBefore(before JobID, f func(*Job) bool) {
 
 // EachPending calls f for all Pending jobs by id until f returns false.
 func (s *State) EachPending(f func(*Job) bool) {
-	s.pending.scan(f)
+	s.pending.scan(&s.jobs, f)
 }
 
 // EachHolding calls f for all jobs that hold GPUs by id until f returns false.
 func (s *State) EachHolding(f func(*Job) bool) {
-	s.holding.scan(f)
+	s.holding.scan(&s.jobs, f)
 }
 
 // EachFinished calls f for all final jobs, the longest finished first, until f
@@ -179,10 +179,10 @@ func (s *State) EachNode(f func(*Node) bool) {
 
 // putJob stores a new version of a job and keeps the derived maps in step.
 func (s *State) putJob(j *Job) {
-	own := s.mine()
-	old, mine := s.jobs.edit(own, uint64(j.ID))
+	l, k := s.jobs.ownLeaf(s.mine(), uint64(j.ID)), j.ID%tableFan
+	old, mine := l.items[k], l.mine>>k&1 != 0
 	mine = mine || old == nil || len(j.Workers) == 0 || len(old.Workers) == 0 || &j.Workers[0] != &old.Workers[0]
-	s.jobs.set(own, uint64(j.ID), j, mine)
+	s.jobs.setIn(l, uint64(j.ID), j, mine)
 	s.store(s.was(old), j)
 }
 
@@ -198,14 +198,8 @@ func (s *State) amend(old *Job) *Job {
 
 // replace puts a copy of an unfinished job in its place, which amend may edit.
 func (s *State) replace(old *Job) *Job {
-	own, id := s.mine(), uint64(old.ID)
 	j := *old
-	s.jobs.set(own, id, &j, len(j.Workers) == 0) // else its workers are still seen by others
-	if j.State == Pending {
-		s.pending.set(own, id, &j, false)
-	} else {
-		s.holding.set(own, id, &j, false)
-	}
+	s.jobs.set(s.mine(), uint64(old.ID), &j, len(j.Workers) == 0) // else its workers are still seen by others
 	return &j
 }
 
@@ -242,26 +236,26 @@ func (s *State) store(old was, j *Job) {
 	if old.unmet != j.Unmet {
 		s.trackFollows(old.unmet, j)
 	}
-	own, id := s.mine(), uint64(j.ID)
+	own := s.mine()
 	if old.job != nil {
 		if j.State.Final() && !old.state.Final() {
 			s.ended(j)
 		}
 		s.counts[old.state]--
 		if old.state.Holding() && !j.State.Holding() {
-			s.holding.drop(own, id)
+			s.holding.drop(own, j.ID)
 		}
 		if old.state == Pending && j.State != Pending {
-			s.pending.drop(own, id)
+			s.pending.drop(own, j.ID)
 		}
 	}
 	s.counts[j.State]++
 	switch {
 	case j.State == Pending:
-		s.pending.set(own, id, j, false)
+		s.pending.add(own, j.ID)
 	case j.State.Holding():
-		if old.job != j || !old.state.Holding() {
-			s.holding.set(own, id, j, false)
+		if !old.state.Holding() {
+			s.holding.add(own, j.ID)
 		}
 	default:
 		s.finished.set(own, j.FinishSeq, j, false)

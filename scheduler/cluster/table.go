@@ -92,7 +92,11 @@ func (t *table[T]) edit(own *owner, key uint64) (*T, bool) {
 
 // set stores an object; mine says that the owner has made it.
 func (t *table[T]) set(own *owner, key uint64, item *T, mine bool) {
-	l := t.ownLeaf(own, key)
+	t.setIn(t.ownLeaf(own, key), key, item, mine)
+}
+
+// setIn is set in the owner's leaf for the number.
+func (t *table[T]) setIn(l *leaf[T], key uint64, item *T, mine bool) {
 	bit := uint64(1) << (key % tableFan)
 	if l.has&bit == 0 {
 		l.has |= bit
