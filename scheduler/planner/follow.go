@@ -169,6 +169,10 @@ func (x *Index) followJob(j *cluster.Job, id cluster.JobID) {
 			x.refresh(e, j)
 			return
 		}
+		x.jobs.dropEntry(id)
+		if e.lane != nil {
+			x.ask(e.lane.shape.Shape, -1)
+		}
 		x.dequeue(e)
 		x.news = true // those behind it may start
 	}

@@ -28,6 +28,7 @@ type Index struct {
 
 	jobs      known
 	runRoom   []run           // see newRun
+	spareRuns []*run          // of jobs that hold nothing any more
 	entryRoom []entry         // see newEntry
 	asleep    heapOf[sleeper] // pending, in back-off
 	behind    int             // pending, but wait for other jobs to end: in no lane, and nothing is theirs
@@ -38,6 +39,7 @@ type Index struct {
 	blocker     *lane         // that kept all behind it from starting in the last plan, as of
 	blockedAs   fleet.Version // this one of the fleet
 	lanes       map[laneKey]*lane
+	recent      *lane   // of them: the last one that a job was put into
 	resting     []*lane // of them, see rest.go
 	restless    int     // the next of those to be forgotten
 	groups      map[groupKey]*group

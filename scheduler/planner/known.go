@@ -42,6 +42,13 @@ func (k *known) dropEntry(id cluster.JobID) {
 	k.waiting--
 }
 
+// startEntry is dropEntry and addRun of a job that starts.
+func (k *known) startEntry(id cluster.JobID, r *run) {
+	k.roll.Set(id, slot{nil, r})
+	k.waiting--
+	k.holding++
+}
+
 // dropRun forgets a job that is known to hold GPUs.
 func (k *known) dropRun(id cluster.JobID) {
 	k.roll.Set(id, slot{k.entry(id), nil})

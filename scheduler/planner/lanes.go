@@ -60,9 +60,9 @@ func (x *Index) line(e *entry, q *quota.Queue) {
 	}
 }
 
-// dequeue takes a job out of the index: it starts, or is no longer pending.
+// dequeue takes an entry that is dropped from where it waits: the job starts, or is
+// no longer pending.
 func (x *Index) dequeue(e *entry) {
-	x.jobs.dropEntry(e.job.ID)
 	if e.job.Unmet != 0 {
 		x.behind--
 		return
@@ -75,7 +75,6 @@ func (x *Index) dequeue(e *entry) {
 		return
 	}
 	x.tree.Pend(l.q, e.job.User, -1)
-	x.ask(l.shape.Shape, -1)
 	if l.jobs.len() == 1 {
 		x.dropLane(l)
 		l.jobs.remove(e)
@@ -128,15 +127,20 @@ func without(list []*lane, l *lane) []*lane {
 func (x *Index) laneOf(j *cluster.Job, q *quota.Queue) *lane {
 	fs := x.fleet.Shape(j.Spec)
 	key := laneKeyOf(j, q, fs)
-	l := x.lanes[key]
+	l := x.recent
+	if l == nil || l.laneKey != key { // often several alike come one after the other
+		l = x.lanes[key]
+	}
 	switch {
 	case l == nil:
 		l = x.makeLane(key, q, fs)
 	case l.rests:
 		x.rouse(l)
 	default:
+		x.recent = l
 		return l
 	}
+	x.recent = l
 	x.join(l)
 	l.borrow = x.borrows(l)
 	for q.ID >= len(x.byQueue) {

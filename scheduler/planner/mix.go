@@ -24,11 +24,11 @@ func (x *Index) ask(sh *fleet.Shape, jobs int64) {
 	for sh.ID >= len(x.asked) {
 		x.asked = append(x.asked, asked{})
 	}
-	if x.asked[sh.ID].shape == nil {
-		x.varied = x.varied || !plain(sh)
+	a := &x.asked[sh.ID]
+	if a.shape == nil {
+		a.shape, x.varied = sh, x.varied || !plain(sh)
 	}
-	x.asked[sh.ID].shape = sh
-	x.asked[sh.ID].jobs += jobs
+	a.jobs += jobs
 }
 
 // plain reports whether a shape asks for whole GPUs alone.

@@ -47,6 +47,9 @@ func (x *Index) forget(l *lane) {
 	if l.rests {
 		x.rouse(l)
 	}
+	if x.recent == l {
+		x.recent = nil
+	}
 	delete(x.lanes, l.laneKey)
 	x.dropGroup(l.group)
 }

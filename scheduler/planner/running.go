@@ -18,6 +18,7 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 		r.shape, r.group = x.fleet.Shape(j.Spec), x.groupOf(x.tree.Queue(j.Spec.Queue), j.User)
 		r.runs++
 		x.count(r, j, 1)
+		x.ask(r.shape, 1)
 		x.enroll(r)
 	}
 	r.job = j
@@ -28,7 +29,15 @@ func (x *Index) hold(r *run, j *cluster.Job) {
 // that is in use keeps all in memory.
 const runBatch = 4
 
+// maxSpareRuns is how many runs are kept for jobs to come.
+const maxSpareRuns = 64
+
 func (x *Index) newRun() *run {
+	if last := len(x.spareRuns) - 1; last >= 0 {
+		r := x.spareRuns[last]
+		x.spareRuns = x.spareRuns[:last]
+		return r
+	}
 	if len(x.runRoom) == 0 {
 		x.runRoom = make([]run, runBatch)
 	}
@@ -67,11 +76,10 @@ func (x *Index) count(r *run, j *cluster.Job, sign int32) {
 	if j.Spec.Elastic() {
 		x.elastic += int(sign)
 	}
-	x.ask(r.shape, int64(sign))
 	x.requote(r.q)
 }
 
-// release forgets a job that holds nothing any more.
+// release forgets a job that holds nothing any more, and the run.
 func (x *Index) release(r *run) {
 	j := r.job
 	x.news = true
@@ -82,7 +90,12 @@ func (x *Index) release(r *run) {
 	r.runs--
 	x.dropGroup(r.group)
 	x.count(r, j, -1)
+	x.ask(r.shape, -1)
 	x.unpark(r.q, j.User, r.gpuType)
+	if len(x.spareRuns) < maxSpareRuns {
+		*r = run{}
+		x.spareRuns = append(x.spareRuns, r)
+	}
 }
 
 // planStart takes a job out of its lane and counts it as running, before the
@@ -92,13 +105,13 @@ func (x *Index) planStart(e *entry, gpuType string, workers []cluster.Placement)
 	r := x.newRun()
 	r.group, r.job, r.gpuType, r.shape, r.planned = l.group, j, gpuType, l.shape.Shape, true
 	r.runs++
-	x.dequeue(e)
+	x.jobs.startEntry(j.ID, r)
+	x.dequeue(e) // it asks for what it asked for
 	gpus := 0
 	for i := range workers {
 		gpus += len(workers[i].GPUs)
 	}
 	r.milli = int64(gpus) * int64(j.Spec.Share())
-	x.jobs.addRun(j.ID, r)
 	x.count(r, j, 1)
 	x.startedBy(r)
 }

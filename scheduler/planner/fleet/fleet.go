@@ -126,11 +126,14 @@ func (f *Fleet) Put(n *cluster.Node) (grew, counted bool) {
 		x.read(n)
 		return true, true
 	}
-	changed, grew := x.read(n)
+	changed, grew, whole := x.read(n)
 	for i := 0; i < len(x.rooms) && !edited; i++ {
 		counted = x.rooms[i].recount(x) || counted
 	}
 	switch {
+	case changed && whole >= 0 && len(x.rooms) == 1 && len(x.rooms[0].holes) == 0: // as most: it is counted already
+		x.rooms[0].set(x, whole, whole*cluster.WholeGPU)
+		f.note(x)
 	case changed:
 		f.refresh(x)
 	case counted:

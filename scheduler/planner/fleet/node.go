@@ -68,29 +68,35 @@ func (x *node) same(n *cluster.Node) bool {
 	return true
 }
 
-// read takes a node's facts and reports whether what is free has changed, and
-// whether more may be free now.
-func (x *node) read(n *cluster.Node) (changed, grew bool) {
+// read takes a node's facts and reports whether what is free has changed, whether
+// more may be free now, and how many GPUs are wholly free if all others are taken or
+// out of reach, -1 if some may be free in part.
+func (x *node) read(n *cluster.Node) (changed, grew bool, whole int32) {
 	cpu, mem := n.CPUMilli-n.CPUUsed, n.MemBytes-n.MemUsed
 	changed, grew = cpu != x.cpu || mem != x.mem, cpu > x.cpu || mem > x.mem
 	x.is, x.cpu, x.mem = n, cpu, mem
 	open := n.State == cluster.NodeReady && n.Drain == nil && len(n.Stale) == 0
-	gpus := x.gpus
+	gpus, parted := x.gpus, false
 	for i := range n.GPUs[:len(gpus)] {
 		free := int16(0)
 		switch g := &n.GPUs[i]; {
 		case g.Job != 0: // all of it is taken, as of most
 		case open && g.Healthy && len(g.Shares) == 0:
 			free = cluster.WholeGPU
+			whole++
 		default:
 			free = int16(n.UsableMilli(i))
+			parted = parted || free > 0
 		}
 		if is := &gpus[i].free; free != *is {
 			changed, grew = true, grew || free > *is
 			*is = free
 		}
 	}
-	return changed, grew
+	if parted {
+		whole = -1
+	}
+	return changed, grew, whole
 }
 
 // takes reports whether GPU i could be given to a job if no other held it.
