@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -66,7 +67,8 @@ func spareCollector() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(1600) // so the first time at 64 MiB: before, it would find the jobs that were read ahead, and no garbage
+	runtime.AddCleanup(new([64]byte), func(percent int) { debug.SetGCPercent(percent) }, 400)
 	debug.SetMemoryLimit(1500 << 20) // from here on it comes as often as it takes
 }
 

@@ -49,7 +49,7 @@ func benchTrace(b *testing.B, jobs, nodes string) *Trace {
 
 // benchRun replays a trace and reports jobs per second and the most memory that the process ever had.
 func benchRun(b *testing.B, cfg Config, tr *Trace) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the command does
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the command does in the long run
 	jobs := 0
 	for b.Loop() {
 		r, err := Run(cfg, tr)

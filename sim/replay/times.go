@@ -3,6 +3,7 @@ package replay
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/DataDog/sketches-go/ddsketch"
 	"github.com/DataDog/sketches-go/ddsketch/mapping"
@@ -93,7 +94,7 @@ func (o *sorter) figured(x *times) figured {
 	if x.sketch != nil {
 		return figured{of: x}
 	}
-	list := o.list[:0]
+	list := slices.Grow(o.list[:0], x.count())
 	for _, part := range x.full {
 		list = append(list, part...)
 	}

@@ -83,6 +83,9 @@ func (o *ordered) insert(j *Job) error {
 			j.ID, inSeconds(j.Submit), o.window, inSeconds(o.last))
 	}
 	at := len(o.ahead)
+	if at == cap(o.ahead) {
+		o.ahead = slices.Grow(o.ahead, max(at, maxBlock)) // append alone would move a long list three times as often
+	}
 	if at == o.head || o.ahead[at-1].Submit <= j.Submit { // as nearly always
 		o.ahead = append(o.ahead, j)
 		return nil
