@@ -13,7 +13,7 @@ type journal struct {
 }
 
 // maxJournal bounds what is remembered. Who is further behind reads all anew.
-const maxJournal = 1 << 14
+const maxJournal = 1 << 15
 
 // touch notes a change.
 func (s *State) touch(c Change) {
