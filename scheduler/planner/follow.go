@@ -30,13 +30,10 @@ func (x *Index) settle(s *cluster.State) {
 			x.openShape(e.lane.shape) // it was closed by those behind this job, which did fit
 		}
 	}
-	clear(x.expected)
-	x.expected = x.expected[:0]
-	if len(x.workers) > maxWorkers {
-		x.workers = nil
+	if len(x.workers) > maxWorkers { // fewer stay until they are written over
+		x.expected, x.workers = nil, nil
 	}
-	clear(x.workers)
-	x.workers = x.workers[:0]
+	x.expected, x.workers = x.expected[:0], x.workers[:0]
 	for _, id := range x.promised {
 		if j := s.Job(id); j != nil && x.jobs.entry(id) != nil {
 			x.keep(j)

@@ -64,6 +64,7 @@ type Index struct {
 	keptLeast   int32                           // the lowest priority of a job for which something is, likewise
 	jobHolds    map[cluster.NodeID][]fleet.Hold // by what is kept for jobs
 	windowHolds map[cluster.NodeID][]fleet.Hold // by the policy's reservations
+	plain       bool                            // the policy only starts jobs in order: see inOrderAlone
 	hasQuota    bool                            // some queue has been promised GPUs
 	firm        map[firmKey]int64               // milli-GPUs
 	parts       map[int][]*quota.Queue          // queues by the one above them
@@ -160,7 +161,9 @@ func (x *Index) rebuild(s *cluster.State) {
 	x.firm, x.parts = map[firmKey]int64{}, map[int][]*quota.Queue{}
 	x.owing = map[int]map[string]int64{}
 	x.learnParts()
-	x.hasQuota = slices.ContainsFunc(x.policy.Queues, func(q cluster.QueuePolicy) bool { return len(q.Quota) > 0 })
+	p := x.policy
+	x.hasQuota = slices.ContainsFunc(p.Queues, func(q cluster.QueuePolicy) bool { return len(q.Quota) > 0 })
+	x.plain = p.Backfill.Off && p.Preemption.Off && !p.Defrag.On && len(p.Windows) == 0 && x.unlimited()
 	s.EachNode(func(n *cluster.Node) bool {
 		x.fleet.Put(n)
 		return true

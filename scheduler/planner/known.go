@@ -3,7 +3,7 @@ package planner
 import "github.com/gangline/gangline/scheduler/cluster"
 
 // known finds what the index has of a job: its entry while it waits, its run
-// while it holds GPUs. Each change of each job looks here several times.
+// while it holds GPUs, never both. Each change of each job looks here several times.
 type known struct {
 	roll    cluster.Roll[slot]
 	waiting int // entries
@@ -26,32 +26,32 @@ func (k *known) run(id cluster.JobID) *run { return k.at(id).run }
 
 // addEntry takes in a job that waits and is not known to.
 func (k *known) addEntry(e *entry) {
-	k.roll.Set(e.job.ID, slot{e, k.run(e.job.ID)})
+	k.roll.Set(e.job.ID, slot{entry: e})
 	k.waiting++
 }
 
 // addRun takes in a job that holds GPUs and is not known to.
 func (k *known) addRun(id cluster.JobID, r *run) {
-	k.roll.Set(id, slot{k.entry(id), r})
+	k.roll.Set(id, slot{run: r})
 	k.holding++
 }
 
 // dropEntry forgets a job that is known to wait.
 func (k *known) dropEntry(id cluster.JobID) {
-	k.roll.Set(id, slot{nil, k.run(id)})
+	k.roll.Set(id, slot{})
 	k.waiting--
 }
 
 // startEntry is dropEntry and addRun of a job that starts.
 func (k *known) startEntry(id cluster.JobID, r *run) {
-	k.roll.Set(id, slot{nil, r})
+	k.roll.Set(id, slot{run: r})
 	k.waiting--
 	k.holding++
 }
 
 // dropRun forgets a job that is known to hold GPUs.
 func (k *known) dropRun(id cluster.JobID) {
-	k.roll.Set(id, slot{k.entry(id), nil})
+	k.roll.Set(id, slot{})
 	k.holding--
 }
 

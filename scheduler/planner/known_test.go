@@ -19,12 +19,16 @@ func TestKnown(t *testing.T) {
 		for range rapid.IntRange(1, 200).Draw(t, "changes") {
 			id := cluster.JobID(rapid.Uint64Range(1, 300).Draw(t, "id"))
 			switch {
-			case rapid.Bool().Draw(t, "waits") && entries[id] == nil:
-				entries[id] = &entry{job: &cluster.Job{ID: id}}
-				k.addEntry(entries[id])
+			case entries[id] != nil && rapid.Bool().Draw(t, "starts"):
+				runs[id] = &run{job: entries[id].job}
+				k.startEntry(id, runs[id])
+				delete(entries, id)
 			case entries[id] != nil:
 				k.dropEntry(id)
 				delete(entries, id)
+			case runs[id] == nil && rapid.Bool().Draw(t, "waits"):
+				entries[id] = &entry{job: &cluster.Job{ID: id}}
+				k.addEntry(entries[id])
 			case runs[id] == nil:
 				runs[id] = &run{job: &cluster.Job{ID: id}}
 				k.addRun(id, runs[id])

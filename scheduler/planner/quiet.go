@@ -55,9 +55,7 @@ func (x *Index) exhausted() bool {
 // kept for anybody, nobody waits for a limit or an array, and nobody is ever
 // stopped for another. Then there is nothing to do but what each plan does.
 func (x *Index) inOrderAlone() bool {
-	p := x.policy
-	return p.Backfill.Off && p.Preemption.Off && !p.Defrag.On && x.unlimited() &&
-		len(p.Windows)+len(x.kept)+len(x.parked)+len(x.arrays)+x.elastic+x.heldLanes == 0
+	return x.plain && len(x.kept)+len(x.parked)+len(x.arrays)+x.elastic+x.heldLanes == 0
 }
 
 // settled reports whether a thorough plan has nothing to look at that only such
