@@ -123,11 +123,11 @@ func (s *State) applySubmit(c *SubmitJob) Result {
 	res := Result{Job: first, Changes: s.changes.room(int(members))}
 	for i := range members {
 		s.nextJob++
-		j := &Job{
-			ID: s.nextJob, Spec: c.Spec, User: c.User, RequestID: c.RequestID,
-			State: Pending, Reason: reasonNext,
-			SubmittedAt: s.now, ReadyAt: s.now, PendingAt: s.now, Unmet: uint32(1<<len(c.Spec.Dependencies()) - 1), //nolint:gosec // at most MaxAfter
-		}
+		j := s.newJob()
+		j.ID, j.Spec, j.User, j.RequestID = s.nextJob, c.Spec, c.User, c.RequestID
+		j.State, j.Reason = Pending, reasonNext
+		j.SubmittedAt, j.ReadyAt, j.PendingAt = s.now, s.now, s.now
+		j.Unmet = uint32(1<<len(c.Spec.Dependencies()) - 1) //nolint:gosec // at most MaxAfter
 		if c.Spec.Array.Step > 0 {
 			j.Array, j.ArrayIndex = first, c.Spec.Array.First+i*c.Spec.Array.Step
 		}
@@ -139,6 +139,18 @@ func (s *State) applySubmit(c *SubmitJob) Result {
 		res.Changes = append(res.Changes, Change{Job: j.ID})
 	}
 	return res
+}
+
+// newJob makes a job. Four are made at once: the collector's part of it is more than
+// all else that a submission does. More would keep too much of those that have begun
+// for the sake of one that still waits.
+func (s *State) newJob() *Job {
+	if len(s.jobRoom) == 0 {
+		s.jobRoom = make([]Job, 4)
+	}
+	j := &s.jobRoom[0]
+	s.jobRoom = s.jobRoom[1:]
+	return j
 }
 
 // soundSpecs are some specs that were taken lately, and would be now: many jobs of

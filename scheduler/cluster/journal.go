@@ -18,6 +18,14 @@ const maxJournal = 1 << 15
 // touch notes a change.
 func (s *State) touch(c Change) {
 	j := &s.journal
+	if len(j.changes) == cap(j.changes) {
+		j.grow()
+	}
+	j.changes = append(j.changes, c)
+}
+
+// grow makes room for one more change, and forgets the oldest ones in time.
+func (j *journal) grow() {
 	if j.origin == nil {
 		j.origin = new(byte)
 	}
@@ -29,11 +37,11 @@ func (s *State) touch(c Change) {
 		}
 		copy(kept, j.changes[drop:])
 		j.first, j.changes, j.shared = j.first+uint64(drop), kept, false
+		return
 	}
-	if n := len(j.changes); n == cap(j.changes) {
-		j.changes = slices.Grow(j.changes, max(n, 64)) // append alone would move it three times as often
-	}
-	j.changes = append(j.changes, c)
+	n := len(j.changes)
+	more := slices.Grow(j.changes, max(n, 64)) // append alone would move it three times as often
+	j.changes = more[:n:min(cap(more), 2*maxJournal)]
 }
 
 // fork returns the journal for a snapshot: what is appended to either is not

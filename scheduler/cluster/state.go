@@ -57,6 +57,7 @@ type State struct {
 	changes     changeRoom
 	byRequest   *requestIndex // the requests by their ids, found sooner; nil: to be looked for
 	requestRoom []Request
+	jobRoom     []Job
 	lessons     lessons
 	outlooks    outlooks
 	sound       soundSpecs // until the policy or a node is replaced
@@ -71,7 +72,7 @@ func (s *State) Snapshot() *State {
 	c := *s
 	s.own, c.own = nil, nil
 	c.kins, c.kinKey, c.lastKin, c.told, c.gang, c.crossings, c.byID, c.last = nil, nil, lastKin{}, nil, gang{}, crossings{}, nil, nil
-	c.changes, c.byRequest, c.requestRoom, c.lessons, c.outlooks, c.sound = changeRoom{}, nil, nil, lessons{}, outlooks{}, soundSpecs{}
+	c.changes, c.byRequest, c.requestRoom, c.jobRoom, c.lessons, c.outlooks, c.sound = changeRoom{}, nil, nil, nil, lessons{}, outlooks{}, soundSpecs{}
 	c.nodes = *s.nodes.Copy()
 	c.accounts = *s.accounts.Copy()
 	c.journal = s.journal.fork()
