@@ -65,6 +65,7 @@ type Index struct {
 	jobHolds    map[cluster.NodeID][]fleet.Hold // by what is kept for jobs
 	windowHolds map[cluster.NodeID][]fleet.Hold // by the policy's reservations
 	plain       bool                            // the policy only starts jobs in order: see inOrderAlone
+	shared      bool                            // limits, quotas or the order go by who holds how much, so that the tree is to know
 	hasQuota    bool                            // some queue has been promised GPUs
 	firm        map[firmKey]int64               // milli-GPUs
 	parts       map[int][]*quota.Queue          // queues by the one above them
@@ -163,6 +164,7 @@ func (x *Index) rebuild(s *cluster.State) {
 	x.learnParts()
 	p := x.policy
 	x.hasQuota = slices.ContainsFunc(p.Queues, func(q cluster.QueuePolicy) bool { return len(q.Quota) > 0 })
+	x.shared = !x.unlimited() || p.Order == cluster.OrderGangline
 	x.plain = p.Backfill.Off && p.Preemption.Off && !p.Defrag.On && len(p.Windows) == 0 && x.unlimited()
 	s.EachNode(func(n *cluster.Node) bool {
 		x.fleet.Put(n)

@@ -48,9 +48,11 @@ func (x *Index) newRun() *run {
 
 // count adds what a job holds to what its queue uses, or takes it away.
 func (x *Index) count(r *run, j *cluster.Job, sign int32) {
-	if sign > 0 {
+	switch {
+	case !x.shared:
+	case sign > 0:
 		x.tree.Take(r.q, j.User, r.gpuType, r.milli)
-	} else {
+	default:
 		x.tree.Give(r.q, j.User, r.gpuType, r.milli)
 	}
 	if !j.Spec.Preemptible {
