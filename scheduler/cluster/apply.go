@@ -17,7 +17,7 @@ import (
 // The state keeps no command and no list of jobs or workers in one, so that the
 // caller may use their memory again. It keeps what they point at, which is never
 // edited: specs, policies, nodes, progress, and the GPUs of a started worker.
-func (s *State) Apply(index uint64, at Time, cmd Command) Result {
+func (s *State) Apply(index uint64, at Time, cmd Command) (res Result) {
 	s.index = index
 	s.now = max(s.now, at)
 	if init, ok := cmd.(*Init); ok {
@@ -28,49 +28,45 @@ func (s *State) Apply(index uint64, at Time, cmd Command) Result {
 	}
 	s.changes.used = 0
 	s.cross()
-	res := s.dispatch(cmd)
-	if len(s.due) > 0 {
-		res.Changes = s.followUp(res.Changes)
-	}
-	return res
-}
-
-func (s *State) dispatch(cmd Command) Result {
 	switch c := cmd.(type) {
 	case *SubmitJob:
-		return s.applySubmit(c)
+		res = s.applySubmit(c)
 	case *CancelJob:
-		return s.applyCancel(c)
+		res = s.applyCancel(c)
 	case *StartJob:
-		return s.applyStart(c)
+		res = s.applyStart(c)
 	case *ExplainJob:
-		return s.applyExplain(c)
+		res = s.applyExplain(c)
 	case *RegisterNode:
-		return s.applyRegister(c)
+		res = s.applyRegister(c)
 	case *LoseNode:
-		return s.applyLose(c)
+		res = s.applyLose(c)
 	case *ReportWorkers:
-		return s.applyReport(c)
+		res = s.applyReport(c)
 	case *EvictJob:
-		return s.applyEvict(c)
+		res = s.applyEvict(c)
 	case *RecordCheckpoint:
-		return s.applyCheckpoint(c)
+		res = s.applyCheckpoint(c)
 	case *ForgetJobs:
-		return s.applyForgetJobs(c)
+		res = s.applyForgetJobs(c)
 	case *ForgetNode:
-		return s.applyForgetNode(c)
+		res = s.applyForgetNode(c)
 	case *SetPolicy:
-		return s.applyPolicy(c)
+		res = s.applyPolicy(c)
 	case *DrainNode:
-		return s.applyDrain(c)
+		res = s.applyDrain(c)
 	case *KeepNodes:
-		return s.applyKeep(c)
+		res = s.applyKeep(c)
 	case *ExplainJobs:
-		return s.applyExplainJobs(c)
+		res = s.applyExplainJobs(c)
 	default:
 		// The codec refuses kinds it does not know before they get here.
 		panic(fmt.Sprintf("cluster: Apply was given a %T: a kind of command that this release does not have", cmd))
 	}
+	if len(s.due) > 0 {
+		res.Changes = s.followUp(res.Changes)
+	}
+	return res
 }
 
 func refuse(code Code, format string, args ...any) Result {

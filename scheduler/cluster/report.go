@@ -15,13 +15,18 @@ func (s *State) applyReport(c *ReportWorkers) Result {
 	}
 	var res Result
 	t := turn{s: s, node: c.Node, stale: len(n.Stale) > 0, jobs: s.told[:0]}
-	for _, failed := range []bool{false, true} { // a failure is judged by all that is known
-		for i := range c.Workers {
-			if r := &c.Workers[i]; failed == r.failed() {
-				if freed := t.take(r); len(freed) > 0 {
-					res.Changes = append(res.Changes, freed...)
-				}
-			}
+	failed := 0 // they come last: a failure is judged by all that is known
+	for i := range c.Workers {
+		if r := &c.Workers[i]; r.failed() {
+			failed++
+		} else if freed := t.take(r); len(freed) > 0 {
+			res.Changes = append(res.Changes, freed...)
+		}
+	}
+	for i := 0; failed > 0; i++ {
+		if r := &c.Workers[i]; r.failed() {
+			failed--
+			res.Changes = append(res.Changes, t.take(r)...)
 		}
 	}
 	for i := range t.jobs {
