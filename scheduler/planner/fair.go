@@ -103,9 +103,7 @@ func (x *Index) restamp() {
 // reckon finds out the offset of a group of running jobs as of the last stamp.
 func (x *Index) reckon(g *group) {
 	if len(g.lanes) == 0 && g.as != x.stamps {
-		was := g.offset
 		g.offset, g.as = x.offsetOf(g.q, g.user), x.stamps
-		x.shifted = x.shifted || g.offset != was
 	}
 }
 
@@ -129,7 +127,7 @@ func (x *Index) reweigh(g *group) {
 	if o == g.offset {
 		return
 	}
-	g.offset, x.news, x.unsorted, x.shifted = o, true, true, true
+	g.offset, x.news, x.unsorted = o, true, true
 	for _, l := range g.lanes {
 		l.offset = o
 		if l.pos >= 0 || l.parked != nil {

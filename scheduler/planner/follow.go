@@ -92,7 +92,6 @@ func hasAny(n *cluster.Node, types []string) bool {
 // openShape lets the lanes of a shape be tried again.
 func (x *Index) openShape(sh *shape) {
 	if sh.closed {
-		x.shifted = true
 		last := len(x.closed) - 1
 		other := x.closed[last]
 		x.closed[sh.place], other.place = other, sh.place
@@ -135,7 +134,6 @@ func (x *Index) reopenHeld() {
 // anew at each try would take longer than the tries.
 func (x *Index) closeShape(sh *shape) {
 	if !sh.closed {
-		x.shifted = true
 		sh.closed, sh.place = true, int32(len(x.closed)) //nolint:gosec // few
 		x.closed = append(x.closed, sh)
 	}

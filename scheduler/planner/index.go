@@ -89,7 +89,6 @@ type Index struct {
 	// news: something has changed since the last plan by which a job might start
 	// that could not; late: since the last thorough one.
 	news, late bool
-	shifted    bool // since the last market: who waits for room, or what fair share adds
 
 	expected     []Start             // by the last plan; the state should show them by now
 	workers      []cluster.Placement // of these, and of others that this plan has tried

@@ -45,7 +45,7 @@ func (x *Index) newEntry(j *cluster.Job) *entry {
 
 // line puts an entry into its lane of a queue.
 func (x *Index) line(e *entry, q *quota.Queue) {
-	e.key, x.shifted = x.keyOf(e.job), true
+	e.key = x.keyOf(e.job)
 	l := x.laneOf(e.job, q)
 	e.lane = l
 	x.ask(l.shape.Shape, 1)

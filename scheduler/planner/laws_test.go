@@ -155,8 +155,8 @@ func TestFollowedIndexPlansAsRebuilt(t *testing.T) {
 	})
 }
 
-// TestQuietMissesNothing: where a thorough plan is left out, or a round in which
-// jobs are stopped by the order, it would have found nothing. Most worlds are such that it may be.
+// TestQuietMissesNothing: where a thorough plan is left out, it would have found
+// nothing. Most worlds are such that it may be.
 func TestQuietMissesNothing(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -169,23 +169,15 @@ func TestQuietMissesNothing(t *testing.T) {
 		w.try(&cluster.SetPolicy{Policy: p, Any: true})
 		for range rapid.IntRange(20, 60).Draw(t, "rounds") {
 			w.happen(t, gpus)
-			for range rapid.IntRange(1, 4).Draw(t, "plans") {
-				w.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 11, 59, 61, 600}).Draw(t, "pass")) * time.Second)
+			for range rapid.IntRange(1, 3).Draw(t, "plans") {
+				w.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 11, 59, 600}).Draw(t, "pass")) * time.Second)
 				w.x.Follow(w.s)
 				w.x.now = w.now
 				quiet := w.x.quiet(true)
-				if w.x.news = true; !quiet {
-					w.x.roundAt = 0
-				}
+				w.x.news = true
 				p := w.plan(true)
 				if quiet && len(p.Starts)+len(p.Evicts)+len(p.Keeps)+len(p.Reasons) > 0 {
 					t.Fatalf("%+v would be left out", p)
-				}
-				if m := &w.x.market; !quiet && m.vain && m.at < w.now && len(p.Starts)+len(p.Keeps) == 0 {
-					m.vain, w.x.roundAt, w.x.news = false, 0, true
-					if again := w.plan(true); len(again.Evicts) > 0 {
-						t.Fatalf("a round would find %+v, and was taken to repeat the last one", again)
-					}
 				}
 				w.enact(&p)
 			}

@@ -29,12 +29,6 @@ type market struct {
 	price   time.Duration  // since its last checkpoint, of a job that reports none; negative: not known yet
 	// round: jobs may be stopped by the order alone, see roundEvery.
 	round bool
-	// found: somebody could stop others, or has room among what stops already.
-	found bool
-	// vain: the last round, at this time, found nothing; same: it did, and nothing has changed since of what that
-	// depends on but the time.
-	vain, same bool
-	at         cluster.Time
 	// moving: victims are moved, not preempted: whoever allows it and is cheap.
 	moving bool
 	taken  []taken
@@ -60,7 +54,7 @@ type market struct {
 func (x *Index) openMarket() *market {
 	m := &x.market
 	*m = market{
-		x: x, state: x.cursor, changed: m.state != x.cursor, same: m.vain && m.state == x.cursor, at: m.at, lowest: cluster.MaxPriority + 1, price: -1,
+		x: x, state: x.cursor, changed: m.state != x.cursor, lowest: cluster.MaxPriority + 1, price: -1,
 		failed: m.failed, hopes: m.hopes[:0], nodes: m.nodes[:0], victims: m.victims[:0], best: m.best[:0], taken: m.taken[:0],
 	}
 	if m.failed == nil {
@@ -72,7 +66,6 @@ func (x *Index) openMarket() *market {
 		of := &g.roster
 		if x.now >= of.due || of.passed && m.changed {
 			x.survey(of, m.changed)
-			m.same = false
 		}
 		m.runs += len(of.all)
 		if of.some {
@@ -81,16 +74,7 @@ func (x *Index) openMarket() *market {
 			m.worst.key, m.worst.level = max(m.worst.key, of.worst.key+g.offset), max(m.worst.level, of.worst.level)
 		}
 	}
-	m.same, x.shifted = m.same && !x.shifted, false
 	return m
-}
-
-// repeats reports whether a round would find what the last one did, that is
-// nothing: all who wait had waited long enough then, since nobody has joined them.
-func (m *market) repeats() bool {
-	x := m.x
-	m.vain = m.same && m.round && len(x.policy.Windows) == 0 && m.at.Sub(x.state.Now()) >= waitBefore
-	return m.vain
 }
 
 // begin lets the claims begin. What stops already counts as free from here on: it

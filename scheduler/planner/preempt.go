@@ -46,13 +46,8 @@ func (x *Index) preempt(plan *Plan) {
 	}
 	m := x.openMarket()
 	m.round = round
-	if m.repeats() {
-		return
-	}
-	m.at = x.now
 	all := m.claimers()
 	if all && m.idle() {
-		m.vain = round && len(limited) == 0
 		return
 	}
 	mark := x.fleet.Mark()
@@ -70,7 +65,6 @@ func (x *Index) preempt(plan *Plan) {
 	}
 	m.claimLimits(limited, plan)
 	m.close()
-	m.vain = all && round && len(limited) == 0 && !m.found
 	x.fleet.Undo(mark)
 }
 
@@ -97,12 +91,10 @@ func (m *market) claim(e *entry, plan *Plan) bool {
 	x := m.x
 	types, _ := x.allowed(e.lane)
 	if _, ok := x.place(e, types); ok {
-		m.found = true
 		return true // what stops already will do
 	}
 	for _, t := range types {
 		set := m.cheapest(e, t)
-		m.found = m.found || len(set) > 0
 		if len(set) == 0 || !m.owed(e, set) {
 			continue
 		}
