@@ -68,6 +68,7 @@ func spareCollector() {
 		return
 	}
 	debug.SetGCPercent(1600) // so the first time at 64 MiB: before, it would find the jobs that were read ahead, and no garbage
+	// The first collection finds this object, which nobody knows; from then on it comes less late.
 	runtime.AddCleanup(new([64]byte), func(percent int) { debug.SetGCPercent(percent) }, 400)
 	debug.SetMemoryLimit(1500 << 20) // from here on it comes as often as it takes
 }

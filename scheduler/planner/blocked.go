@@ -34,9 +34,9 @@ func (x *Index) firstBlocked() *lane {
 }
 
 // blockedStill reports whether the lane that blocked all behind it in the last
-// plan does so again: its shape fits no better than then, or cannot, it waits for room alone,
-// and none comes before it. So where jobs start strictly in order, one more that
-// joins the end of a long queue costs what it costs to join.
+// plan does so again: its shape fits no better than then, or cannot, it waits for
+// room alone, and none comes before it. So where jobs start strictly in order, one
+// more that joins the end of a long queue costs what it costs to join.
 func (x *Index) blockedStill() bool {
 	l := x.blocker
 	if l == nil || l.pos < 0 || !l.shape.closed || l.array != 0 || l.shape.lanes.top() != l ||

@@ -105,8 +105,8 @@ func (x *Index) nextBlocked(had int) *lane {
 
 // looksIdle reports whether looks at those that wait for room would find
 // nothing, as long as nothing comes free: no limit holds any of them up, none that
-// has its turn is overdue, and none that might fit on what is kept for others may use that. So
-// they may be left out until then.
+// has its turn is overdue, and none that might fit on what is kept for others may
+// use that. So they may be left out until then.
 func (x *Index) looksIdle() bool {
 	if x.left <= 0 || x.looks == 0 || !x.unlimited() || len(x.arrays)+x.heldLanes+len(x.fills) > 0 || x.overdueInTurn() {
 		return false
